@@ -1,0 +1,157 @@
+"""The command line that all entry scripts share: one-line errors, the same flags in the same order.
+
+@cli.entry
+def main(argv=None):
+    args = get_parser().parse_args(argv)
+"""
+
+import argparse
+import functools
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from common.errors import UserError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, whose help shows defaults, with no short-hands."""
+
+    def __init__(self, description: str, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(description=description, **kwargs)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def entry(main: Callable) -> Callable:
+    """Decorates a `main`: a UserError becomes one line on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None):
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            print("interrupted; finished parts are kept, go on with --resume", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return wrapped
+
+
+def _number(convert: Callable, accept: Callable, allowed: str) -> Callable:
+    def parse(text: str):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not math.isfinite(value) or not accept(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
+        return value
+
+    return parse
+
+
+positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
+non_negative_int = _number(int, lambda v: v >= 0, "a whole number from 0")
+positive_float = _number(float, lambda v: v > 0, "a number above 0")
+non_negative_float = _number(float, lambda v: v >= 0, "a number from 0")
+fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+
+
+def device_name(text: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N`; whether it exists is `runtime.setup`'s to say."""
+    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal()):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, cuda, cuda:N")
+
+
+def add_common_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    output_dir: str | None,
+    seeds: list[int] | None = None,
+    data: bool = True,
+    workers: bool = True,
+) -> None:
+    """Adds the flags that every script has, in one order; a script leaves out what it cannot use.
+
+    Args:
+        output_dir: default of --output-dir; None when it depends on other flags.
+        seeds: default of --seeds for many-run scripts; None gives a single --seed.
+        data: whether the script reads a data set (--data-dir).
+        workers: whether it has work for several processes (--num-workers).
+    """
+    group = parser.add_argument_group("run")
+    if seeds is None:
+        group.add_argument("--seed", type=non_negative_int, default=0, help="random seed")
+    else:
+        group.add_argument(
+            "--seeds", type=non_negative_int, nargs="+", default=seeds, help="random seeds"
+        )
+    group.add_argument(
+        "--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N"
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network"
+    )
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compile the network with torch.compile",
+    )
+    if data:
+        group.add_argument(
+            "--data-dir", type=Path, default=Path("data"), help="folder of the data sets"
+        )
+    group.add_argument(
+        "--output-dir",
+        type=Path,
+        default=None if output_dir is None else Path(output_dir),
+        help="folder to write" + (", made from the flags if not given" if not output_dir else ""),
+    )
+    if workers:
+        group.add_argument(
+            "--num-workers", type=non_negative_int, default=2, help="worker processes"
+        )
+    existing = group.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume", action="store_true", help="go on with what is in the output folder"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="delete what is in the output folder first"
+    )
+    group.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="deterministic kernels only, slower on a GPU",
+    )
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+) -> None:
+    """--epochs --batch-size --lr --weight-decay with a script's own defaults."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=positive_int, default=epochs, help="passes over the data")
+    group.add_argument(
+        "--batch-size", type=positive_int, default=batch_size, help="samples a step, all processes"
+    )
+    group.add_argument("--lr", type=positive_float, default=lr, help="(peak) learning rate")
+    group.add_argument(
+        "--weight-decay", type=non_negative_float, default=weight_decay, help="weight decay"
+    )

@@ -1,0 +1,158 @@
+"""The one training loop, and the one prediction loop.
+
+batches = TensorBatches(images, labels, batch_size=64, seed=0, runtime=runtime)
+fit(model, batches, loss, optimizer, epochs=8, runtime=runtime)
+logits = predict(model, test_images, runtime=runtime)
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.records import RunFolder
+from common.runtime import Runtime, rng_state, set_rng_state
+
+
+class Batches(Protocol):
+    """What `fit` trains on: a fixed number of steps, and the batches of a given epoch."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yields this process's inputs, labels, and the batch size of all processes together."""
+        ...
+
+
+class TensorBatches:
+    """Shuffled batches of tensors that lie on the device.
+
+    The order depends on the seed and the epoch alone, so it is the same on every device and after
+    a resume, and several processes share one permutation.
+    """
+
+    def __init__(
+        self, inputs: Tensor, labels: Tensor, *, batch_size: int, seed: int, runtime: Runtime
+    ):
+        if len(inputs) != len(labels):
+            raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
+        if batch_size < runtime.world_size:
+            raise UserError(f"--batch-size {batch_size}: at least one sample for each process")
+        self.inputs = inputs.to(runtime.device)
+        self.labels = labels.to(runtime.device)
+        self.batch_size, self.seed, self.runtime = batch_size, seed, runtime
+
+    def __len__(self) -> int:
+        # A remainder too small to give every process a sample is left out of that epoch.
+        full, rest = divmod(len(self.inputs), self.batch_size)
+        return full + (rest >= self.runtime.world_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.inputs), generator=generator).to(self.runtime.device)
+        for batch in order.split(self.batch_size)[: len(self)]:
+            own = batch[self.runtime.rank :: self.runtime.world_size]
+            yield self.inputs[own], self.labels[own], len(batch)
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    runtime: Runtime,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    run: RunFolder | None = None,
+    description: str = "train",
+) -> list[dict]:
+    """Trains `model` in place and returns the metrics of every epoch.
+
+    Args:
+        model: already on the device; maps inputs to (B, K) logits.
+        batches: see `Batches`.
+        loss: mean loss of (B, K) logits and (B,) labels.
+        optimizer: over the model's parameters.
+        epochs: total passes; a resumed run does what is left of them.
+        runtime: device, precision, processes.
+        scheduler: stepped after every batch.
+        run: where checkpoint and metrics go after every epoch, and are taken up from.
+        description: label of the progress bar.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    scaler = runtime.scaler()
+    stateful = {"model": model, "optimizer": optimizer, "scaler": scaler}
+    if scheduler is not None:
+        stateful["scheduler"] = scheduler
+    metrics: list[dict] = []
+    checkpoint = run.load_checkpoint(runtime.device) if run else None
+    if checkpoint is not None:
+        for name, part in stateful.items():
+            part.load_state_dict(checkpoint[name])
+        set_rng_state(checkpoint["rng"], runtime.device)
+        metrics = run.metrics()[: checkpoint["epoch"]]
+    network = runtime.wrap(model)
+    for epoch in range(len(metrics), epochs):
+        started = time.perf_counter()
+        model.train()
+        total = torch.zeros((), device=runtime.device)
+        seen = 0
+        steps = tqdm(
+            batches.epoch(epoch),
+            desc=f"{description} {epoch + 1}/{epochs}",
+            total=len(batches),
+            leave=False,
+            disable=None if runtime.is_main else True,
+        )
+        for inputs, labels, global_size in steps:
+            with runtime.autocast():
+                value = loss(network(inputs), labels)
+            # DistributedDataParallel averages over processes; the weight makes it the batch's mean.
+            weight = len(labels) * runtime.world_size / global_size
+            scaler.scale(value * weight).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            if scheduler is not None:
+                scheduler.step()
+            total += value.detach() * len(labels)
+            seen += len(labels)
+        mean_loss = total.item() / seen  # the epoch's only CPU-GPU sync
+        if not math.isfinite(mean_loss):
+            raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
+        metrics.append(
+            {
+                "epoch": epoch + 1,
+                "loss": mean_loss,
+                "lr": optimizer.param_groups[0]["lr"],
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        if run and runtime.is_main:
+            states = {name: part.state_dict() for name, part in stateful.items()}
+            rng = rng_state(runtime.device)
+            run.save_epoch(metrics, {**states, "epoch": epoch + 1, "rng": rng})
+    model.eval()
+    return metrics
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, inputs: Tensor, *, runtime: Runtime, batch_size: int = 1000
+) -> Tensor:
+    """(N, K) float32 logits on the CPU, in eval mode; every sample is counted exactly once."""
+    model.eval()
+    own = inputs[runtime.rank :: runtime.world_size]
+    rows = []
+    for batch in own.split(batch_size):
+        with runtime.autocast():
+            rows.append(model(batch.to(runtime.device)).float())
+    return runtime.gather_rows(torch.cat(rows))

@@ -1,0 +1,76 @@
+"""Outputs of a frozen network, computed once and kept as memory-mapped files.
+
+maps = cached_features(network, files, data_dir / "features", kind="maps", runtime=runtime)
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from common.backbones import GlobalAveragePoolClassifier
+from common.datasets import ImageFileDataset, ImageFiles
+from common.records import write_atomically
+from common.runtime import Runtime
+
+
+@torch.inference_mode()
+def cached_features(
+    network: GlobalAveragePoolClassifier,
+    files: ImageFiles,
+    cache_dir: Path,
+    *,
+    kind: str,
+    runtime: Runtime,
+    size: int | None = None,
+    batch_size: int = 64,
+    num_workers: int = 2,
+) -> np.ndarray:
+    """Feature maps of image files in eval mode, from the cache where they are already there.
+
+    The file is keyed by the data set, the list of files, the trunk's weights, the size and the
+    precision, so a change of any makes a new file; it appears only when it is complete.
+
+    Args:
+        kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
+        size: side of the square input; None takes the network's own.
+
+    Returns:
+        A read-only memory-mapped float16 array.
+    """
+    size = size or network.spec.size
+    key = hashlib.sha256(f"{kind} {size} {network.spec} {runtime.precision}".encode())
+    for path in files.paths:
+        key.update(f"{path.parent.name}/{path.name}\n".encode())
+    for name, value in network.trunk.state_dict().items():
+        key.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
+    if not target.exists() and runtime.is_main:
+        loader = torch.utils.data.DataLoader(
+            ImageFileDataset(files.paths, network.spec.transform(size)),
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
+        trunk = network.trunk.to(runtime.device, memory_format=torch.channels_last).eval()
+        trunk = torch.compile(trunk) if runtime.compile else trunk
+
+        def write(partial: Path) -> None:
+            array, start = None, 0
+            for images in tqdm(loader, desc=f"features of {files.name}", disable=None):
+                images = images.to(runtime.device, memory_format=torch.channels_last)
+                with runtime.autocast():
+                    maps = trunk(images).float()
+                rows = maps if kind == "maps" else maps.mean(dim=(2, 3))
+                if array is None:
+                    shape = (len(files), *rows.shape[1:])
+                    array = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+                array[start : start + len(rows)] = rows.cpu().numpy()
+                start += len(rows)
+
+        write_atomically(target, write)
+    if runtime.world_size > 1:
+        dist.barrier()
+    return np.load(target, mmap_mode="r")

@@ -1,0 +1,133 @@
+"""Where and how the network runs: device, precision, seeds, and the process group of torchrun."""
+
+import os
+import random
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from common.errors import UserError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What was resolved from --device, --precision, --compile and torchrun's environment."""
+
+    device: torch.device
+    precision: str = "fp32"
+    compile: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision's autocast context; does nothing for fp32."""
+        return torch.autocast(
+            self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A gradient scaler that passes everything through unless the precision is fp16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The module to call in training; state dicts are taken from the bare `model`."""
+        if self.world_size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            model = nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        return torch.compile(model) if self.compile else model
+
+    def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Joins the rows rank::world_size that each process holds, in the original order, on CPU."""
+        rows = rows.cpu()
+        if self.world_size == 1:
+            return rows
+        parts = [None] * self.world_size
+        dist.all_gather_object(parts, rows)
+        joined = rows.new_empty((sum(len(part) for part in parts), *rows.shape[1:]))
+        for rank, part in enumerate(parts):
+            joined[rank :: self.world_size] = part
+        return joined
+
+    def describe(self) -> str:
+        """One phrase for a script's first line."""
+        name = str(self.device)
+        if self.device.type == "cuda":
+            name += f" ({torch.cuda.get_device_name(self.device)})"
+        else:
+            name += f" ({torch.get_num_threads()} threads)"
+        processes = f", {self.world_size} processes" if self.world_size > 1 else ""
+        return f"{name}, {self.precision}{', compiled' if self.compile else ''}{processes}"
+
+
+def setup(
+    device: str = "auto",
+    precision: str = "fp32",
+    *,
+    compile: bool = False,
+    deterministic: bool = False,
+) -> Runtime:
+    """Resolves the device and joins torchrun's process group when there is one.
+
+    Raises:
+        UserError: a CUDA device that is not here.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {device}: no CUDA device here; use --device cpu")
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        elif world_size > 1:
+            raise UserError(f"--device {device}: torchrun gives each process its own; use cuda")
+        if int(device[5:]) >= torch.cuda.device_count():
+            raise UserError(f"--device {device}: there are {torch.cuda.device_count()} devices")
+        torch.cuda.set_device(device)
+    if world_size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    rank = int(os.environ.get("RANK", 0))
+    return Runtime(torch.device(device), precision, compile, rank, world_size)
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seeds Python, NumPy and torch; returns a CPU generator with the same seed for data."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def rng_state(device: torch.device) -> dict:
+    """All random states, in types that `torch.load(weights_only=True)` reads."""
+    version, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (version, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_rng_state(state: dict, device: torch.device) -> None:
+    """Restores what `rng_state` took."""
+    random.setstate(state["python"])
+    version, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((version, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,0 +1,1 @@
+"""Informative class activation maps: object boxes from image labels alone."""

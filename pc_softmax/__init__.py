@@ -1,0 +1,1 @@
+"""Imbalanced classification with probability-corrected softmax."""

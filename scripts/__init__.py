@@ -1,0 +1,1 @@
+"""Set-up, data, and the one-command run of the three experiments."""
