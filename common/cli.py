@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, whose help shows defaults, with no short-hands."""
+    """An ArgumentParser with one-line errors, defaults in its help, and no short-hands."""
 
     def __init__(self, description: str, **kwargs):
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
 from common.backbones import GlobalAveragePoolClassifier
@@ -48,7 +47,7 @@ def cached_features(
     for name, value in network.trunk.state_dict().items():
         key.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
-    if not target.exists() and runtime.is_main:
+    if not target.exists():
         loader = torch.utils.data.DataLoader(
             ImageFileDataset(files.paths, network.spec.transform(size)),
             batch_size=batch_size,
@@ -70,7 +69,5 @@ def cached_features(
                 array[start : start + len(rows)] = rows.cpu().numpy()
                 start += len(rows)
 
-        write_atomically(target, write)
-    if runtime.world_size > 1:
-        dist.barrier()
+        runtime.on_main(write_atomically, target, write)
     return np.load(target, mmap_mode="r")

@@ -64,7 +64,7 @@ def logits_from_softmax(logits: Tensor, log_prior: Tensor) -> Tensor:
 
 
 def log_posterior(logits: Tensor, log_target_prior: Tensor) -> Tensor:
-    """log p_t(y | x) of PC-softmax logits when the classes have the prior t: log softmax(f + log t).
+    """log p_t(y | x) under the class prior t, from PC-softmax logits: log softmax(f + log t).
 
     (N, K) and (K,) -> (N, K). With t uniform, the argmax is the argmax of the logits.
     """

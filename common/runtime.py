@@ -2,8 +2,11 @@
 
 import os
 import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -29,6 +32,18 @@ class Runtime:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    def on_main(self, function: Callable, *args, **kwargs) -> None:
+        """Calls `function` in the first process while the others wait for it."""
+        if self.is_main:
+            function(*args, **kwargs)
+        if self.world_size > 1:
+            dist.barrier()
+
+    def say(self, text: str) -> None:
+        """Prints once, however many processes there are."""
+        if self.is_main:
+            print(text, flush=True)
+
     def autocast(self) -> AbstractContextManager:
         """The precision's autocast context; does nothing for fp32."""
         return torch.autocast(
@@ -47,7 +62,7 @@ class Runtime:
         return torch.compile(model) if self.compile else model
 
     def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """Joins the rows rank::world_size that each process holds, in the original order, on CPU."""
+        """Joins the rows rank::world_size of all processes in their first order, on the CPU."""
         rows = rows.cpu()
         if self.world_size == 1:
             return rows
@@ -131,3 +146,30 @@ def set_rng_state(state: dict, device: torch.device) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def run_jobs(
+    function: Callable, jobs: list[tuple], *, runtime: Runtime, num_workers: int
+) -> Iterator:
+    """Yields `function(*job)` of each job as it is done.
+
+    Small networks gain nothing from a second thread, so on a CPU `num_workers` processes take a
+    job each, on one thread; on a GPU, or with fewer than two workers or jobs, this process does
+    one after the other. `function` and the jobs must be picklable.
+    """
+    if runtime.world_size > 1:
+        raise UserError(
+            "this script starts its own processes (--num-workers); run without torchrun"
+        )
+    num_workers = min(num_workers, len(jobs))
+    if num_workers < 2 or runtime.device.type != "cpu":
+        yield from (function(*job) for job in jobs)
+        return
+    pool = ProcessPoolExecutor(
+        num_workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        for future in as_completed([pool.submit(function, *job) for job in jobs]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

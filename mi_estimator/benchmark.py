@@ -10,9 +10,6 @@ nothing is selected on them.
 import dataclasses
 import time
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 
 import pandas as pd
 import torch
@@ -28,9 +25,20 @@ from mi_estimator.estimators import OBJECTIVES, ClassifierMI, MIEstimate
 from mi_estimator.plots import plot_estimates
 
 ESTIMATORS = (*OBJECTIVES, "oracle")
-COLUMNS = (
-    "task,estimator,seed,n_train,n_test,estimate,lower,upper,truth,truth_error,seconds,status"
-).split(",")
+COLUMNS = [
+    "task",
+    "estimator",
+    "seed",
+    "n_train",
+    "n_test",
+    "estimate",
+    "lower",
+    "upper",
+    "truth",
+    "truth_error",
+    "seconds",
+    "status",
+]
 KEY = ["task", "estimator", "seed"]
 
 
@@ -78,22 +86,6 @@ def _estimate(cell: Cell, task: GaussianClasses, runtime: runtime.Runtime) -> MI
     estimator = ClassifierMI(cell.estimator, runtime=runtime, seed=cell.seed, **cell.training)
     estimator.fit(x_train, y_train, num_classes=task.num_classes)
     return estimator.estimate(x_test, y_test)
-
-
-def _run_on_one_thread(cell: Cell, runtime: runtime.Runtime) -> dict:
-    torch.set_num_threads(1)
-    return run_cell(cell, runtime)
-
-
-def run_cells(cells: list[Cell], runtime: runtime.Runtime, num_workers: int) -> Iterator[dict]:
-    """Yields rows as they are done; on a CPU `num_workers` cells at a time, a thread each."""
-    if num_workers < 2 or runtime.device.type != "cpu":
-        yield from (run_cell(cell, runtime) for cell in cells)
-        return
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_run_on_one_thread, cell, runtime) for cell in cells]
-        for future in as_completed(futures):
-            yield future.result()
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -169,8 +161,9 @@ def main(argv: list[str] | None = None) -> None:
         for key in keys
         if key not in results
     ]
-    workers = min(args.num_workers, len(cells))
-    for row in tqdm(run_cells(cells, device, workers), total=len(cells), disable=None):
+    jobs = [(cell, device) for cell in cells]
+    rows = runtime.run_jobs(run_cell, jobs, runtime=device, num_workers=args.num_workers)
+    for row in tqdm(rows, total=len(jobs), disable=None):
         results.add([row])
 
     rows = results.select(keys)

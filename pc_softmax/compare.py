@@ -1,0 +1,114 @@
+"""Losses side by side over seeds: mean, 95 % interval and paired difference.
+
+    python -m pc_softmax.compare --dataset mnist --losses softmax pc-softmax --seeds 0 1 2
+
+Trains every loss with every seed (`pc_softmax.train`, a run folder each), predicts by the argmax
+of the logits, and writes `results.csv` (a row a test set, loss and seed), `table.md`, `table.tex`,
+`differences.md` and `differences.tex`.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from common import cli, runtime
+from common.records import ResultsFile, RunFolder, prepare_output
+from common.runtime import Runtime
+from common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from pc_softmax.losses import LOSSES
+from pc_softmax.metrics import SCORES, load_predictions, majority_scores
+from pc_softmax.train import add_arguments, load_digits, train, training_options
+
+COLUMNS = ["dataset", "test_set", "loss", "seed", *SCORES, "n_train", "n_test", "seconds"]
+KEY = ["dataset", "loss", "seed"]
+SETTING = ["dataset", "test_set"]
+
+
+def train_one(
+    dataset: str, data_dir: Path, folder: Path, loss: str, seed: int, options: dict, device: Runtime
+) -> list[dict]:
+    """Trains one loss with one seed, or takes up the run in `folder`; rows for results.csv."""
+    run = RunFolder(folder)
+    flags = {"dataset": dataset, "loss": loss, "seed": seed, "precision": device.precision}
+    prepare_output(folder, flags | options, resume=True, overwrite=False)
+    if not run.finished:
+        data = load_digits(dataset, data_dir)
+        train(data, run, loss=loss, seed=seed, runtime=device, **options)
+    result = run.result()
+    shared = {"dataset": dataset, "loss": loss, "seed": seed}
+    shared |= {name: result[name] for name in ("n_train", "seconds")}
+    return [shared | {"test_set": name} | scores for name, scores in result["test_sets"].items()]
+
+
+def tables(rows: pd.DataFrame, log_prior, tests: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores in percent with the majority class beside them, and differences to softmax."""
+    shown = formatted(summarise(rows, [*SETTING, "loss"], SCORES), SCORES, scale=100)
+    majority = [
+        {"dataset": rows["dataset"].iloc[0], "test_set": name, "loss": "majority class", "n": ""}
+        | {k: f"{100 * v:.2f}" for k, v in majority_scores(log_prior, labels).items()}
+        for name, (_, labels) in tests.items()
+    ]
+    shown = pd.concat([shown, pd.DataFrame(majority)]).sort_values("test_set", kind="stable")
+    if "softmax" not in set(rows["loss"]):
+        return shown, pd.DataFrame()
+    differences = paired_differences(rows, SETTING, "loss", "softmax", SCORES)
+    if differences.empty:
+        return shown, differences
+    return shown, formatted(differences, SCORES, scale=100)
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser("Compare losses on the paper's imbalanced digits over several seeds.")
+    cli.add_common_arguments(parser, output_dir=None, seeds=[0, 1, 2])
+    add_arguments(parser)
+    parser.add_argument(
+        "--losses", nargs="+", choices=LOSSES, default=list(LOSSES), help="losses to train"
+    )
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
+    device = runtime.setup(
+        args.device, args.precision, compile=args.compile, deterministic=args.deterministic
+    )
+    folder = args.output_dir or Path(f"runs/pc_softmax/compare-{args.dataset}")
+    load_digits(args.dataset, args.data_dir)  # missing data must not leave an empty folder
+    prepare_output(
+        folder,
+        vars(args),
+        resume=args.resume,
+        overwrite=args.overwrite,
+        extendable=("seeds", "losses"),
+    )
+    seeds, losses = list(dict.fromkeys(args.seeds)), list(dict.fromkeys(args.losses))
+    print(f"pc_softmax: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
+
+    results = ResultsFile(folder / "results.csv", COLUMNS, KEY)
+    keys = [(args.dataset, loss, seed) for loss in losses for seed in seeds]
+    options = training_options(args)
+    jobs = [
+        (args.dataset, args.data_dir, folder / f"{loss}-{seed}", loss, seed, options, device)
+        for _, loss, seed in keys
+        if (args.dataset, loss, seed) not in results
+    ]
+    done = runtime.run_jobs(train_one, jobs, runtime=device, num_workers=args.num_workers)
+    for rows in tqdm(done, total=len(jobs), disable=None):
+        results.add(rows)
+
+    log_prior, tests = load_predictions(folder / f"{losses[0]}-{seeds[0]}" / "predictions.npz")
+    shown, differences = tables(results.select(keys), log_prior, tests)
+    write_tables(shown, folder / "table")
+    print("Percent, mean ± half the 95 % interval over seeds; argmax of the logits.\n")
+    print(to_markdown(shown))
+    if not differences.empty:
+        write_tables(differences, folder / "differences")
+        print("Paired differences in points, seed by seed.\n")
+        print(to_markdown(differences))
+    print(f"wrote {folder}/results.csv, table and differences (.md, .tex), a folder each run")
+
+
+if __name__ == "__main__":
+    main()
