@@ -17,11 +17,20 @@ from common.errors import UserError
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not the None or False that only says that a flag is absent."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with one-line errors, defaults in its help, and no short-hands."""
 
     def __init__(self, description: str, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("formatter_class", _HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(description=description, **kwargs)
 
@@ -78,21 +87,25 @@ def add_common_arguments(
     *,
     output_dir: str | None,
     seeds: list[int] | None = None,
+    seed: bool = True,
     data: bool = True,
     workers: bool = True,
+    resume: bool = True,
 ) -> None:
     """Adds the flags that every script has, in one order; a script leaves out what it cannot use.
 
     Args:
         output_dir: default of --output-dir; None when it depends on other flags.
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
+        seed: whether chance has a part in the script at all.
         data: whether the script reads a data set (--data-dir).
         workers: whether it has work for several processes (--num-workers).
+        resume: whether it can go on where it stopped (--resume).
     """
     group = parser.add_argument_group("run")
-    if seeds is None:
+    if seeds is None and seed:
         group.add_argument("--seed", type=non_negative_int, default=0, help="random seed")
-    else:
+    elif seeds is not None:
         group.add_argument(
             "--seeds", type=non_negative_int, nargs="+", default=seeds, help="random seeds"
         )
@@ -123,9 +136,10 @@ def add_common_arguments(
             "--num-workers", type=non_negative_int, default=2, help="worker processes"
         )
     existing = group.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--resume", action="store_true", help="go on with what is in the output folder"
-    )
+    if resume:
+        existing.add_argument(
+            "--resume", action="store_true", help="go on with what is in the output folder"
+        )
     existing.add_argument(
         "--overwrite", action="store_true", help="delete what is in the output folder first"
     )
@@ -140,18 +154,26 @@ def add_common_arguments(
 def add_training_arguments(
     parser: argparse.ArgumentParser,
     *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    weight_decay: float,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    by_dataset: dict[str, str] | None = None,
 ) -> None:
-    """--epochs --batch-size --lr --weight-decay with a script's own defaults."""
+    """--epochs --batch-size --lr --weight-decay with a script's own defaults.
+
+    Args:
+        by_dataset: where the defaults depend on the data set, the text that says how, by name.
+    """
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=positive_int, default=epochs, help="passes over the data")
-    group.add_argument(
-        "--batch-size", type=positive_int, default=batch_size, help="samples a step, all processes"
-    )
-    group.add_argument("--lr", type=positive_float, default=lr, help="(peak) learning rate")
-    group.add_argument(
-        "--weight-decay", type=non_negative_float, default=weight_decay, help="weight decay"
-    )
+
+    def add(name: str, default: float | None, parse: Callable, text: str) -> None:
+        note = f" ({by_dataset[name]})" if by_dataset else ""
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=parse, default=default, help=text + note
+        )
+
+    add("epochs", epochs, positive_int, "passes over the data")
+    add("batch_size", batch_size, positive_int, "samples a step, all processes together")
+    add("lr", lr, positive_float, "(peak) learning rate")
+    add("weight_decay", weight_decay, non_negative_float, "weight decay")
