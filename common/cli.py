@@ -46,7 +46,9 @@ def entry(main: Callable) -> Callable:
         try:
             return main(argv)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            # One that crossed from a worker process carries that process's traceback before it.
+            line = str(error).strip().splitlines()[-1].removeprefix("common.errors.UserError: ")
+            print(f"error: {line}", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("interrupted; finished parts are kept, go on with --resume", file=sys.stderr)

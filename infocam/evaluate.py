@@ -4,7 +4,8 @@
 
 The threshold of each method is chosen on the run's held-out images; the oracle's, the best on the
 reported images themselves, stands beside it. Centre box (its size chosen by the same rules) and
-whole image are the baselines. Writes `results.csv`, `table.md`, `table.tex` and `overlays/`.
+whole image are the baselines. Writes `results.csv`, `table.md`, `table.tex`,
+`threshold_curves.png` and `overlays/`.
 """
 
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from infocam.data import LocalisationSet, load_parts
 from infocam.metrics import best_threshold, hits, scores
 from infocam.networks import build_network
 from infocam.overlay import save_overlay
+from infocam.plots import plot_threshold_curves
 
 BATCH = 100
 
@@ -232,13 +234,21 @@ def main(argv: list[str] | None = None) -> None:
     held_out, test = ((parts[part], found[part]) for part in ("held-out", "test"))
     results = score_methods(held_out, test)
     thresholds = {m: best_threshold(hit_matrix(held_out[0], held_out[1].boxes[m])) for m in methods}
+    reported = results[results["threshold_rule"] != "oracle"].set_index("method")["gt_known"]
+    plot_threshold_curves(
+        THRESHOLDS,
+        {m: hit_matrix(test[0], test[1].boxes[m]) for m in methods},
+        thresholds,
+        reported[["whole-image", "centre-box"]].to_dict(),
+        folder / "threshold_curves.png",
+    )
     save_overlays(folder / "overlays", *test, thresholds, args.overlays)
     write_tables(table(results), folder / "table")
     write_atomically(folder / "results.csv", lambda path: results.to_csv(path, index=False))
     accuracy = (test[1].predicted == test[0].labels.numpy()).mean()
     print(f"Percent of {len(test[0])} test images; top-1 accuracy {100 * accuracy:.1f}.\n")
     print(to_markdown(table(results)))
-    print(f"wrote {folder}/results.csv, table.md, table.tex and {args.overlays} overlays")
+    print(f"wrote {folder}/results.csv, table, threshold_curves.png and {args.overlays} overlays")
 
 
 if __name__ == "__main__":

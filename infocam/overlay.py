@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from common.records import write_atomically
+from common.plots import save_figure
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#ffffff", "#ffd500"
 
@@ -46,9 +43,7 @@ def save_overlay(
         for box in truths:
             _draw(panel, box, TRUE_COLOUR, "-")
         panel.axis("off")
-    figure.tight_layout(pad=0.3)
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=110))
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def _draw(panel: plt.Axes, box: np.ndarray, colour: str, style: str) -> None:

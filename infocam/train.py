@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,7 +80,7 @@ def train(
     network = network.to(runtime.device, memory_format=torch.channels_last)
     log_prior = log_prior_from_labels(data.labels, len(data.class_names)).to(runtime.device)
     started = time.perf_counter()
-    model, inputs = trainable_part(network, data, cache_dir, num_workers, runtime)
+    model, inputs = trainable_part(network, data, "pooled", cache_dir, num_workers, runtime)
     feature_seconds = time.perf_counter() - started
 
     batches = TensorBatches(inputs, data.labels, batch_size=batch_size, seed=seed, runtime=runtime)
@@ -102,7 +103,7 @@ def train(
         description=f"{network_name} seed {seed}",
     )
     held_out = parts["held-out"]
-    model, inputs = trainable_part(network, held_out, cache_dir, num_workers, runtime)
+    model, inputs = trainable_part(network, held_out, "maps", cache_dir, num_workers, runtime)
     predicted = predict(model, inputs, runtime=runtime).argmax(dim=1)
     result = {
         "held_out_accuracy": (predicted == held_out.labels).float().mean().item(),
@@ -129,18 +130,26 @@ def split_names(parts: dict[str, LocalisationSet]) -> dict[str, list[str]]:
 def trainable_part(
     network: GlobalAveragePoolClassifier,
     data: LocalisationSet,
+    kind: str,
     cache_dir: Path,
     num_workers: int,
     runtime: Runtime,
 ) -> tuple[nn.Module, Tensor]:
     """The module that trains and its inputs: (head, pooled features) of image files, or (network,
-    pixels) of images that are tensors."""
+    pixels) of images that are tensors.
+
+    Args:
+        kind: which features to cache, see `cached_features`; maps are pooled here, and are what
+            evaluation needs of the held-out images.
+    """
     if not isinstance(data.images, ImageFiles):
         return network, data.images.contiguous(memory_format=torch.channels_last)
-    pooled = cached_features(
-        network, data.images, cache_dir, kind="pooled", runtime=runtime, num_workers=num_workers
+    features = cached_features(
+        network, data.images, cache_dir, kind=kind, runtime=runtime, num_workers=num_workers
     )
-    return network.head, torch.from_numpy(pooled.astype("float32"))
+    if kind == "maps":
+        features = features.mean(axis=(2, 3), dtype=np.float32)
+    return network.head, torch.from_numpy(features.astype(np.float32))
 
 
 def get_parser() -> cli.Parser:

@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from common.records import write_atomically
+from common.plots import MARKERS, save_figure
 
 
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
@@ -34,12 +31,12 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
         x = np.array([tasks.index(task) for task in mine["task"]]) + shift
         x = x + 0.03 * (mine["seed"].rank(method="dense").to_numpy() - 1)
         half_width = (mine["upper"] - mine["lower"]) / 2
-        top.plot(x, mine["estimate"], "os^D"[number % 4], markersize=4, label=estimator)
+        top.plot(x, mine["estimate"], MARKERS[number % len(MARKERS)], markersize=4, label=estimator)
         bottom.errorbar(
             x,
             mine["estimate"] - mine["truth"],
             half_width,
-            fmt="os^D"[number % 4],
+            fmt=MARKERS[number % len(MARKERS)],
             markersize=4,
             linewidth=1,
         )
@@ -49,8 +46,4 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     top.legend(
         frameon=False, ncols=len(estimators) + 1, loc="lower center", bbox_to_anchor=(0.5, 1)
     )
-    for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=150))
-    plt.close(figure)
+    save_figure(figure, path)

@@ -3,12 +3,13 @@
     python -m pc_softmax.compare --dataset mnist --losses softmax pc-softmax --seeds 0 1 2
 
 Trains every loss with every seed (`pc_softmax.train`, a run folder each), predicts by the argmax
-of the logits, and writes `results.csv` (a row a test set, loss and seed), `table.md`, `table.tex`,
-`differences.md` and `differences.tex`.
+of the logits, and writes `results.csv` (a row a test set, loss and seed), `table` and `differences`
+(`.md`, `.tex`) and `per_class.png`.
 """
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -17,7 +18,8 @@ from common.records import ResultsFile, RunFolder, prepare_output
 from common.runtime import Runtime
 from common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
 from pc_softmax.losses import LOSSES
-from pc_softmax.metrics import SCORES, load_predictions, majority_scores
+from pc_softmax.metrics import SCORES, load_predictions, majority_scores, per_class_accuracy
+from pc_softmax.plots import plot_per_class
 from pc_softmax.train import add_arguments, load_digits, train, training_options
 
 COLUMNS = ["dataset", "test_set", "loss", "seed", *SCORES, "n_train", "n_test", "seconds"]
@@ -56,6 +58,32 @@ def tables(rows: pd.DataFrame, log_prior, tests: dict) -> tuple[pd.DataFrame, pd
     if differences.empty:
         return shown, differences
     return shown, formatted(differences, SCORES, scale=100)
+
+
+def write_comparison(rows: pd.DataFrame, predictions: dict, folder: Path) -> None:
+    """Prints and writes the tables, and draws the accuracy of each class.
+
+    Args:
+        rows: of results.csv.
+        predictions: what `load_predictions` reads, by loss and seed.
+    """
+    log_prior, tests = next(iter(predictions.values()))
+    shown, differences = tables(rows, log_prior, tests)
+    write_tables(shown, folder / "table")
+    print("Percent, mean ± half the 95 % interval over seeds; argmax of the logits.\n")
+    print(to_markdown(shown))
+    if not differences.empty:
+        write_tables(differences, folder / "differences")
+        print("Paired differences in points, seed by seed.\n")
+        print(to_markdown(differences))
+    classes = np.arange(len(log_prior))
+    accuracies: dict[str, dict] = {name: {} for name in tests}
+    for (loss, _), (_, own_tests) in predictions.items():
+        for name, (logits, labels) in own_tests.items():
+            accuracy = per_class_accuracy(logits, labels, classes)
+            accuracies[name].setdefault(loss, []).append(accuracy)
+    train_counts = np.rint(np.exp(log_prior) * rows["n_train"].iloc[0]).astype(int)
+    plot_per_class(accuracies, train_counts, folder / "per_class.png")
 
 
 def get_parser() -> cli.Parser:
@@ -98,16 +126,12 @@ def main(argv: list[str] | None = None) -> None:
     for rows in tqdm(done, total=len(jobs), disable=None):
         results.add(rows)
 
-    log_prior, tests = load_predictions(folder / f"{losses[0]}-{seeds[0]}" / "predictions.npz")
-    shown, differences = tables(results.select(keys), log_prior, tests)
-    write_tables(shown, folder / "table")
-    print("Percent, mean ± half the 95 % interval over seeds; argmax of the logits.\n")
-    print(to_markdown(shown))
-    if not differences.empty:
-        write_tables(differences, folder / "differences")
-        print("Paired differences in points, seed by seed.\n")
-        print(to_markdown(differences))
-    print(f"wrote {folder}/results.csv, table and differences (.md, .tex), a folder each run")
+    predictions = {
+        (loss, seed): load_predictions(folder / f"{loss}-{seed}" / "predictions.npz")
+        for _, loss, seed in keys
+    }
+    write_comparison(results.select(keys), predictions, folder)
+    print(f"wrote {folder}/results.csv, table, differences, per_class.png and a folder each run")
 
 
 if __name__ == "__main__":

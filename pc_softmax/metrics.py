@@ -23,13 +23,17 @@ def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, f
     """
     if not np.isfinite(logits).all():
         raise UserError(f"{(~np.isfinite(logits)).any(axis=1).sum()} samples have no finite logits")
-    predicted = logits.argmax(axis=1)
-    recalls = recall_score(labels, predicted, labels=np.unique(labels), average=None)
+    recalls = per_class_accuracy(logits, labels, np.unique(labels))
     return {
-        "accuracy": float(accuracy_score(labels, predicted)),
+        "accuracy": float(accuracy_score(labels, logits.argmax(axis=1))),
         "balanced_accuracy": float(recalls.mean()),
         "worst_class_accuracy": float(recalls.min()),
     }
+
+
+def per_class_accuracy(logits: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Share of right argmax predictions among the samples of each of the given classes."""
+    return recall_score(labels, logits.argmax(axis=1), labels=classes, average=None)
 
 
 def majority_scores(log_prior: np.ndarray, labels: np.ndarray) -> dict[str, float]:

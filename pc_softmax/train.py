@@ -110,10 +110,13 @@ def train(
         "predict_seconds": time.perf_counter() - started,
         "n_train": len(labels),
     }
-    if runtime.is_main:
+
+    def write() -> None:
         save_arrays(run.path / "predictions.npz", log_prior=log_prior.numpy(), **arrays)
         save_arrays(run.path / "indices.npz", **{k: v.numpy() for k, v in data.indices.items()})
         write_json(run.result_file, result)
+
+    runtime.on_main(write)
     return result
 
 

@@ -1,0 +1,128 @@
+"""Every command that the README, the docstrings and the shell scripts show is one that works."""
+
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENTRIES = sorted(
+    f"{path.parent.name}.{path.stem}"
+    for path in ROOT.glob("*/*.py")
+    if path.parent.name != "tests" and "def get_parser(" in path.read_text()
+)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The `python -m ...` commands of a text, as lists of words, continued lines joined."""
+    lines = text.replace("\\\n", " ").splitlines()
+    found = [
+        re.match(r"\s*(?:torchrun \S+ \d+ |\.venv/bin/)?(?:python )?-m (.+)", s) for s in lines
+    ]
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+def readme_blocks() -> str:
+    return "\n".join(re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+
+
+def parse(words: list[str]) -> None:
+    module, *arguments = words
+    assert module in ENTRIES, f"python -m {module}: no such script"
+    try:
+        importlib.import_module(module).get_parser().parse_args(arguments)
+    except SystemExit as error:
+        pytest.fail(f"python -m {shlex.join(words)}: exit status {error.code}")
+
+
+def test_the_readme_shows_every_script_and_each_command_parses():
+    shown = commands(readme_blocks())
+    for words in shown:
+        parse(words)
+    assert {words[0] for words in shown} == set(ENTRIES)
+
+
+def test_the_readme_names_shell_scripts_that_are_there():
+    named = re.findall(r"bash (scripts/\S+\.sh)", (ROOT / "README.md").read_text())
+    assert {"scripts/quickstart.sh", "scripts/test.sh"} <= set(named)
+    for name in named:
+        assert subprocess.run(["bash", "-n", ROOT / name]).returncode == 0
+
+
+@pytest.mark.parametrize("module", ENTRIES)
+def test_commands_in_docstrings_parse(module):
+    shown = commands(importlib.import_module(module).__doc__)
+    assert shown, f"{module}: the docstring shows no command"
+    for words in shown:
+        parse(words)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The shell scripts alone, in a folder of their own."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    return tmp_path
+
+
+def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", *words], cwd=copy, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--smoke"]])
+def test_every_command_of_the_quickstart_parses(copy, arguments):
+    (copy / "scripts/setup.sh").write_text("exit 0\n")
+    python = copy / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >> commands\n')
+    python.chmod(0o755)
+    assert run(copy, "scripts/quickstart.sh", *arguments).returncode == 0
+    shown = commands((copy / "commands").read_text())
+    assert len(shown) == 6
+    for words in shown:
+        parse(words)
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh", "setup.sh"])
+def test_an_unknown_argument_is_refused(copy, script):
+    done = run(copy, f"scripts/{script}", "--fast")
+    assert done.returncode == 2
+    assert "'--fast'" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_setup_installs_once_and_again_only_when_the_requirements_change(copy):
+    requirements = copy / "requirements.txt"
+    requirements.write_text("# nothing\n")
+    assert run(copy, "scripts/setup.sh").returncode == 0
+    python = copy / ".venv/bin/python"
+    assert python.exists()
+
+    python.unlink()  # a second install would need it
+    started = time.perf_counter()
+    assert run(copy, "scripts/setup.sh").returncode == 0
+    assert time.perf_counter() - started < 2
+    assert not python.exists()
+
+    requirements.write_text("--no-index\nthere-is-no-such-package-as-this\n")
+    for _ in range(2):  # a failed install is not taken for a whole one
+        assert run(copy, "scripts/setup.sh").returncode != 0
+
+
+def test_setup_refuses_an_old_python(copy):
+    old = copy / "python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "scripts/setup.sh"],
+        cwd=copy,
+        env=os.environ | {"PYTHON": str(old)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "3.10" in done.stderr and not (copy / ".venv").exists()
