@@ -156,7 +156,7 @@ def save_overlays(
     for index in dict.fromkeys(np.linspace(0, len(data) - 1, count).round().astype(int).tolist()):
         label, guess = int(data.labels[index]), int(found.predicted[index])
         title = data.class_names[label]
-        title += "" if guess == label else f" (predicted {data.class_names[guess]})"
+        title += "" if guess == label else f"\n(predicted {data.class_names[guess]})"
         paths.append(folder / f"{index:05d}.png")
         save_overlay(
             paths[-1],
