@@ -76,7 +76,10 @@ class GlobalAveragePoolClassifier(nn.Module):
 def build_backbone(
     name: str, *, weights: str = "imagenet", num_classes: int = 1000
 ) -> GlobalAveragePoolClassifier:
-    """A network with a head for `num_classes`; the head keeps its weights where the count fits.
+    """A network with a head for `num_classes`.
+
+    The head keeps its pre-trained weights where their shape fits and they read the pooled map
+    directly; elsewhere it is new.
 
     Args:
         name: a torchvision name, `timm:NAME`, or `efficientnet_lite0`.
@@ -88,53 +91,66 @@ def build_backbone(
             without a (B, C, H, W) feature map.
     """
     if name == "efficientnet_lite0" or name.startswith("timm:"):
-        trunk, head, spec = _timm(name, weights)
+        whole, spec = _timm(name, weights)
+        cut = _TimmTrunk
     elif name in _TORCHVISION:
-        trunk, head, spec = _torchvision(name, weights)
+        whole, spec = _torchvision(name, weights)
+        cut = _torchvision_trunk
     else:
         raise UserError(
             f"network {name!r}: use efficientnet_lite0, timm:NAME or one of torchvision's, "
             "such as resnet50, vgg16, inception_v3"
         )
-    trunk.eval()
-    with torch.inference_mode():
-        maps = trunk(torch.zeros(1, 3, spec.size, spec.size))
-    if maps.ndim != 4:
-        raise UserError(f"network {name!r} has no (B, C, H, W) feature map: {tuple(maps.shape)}")
-    network = GlobalAveragePoolClassifier(trunk, maps.shape[1], num_classes, spec)
-    if weights != "none" and head.weight.shape == network.head.weight.shape:
-        network.head.load_state_dict(head.state_dict())
+    linears = [module for module in whole.modules() if isinstance(module, nn.Linear)]
+    image = torch.rand(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = whole.eval()(image)
+        trunk = cut(whole)
+        maps = trunk(image)
+        if maps.ndim != 4 or maps.shape[1] <= maps.shape[2]:  # tokens, or channels last
+            raise UserError(f"network {name!r} has no (B, C, H, W) map but {tuple(maps.shape)}")
+        network = GlobalAveragePoolClassifier(trunk, maps.shape[1], num_classes, spec).eval()
+        if weights != "none" and linears and linears[-1].weight.shape == network.head.weight.shape:
+            fresh, network.head = network.head, linears[-1]
+            # Where a layer stands between pooling and head, the weights mean something else here.
+            if not torch.allclose(network(image), logits, atol=1e-3, rtol=1e-3):
+                network.head = fresh
     return network.train()
 
 
-def _torchvision(name: str, weights: str) -> tuple[nn.Module, nn.Linear, InputSpec]:
+def _torchvision(name: str, weights: str) -> tuple[nn.Module, InputSpec]:
     pretrained = torchvision.models.get_model_weights(name).DEFAULT
     options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
     try:
-        loaded = pretrained if weights == "imagenet" else None
-        whole = torchvision.models.get_model(name, weights=loaded, **({} if loaded else options))
-    except OSError as error:
+        if weights == "imagenet":
+            whole = torchvision.models.get_model(name, weights=pretrained)
+        else:
+            whole = torchvision.models.get_model(name, weights=None, **options)
+    except (OSError, RuntimeError) as error:
         raise _unavailable(name, error) from error
     _load_file(whole, weights)
-    linears = [module for module in whole.modules() if isinstance(module, nn.Linear)]
-    if hasattr(whole, "features"):
-        trunk = whole.features
-        if isinstance(whole, torchvision.models.DenseNet):
-            trunk = nn.Sequential(trunk, nn.ReLU())
-        if isinstance(whole, torchvision.models.VGG):
-            trunk = trunk[:-1]  # without pool5, as VGG16-GAP has it
-    else:
-        parts = {k: m for k, m in whole.named_children() if k not in _AFTER_FEATURES}
-        trunk = nn.Sequential()
-        for key, module in parts.items():
-            trunk.add_module(key, module)
     if name in ("inception_v3", "googlenet"):
         half = (0.5, 0.5, 0.5)  # their weights were trained on pixels in -1..1
-        return trunk, linears[-1], InputSpec(299 if name == "inception_v3" else 224, half, half)
-    return trunk, linears[-1], InputSpec(224)
+        whole.transform_input = False
+        return whole, InputSpec(299 if name == "inception_v3" else 224, half, half)
+    return whole, InputSpec(224)
 
 
-def _timm(name: str, weights: str) -> tuple[nn.Module, nn.Module, InputSpec]:
+def _torchvision_trunk(whole: nn.Module) -> nn.Module:
+    if isinstance(whole, torchvision.models.DenseNet):
+        return nn.Sequential(whole.features, nn.ReLU())
+    if isinstance(whole, torchvision.models.VGG):
+        return whole.features[:-1]  # without pool5, as VGG16-GAP has it
+    if hasattr(whole, "features"):
+        return whole.features
+    trunk = nn.Sequential()
+    for name, module in whole.named_children():
+        if name not in _AFTER_FEATURES:
+            trunk.add_module(name, module)
+    return trunk
+
+
+def _timm(name: str, weights: str) -> tuple[nn.Module, InputSpec]:
     embedded = name == "efficientnet_lite0"
     model_name = "tf_efficientnet_lite0" if embedded else name.removeprefix("timm:")
     fetch = weights == "imagenet" and not embedded
@@ -150,9 +166,7 @@ def _timm(name: str, weights: str) -> tuple[nn.Module, nn.Module, InputSpec]:
         _load_state(whole, efficientnet_lite0_state_dict(), name)
     _load_file(whole, weights)
     config = whole.pretrained_cfg
-    spec = InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
-    head = whole.get_classifier()
-    return _TimmTrunk(whole), head, spec
+    return whole, InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
 
 
 class _TimmTrunk(nn.Module):
@@ -219,6 +233,8 @@ def _load_file(whole: nn.Module, weights: str) -> None:
 
 def _load_state(whole: nn.Module, state: dict[str, Tensor], source: str) -> None:
     own = whole.state_dict()
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"weights {source}: not a state dict but {type(state).__name__}")
     wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
     wrong += [k for k in state if k not in own]
     if wrong:

@@ -47,8 +47,8 @@ def entry(main: Callable) -> Callable:
             return main(argv)
         except UserError as error:
             # One that crossed from a worker process carries that process's traceback before it.
-            line = str(error).strip().splitlines()[-1].removeprefix("common.errors.UserError: ")
-            print(f"error: {line}", file=sys.stderr)
+            message = str(error).rpartition("common.errors.UserError: ")[2]
+            print("error:", " ".join(message.split()), file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("interrupted; finished parts are kept, go on with --resume", file=sys.stderr)
@@ -61,9 +61,10 @@ def _number(convert: Callable, accept: Callable, allowed: str) -> Callable:
     def parse(text: str):
         try:
             value = convert(text)
-        except ValueError:
-            value = None
-        if value is None or not math.isfinite(value) or not accept(value):
+            good = math.isfinite(value) and accept(value)
+        except (ValueError, OverflowError):
+            good = False
+        if not good:
             raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
         return value
 
@@ -74,6 +75,7 @@ positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
 non_negative_int = _number(int, lambda v: v >= 0, "a whole number from 0")
 positive_float = _number(float, lambda v: v > 0, "a number above 0")
 non_negative_float = _number(float, lambda v: v >= 0, "a number from 0")
+seed_number = _number(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1")
 fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 
 
@@ -106,10 +108,10 @@ def add_common_arguments(
     """
     group = parser.add_argument_group("run")
     if seeds is None and seed:
-        group.add_argument("--seed", type=non_negative_int, default=0, help="random seed")
+        group.add_argument("--seed", type=seed_number, default=0, help="random seed")
     elif seeds is not None:
         group.add_argument(
-            "--seeds", type=non_negative_int, nargs="+", default=seeds, help="random seeds"
+            "--seeds", type=seed_number, nargs="+", default=seeds, help="random seeds"
         )
     group.add_argument(
         "--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N"

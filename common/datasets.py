@@ -36,9 +36,9 @@ def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
     """
     dataset = IDX_DATASETS[name]
     folder = Path(data_dir) / dataset.__name__ / "raw"
-    stem = "train" if split == "train" else "t10k"
-    for file in (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"):
-        require(folder / file, name, data_dir)
+    for stem in ("train", "t10k"):  # torchvision wants all four, whichever it reads
+        for file in (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"):
+            require(folder / file, name, data_dir)
     try:
         data = dataset(data_dir, train=split == "train")
     except Exception as error:
@@ -112,32 +112,37 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
         UserError: missing files, a class that is not in wnids.txt, or an impossible box.
     """
     root = Path(data_dir) / "tiny-imagenet-200"
-    wnids = read_lines(root / "wnids.txt", "tiny-imagenet", data_dir)
-    words = dict(
-        line.split("\t", 1) for line in read_lines(root / "words.txt", "tiny-imagenet", data_dir)
-    )
+
+    def rows(path: Path) -> list[tuple[str, list[str]]]:
+        """The place and the tab-separated fields of each line that is not empty."""
+        require(path, "tiny-imagenet", data_dir)
+        lines = enumerate(path.read_text().splitlines(), start=1)
+        return [(f"{path}, line {n}", line.split("\t")) for n, line in lines if line.strip()]
+
+    wnids = [fields[0] for _, fields in rows(root / "wnids.txt")]
+    words = {fields[0]: fields[-1] for _, fields in rows(root / "words.txt")}
     class_of = {wnid: k for k, wnid in enumerate(wnids)}
     names = [words.get(wnid, wnid).split(",")[0] for wnid in wnids]
-    paths, labels, boxes = [], [], []
+    entries = []  # place, image, class, box fields
     if split == "train":
-        sources = [
-            (root / f"train/{wnid}/{wnid}_boxes.txt", root / f"train/{wnid}/images", wnid)
-            for wnid in wnids
-        ]
+        for wnid in wnids:
+            folder = root / "train" / wnid
+            for place, (file, *box) in rows(folder / f"{wnid}_boxes.txt"):
+                entries.append((place, folder / "images" / file, wnid, box))
     else:
-        sources = [(root / "val/val_annotations.txt", root / "val/images", None)]
-    for annotation, folder, wnid in sources:
-        lines = read_lines(annotation, "tiny-imagenet", data_dir)
-        for number, line in enumerate(lines, start=1):
-            file, *fields = line.split("\t")
-            place = f"{annotation}, line {number}"
-            label = wnid if wnid is not None else fields.pop(0)
-            if label not in class_of:
-                raise UserError(f"{place}: class {label!r} is not in wnids.txt")
-            paths.append(folder / file)
-            labels.append(class_of[label])
-            boxes.append(parse_box(fields, place, width=64, height=64)[None])
-    return ImageFiles("tiny-imagenet", paths, torch.tensor(labels), names, boxes)
+        for place, fields in rows(root / "val/val_annotations.txt"):
+            file, wnid, *box = [*fields, ""]
+            entries.append((place, root / "val/images" / file, wnid, box[:-1]))
+    for place, _, wnid, _ in entries:
+        if wnid not in class_of:
+            raise UserError(f"{place}: class {wnid!r} is not in wnids.txt")
+    return ImageFiles(
+        "tiny-imagenet",
+        [path for _, path, _, _ in entries],
+        torch.tensor([class_of[wnid] for _, _, wnid, _ in entries]),
+        names,
+        [parse_box(box, place, width=64, height=64)[None] for place, _, _, box in entries],
+    )
 
 
 def parse_box(fields: list[str], place: str, *, width: int, height: int) -> np.ndarray:
@@ -149,12 +154,6 @@ def parse_box(fields: list[str], place: str, *, width: int, height: int) -> np.n
     if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
         raise UserError(f"{place}: box {x0} {y0} {x1} {y1} is not inside 0..{width - 1}")
     return np.array([x0, y0, x1, y1])
-
-
-def read_lines(path: Path, name: str, data_dir: Path) -> list[str]:
-    """The non-empty lines of a file of a data set; UserError when it is not there."""
-    require(path, name, data_dir)
-    return [line for line in path.read_text().splitlines() if line.strip()]
 
 
 def require(path: Path, name: str, data_dir: Path) -> None:

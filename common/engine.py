@@ -97,8 +97,11 @@ def fit(
     if checkpoint is not None:
         for name, part in stateful.items():
             part.load_state_dict(checkpoint[name])
-        set_rng_state(checkpoint["rng"], runtime.device)
+        states = checkpoint["rng"]
+        set_rng_state(states[runtime.rank % len(states)], runtime.device)
         metrics = run.metrics()[: checkpoint["epoch"]]
+    elif runtime.rank > 0:
+        torch.manual_seed(torch.initial_seed() + runtime.rank)  # dropout of its own
     network = runtime.wrap(model)
     for epoch in range(len(metrics), epochs):
         started = time.perf_counter()
@@ -125,7 +128,8 @@ def fit(
                 scheduler.step()
             total += value.detach() * len(labels)
             seen += len(labels)
-        mean_loss = total.item() / seen  # the epoch's only CPU-GPU sync
+        shares = runtime.gather((total.item(), seen))  # the epoch's only CPU-GPU sync
+        mean_loss = sum(share[0] for share in shares) / sum(share[1] for share in shares)
         if not math.isfinite(mean_loss):
             raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
         metrics.append(
@@ -136,10 +140,10 @@ def fit(
                 "seconds": time.perf_counter() - started,
             }
         )
-        if run and runtime.is_main:
-            states = {name: part.state_dict() for name, part in stateful.items()}
-            rng = rng_state(runtime.device)
-            run.save_epoch(metrics, {**states, "epoch": epoch + 1, "rng": rng})
+        if run:
+            checkpoint = {name: part.state_dict() for name, part in stateful.items()}
+            checkpoint |= {"epoch": epoch + 1, "rng": runtime.gather(rng_state(runtime.device))}
+            runtime.on_main(run.save_epoch, metrics, checkpoint)
     model.eval()
     return metrics
 

@@ -16,7 +16,7 @@ from common.records import write_atomically
 from common.runtime import Runtime
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def cached_features(
     network: GlobalAveragePoolClassifier,
     files: ImageFiles,
@@ -43,7 +43,7 @@ def cached_features(
     size = size or network.spec.size
     key = hashlib.sha256(f"{kind} {size} {network.spec} {runtime.precision}".encode())
     for path in files.paths:
-        key.update(f"{path.parent.name}/{path.name}\n".encode())
+        key.update("/".join(path.parts[-4:]).encode() + b"\n")
     for name, value in network.trunk.state_dict().items():
         key.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"

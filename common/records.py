@@ -106,7 +106,10 @@ def prepare_output(
             return
         else:
             raise UserError(f"--resume {folder}: no config.json there, so no run wrote it")
-    write_json(config, {"flags": flags, **environment()})
+    try:
+        write_json(config, {"flags": flags, **environment()})
+    except OSError as error:
+        raise UserError(f"--output-dir {folder}: {error.strerror}") from error
 
 
 class RunFolder:
@@ -158,7 +161,10 @@ class RunFolder:
         try:
             return torch.load(self.checkpoint_file, map_location=device, weights_only=True)
         except Exception as error:
-            raise UserError(f"{self.checkpoint_file} cannot be read: {error}") from error
+            raise UserError(
+                f"{self.checkpoint_file} cannot be read ({type(error).__name__}); delete it to "
+                "start the run afresh"
+            ) from error
 
 
 class ResultsFile:
@@ -176,7 +182,10 @@ class ResultsFile:
         self.path, self.columns, self.key = Path(path), columns, key
         self.frame = pd.DataFrame(columns=columns)
         if self.path.exists():
-            self.frame = pd.read_csv(self.path)
+            try:
+                self.frame = pd.read_csv(self.path)
+            except ValueError as error:
+                raise UserError(f"{path}: not a table ({error}); delete it") from error
             if list(self.frame.columns) != columns:
                 raise UserError(f"{path}: columns {list(self.frame.columns)}, not {columns}")
 

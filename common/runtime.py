@@ -61,14 +61,18 @@ class Runtime:
             model = nn.parallel.DistributedDataParallel(model, device_ids=ids)
         return torch.compile(model) if self.compile else model
 
+    def gather(self, value: object) -> list:
+        """The values that all processes hold, in the order of their ranks."""
+        values = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Joins the rows rank::world_size of all processes in their first order, on the CPU."""
-        rows = rows.cpu()
-        if self.world_size == 1:
-            return rows
-        parts = [None] * self.world_size
-        dist.all_gather_object(parts, rows)
-        joined = rows.new_empty((sum(len(part) for part in parts), *rows.shape[1:]))
+        parts = self.gather(rows.cpu())
+        shape = (sum(len(part) for part in parts), *rows.shape[1:])
+        joined = torch.empty(shape, dtype=rows.dtype)
         for rank, part in enumerate(parts):
             joined[rank :: self.world_size] = part
         return joined

@@ -66,6 +66,7 @@ def paired_differences(
     Raises:
         UserError: a seed of a method has no counterpart in the baseline.
     """
+    summarise(rows, [*by, method], metrics)  # refuses rows that differ in more than the seed
     index = [*by, "seed"]
     base = rows[rows[method] == baseline].set_index(index)[metrics]
     others = rows[rows[method] != baseline]
@@ -100,6 +101,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     """A Markdown table, numbers as they are printed."""
     lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
     lines += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -127,7 +129,9 @@ def _cell(value: object) -> str:
     return str(value)
 
 
+_LATEX = {character: "\\" + character for character in "&%_#${}"}
+_LATEX |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "±": r"$\pm$"}
+
+
 def _latex(text: str) -> str:
-    for character in "&%_#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("±", r"$\pm$")
+    return text.translate(str.maketrans(_LATEX))

@@ -153,7 +153,8 @@ def main(argv: list[str] | None = None) -> None:
     training = {
         name: getattr(args, name) for name in ("epochs", "batch_size", "lr", "weight_decay")
     }
-    keys = [(name, e, seed) for name in tasks for e in args.estimators for seed in seeds]
+    estimators = dict.fromkeys(args.estimators)
+    keys = [(name, e, seed) for name in tasks for e in estimators for seed in seeds]
     cells = [
         Cell(
             args.suite, *key, args.n_train or sum(tasks[key[0]].class_counts), args.n_test, training

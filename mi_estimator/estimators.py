@@ -99,10 +99,13 @@ class ClassifierMI:
         """
         if x.ndim != 2:
             raise UserError(f"features of shape {tuple(x.shape)}: they must be (samples, features)")
-        num_classes = num_classes or int(y.max()) + 1
+        if num_classes is None:
+            num_classes = int(y.max()) + 1 if len(y) else 1
         device = self.runtime.device
         self.log_prior = log_prior_from_labels(y, num_classes).to(device)
-        self.mean, self.std = x.mean(dim=0), x.std(dim=0).clamp_min(1e-12)
+        self.mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
+        # The spread of a constant feature is rounding error: it must not be blown up to one.
+        self.std = torch.where(std > 1e-6 * self.mean.abs(), std, 1.0)
         batches = TensorBatches(
             self._standardise(x),
             y,
@@ -142,7 +145,17 @@ class ClassifierMI:
         return pointwise_mutual_information(logits, log_prior)
 
     def estimate(self, x: Tensor, y: Tensor) -> MIEstimate:
-        """The estimate on samples that `fit` has not seen."""
+        """The estimate on samples that `fit` has not seen.
+
+        Raises:
+            UserError: lengths that differ, or a label that `fit` has not seen.
+        """
+        num_classes = len(self.log_prior)
+        if len(x) != len(y) or y.min() < 0 or y.max() >= num_classes:
+            raise UserError(
+                f"{len(x)} samples, {len(y)} labels from {y.min()} to {y.max()}: a label for each "
+                f"sample, in 0..{num_classes - 1}"
+            )
         pointwise = self.pointwise_mutual_information(x)
         return MIEstimate.from_pointwise(select_label(pointwise, y.cpu()))
 

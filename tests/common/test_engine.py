@@ -1,0 +1,227 @@
+"""The loop: resumed equals uninterrupted, every sample once, errors, precision."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from common.engine import TensorBatches, fit, predict
+from common.errors import UserError
+from common.records import RunFolder
+from common.runtime import Runtime, seed_everything
+
+CPU = Runtime(torch.device("cpu"))
+EPOCHS = 4
+
+
+class Stopped(Exception):
+    """Stands for a killed process."""
+
+
+def digits(n: int = 203) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(n, 8, generator=generator)
+    return x, (x @ torch.randn(8, 3, generator=generator)).argmax(1)
+
+
+def train(
+    epochs: int = EPOCHS,
+    *,
+    run: RunFolder | None = None,
+    stop_at_step: int | None = None,
+    precision: str = "fp32",
+) -> tuple[dict, list[dict]]:
+    """A small run with dropout, momentum and a schedule; what a script would do anew each time."""
+    seed_everything(3)
+    runtime = Runtime(torch.device("cpu"), precision)
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    batches = TensorBatches(*digits(), batch_size=32, seed=3, runtime=runtime)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=EPOCHS * len(batches)
+    )
+    steps = 0
+
+    def loss(logits, labels):
+        nonlocal steps
+        steps += 1
+        if steps == stop_at_step:
+            raise Stopped
+        return cross_entropy(logits, labels)
+
+    metrics = fit(
+        model,
+        batches,
+        loss,
+        optimizer,
+        epochs=epochs,
+        runtime=runtime,
+        scheduler=scheduler,
+        run=run,
+    )
+    return model.state_dict(), [{k: v for k, v in m.items() if k != "seconds"} for m in metrics]
+
+
+def assert_same_run(first, second):
+    assert first[1] == second[1]
+    assert first[0].keys() == second[0].keys()
+    for name, value in first[0].items():
+        assert torch.equal(value, second[0][name]), name
+
+
+def test_a_run_continued_after_fewer_epochs_equals_an_uninterrupted_one(tmp_path):
+    whole = train()
+    for epochs in (1, 3):
+        partial = train(epochs, run=RunFolder(tmp_path))
+        assert [m["epoch"] for m in partial[1]] == list(range(1, epochs + 1))
+    torch.rand(17)  # whatever the resuming script draws before must not matter
+    assert_same_run(train(run=RunFolder(tmp_path)), whole)
+    lines = RunFolder(tmp_path).metrics()
+    assert [{k: v for k, v in m.items() if k != "seconds"} for m in lines] == whole[1]
+
+
+@pytest.mark.parametrize("stop_at_step", [3, 12, 28])
+def test_a_run_killed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, stop_at_step):
+    """Seven batches an epoch: killed in the first, the second, and at the last step of all."""
+    with pytest.raises(Stopped):
+        train(run=RunFolder(tmp_path), stop_at_step=stop_at_step)
+    assert len(RunFolder(tmp_path).metrics()) == (stop_at_step - 1) // 7
+    assert_same_run(train(run=RunFolder(tmp_path)), train())
+
+
+def test_a_run_killed_between_metrics_and_checkpoint_equals_an_uninterrupted_one(tmp_path):
+    run = RunFolder(tmp_path)
+    train(2, run=run)
+    checkpoint = run.checkpoint_file.read_bytes()
+    train(3, run=run)
+    run.checkpoint_file.write_bytes(checkpoint)
+    assert_same_run(train(run=run), train())
+    assert len(run.metrics()) == EPOCHS
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path):
+    first = train(run=RunFolder(tmp_path))
+    assert_same_run(train(run=RunFolder(tmp_path), stop_at_step=1), first)
+
+
+def test_checkpoint_reads_with_weights_only_and_holds_all_states(tmp_path):
+    weights, _ = train(2, run=RunFolder(tmp_path))
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert set(checkpoint) == {"model", "optimizer", "scheduler", "scaler", "epoch", "rng"}
+    assert checkpoint["epoch"] == 2
+    assert checkpoint["scheduler"]["last_epoch"] == 14
+    for name, value in weights.items():
+        assert torch.equal(checkpoint["model"][name], value)
+    assert checkpoint["rng"]  # that it is the right one, the resumed runs above show
+
+
+def test_metrics_are_the_mean_over_samples_not_over_batches():
+    """An uneven last batch (70 = 2 * 32 + 6) must weigh by its size."""
+    x, y = digits(70)
+    model = nn.Linear(8, 3)
+    expected = cross_entropy(model(x), y).item()
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    batches = TensorBatches(x, y, batch_size=32, seed=0, runtime=CPU)
+    metrics = fit(model, batches, cross_entropy, still, epochs=1, runtime=CPU)
+    assert metrics[0]["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.integers(1, 60), st.integers(1, 25), st.integers(0, 5), st.integers(0, 3))
+def test_every_sample_comes_once_an_epoch_in_the_seeds_order(n, batch_size, seed, epoch):
+    inputs, labels = torch.arange(n), torch.arange(n) + 1000
+    batches = TensorBatches(inputs, labels, batch_size=batch_size, seed=seed, runtime=CPU)
+    steps = list(batches.epoch(epoch))
+    assert len(steps) == len(batches) == -(-n // batch_size)
+    drawn = torch.cat([x for x, _, _ in steps])
+    assert sorted(drawn.tolist()) == list(range(n))
+    assert all(torch.equal(x + 1000, y) and len(x) == size for x, y, size in steps)
+    torch.rand(3)  # the order depends on seed and epoch, not on the global state
+    again = TensorBatches(inputs, labels, batch_size=batch_size, seed=seed, runtime=CPU)
+    assert torch.equal(torch.cat([x for x, _, _ in again.epoch(epoch)]), drawn)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def order(seed, epoch):
+        batches = TensorBatches(
+            torch.arange(50), torch.zeros(50), batch_size=8, seed=seed, runtime=CPU
+        )
+        return tuple(torch.cat([x for x, _, _ in batches.epoch(epoch)]).tolist())
+
+    orders = {order(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)}
+    assert len(orders) == 6
+    assert tuple(range(50)) not in orders
+
+
+@given(st.integers(1, 40), st.integers(1, 15), st.integers(2, 4))
+def test_processes_share_each_batch_and_never_get_an_empty_one(n, batch_size, world_size):
+    batch_size = max(batch_size, world_size)
+    parts = [
+        TensorBatches(
+            torch.arange(n),
+            torch.arange(n),
+            batch_size=batch_size,
+            seed=1,
+            runtime=Runtime(torch.device("cpu"), rank=rank, world_size=world_size),
+        )
+        for rank in range(world_size)
+    ]
+    one = TensorBatches(
+        torch.arange(n), torch.arange(n), batch_size=batch_size, seed=1, runtime=CPU
+    )
+    assert len({len(part) for part in parts}) == 1
+    for (whole, _, _), *steps in zip(one.epoch(2), *[p.epoch(2) for p in parts], strict=False):
+        assert sorted(torch.cat([x for x, _, _ in steps]).tolist()) == sorted(whole.tolist())
+        assert all(len(x) > 0 and size == len(whole) for x, _, size in steps)
+    left_out = n - sum(len(x) for part in parts for x, _, _ in part.epoch(2))
+    assert 0 <= left_out < world_size
+
+
+def test_lengths_that_differ_and_too_small_a_batch_are_user_errors():
+    with pytest.raises(UserError, match="5 inputs but 4 labels"):
+        TensorBatches(torch.zeros(5, 2), torch.zeros(4), batch_size=2, seed=0, runtime=CPU)
+    two = Runtime(torch.device("cpu"), world_size=2)
+    with pytest.raises(UserError, match="--batch-size 1"):
+        TensorBatches(torch.zeros(5, 2), torch.zeros(5), batch_size=1, seed=0, runtime=two)
+
+
+def test_diverging_loss_is_a_user_error_and_keeps_the_last_good_checkpoint(tmp_path):
+    run = RunFolder(tmp_path)
+    x, y = digits(64)
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = TensorBatches(x, y, batch_size=32, seed=0, runtime=CPU)
+    fit(model, batches, cross_entropy, optimizer, epochs=1, runtime=CPU, run=run)
+
+    def diverging(logits, labels):
+        return cross_entropy(logits, labels) * float("inf")
+
+    with pytest.raises(UserError, match=re.escape("in epoch 2; use a lower --lr")):
+        fit(model, batches, diverging, optimizer, epochs=2, runtime=CPU, run=run)
+    assert run.load_checkpoint()["epoch"] == len(run.metrics()) == 1
+
+
+def test_predict_gives_every_row_in_order_in_eval_mode():
+    model = nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    x = torch.randn(23, 4)
+    logits = predict(model, x, runtime=CPU, batch_size=5)
+    assert not model.training and not any(part.training for part in model)
+    assert logits.dtype == torch.float32 and not logits.requires_grad
+    torch.testing.assert_close(logits, model(x).detach())
+
+
+@pytest.mark.parametrize("precision, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_half_precision_trains_on_the_cpu_and_resumes(tmp_path, precision, dtype):
+    single, half = train(), train(precision=precision)
+    losses = [m["loss"] for m in half[1]]
+    assert losses == pytest.approx([m["loss"] for m in single[1]], abs=0.03)
+    assert losses != [m["loss"] for m in single[1]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(value.dtype != dtype for value in half[0].values())  # master weights stay float32
+    train(2, run=RunFolder(tmp_path), precision=precision)
+    assert_same_run(train(run=RunFolder(tmp_path), precision=precision), half)

@@ -1,0 +1,234 @@
+"""The benchmark end to end: rows, tables, going on, failures, workers, wrong flags."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from common.errors import UserError
+from mi_estimator import benchmark
+from mi_estimator.distributions import SUITES
+
+TASKS = list(SUITES["paper"])
+SMALL = ["--n-train", "60", "--n-test", "300", "--epochs", "2", "--batch-size", "20"]
+
+
+def run(folder, *flags: str, num_workers: int = 0) -> pd.DataFrame:
+    workers = ["--num-workers", str(num_workers)]
+    benchmark.main([*SMALL, "--device", "cpu", "--output-dir", str(folder), *workers, *flags])
+    return pd.read_csv(folder / "results.csv")
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[tuple]:
+    """The (task, estimator, seed) that were computed, in order."""
+    cells = []
+    original = benchmark.run_cell
+
+    def recorded(cell, device):
+        cells.append((cell.task, cell.estimator, cell.seed))
+        return original(cell, device)
+
+    monkeypatch.setattr(benchmark, "run_cell", recorded)
+    return cells
+
+
+def fail_on(monkeypatch, failing) -> None:
+    original = benchmark._estimate
+
+    def estimate(cell, *rest):
+        if failing(cell):
+            raise UserError("the loss is nan in epoch 1; use a lower --lr")
+        return original(cell, *rest)
+
+    monkeypatch.setattr(benchmark, "_estimate", estimate)
+
+
+def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
+    rows = run(tmp_path, "--estimators", "softmax", "pc-softmax", "oracle", "--seeds", "3", "5")
+    assert list(rows.columns) == benchmark.COLUMNS
+    keys = list(rows[["task", "estimator", "seed"]].itertuples(index=False, name=None))
+    assert sorted(keys) == sorted(
+        (t, e, s) for t in TASKS for e in ("softmax", "pc-softmax", "oracle") for s in (3, 5)
+    )
+    assert set(rows["status"]) == {"ok"}
+    assert set(rows["n_train"]) == {60} and set(rows["n_test"]) == {300}
+    assert not rows.drop(columns="status").isna().any(axis=None)
+    assert (rows["lower"] < rows["estimate"]).all() and (rows["estimate"] < rows["upper"]).all()
+    for name, group in rows.groupby("task"):
+        assert set(group["truth"]) == {SUITES["paper"][name].mutual_information()[0]}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "results.csv",
+        "table.md",
+        "table.tex",
+        "estimates.png",
+    }
+    assert json.loads((tmp_path / "config.json").read_text())["flags"]["n_test"] == 300
+    out = capsys.readouterr().out
+    first, last = out.splitlines()[0], out.splitlines()[-1]
+    assert "cpu" in first and "fp32" in first and "[3, 5]" in first and str(tmp_path) in first
+    assert all(name in last for name in ("results.csv", "table.md", "table.tex", "estimates.png"))
+    table = (tmp_path / "table.md").read_text()
+    assert table in out
+    assert table.splitlines()[0] == "| task | estimator | truth | H(Y) | n | estimate | error |"
+    assert len(table.splitlines()) == 2 + 8 * 3
+    mine = rows[(rows["task"] == TASKS[0]) & (rows["estimator"] == "oracle")]
+    line = next(line for line in table.splitlines() if f"{TASKS[0]} | oracle" in line)
+    assert "| 1.0314 | 1.6094 | 2 |" in line and f"| {mine['estimate'].mean():.4f} ± " in line
+
+
+def test_estimators_see_the_same_samples_and_tasks_and_seeds_do_not(tmp_path, monkeypatch):
+    seen = {"fit": [], "estimate": []}
+
+    class Recorder(benchmark.ClassifierMI):
+        def fit(self, x, y, **options):
+            seen["fit"].append((*x.flatten().tolist(), *y.tolist()))
+            return super().fit(x, y, **options)
+
+        def estimate(self, x, y):
+            seen["estimate"].append((*x.flatten().tolist(), *y.tolist()))
+            return super().estimate(x, y)
+
+    monkeypatch.setattr(benchmark, "ClassifierMI", Recorder)
+    run(tmp_path, "--estimators", "softmax", "pc-softmax", "--seeds", "0", "1")
+    for samples in seen.values():
+        assert len(samples) == 8 * 2 * 2
+        assert len(set(samples)) == 8 * 2  # one set of samples a task and seed
+    assert not set(seen["fit"]) & set(seen["estimate"])
+
+
+def test_resume_computes_only_what_is_missing_and_keeps_the_rows(tmp_path, computed):
+    run(tmp_path, "--estimators", "pc-softmax", "--seeds", "0")
+    before = (tmp_path / "results.csv").read_text()
+    assert len(computed) == 8
+    computed.clear()
+    run(tmp_path, "--estimators", "pc-softmax", "oracle", "--seeds", "0", "1", "--resume")
+    assert set(computed) == {(t, "pc-softmax", 1) for t in TASKS} | {
+        (t, "oracle", s) for t in TASKS for s in (0, 1)
+    }
+    assert len(computed) == 24
+    assert (tmp_path / "results.csv").read_text().startswith(before)
+    lines = (tmp_path / "table.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[4] for line in lines] == ["2"] * 16
+    computed.clear()
+    run(tmp_path, "--estimators", "oracle", "--seeds", "1", "--resume")  # nothing is missing
+    assert computed == []
+    lines = (tmp_path / "table.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[4] for line in lines] == ["1"] * 8
+
+
+def test_an_interrupted_run_goes_on_after_its_last_row(tmp_path, monkeypatch, computed):
+    flags = ("--estimators", "pc-softmax")
+    recorded = benchmark.run_cell
+
+    def killed(cell, device):
+        if len(computed) == 5:
+            raise KeyboardInterrupt
+        return recorded(cell, device)
+
+    monkeypatch.setattr(benchmark, "run_cell", killed)
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "a", *flags)
+    assert stopped.value.code == 130
+    assert len(pd.read_csv(tmp_path / "a/results.csv")) == 5
+    monkeypatch.setattr(benchmark, "run_cell", recorded)
+    resumed = run(tmp_path / "a", *flags, "--resume")
+    assert len(computed) == len(set(computed)) == 8
+    whole = run(tmp_path / "b", *flags)
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
+
+
+def test_a_failing_estimate_is_a_row_that_says_why_and_stays_out_of_the_table(
+    tmp_path, monkeypatch, capsys
+):
+    fail_on(monkeypatch, lambda cell: cell.seed == 0 or cell.task == TASKS[1])
+    rows = run(tmp_path, "--estimators", "softmax", "--seeds", "0", "1")
+    failed = rows[rows["status"] != "ok"]
+    assert len(rows) == 16 and len(failed) == 9
+    assert set(failed["status"]) == {"failed: the loss is nan in epoch 1; use a lower --lr"}
+    assert failed[["estimate", "lower", "upper"]].isna().all(axis=None)
+    assert failed[["truth", "n_train", "seconds"]].notna().all(axis=None)
+    lines = (tmp_path / "table.md").read_text().splitlines()[2:]
+    assert len(lines) == 7 and [line.split(" | ")[4] for line in lines] == ["1"] * 7
+    out = capsys.readouterr().out
+    assert f"{TASKS[1]} softmax seed 1: failed: the loss is nan" in out
+    assert (tmp_path / "estimates.png").stat().st_size > 10_000
+
+
+def test_a_run_without_any_estimate_ends_with_status_2(tmp_path, monkeypatch, user_error):
+    fail_on(monkeypatch, lambda cell: True)
+    flags = [*SMALL, "--device", "cpu", "--num-workers", 0, "--output-dir", tmp_path]
+    line = user_error(benchmark.main, flags)
+    assert "every estimate failed" in line and "results.csv" in line
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 16
+
+
+def test_two_worker_processes_give_the_numbers_of_one(tmp_path):
+    flags = ("--estimators", "pc-softmax", "oracle", "--seeds", "4")
+    one = run(tmp_path / "one", *flags)
+    two = run(tmp_path / "two", *flags, num_workers=2)
+    order = ["task", "estimator"]
+    columns = [name for name in benchmark.COLUMNS if name != "seconds"]
+    pd.testing.assert_frame_equal(
+        two.sort_values(order)[columns].reset_index(drop=True),
+        one.sort_values(order)[columns].reset_index(drop=True),
+        check_exact=True,
+    )
+    assert (tmp_path / "one/table.md").read_text() == (tmp_path / "two/table.md").read_text()
+
+
+@pytest.mark.parametrize("flag", ["--seeds", "--estimators"])
+def test_a_value_given_twice_counts_once(tmp_path, flag):
+    value = {"--seeds": "1", "--estimators": "oracle"}[flag]
+    rest = {"--seeds": ["--estimators", "oracle"], "--estimators": ["--seeds", "1"]}[flag]
+    assert len(run(tmp_path, flag, value, value, *rest)) == 8
+
+
+def test_the_papers_sizes_are_the_default():
+    args = benchmark.get_parser().parse_args([])
+    assert args.n_train is None and args.suite == "paper"
+    sizes = {sum(SUITES["paper"][name].class_counts) for name in TASKS}
+    assert sizes == {50_000, 75_000}
+
+
+@pytest.mark.parametrize(
+    "flags, parts",
+    [
+        (["--n-train", "9"], ["--n-train 9"]),
+        (["--n-train", "0"], ["--n-train", "'0'"]),
+        (["--n-test", "1"], ["--n-test 1"]),
+        (["--estimators", "mine"], ["--estimators", "'mine'", "oracle"]),
+        (["--suite", "mine"], ["--suite", "'mine'", "paper"]),
+        (["--lr", "nan"], ["--lr", "'nan'"]),
+        (["--batch-size", "2.5"], ["--batch-size", "'2.5'"]),
+        (["--seeds", "-1"], ["--seeds", "'-1'"]),
+        (["--seeds", str(2**64)], [str(2**64)]),
+        (["--device", "cuda:99"], ["--device cuda:99"]),
+    ],
+)
+def test_wrong_flags_are_one_line_and_write_nothing(tmp_path, user_error, flags, parts):
+    small = [*SMALL, "--num-workers", 0, "--estimators", "softmax"]
+    line = user_error(benchmark.main, [*small, "--output-dir", tmp_path / "run", *flags])
+    assert all(part in line for part in parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_existing_and_changed_folders_are_refused_in_one_line(tmp_path, user_error):
+    flags = [*SMALL, "--num-workers", 0, "--estimators", "oracle", "--device", "cpu"]
+    folder = ["--output-dir", tmp_path]
+    benchmark.main([str(word) for word in flags + folder])
+    before = (tmp_path / "results.csv").read_text()
+    assert "use --resume, --overwrite" in user_error(benchmark.main, flags + folder)
+    line = user_error(benchmark.main, [*flags, *folder, "--resume", "--lr", "0.5"])
+    assert "--lr 0.005 -> 0.5" in line
+    assert (tmp_path / "results.csv").read_text() == before
+    assert torch.get_num_threads() == 1  # the script leaves the caller's settings alone
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, user_error):
+    (tmp_path / "file").touch()
+    flags = [*SMALL, "--num-workers", 0, "--estimators", "oracle"]
+    folder = tmp_path / "file/run"
+    assert str(folder) in user_error(benchmark.main, [*flags, "--output-dir", folder])

@@ -1,0 +1,141 @@
+"""The estimator reaches the truth with a small budget; intervals by hand; wrong input."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from common.engine import predict
+from common.errors import UserError
+from common.information import pc_softmax_loss
+from mi_estimator.distributions import SUITES
+from mi_estimator.estimators import ClassifierMI, MIEstimate, mlp
+
+
+def fitted(objective: str, task, cpu, *, n: int = 20_000, seed: int = 0, **options) -> ClassifierMI:
+    x, y = task.sample(n, torch.Generator().manual_seed(seed), exact_counts=True)
+    options = {"epochs": 6, "batch_size": 500} | options
+    return ClassifierMI(objective, runtime=cpu, seed=seed, **options).fit(x, y)
+
+
+@pytest.mark.parametrize("prior", ["balanced", "imbalanced"])
+def test_both_objectives_come_within_hundredths_of_a_nat_of_the_truth(prior, cpu):
+    task = SUITES["paper"][f"gaussian-d1-{prior}"]
+    truth, _ = task.mutual_information()
+    x, y = task.sample(200_000, torch.Generator().manual_seed(99))
+    values = []
+    for objective in ("softmax", "pc-softmax"):
+        estimate = fitted(objective, task, cpu).estimate(x, y)
+        assert estimate.value == pytest.approx(truth, abs=0.03)
+        assert estimate.lower < estimate.value < estimate.upper < task.label_entropy
+        values.append(estimate.value)
+    assert abs(values[0] - values[1]) < 0.02
+    # log K - cross-entropy, as the original code has it, is 0.12 nat too high when imbalanced.
+    assert prior == "balanced" or abs(values[0] - truth) < (math.log(5) - task.label_entropy) / 4
+
+
+def test_the_estimate_is_minus_the_held_out_loss(cpu):
+    """The mean of log r equals minus the PC-softmax loss on the same samples."""
+    task = SUITES["paper"]["gaussian-d2-imbalanced"]
+    estimator = fitted("pc-softmax", task, cpu, n=1000, epochs=1)
+    x, y = task.sample(3000, torch.Generator().manual_seed(5))
+    standardised = (x - estimator.mean) / estimator.std
+    logits = predict(estimator.network, standardised, runtime=cpu)
+    loss = pc_softmax_loss(logits, y, task.log_prior)
+    estimate = estimator.estimate(x, y)
+    assert estimate.value == pytest.approx(-loss.item(), abs=1e-5)
+    assert estimate.pointwise.shape == (3000,) and estimate.pointwise.dtype == torch.float64
+
+
+def test_the_scale_and_place_of_the_features_do_not_matter(cpu):
+    task = SUITES["paper"]["gaussian-d2-balanced"]
+    x, y = task.sample(2000, torch.Generator().manual_seed(0))
+    held_out = task.sample(2000, torch.Generator().manual_seed(1))
+    values = []
+    for scale, shift in ((1.0, 0.0), (1024.0, 0.0), (2.0**-10, 4.0)):
+        estimator = ClassifierMI(runtime=cpu, epochs=3, batch_size=100)
+        estimator.fit(x * scale + shift, y)
+        values.append(estimator.estimate(held_out[0] * scale + shift, held_out[1]).value)
+    assert values == pytest.approx([values[0]] * 3, abs=0.01)
+    assert values[0] > 1.1
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
+def test_a_constant_feature_does_no_harm(cpu, constant):
+    task = SUITES["paper"]["gaussian-d1-balanced"]
+    x, y = task.sample(4000, torch.Generator().manual_seed(0))
+    held_out = task.sample(4000, torch.Generator().manual_seed(1))
+    wide = [torch.cat([part, torch.full_like(part, constant)], 1) for part in (x, held_out[0])]
+    estimator = ClassifierMI(runtime=cpu, epochs=3, batch_size=100).fit(wide[0], y)
+    truth, _ = task.mutual_information()
+    assert estimator.estimate(wide[1], held_out[1]).value == pytest.approx(truth, abs=0.06)
+
+
+def test_a_seed_fixes_the_estimate_and_leaves_the_global_random_state(cpu):
+    task = SUITES["paper"]["gaussian-d1-balanced"]
+    x, y = task.sample(500, torch.Generator().manual_seed(9))
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = fitted("softmax", task, cpu, n=500, epochs=2).estimate(x, y)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)
+    second = fitted("softmax", task, cpu, n=500, epochs=2).estimate(x, y)
+    assert torch.equal(first.pointwise, second.pointwise)
+    other = fitted("softmax", task, cpu, n=500, epochs=2, seed=1).estimate(x, y)
+    assert not torch.equal(first.pointwise, other.pointwise)
+
+
+def test_interval_by_hand():
+    estimate = MIEstimate.from_pointwise(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert estimate.value == 3
+    # squared deviations 4 + 1 + 0 + 9 = 14, variance 14 / 3, four samples
+    half_width = 1.959964 * math.sqrt(14 / 3 / 4)
+    assert (estimate.lower, estimate.upper) == pytest.approx((3 - half_width, 3 + half_width))
+
+
+def test_interval_covers_the_mean_in_about_95_of_100_repetitions():
+    draws = torch.from_numpy(np.random.default_rng(0).gamma(2.0, size=(4000, 100)))
+    intervals = [MIEstimate.from_pointwise(row) for row in draws]
+    covered = np.mean([e.lower < 2.0 < e.upper for e in intervals])
+    assert 0.93 < covered < 0.96
+
+
+def test_network_has_the_given_widths():
+    layers = [m for m in mlp(3, 5, (100, 7)) if isinstance(m, torch.nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in layers] == [(3, 100), (100, 7), (7, 5)]
+
+
+X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "x, y, num_classes, message",
+    [
+        (X, [0, 1, 2, 0, 1], None, "6 inputs but 5 labels"),
+        (X, [0, 1, 2, 0, 1, 3], 3, "label 3: 3 classes need labels 0..2"),
+        (X, [0, 1, 2, 0, 1, -1], None, "label -1"),
+        (X, [0, 1, 3, 0, 1, 3], None, r"classes \[2\] have no training samples"),
+        (X, [0, 1, 1, 0, 1, 0], 3, r"classes \[2\] have no training samples"),
+        (X[:, 0], [0, 1, 2, 0, 1, 2], None, r"features of shape \(6,\)"),
+        (X[:0], [], None, "no labels"),
+        (X * float("nan"), [0, 1, 2, 0, 1, 2], None, "the loss is nan"),
+    ],
+)
+def test_wrong_training_data_are_user_errors(cpu, x, y, num_classes, message):
+    estimator = ClassifierMI(runtime=cpu, epochs=1)
+    with pytest.raises(UserError, match=message):
+        estimator.fit(x, torch.tensor(y, dtype=torch.int64), num_classes=num_classes)
+
+
+@pytest.mark.parametrize("y", [[0, 1, 2, 0, 1, 3], [0, 1, 2, 0, 1, -1], [0, 1, 2], [0] * 7])
+def test_wrong_held_out_labels_are_user_errors(cpu, y):
+    """Fewer labels than samples must not be scored against the first of them."""
+    estimator = ClassifierMI(runtime=cpu, epochs=1).fit(X, torch.tensor([0, 1, 2, 0, 1, 2]))
+    with pytest.raises(UserError, match="label"):
+        estimator.estimate(X, torch.tensor(y))
+
+
+def test_unknown_objective_is_a_user_error(cpu):
+    with pytest.raises(UserError, match="objective 'mine': use one of softmax, pc-softmax"):
+        ClassifierMI("mine", runtime=cpu)
