@@ -183,7 +183,7 @@ class ResultsFile:
         self.frame = pd.DataFrame(columns=columns)
         if self.path.exists():
             try:
-                self.frame = pd.read_csv(self.path)
+                self.frame = pd.read_csv(self.path, float_precision="round_trip")
             except ValueError as error:
                 raise UserError(f"{path}: not a table ({error}); delete it") from error
             if list(self.frame.columns) != columns:
