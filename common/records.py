@@ -8,6 +8,7 @@ presence means that the run is finished.
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -55,14 +56,23 @@ def environment() -> dict:
         text=True,
     )
     cuda = torch.cuda.is_available()
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    script = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join([*script, *sys.argv[1:]]),
         "commit": git.stdout.strip() or None,
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "torchvision", "numpy", "timm")},
-        "cpu": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "cpu": f"{_processor()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name() if cuda else None,
     }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux; platform.processor() is empty on many of its kinds
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def prepare_output(

@@ -51,7 +51,9 @@ def tables(rows: pd.DataFrame, log_prior, tests: dict) -> tuple[pd.DataFrame, pd
         | {k: f"{100 * v:.2f}" for k, v in majority_scores(log_prior, labels).items()}
         for name, (_, labels) in tests.items()
     ]
-    shown = pd.concat([shown, pd.DataFrame(majority)]).sort_values("test_set", kind="stable")
+    order = {name: i for i, name in enumerate(tests)}
+    shown = pd.concat([shown, pd.DataFrame(majority)])
+    shown = shown.sort_values("test_set", key=lambda names: names.map(order), kind="stable")
     if "softmax" not in set(rows["loss"]):
         return shown, pd.DataFrame()
     differences = paired_differences(rows, SETTING, "loss", "softmax", SCORES)

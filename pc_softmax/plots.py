@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common.plots import save_figure
+from common.plots import MARKERS, save_figure
 
 
 def plot_per_class(
@@ -22,14 +22,14 @@ def plot_per_class(
     )
     classes = np.arange(len(train_counts))
     for panel, (test_set, by_loss) in zip(panels[:, 0], accuracies.items(), strict=True):
-        width = 0.8 / len(by_loss)
+        width = 0.5 / len(by_loss)
         for number, (loss, values) in enumerate(by_loss.items()):
             mean = 100 * np.mean(values, axis=0)
             spread = np.abs(100 * np.stack([np.min(values, axis=0), np.max(values, axis=0)]) - mean)
             x = classes + (number - (len(by_loss) - 1) / 2) * width
-            panel.bar(x, mean, width, yerr=spread, error_kw={"linewidth": 0.8}, label=loss)
-        low = min(100 * np.min(values) for values in by_loss.values())
-        panel.set_ylim(max(0, 5 * np.floor(low / 5) - 5), 100)
+            marker = MARKERS[number % len(MARKERS)]
+            panel.errorbar(x, mean, spread, fmt=marker, markersize=5, linewidth=1, label=loss)
+        panel.grid(axis="y", color="0.9")
         panel.set_ylabel("accuracy (%)")
         panel.set_title(test_set, loc="left", fontsize=10)
     panels[0, 0].legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
