@@ -75,51 +75,68 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def prepare_output(
+def check_output(
     folder: Path,
     flags: dict,
     *,
-    resume: bool,
     overwrite: bool,
+    resume: bool | None = None,
     extendable: tuple[str, ...] = (),
 ) -> None:
-    """Makes an output folder with its config.json, or checks the one that is there.
+    """Whether `prepare_output` would accept the folder; it writes nothing.
 
     Args:
         flags: resolved flags, for config.json.
+        resume: whether to go on with the folder's content; None where a script cannot.
         extendable: flags that may differ when the folder is resumed, such as `seeds`.
 
     Raises:
         UserError: the folder has content and neither flag was given; `overwrite` on a folder that
             no script wrote; `resume` with flags that differ from the earlier ones.
     """
-    flags = json.loads(json.dumps(flags, default=str))
     config = folder / "config.json"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another --output-dir")
-    if folder.exists() and any(folder.iterdir()):
-        if overwrite:
-            if not config.exists():
-                raise UserError(f"{folder} has no config.json, so no run wrote it: not deleted")
-            shutil.rmtree(folder)
-        elif not resume:
-            raise UserError(f"{folder} exists; use --resume, --overwrite or another --output-dir")
-        elif config.exists():
-            earlier = json.loads(config.read_text())["flags"]
-            changed = [
-                f"--{name.replace('_', '-')} {earlier.get(name)} -> {flags.get(name)}"
-                for name in sorted(set(earlier) | set(flags))
-                if name not in {*_FREE_FLAGS, *extendable} and earlier.get(name) != flags.get(name)
-            ]
-            if changed:
-                raise UserError(f"--resume {folder}: flags changed ({', '.join(changed)})")
-            return
-        else:
-            raise UserError(f"--resume {folder}: no config.json there, so no run wrote it")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if overwrite:
+        if not config.exists():
+            raise UserError(f"{folder} has no config.json, so no run wrote it: not deleted")
+        return
+    if not resume:
+        choices = "--overwrite" if resume is None else "--resume, --overwrite"
+        raise UserError(f"{folder} exists; use {choices} or another --output-dir")
+    if not config.exists():
+        raise UserError(f"--resume {folder}: no config.json there, so no run wrote it")
+    earlier, flags = json.loads(config.read_text())["flags"], _as_json(flags)
+    changed = [
+        f"--{name.replace('_', '-')} {earlier.get(name)} -> {flags.get(name)}"
+        for name in sorted(set(earlier) | set(flags))
+        if name not in {*_FREE_FLAGS, *extendable} and earlier.get(name) != flags.get(name)
+    ]
+    if changed:
+        raise UserError(f"--resume {folder}: flags changed ({', '.join(changed)})")
+
+
+def prepare_output(folder: Path, flags: dict, *, overwrite: bool, **options) -> None:
+    """Makes an output folder with its config.json, or takes the one that `resume` goes on with.
+
+    Options and errors are those of `check_output`.
+    """
+    check_output(folder, flags, overwrite=overwrite, **options)
+    config = folder / "config.json"
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    if config.exists():
+        return
     try:
-        write_json(config, {"flags": flags, **environment()})
+        write_json(config, {"flags": _as_json(flags), **environment()})
     except OSError as error:
         raise UserError(f"--output-dir {folder}: {error.strerror}") from error
+
+
+def _as_json(flags: dict) -> dict:
+    return json.loads(json.dumps(flags, default=str))
 
 
 class RunFolder:
@@ -193,7 +210,7 @@ class ResultsFile:
         self.frame = pd.DataFrame(columns=columns)
         if self.path.exists():
             try:
-                self.frame = pd.read_csv(self.path, float_precision="round_trip")
+                self.frame = pd.read_csv(self.path, engine="python")  # exact floats
             except ValueError as error:
                 raise UserError(f"{path}: not a table ({error}); delete it") from error
             if list(self.frame.columns) != columns:

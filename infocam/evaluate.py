@@ -23,7 +23,7 @@ from common.backbones import GlobalAveragePoolClassifier
 from common.datasets import ImageFiles
 from common.errors import UserError
 from common.features import cached_features
-from common.records import RunFolder, prepare_output, write_atomically
+from common.records import RunFolder, check_output, prepare_output, write_atomically
 from common.runtime import Runtime
 from common.tables import to_markdown, write_tables
 from infocam.boxes import THRESHOLDS, boxes_at_thresholds, centre_boxes, resize_map, to_8bit
@@ -54,10 +54,15 @@ class Localised:
 
 def load_network(run: RunFolder, num_classes: int, device: Runtime) -> GlobalAveragePoolClassifier:
     """The trained network of a run, in eval mode on the device."""
-    flags = run.config()
+    flags, checkpoint = run.config(), run.load_checkpoint()
+    if checkpoint is None:
+        raise UserError(f"{run.checkpoint_file}: not there; train again with --overwrite")
     network = build_network(flags["network"], weights=flags["weights"], num_classes=num_classes)
     trained = network.head if flags["dataset"] == "tiny-imagenet" else network
-    trained.load_state_dict(run.load_checkpoint()["model"])
+    trained_classes = len(next(reversed(checkpoint["model"].values())))  # the head's bias is last
+    if trained_classes != num_classes:
+        raise UserError(f"{run.path} has {trained_classes} classes, the data {num_classes}")
+    trained.load_state_dict(checkpoint["model"])
     return network.to(device.device, memory_format=torch.channels_last).eval()
 
 
@@ -207,6 +212,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("infocam.evaluate is one process; run it without torchrun")
     run = RunFolder(args.run)
     flags = run.config()
+    if "images_per_class" not in flags:
+        raise UserError(f"{args.run} is not a run of infocam.train")
     parts = load_parts(
         flags["dataset"],
         args.data_dir,
@@ -217,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.output_dir or args.run / "evaluation"
     methods = list(dict.fromkeys(args.methods))
     network = load_network(run, len(parts["test"].class_names), device)
-    prepare_output(folder, vars(args), resume=False, overwrite=args.overwrite)
+    check_output(folder, vars(args), overwrite=args.overwrite)
     print(f"infocam: {device.describe()}, {args.run}, writing {folder}", flush=True)
 
     found = {
@@ -231,6 +238,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         for part in ("held-out", "test")
     }
+    prepare_output(folder, vars(args), overwrite=args.overwrite)
     held_out, test = ((parts[part], found[part]) for part in ("held-out", "test"))
     results = score_methods(held_out, test)
     thresholds = {m: best_threshold(hit_matrix(held_out[0], held_out[1].boxes[m])) for m in methods}
@@ -242,13 +250,13 @@ def main(argv: list[str] | None = None) -> None:
         reported[["whole-image", "centre-box"]].to_dict(),
         folder / "threshold_curves.png",
     )
-    save_overlays(folder / "overlays", *test, thresholds, args.overlays)
+    overlays = save_overlays(folder / "overlays", *test, thresholds, args.overlays)
     write_tables(table(results), folder / "table")
     write_atomically(folder / "results.csv", lambda path: results.to_csv(path, index=False))
     accuracy = (test[1].predicted == test[0].labels.numpy()).mean()
     print(f"Percent of {len(test[0])} test images; top-1 accuracy {100 * accuracy:.1f}.\n")
     print(to_markdown(table(results)))
-    print(f"wrote {folder}/results.csv, table, threshold_curves.png and {args.overlays} overlays")
+    print(f"wrote {folder}/results.csv, table, threshold_curves.png and {len(overlays)} overlays")
 
 
 if __name__ == "__main__":

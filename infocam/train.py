@@ -57,8 +57,7 @@ def train(
     parts: dict[str, LocalisationSet],
     run: RunFolder,
     *,
-    network_name: str,
-    weights: str,
+    network: GlobalAveragePoolClassifier,
     loss: str,
     seed: int,
     epochs: int,
@@ -71,12 +70,13 @@ def train(
 ) -> dict:
     """Trains the whole network on tensors, or the head of a frozen one on image files.
 
+    Args:
+        network: with fresh or pre-trained weights, seeded by the caller.
+
     Returns:
         The content of result.json.
     """
     data = parts["train"]
-    torch.manual_seed(seed)
-    network = build_network(network_name, weights=weights, num_classes=len(data.class_names))
     network = network.to(runtime.device, memory_format=torch.channels_last)
     log_prior = log_prior_from_labels(data.labels, len(data.class_names)).to(runtime.device)
     started = time.perf_counter()
@@ -100,7 +100,7 @@ def train(
         runtime=runtime,
         scheduler=scheduler,
         run=run,
-        description=f"{network_name} seed {seed}",
+        description=f"seed {seed}",
     )
     held_out = parts["held-out"]
     model, inputs = trainable_part(network, held_out, "maps", cache_dir, num_workers, runtime)
@@ -199,15 +199,18 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.output_dir or Path(f"runs/infocam/{args.dataset}-{args.loss}-{args.seed}")
     sizes = {name: getattr(args, name) for name in ("images_per_class", "held_out_per_class")}
     parts = load_parts(args.dataset, args.data_dir, **sizes, test_images=1)
+    torch.manual_seed(args.seed)
+    num_classes = len(parts["train"].class_names)
+    network = build_network(args.network, weights=args.weights, num_classes=num_classes)
     run = RunFolder(folder)
     device.on_main(prepare_output, folder, vars(args), resume=args.resume, overwrite=args.overwrite)
     device.say(f"infocam: {device.describe()}, seed {args.seed}, writing {folder}")
     if not run.finished:
-        names = ("weights", "loss", "seed", "epochs", "batch_size", "lr", "weight_decay")
+        names = ("loss", "seed", "epochs", "batch_size", "lr", "weight_decay")
         train(
             parts,
             run,
-            network_name=args.network,
+            network=network,
             **{name: getattr(args, name) for name in (*names, "num_workers")},
             cache_dir=args.data_dir / "features",
             runtime=device,

@@ -46,7 +46,12 @@ def load_predictions(path: Path) -> tuple[np.ndarray, dict[str, tuple[np.ndarray
 
     Args:
         path: a `predictions.npz`.
+
+    Raises:
+        UserError: the file is not there.
     """
+    if not path.exists():
+        raise UserError(f"{path}: not there; run again with --overwrite")
     with np.load(path) as arrays:
         names = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
         tests = {name: (arrays[f"{name}_logits"], arrays[f"{name}_labels"]) for name in names}

@@ -1,0 +1,59 @@
+"""The small network's map cells stand for the pixels that they are taken to stand for."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.errors import UserError
+from infocam.networks import build_network, small_cnn
+
+
+def test_small_cnn_gives_16_x_16_maps_of_128_channels_and_class_logits():
+    network = small_cnn(num_classes=7)
+    images = torch.rand(2, 1, 64, 64)
+    assert network.features(images).shape == (2, 128, 16, 16)
+    assert network(images).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(4, 0), (0, 4), (8, -4)])
+def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
+    torch.manual_seed(0)
+    trunk = small_cnn().trunk.eval()
+    images = torch.zeros(2, 1, 64, 64)
+    images[0, 0, 30, 26] = images[1, 0, 30 + dy, 26 + dx] = 5
+    with torch.no_grad():
+        responses = trunk(images) - trunk(torch.zeros(1, 1, 64, 64))
+    first, second = responses
+    assert first.abs().max() > 1e-4
+    moved = first.roll((dy // 4, dx // 4), dims=(1, 2))
+    torch.testing.assert_close(moved, second, rtol=0, atol=1e-6)
+    assert (first - second).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("row", "column"), [(8, 8), (6, 10)])
+def test_a_cell_is_centred_on_its_four_pixels(row, column):
+    """With equal weights the response of cell i is symmetric around pixel 4 i + 1.5."""
+    trunk = small_cnn().trunk.eval()
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+    images = torch.ones(1, 1, 64, 64, requires_grad=True)
+    trunk(images)[0, :, row, column].sum().backward()
+    influence = images.grad[0, 0]
+    assert influence.min() >= 0
+    places = torch.arange(64, dtype=torch.float32)
+    total = influence.sum()
+    assert (influence.sum(dim=0) @ places / total).item() == pytest.approx(
+        4 * column + 1.5, abs=1e-3
+    )
+    assert (influence.sum(dim=1) @ places / total).item() == pytest.approx(4 * row + 1.5, abs=1e-3)
+    reach = (influence.sum(dim=0) > 0).nonzero().flatten()
+    assert (reach.min() + reach.max()).item() / 2 == 4 * column + 1.5
+
+
+def test_names_other_than_the_small_one_are_backbones():
+    assert build_network("small-cnn", weights="none", num_classes=3).head.out_features == 3
+    network = build_network("shufflenet_v2_x0_5", weights="none", num_classes=3)
+    assert (network.spec.size, network.head.out_features) == (224, 3)
+    with pytest.raises(UserError, match="'small_cnn'"):
+        build_network("small_cnn", weights="none", num_classes=3)

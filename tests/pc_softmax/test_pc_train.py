@@ -1,0 +1,246 @@
+"""`pc_softmax.train` end to end on generated digits: files, resume, refusals."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from common.datasets import idx_images
+from common.errors import UserError
+from common.records import RunFolder
+from pc_softmax.networks import PaperNet
+from pc_softmax.train import load_digits, main
+
+SIZES = {"paper-window": 372, "official": 100}
+
+
+def arguments(digits_dir, folder, *more) -> list[str]:
+    words = ["--data-dir", digits_dir, "--output-dir", folder, "--device", "cpu", "--epochs", 2]
+    return [str(word) for word in [*words, "--lr", 0.03, "--batch-size", 16, "--seed", 3, *more]]
+
+
+@pytest.fixture(scope="module")
+def run(digits_dir, tmp_path_factory) -> RunFolder:
+    """A finished run; not to be written to."""
+    folder = tmp_path_factory.mktemp("train") / "run"
+    main(arguments(digits_dir, folder))
+    return RunFolder(folder)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def arrays(run: RunFolder) -> dict[str, np.ndarray]:
+    with np.load(run.path / "predictions.npz") as file:
+        return dict(file)
+
+
+def test_network_is_the_papers():
+    network = PaperNet()
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    convolutions = (25 + 1) * 20 + (20 * 25 + 1) * 50
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 801 * 500 + 501 * 10
+
+
+def test_loaded_pixels_are_normalised_as_the_original_does(digits_dir):
+    data = load_digits("mnist", digits_dir)
+    pixels, labels = idx_images("mnist", digits_dir, "train")
+    chosen = data.indices["paper_window"]
+    image = data.tests["paper-window"][0][-1]
+    expected = (pixels[chosen[-1]].float()[None] / 255 - 0.1307) / 0.3081
+    assert torch.allclose(image, expected, atol=1e-6)
+    assert torch.equal(data.tests["paper-window"][1], labels[chosen])
+    assert data.train[0].shape == (480, 1, 28, 28)
+    assert data.train[1].bincount().tolist() == [300] + [20] * 9
+
+
+def test_predictions_hold_logits_labels_and_prior_of_both_test_sets(run, digits_dir):
+    saved = arrays(run)
+    assert {name: array.shape for name, array in saved.items()} == {
+        "log_prior": (10,),
+        **{f"{name}_logits": (n, 10) for name, n in SIZES.items()},
+        **{f"{name}_labels": (n,) for name, n in SIZES.items()},
+    }
+    assert np.exp(saved["log_prior"]) == pytest.approx(np.array([300] + [20] * 9) / 480)
+    labels = idx_images("mnist", digits_dir, "train")[1].numpy()
+    with np.load(run.path / "indices.npz") as indices:
+        assert {name: len(rows) for name, rows in indices.items()} == {
+            "train": 480,
+            "paper_window": 372,
+        }
+        assert np.array_equal(saved["paper-window_labels"], labels[indices["paper_window"]])
+        assert np.bincount(labels[indices["train"]]).tolist() == [300] + [20] * 9
+    assert saved["official_labels"].tolist() == list(range(10)) * 10
+
+
+def test_argmax_of_the_saved_logits_gives_the_scores_of_the_result(run):
+    saved, result = arrays(run), run.result()
+    assert list(result["test_sets"]) == list(SIZES)
+    for name, n in SIZES.items():
+        right = saved[f"{name}_logits"].argmax(axis=1) == saved[f"{name}_labels"]
+        by_class = [right[saved[f"{name}_labels"] == k].mean() for k in range(10)]
+        assert result["test_sets"][name] == pytest.approx(
+            {
+                "accuracy": right.mean(),
+                "balanced_accuracy": np.mean(by_class),
+                "worst_class_accuracy": min(by_class),
+                "n_test": n,
+            }
+        )
+    assert result["n_train"] == 480
+    assert result["test_sets"]["official"]["accuracy"] > 0.25  # chance is 0.1
+    assert result["seconds"] == pytest.approx(sum(line["seconds"] for line in run.metrics()))
+
+
+def test_saved_logits_are_those_of_the_checkpoint(run, digits_dir):
+    network = PaperNet()
+    network.load_state_dict(run.load_checkpoint()["model"])
+    images, _ = load_digits("mnist", digits_dir).tests["official"]
+    with torch.inference_mode():
+        logits = network(images).numpy()
+    np.testing.assert_allclose(arrays(run)["official_logits"], logits, rtol=0, atol=1e-4)
+
+
+def test_interrupted_run_resumes_to_the_same_predictions(
+    run, digits_dir, tmp_path, monkeypatch, capsys
+):
+    replaced = []
+    replace, save_epoch = os.replace, RunFolder.save_epoch
+
+    def stop_after_first_epoch(self, metrics, checkpoint):
+        save_epoch(self, metrics, checkpoint)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_epoch", stop_after_first_epoch)
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments(digits_dir, tmp_path / "run"))
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith("go on with --resume")
+    half = RunFolder(tmp_path / "run")
+    assert not half.finished
+    (first_epoch,) = half.metrics()
+
+    monkeypatch.setattr(
+        "common.records.os.replace", lambda a, b: (replaced.append(b), replace(a, b))
+    )
+    main(arguments(digits_dir, tmp_path / "run", "--resume"))
+    assert half.metrics()[0] == first_epoch  # not trained again: the seconds are the old ones
+    assert len(half.metrics()) == 2
+    assert replaced[-1].name == "result.json"
+    assert {path.name for path in replaced} >= {"predictions.npz", "indices.npz", "checkpoint.pt"}
+    whole, resumed = arrays(run), arrays(half)
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_resume_of_a_finished_run_trains_nothing_and_prints_its_table(
+    run, digits_dir, tmp_path, capsys
+):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    before = contents(folder)
+    main(arguments(digits_dir, folder, "--resume"))
+    accuracy = 100 * run.result()["test_sets"]["official"]["accuracy"]
+    assert f"| official | 100 | {accuracy:.2f} % |" in capsys.readouterr().out
+    assert contents(folder) == before
+
+
+def test_loss_and_seed_change_the_predictions(run, digits_dir, tmp_path):
+    seen = [arrays(run)["official_logits"]]
+    for number, more in enumerate((["--loss", "softmax"], ["--seed", 4])):
+        main(arguments(digits_dir, tmp_path / str(number), *more))
+        seen.append(arrays(RunFolder(tmp_path / str(number)))["official_logits"])
+    assert all(np.abs(seen[0] - other).max() > 0.01 for other in seen[1:])
+
+
+def test_seed_draws_the_initial_weights(digits_dir, tmp_path, monkeypatch):
+    initial = []
+
+    def stop(model, *args, **options):
+        initial.append(next(model.parameters()).detach().clone())
+        raise UserError("enough")
+
+    monkeypatch.setattr("pc_softmax.train.fit", stop)
+    for number, seed in enumerate((3, 3, 4)):
+        with pytest.raises(SystemExit):
+            main(arguments(digits_dir, tmp_path / str(number), "--seed", seed))
+    assert torch.equal(initial[0], initial[1])
+    assert not torch.equal(initial[0], initial[2])
+
+
+def test_existing_folder_is_refused_and_left_as_it_is(run, digits_dir, user_error):
+    before = contents(run.path)
+    line = user_error(main, arguments(digits_dir, run.path, "--epochs", 1))
+    assert f"{run.path} exists; use --resume, --overwrite or another --output-dir" in line
+    assert contents(run.path) == before
+
+
+def test_resume_with_other_flags_is_refused_and_names_them(run, digits_dir, user_error):
+    before = contents(run.path)
+    line = user_error(main, arguments(digits_dir, run.path, "--resume", "--lr", 0.1))
+    assert "--lr 0.03 -> 0.1" in line
+    assert contents(run.path) == before
+
+
+def test_overwrite_starts_anew_but_never_deletes_what_no_run_wrote(
+    run, digits_dir, tmp_path, user_error
+):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    (folder / "stale.txt").write_text("old")
+    main(arguments(digits_dir, folder, "--overwrite", "--epochs", 1))
+    assert not (folder / "stale.txt").exists()
+    assert json.loads((folder / "config.json").read_text())["flags"]["epochs"] == 1
+    assert len(RunFolder(folder).metrics()) == 1
+
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/thesis.txt").write_text("mine")
+    line = user_error(main, arguments(digits_dir, tmp_path / "own", "--overwrite"))
+    assert "no run wrote it: not deleted" in line
+    assert (tmp_path / "own/thesis.txt").read_text() == "mine"
+
+
+def test_missing_data_names_file_and_command_and_leaves_no_folder(tmp_path, user_error):
+    line = user_error(main, arguments(tmp_path / "none", tmp_path / "run"))
+    assert f"looked for {tmp_path}/none/MNIST/raw/train-images-idx3-ubyte" in line
+    assert f"python -m scripts.download_data mnist --data-dir {tmp_path}/none" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--loss", "focal"], "'focal'"),
+        (["--dataset", "cifar"], "'cifar'"),
+        (["--device", "tpu"], "'tpu' is not one of auto, cpu, cuda, cuda:N"),
+        (["--device", "cuda:99"], "--device cuda:99: "),
+        (["--batch-size", "0"], "'0' is not a whole number above 0"),
+        (["--lr", "nan"], "'nan' is not a number above 0"),
+        (["--momentum", "1"], "'1' is not a number from 0 to below 1"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+        (["--resume", "--overwrite"], "not allowed with"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_leave_no_folder(
+    digits_dir, tmp_path, user_error, words, said
+):
+    assert said in user_error(main, arguments(digits_dir, tmp_path / "run", *words))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_line_without_a_result(
+    digits_dir, tmp_path, user_error
+):
+    line = user_error(main, arguments(digits_dir, tmp_path / "run", "--lr", 1e6))
+    assert line.startswith("error: the loss is")
+    assert line.endswith("use a lower --lr")
+    assert not RunFolder(tmp_path / "run").finished
