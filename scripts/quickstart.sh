@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runs=runs/quickstart
-mi="--seeds 0 1 2" pc="--seeds 0 1 2" train="" evaluate=""
+mi="--seeds 0 1 2 --n-test 200000" pc="--seeds 0 1 2" train="" evaluate=""
 case "${1:-}" in
   "") ;;
   --smoke)
