@@ -1,0 +1,118 @@
+"""For `scripts.download_data`: a place to download to, and small files; no network."""
+
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from torchvision.datasets import MNIST, FashionMNIST
+
+from scripts import download_data
+from scripts.download_data import OFFICIAL, RAW_MD5, main
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    def refused(self, *words: str) -> None:
+        """Exit status 2 and a single line on stderr with these words."""
+        assert self.status == 2
+        assert self.err.startswith("error: ") and self.err.count("\n") == 1
+        for word in words:
+            assert word in self.err
+
+
+class Place:
+    """A folder for mirrors and archives, and the data folder in it, which is not there yet."""
+
+    def __init__(self, root: Path, capsys):
+        self.root, self.data, self.capsys = root, root / "data", capsys
+
+    def run(self, name: str, archive: Path | None = None) -> Result:
+        self.capsys.readouterr()
+        flags = [] if archive is None else ["--archive", str(archive)]
+        status = 0
+        try:
+            main([name, "--data-dir", str(self.data), *flags])
+        except SystemExit as stop:
+            status = stop.code
+        return Result(status, *self.capsys.readouterr())
+
+    def installed(self) -> dict[str, bytes]:
+        """All files below the data folder, hidden ones too."""
+        files = [path for path in self.data.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.data)): path.read_bytes() for path in files}
+
+    def mirror(self, files: dict[str, bytes]) -> str:
+        """A mirror as a file:// URL."""
+        folder = self.root / "mirror"
+        folder.mkdir()
+        for name, data in files.items():
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data, mtime=0))
+        return folder.as_uri() + "/"
+
+    def pack(self, name: str, files: dict[str, bytes]) -> Path:
+        """A .zip, .tar or .tgz archive."""
+        path = self.root / name
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file, data in files.items():
+                    archive.writestr(file, data)
+            return path
+        with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+            for file, data in files.items():
+                member = tarfile.TarInfo(file)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        return path
+
+    @staticmethod
+    def md5(data: bytes) -> str:
+        return hashlib.md5(data).hexdigest()
+
+    @staticmethod
+    def raw(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
+        """What `installed` gives for IDX files."""
+        return {f"{folder}/raw/{name}": data for name, data in files.items()}
+
+    @staticmethod
+    def images(name: str) -> dict[str, bytes]:
+        """What `find_fault` asks for, and a picture."""
+        official = OFFICIAL[name]
+        files = {file: file.encode() for file in official.required if file != "train"}
+        files["train/n01443537/images/n01443537_0.JPEG"] = bytes(range(256)) * 40
+        return {f"{official.folder}/{file}": data for file, data in files.items()}
+
+
+@pytest.fixture
+def place(tmp_path, capsys) -> Place:
+    return Place(tmp_path, capsys)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path) -> dict[str, bytes]:
+    """Small files in the place of the real ones; all mirrors gone, no npm, no Debian package.
+
+    Three training and two test images of 28 x 28; the pixels of image i are all 100 + i.
+    """
+    files = {}
+    for stem, count in (("train", 3), ("t10k", 2)):
+        pixels = b"".join(bytes([100 + i]) * 784 for i in range(count))
+        files[f"{stem}-images-idx3-ubyte"] = struct.pack(">4i", 2051, count, 28, 28) + pixels
+        files[f"{stem}-labels-idx1-ubyte"] = struct.pack(">2i", 2049, count) + bytes(range(count))
+    md5 = {name: Place.md5(data) for name, data in files.items()}
+    gz = [(f"{name}.gz", Place.md5(gzip.compress(d, mtime=0))) for name, d in files.items()]
+    for name, dataset in (("mnist", MNIST), ("fashion-mnist", FashionMNIST)):
+        monkeypatch.setitem(RAW_MD5, name, md5)
+        monkeypatch.setattr(dataset, "resources", gz)
+        monkeypatch.setattr(dataset, "mirrors", [(tmp_path / "gone").as_uri() + "/"])
+    monkeypatch.setattr(download_data, "DEBIAN_FOLDER", tmp_path / "no-debian")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return files

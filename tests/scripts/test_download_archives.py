@@ -1,0 +1,158 @@
+"""What `scripts.download_data --archive` takes and refuses, and that nothing lands outside."""
+
+import gzip
+import os
+import stat
+import tarfile
+import zipfile
+
+import pytest
+
+from scripts.download_data import OFFICIAL, RAW_MD5
+
+FIRST = "train-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("inner", ["", "some/folder/", "{name}/"])
+def test_an_archive_of_idx_files(small, place, kind, zipped, inner):
+    files = {inner.format(name=name) + name: data for name, data in small.items()}
+    if zipped:
+        files = {f"{name}.gz": gzip.compress(data) for name, data in files.items()}
+    archive = place.pack(f"mine.{kind}", files)
+    out = f"mnist: installed in {place.data / 'MNIST' / 'raw'}\n"
+    assert place.run("mnist", archive) == (0, out, "")
+    assert place.installed() == place.raw("MNIST", small)
+
+
+@pytest.mark.parametrize("name", [*RAW_MD5, *OFFICIAL])
+@pytest.mark.parametrize("files", [{"readme.txt": b"hello"}, {}])
+def test_an_archive_without_the_content_is_refused(small, place, name, files):
+    archive = place.pack("other.zip", files)
+    first = FIRST if name in RAW_MD5 else OFFICIAL[name].required[0]
+    place.run(name, archive).refused(str(archive), first, "not found")
+    assert place.installed() == {}
+
+
+def test_what_lies_beside_the_official_folder_is_dropped(place):
+    archive = place.pack("CUB.tgz", place.images("cub") | {"attributes.txt": b"1 blue"})
+    status, out, _ = place.run("cub", archive)
+    assert status == 0
+    found, official = place.md5(archive.read_bytes()), "97eceeb196236b17998738112f37df78"
+    assert f"has md5 {found}, the official archive {official}" in out
+    assert place.installed() == place.images("cub")
+
+
+DAMAGE = {
+    "flipped zip": (
+        lambda data: data[:5000] + bytes([data[5000] ^ 255]) + data[5001:],
+        "damaged (",
+    ),
+    "cut tgz": (lambda data: data[:-4000], "damaged ("),
+    "cut tar": (lambda data: data[:50_000], "damaged ("),
+    "cut zip": (lambda data: data[:-4000], "neither a zip nor a tar archive, or cut short"),
+    "text zip": (lambda data: b"<html>404</html>", "neither a zip nor a tar archive"),
+    "empty zip": (lambda data: b"", "neither a zip nor a tar archive"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_archive_is_refused(place, kind):
+    whole = place.pack(f"whole.{kind[-3:]}", {str(i): os.urandom(3000) for i in range(20)})
+    archive, (damage, words) = place.root / "damaged", DAMAGE[kind]
+    archive.write_bytes(damage(whole.read_bytes()))
+    place.run("mnist", archive).refused(f"{archive}: {words}")
+    assert list(place.data.iterdir()) == []
+
+
+def test_a_damaged_gz_in_an_archive_is_refused(place):
+    archive = place.pack("a.zip", {f"{FIRST}.gz": gzip.compress(bytes(9000))[:-12]})
+    place.run("mnist", archive).refused(f"{archive}: {FIRST}.gz is damaged (")
+    assert list(place.data.iterdir()) == []
+
+
+def test_a_missing_archive_is_refused(place):
+    for path in (place.root / "no.tgz", place.root):
+        place.run("cub", path).refused(f"--archive {path}:", "no such file")
+    assert not place.data.exists()
+
+
+def test_a_data_folder_that_is_a_file_is_refused(place):
+    place.data.write_text("mine")
+    archive = place.pack("a.zip", place.images("cub"))
+    place.run("cub", archive).refused(str(place.data))
+    assert place.data.read_text() == "mine"
+
+
+def test_an_unknown_name_is_refused(place):
+    status, _, err = place.run("imagenet")
+    assert status == 2 and err.count("\n") == 1
+    assert "mnist" in err and "tiny-imagenet" in err
+
+
+# Safety of the extraction
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+EVIL = {
+    "tar dots": special("CUB_200_2011/../../evil", tarfile.REGTYPE),
+    "tar absolute": special("/nowhere/evil", tarfile.REGTYPE),
+    "tar backslash": special("..\\evil", tarfile.REGTYPE),
+    "tar folder": special("../evil", tarfile.DIRTYPE),
+    "tar symlink": special("CUB_200_2011/evil", tarfile.SYMTYPE, "../../.."),
+    "tar hardlink": special("CUB_200_2011/evil", tarfile.LNKTYPE, "../../../outside"),
+    "tar device": special("CUB_200_2011/evil", tarfile.CHRTYPE),
+    "tar pipe": special("CUB_200_2011/evil", tarfile.FIFOTYPE),
+    "zip dots": zipfile.ZipInfo("CUB_200_2011/../../evil"),
+    "zip absolute": zipfile.ZipInfo("/nowhere/evil"),
+    "zip drive": zipfile.ZipInfo("C:/evil"),
+    "zip backslash": zipfile.ZipInfo("..\\evil"),
+    "zip symlink": zipfile.ZipInfo("CUB_200_2011/evil"),
+}
+EVIL["zip symlink"].external_attr = (stat.S_IFLNK | 0o777) << 16
+
+
+@pytest.fixture
+def extracted(monkeypatch) -> list:
+    """The archives whose extraction was begun."""
+    begun = []
+    for kind in (tarfile.TarFile, zipfile.ZipFile):
+        original = kind.extractall
+
+        def extractall(self, *args, original=original, **kwargs):
+            begun.append(self)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "extractall", extractall)
+    return begun
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_a_member_that_leaves_the_folder_is_refused(place, extracted, kind):
+    path, member = place.pack(f"evil.{kind[:3]}", place.images("cub")), EVIL[kind]
+    if kind.startswith("tar"):
+        with tarfile.open(path, "a") as archive:
+            archive.addfile(member)
+        name = member.name
+    else:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(member, b"../../..")
+        name = member.filename
+    place.run("cub", path).refused(repr(name), str(path))
+    assert extracted == [] and list(place.data.iterdir()) == []
+    assert sorted(p.name for p in place.root.iterdir()) == ["data", path.name]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_harmless_archives_are_extracted(place, extracted, kind):
+    """The guard of the test above does not refuse everything, and is the one that is used."""
+    files = place.images("cub") | {"CUB_200_2011/a..b": b"dots"}
+    assert place.run("cub", place.pack(f"good.{kind}", files)).status == 0
+    assert len(extracted) == 1
+    assert place.installed() == files

