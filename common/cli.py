@@ -167,12 +167,12 @@ def add_training_arguments(
     """--epochs --batch-size --lr --weight-decay with a script's own defaults.
 
     Args:
-        by_dataset: where the defaults depend on the data set, the text that says how, by name.
+        by_dataset: where defaults depend on the data set or task, the text that says how, by name.
     """
     group = parser.add_argument_group("training")
 
     def add(name: str, default: float | None, parse: Callable, text: str) -> None:
-        note = f" ({by_dataset[name]})" if by_dataset else ""
+        note = f" ({by_dataset[name]})" if by_dataset and name in by_dataset else ""
         group.add_argument(
             f"--{name.replace('_', '-')}", type=parse, default=default, help=text + note
         )

@@ -70,6 +70,7 @@ def fit(
     runtime: Runtime,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     run: RunFolder | None = None,
+    after_epoch: Callable[[], None] | None = None,
     description: str = "train",
 ) -> list[dict]:
     """Trains `model` in place and returns the metrics of every epoch.
@@ -83,6 +84,7 @@ def fit(
         runtime: device, precision, processes.
         scheduler: stepped after every batch.
         run: where checkpoint and metrics go after every epoch, and are taken up from.
+        after_epoch: called after every epoch, to look at the model on held-back samples.
         description: label of the progress bar.
 
     Raises:
@@ -144,6 +146,8 @@ def fit(
             checkpoint = {name: part.state_dict() for name, part in stateful.items()}
             checkpoint |= {"epoch": epoch + 1, "rng": runtime.gather(rng_state(runtime.device))}
             runtime.on_main(run.save_epoch, metrics, checkpoint)
+        if after_epoch is not None:
+            after_epoch()
     model.eval()
     return metrics
 

@@ -1,5 +1,6 @@
 """Where and how the network runs: device, precision, seeds, and the process group of torchrun."""
 
+import argparse
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -121,6 +122,13 @@ def setup(
     torch.backends.cudnn.benchmark = not deterministic
     rank = int(os.environ.get("RANK", 0))
     return Runtime(torch.device(device), precision, compile, rank, world_size)
+
+
+def from_flags(args: argparse.Namespace) -> Runtime:
+    """`setup` with the flags of `cli.add_common_arguments`."""
+    return setup(
+        args.device, args.precision, compile=args.compile, deterministic=args.deterministic
+    )
 
 
 def seed_everything(seed: int) -> torch.Generator:

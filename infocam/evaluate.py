@@ -205,9 +205,7 @@ def get_parser() -> cli.Parser:
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
-    device = runtime.setup(
-        args.device, args.precision, compile=args.compile, deterministic=args.deterministic
-    )
+    device = runtime.from_flags(args)
     if device.world_size > 1:
         raise UserError("infocam.evaluate is one process; run it without torchrun")
     run = RunFolder(args.run)

@@ -188,14 +188,15 @@ def get_parser() -> cli.Parser:
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
-    device = runtime.setup(
-        args.device, args.precision, compile=args.compile, deterministic=args.deterministic
-    )
+    device = runtime.from_flags(args)
     for name, value in vars(RECIPES[args.dataset]).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     if (args.network == "small-cnn") != (args.dataset == "scattered-digits"):
-        raise UserError(f"--network {args.network}: small-cnn is for scattered-digits and only it")
+        raise UserError(
+            f"--network {args.network} with --dataset {args.dataset}: small-cnn and "
+            "scattered-digits go together, and only together"
+        )
     folder = args.output_dir or Path(f"runs/infocam/{args.dataset}-{args.loss}-{args.seed}")
     sizes = {name: getattr(args, name) for name in ("images_per_class", "held_out_per_class")}
     parts = load_parts(args.dataset, args.data_dir, **sizes, test_images=1)

@@ -1,16 +1,22 @@
-"""Classifier estimates of mutual information beside exact values, over tasks, seeds and objectives.
+"""Estimates of mutual information beside exact values, over tasks, estimators and seeds.
 
     python -m mi_estimator.benchmark --suite paper --seeds 0 1 2
+    python -m mi_estimator.benchmark --suite hard --estimators pc-softmax ross lda --seeds 0 1 2
 
-writes `results.csv` (a row a task, estimator and seed), `table.md`, `table.tex` and
-`estimates.png`. Each estimate is the mean over fresh test samples that played no part in training;
-nothing is selected on them.
+writes `results.csv` (a row a task, estimator and seed), `table` (estimates) and `errors` (bias,
+spread, root mean square error, seconds) as `.md` and `.tex`, and three figures. Each estimate is
+made on fresh test samples that played no part in training; nothing is selected on them.
 """
 
 import dataclasses
+import signal
+import threading
 import time
 import zlib
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -20,11 +26,11 @@ from common.errors import UserError
 from common.information import select_label
 from common.records import ResultsFile, prepare_output
 from common.tables import formatted, summarise, to_markdown, write_tables
-from mi_estimator.distributions import SUITES, GaussianClasses
-from mi_estimator.estimators import OBJECTIVES, ClassifierMI, MIEstimate
-from mi_estimator.plots import plot_estimates
+from mi_estimator.estimators import MIEstimate
+from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimates_against_truth
+from mi_estimator.registry import ESTIMATORS, build_estimator
+from mi_estimator.suites import SUITES, Task
 
-ESTIMATORS = (*OBJECTIVES, "oracle")
 COLUMNS = [
     "task",
     "estimator",
@@ -39,12 +45,12 @@ COLUMNS = [
     "seconds",
     "status",
 ]
-KEY = ["task", "estimator", "seed"]
+KEY = ["task", "estimator", "seed", "n_train"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One row to compute: a task, an estimator and a seed, with all that sets the result."""
+    """One row to compute: task, estimator, seed and size, with all that sets the result."""
 
     suite: str
     task: str
@@ -52,18 +58,23 @@ class Cell:
     seed: int
     n_train: int
     n_test: int
+    data_dir: Path
+    timeout: float
     training: dict
 
 
 def run_cell(cell: Cell, runtime: runtime.Runtime) -> dict:
     """Samples, trains and estimates; a failure is a row whose status says why."""
-    task = SUITES[cell.suite][cell.task]
-    truth, truth_error = task.mutual_information()
-    row = {column: getattr(cell, column, None) for column in COLUMNS}
+    task = SUITES[cell.suite][cell.task].reading_from(cell.data_dir)
+    truth, truth_error = task.distribution.mutual_information()
+    row = {column: getattr(cell, column, np.nan) for column in COLUMNS}
     row |= {"truth": truth, "truth_error": truth_error, "status": "ok"}
     started = time.perf_counter()
     try:
-        estimate = _estimate(cell, task, runtime)
+        with _time_limit(cell.timeout):
+            estimate = _estimate(cell, task, runtime)
+        if not np.isfinite(estimate.value):
+            raise UserError(f"the estimate is {estimate.value}")
     except UserError as error:
         return row | {"status": f"failed: {error}", "seconds": time.perf_counter() - started}
     return row | {
@@ -74,90 +85,179 @@ def run_cell(cell: Cell, runtime: runtime.Runtime) -> dict:
     }
 
 
-def _estimate(cell: Cell, task: GaussianClasses, runtime: runtime.Runtime) -> MIEstimate:
+def _estimate(cell: Cell, task: Task, runtime: runtime.Runtime) -> MIEstimate:
     # The data depend on task and seed alone, so that estimators are compared on the same samples.
     data_seed = zlib.crc32(f"{cell.task} {cell.seed}".encode())
     generator = torch.Generator().manual_seed(data_seed)
-    x_train, y_train = task.sample(cell.n_train, generator, exact_counts=True)
-    x_test, y_test = task.sample(cell.n_test, generator)
+    distribution = task.distribution
+    x_train, y_train = distribution.sample(cell.n_train, generator, exact_counts=True)
+    x_test, y_test = distribution.sample(cell.n_test, generator)
     if cell.estimator == "oracle":
-        ratio = task.pointwise_mutual_information(x_test)
+        if not distribution.has_oracle:
+            raise UserError("the exact log ratio of this task is not known")
+        ratio = distribution.pointwise_mutual_information(x_test)
         return MIEstimate.from_pointwise(select_label(ratio, y_test))
-    estimator = ClassifierMI(cell.estimator, runtime=runtime, seed=cell.seed, **cell.training)
-    estimator.fit(x_train, y_train, num_classes=task.num_classes)
+    estimator = build_estimator(cell.estimator, runtime, cell.seed, cell.training)
+    estimator.fit(x_train, y_train, num_classes=distribution.num_classes)
     return estimator.estimate(x_test, y_test)
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
+@contextmanager
+def _time_limit(seconds: float):
+    """UserError when the block takes longer; a call into a library is let finish first.
+
+    The alarm is Unix's and the main thread's; elsewhere there is no limit.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
+        yield
+        return
+
+    def stop(signum, frame):
+        raise UserError(f"not done in {seconds:g} seconds")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def table(rows: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
     """Means over seeds beside the exact value and H(Y), in nats; failed rows are left out."""
     good = rows[rows["status"] == "ok"]
     good = good.assign(error=good["estimate"] - good["truth"])
     varying = ("seconds", "lower", "upper", "status")
     metrics = ["estimate", "error"]
-    summary = summarise(good, ["task", "estimator", "truth"], metrics, varying=varying)
+    by = ["task", "estimator", "n_train", "truth"]
+    summary = summarise(good, by, metrics, varying=varying)
     shown = formatted(summary, metrics, digits=4)
-    tasks = {name: task for suite in SUITES.values() for name, task in suite.items()}
-    shown["truth"] = summary["truth"].map("{:.4f}".format)
-    shown.insert(3, "H(Y)", [f"{tasks[name].label_entropy:.4f}" for name in shown["task"]])
+    caps = {name: tasks[name].distribution.label_entropy for name in set(good["task"])}
+    at_most = [tasks[name].distribution.truth_is_upper_bound for name in shown["task"]]
+    shown["truth"] = [
+        ("≤ " if bound else "") + f"{truth:.4f}"
+        for bound, truth in zip(at_most, summary["truth"], strict=True)
+    ]
+    shown.insert(4, "H(Y)", [f"{caps[name]:.4f}" for name in shown["task"]])
     return shown
 
 
+def error_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line an estimator and task: bias, spread over seeds, root mean square error, seconds.
+
+    A last line an estimator gives the root mean square over all rows; failures are counted.
+    """
+    rows = rows.assign(error=rows["estimate"] - rows["truth"], failed=rows["status"] != "ok")
+    groups = [
+        *rows.groupby(["estimator", "task", "n_train"], sort=False),
+        *(((name, "all", ""), group) for name, group in rows.groupby("estimator", sort=False)),
+    ]
+    lines = []
+    for (estimator, task, n_train), group in groups:
+        error = group["error"].dropna()
+        lines.append(
+            {
+                "estimator": estimator,
+                "task": task,
+                "n_train": n_train,
+                "n": len(error),
+                "failed": int(group["failed"].sum()),
+                "bias": f"{error.mean():+.4f}" if len(error) else "",
+                "spread": f"{error.std():.4f}" if len(error) > 1 and task != "all" else "",
+                "rmse": f"{np.sqrt((error**2).mean()):.4f}" if len(error) else "",
+                "seconds": f"{group['seconds'].mean():.1f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
 def get_parser() -> cli.Parser:
-    parser = cli.Parser(
-        "Estimate mutual information with classifiers on tasks whose exact value is known."
-    )
-    cli.add_common_arguments(parser, output_dir="runs/mi_estimator", seeds=[0], data=False)
+    parser = cli.Parser("Estimate mutual information on tasks whose exact value is known.")
+    cli.add_common_arguments(parser, output_dir=None, seeds=[0])
     parser.add_argument("--suite", choices=list(SUITES), default="paper", help="tasks to run")
+    parser.add_argument("--list", action="store_true", help="show suites and estimators, and end")
     parser.add_argument(
         "--estimators",
         nargs="+",
         choices=ESTIMATORS,
-        default=list(OBJECTIVES),
+        default=["softmax", "pc-softmax"],
         help="estimators to run; oracle averages the exact log ratio on the test samples",
     )
     parser.add_argument(
-        "--n-train",
-        type=cli.positive_int,
-        help="training samples; the paper's 50,000 (balanced) or 75,000 if not given",
+        "--n-train", type=cli.positive_int, nargs="+", help="training samples; by task if not given"
     )
     parser.add_argument(
-        "--n-test", type=cli.positive_int, default=1_000_000, help="fresh test samples"
+        "--n-test", type=cli.positive_int, help="fresh test samples; by task if not given"
     )
-    cli.add_training_arguments(parser, epochs=20, batch_size=1000, lr=5e-3, weight_decay=1e-4)
+    parser.add_argument(
+        "--timeout", type=cli.positive_float, default=600.0, help="seconds a cell may take"
+    )
+    by_task = dict.fromkeys(("epochs", "batch_size", "lr"), "by task if not given")
+    cli.add_training_arguments(parser, weight_decay=1e-4, by_dataset=by_task)
+    parser.add_argument(
+        "--held-back",
+        type=cli.fraction,
+        help="share of the training samples that chooses a classifier's epoch and calibrates it "
+        "(by task if not given)",
+    )
     return parser
+
+
+def recipe(task: Task, args) -> dict:
+    """How a network trains on a task: the task's recipe, unless a flag says otherwise."""
+    names = ("epochs", "batch_size", "lr", "held_back")
+    given = {name: getattr(args, name) for name in names}
+    own = {name: getattr(task, name) if value is None else value for name, value in given.items()}
+    return own | {"weight_decay": args.weight_decay}
+
+
+def list_suites() -> None:
+    for suite, tasks in SUITES.items():
+        print(f"{suite}: {', '.join(tasks)}")
+    print(f"estimators: {', '.join(ESTIMATORS)}")
 
 
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
-    device = runtime.setup(
-        args.device, args.precision, compile=args.compile, deterministic=args.deterministic
-    )
-    tasks = SUITES[args.suite]
+    if args.list:
+        return list_suites()
+    device = runtime.from_flags(args)
+    tasks = {name: task.reading_from(args.data_dir) for name, task in SUITES[args.suite].items()}
     for name, task in tasks.items():
-        if args.n_train and args.n_train < 2 * task.num_classes:
-            raise UserError(f"--n-train {args.n_train}: {name} has {task.num_classes} classes")
-    if args.n_test < 2:
+        least = 2 * task.distribution.num_classes
+        if min(args.n_train or [task.n_train]) < least:
+            raise UserError(f"--n-train {min(args.n_train)}: {name} needs at least {least}")
+    if args.n_test == 1:
         raise UserError("--n-test 1: an interval needs at least two samples")
+    folder = args.output_dir or Path(f"runs/mi_estimator/{args.suite}")
     seeds = list(dict.fromkeys(args.seeds))
     prepare_output(
-        args.output_dir,
+        folder,
         vars(args),
         resume=args.resume,
         overwrite=args.overwrite,
-        extendable=("seeds", "estimators"),
+        extendable=("seeds", "estimators", "n_train", "timeout"),
     )
-    print(f"mi_estimator: {device.describe()}, seeds {seeds}, writing {args.output_dir}")
+    print(f"mi_estimator: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 
-    results = ResultsFile(args.output_dir / "results.csv", COLUMNS, KEY)
-    training = {
-        name: getattr(args, name) for name in ("epochs", "batch_size", "lr", "weight_decay")
-    }
-    estimators = dict.fromkeys(args.estimators)
-    keys = [(name, e, seed) for name in tasks for e in estimators for seed in seeds]
+    results = ResultsFile(folder / "results.csv", COLUMNS, KEY)
+    keys = [
+        (name, estimator, seed, n_train)
+        for name, task in tasks.items()
+        for estimator in dict.fromkeys(args.estimators)
+        for n_train in dict.fromkeys(args.n_train or [task.n_train])
+        for seed in seeds
+    ]
     cells = [
         Cell(
-            args.suite, *key, args.n_train or sum(tasks[key[0]].class_counts), args.n_test, training
+            args.suite,
+            *key,
+            args.n_test or tasks[key[0]].n_test,
+            args.data_dir,
+            args.timeout,
+            recipe(tasks[key[0]], args),
         )
         for key in keys
         if key not in results
@@ -166,17 +266,29 @@ def main(argv: list[str] | None = None) -> None:
     rows = runtime.run_jobs(run_cell, jobs, runtime=device, num_workers=args.num_workers)
     for row in tqdm(rows, total=len(jobs), disable=None):
         results.add([row])
+    report(results.select(keys), tasks, folder)
 
-    rows = results.select(keys)
+
+def report(rows: pd.DataFrame, tasks: dict[str, Task], folder: Path) -> None:
+    """Prints the failures and the estimates, and writes tables and figures.
+
+    Raises:
+        UserError: there is no estimate among the rows.
+    """
+    good = rows[rows["status"] == "ok"]
     for _, row in rows[rows["status"] != "ok"].iterrows():
         print(f"{row['task']} {row['estimator']} seed {row['seed']}: {row['status']}")
-    if not (rows["status"] == "ok").any():
-        raise UserError(f"every estimate failed; {args.output_dir}/results.csv says why")
-    shown = table(rows)
-    write_tables(shown, args.output_dir / "table")
-    plot_estimates(rows[rows["status"] == "ok"], args.output_dir / "estimates.png")
+    if good.empty:
+        raise UserError(f"every estimate failed; {folder}/results.csv says why")
+    shown = table(rows, tasks)
+    write_tables(shown, folder / "table")
+    write_tables(error_table(rows), folder / "errors")
+    plot_estimates(good, folder / "estimates.png")
+    plot_estimates_against_truth(good, folder / "truth.png")
+    for column in ("n_train", "seconds"):
+        plot_error_against(good, column, folder / f"error_{column}.png")
     print(to_markdown(shown))
-    print(f"wrote {args.output_dir}/results.csv, table.md, table.tex and estimates.png")
+    print(f"wrote {folder}/results.csv, table, errors (.md, .tex), estimates.png, ...")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from common.plots import MARKERS, save_figure
 
@@ -46,4 +48,76 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     top.legend(
         frameon=False, ncols=len(estimators) + 1, loc="lower center", bbox_to_anchor=(0.5, 1)
     )
+    save_figure(figure, path)
+
+
+def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:
+    """A dot a row: the estimate over the exact value, the diagonal where they agree."""
+    figure, axes = plt.subplots(figsize=(5.5, 5))
+    low = min(rows["truth"].min(), rows["estimate"].min(), 0)
+    high = max(rows["truth"].max(), rows["estimate"].max())
+    axes.plot([low, high], [low, high], color="0.7", linewidth=1)
+    for number, (estimator, mine) in enumerate(rows.groupby("estimator", sort=False)):
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(mine["truth"], mine["estimate"], marker, markersize=4, alpha=0.7, label=estimator)
+    axes.set_xlabel("exact mutual information (nats)")
+    axes.set_ylabel("estimate (nats)")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
+    """Root mean square error of each estimator over a column, both on logarithmic scales.
+
+    Over `n_train` the error at each size is a dot and sizes are joined; over `seconds` an
+    estimator is one dot, at its mean time.
+    """
+    labels = {"n_train": "training samples", "seconds": "seconds a cell, mean"}
+    rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for number, (estimator, mine) in enumerate(rows.groupby("estimator", sort=False)):
+        by = mine["n_train"] if column == "n_train" else mine["estimator"]
+        means = mine.groupby(by)[["square", "seconds"]].mean()
+        x = means.index if column == "n_train" else means["seconds"]
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(x, np.sqrt(means["square"]), f"-{marker}", markersize=5, label=estimator)
+    axes.set(xscale="log", yscale="log", xlabel=labels[column], ylabel="RMSE (nats)")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) -> None:
+    """Pointwise mutual information of the samples of each class, as boxes; at most 50 classes.
+
+    Args:
+        rows: of `pmi.csv`.
+    """
+    shown = classes[:50]
+    figure, axes = plt.subplots(figsize=(2 + 0.4 * len(shown), 4))
+    values = [rows.loc[rows["label"] == name, "pmi_nats"] for name in shown]
+    axes.boxplot(values, showfliers=len(rows) < 5000, flierprops={"markersize": 3})
+    axes.axhline(0, color="0.6", linewidth=1)
+    axes.set_xticks(range(1, len(shown) + 1), shown, rotation=30, ha="right")
+    axes.set_ylabel("pointwise MI (nats)")
+    axes.set_title(f"held-out samples by class{' (first 50)' if len(classes) > 50 else ''}")
+    save_figure(figure, path)
+
+
+def plot_calibration(log_posterior: Tensor, labels: Tensor, path: Path, *, bins: int = 10) -> None:
+    """How often a class is the label, over the probability it was given, all classes together.
+
+    Args:
+        log_posterior: (N, K) held-out log probabilities.
+        labels: (N,).
+    """
+    probability = log_posterior.exp().flatten().numpy()
+    true = torch.nn.functional.one_hot(labels, log_posterior.shape[1]).flatten().numpy()
+    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    used = np.flatnonzero(np.bincount(bin_of, minlength=bins))
+    mean = [[probability[bin_of == b].mean(), true[bin_of == b].mean()] for b in used]
+    figure, axes = plt.subplots(figsize=(4.5, 4.5))
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axes.plot(*np.transpose(mean), "-o", markersize=5)
+    axes.set_xlabel("predicted probability of a class")
+    axes.set_ylabel("share of samples of that class")
     save_figure(figure, path)

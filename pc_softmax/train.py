@@ -146,9 +146,7 @@ def get_parser() -> cli.Parser:
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
-    device = runtime.setup(
-        args.device, args.precision, compile=args.compile, deterministic=args.deterministic
-    )
+    device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/pc_softmax/{args.dataset}-{args.loss}-{args.seed}")
     data = load_digits(args.dataset, args.data_dir)
     run = RunFolder(folder)

@@ -41,3 +41,4 @@ $python -m infocam.evaluate $runs/infocam --overwrite $evaluate
 
 echo
 $python -m scripts.report $runs
+if [ $runs = runs/smoke ]; then echo "(a check of the machinery: these numbers mean nothing)"; fi

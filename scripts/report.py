@@ -88,9 +88,9 @@ def build_report(runs: Path) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>A classifier is a mutual-information estimator
 </title><style>{STYLE}</style></head><body>
 <h1>A classifier is a mutual-information estimator</h1>
-<p>With softmax corrected by the class probabilities, a network's logits are pointwise mutual
-information. Three experiments use that: an estimate of mutual information, a loss for imbalanced
-labels, and maps that find the object.</p>
+<p>With softmax corrected by the class probabilities, a network's normalised logits are pointwise
+mutual information. Three experiments use that: an estimate of mutual information, a loss for
+imbalanced labels, and maps that find the object.</p>
 {sections}
 </body></html>
 """
@@ -156,9 +156,7 @@ def _image(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     if not path.exists():
-        raise UserError(
-            f"{path}: not there; run the three experiments first (scripts/quickstart.sh)"
-        )
+        raise UserError(f"{path}: not there; the folders of scripts/quickstart.sh are wanted")
     return path.read_bytes()
 
 

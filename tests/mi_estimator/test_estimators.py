@@ -9,8 +9,8 @@ import torch
 from common.engine import predict
 from common.errors import UserError
 from common.information import pc_softmax_loss
-from mi_estimator.distributions import SUITES
 from mi_estimator.estimators import ClassifierMI, MIEstimate, mlp
+from mi_estimator.suites import SUITES
 
 
 def fitted(objective: str, task, cpu, *, n: int = 20_000, seed: int = 0, **options) -> ClassifierMI:
@@ -21,7 +21,7 @@ def fitted(objective: str, task, cpu, *, n: int = 20_000, seed: int = 0, **optio
 
 @pytest.mark.parametrize("prior", ["balanced", "imbalanced"])
 def test_both_objectives_come_within_hundredths_of_a_nat_of_the_truth(prior, cpu):
-    task = SUITES["paper"][f"gaussian-d1-{prior}"]
+    task = SUITES["paper"][f"gaussian-d1-{prior}"].distribution
     truth, _ = task.mutual_information()
     x, y = task.sample(200_000, torch.Generator().manual_seed(99))
     values = []
@@ -37,7 +37,7 @@ def test_both_objectives_come_within_hundredths_of_a_nat_of_the_truth(prior, cpu
 
 def test_the_estimate_is_minus_the_held_out_loss(cpu):
     """The mean of log r equals minus the PC-softmax loss on the same samples."""
-    task = SUITES["paper"]["gaussian-d2-imbalanced"]
+    task = SUITES["paper"]["gaussian-d2-imbalanced"].distribution
     estimator = fitted("pc-softmax", task, cpu, n=1000, epochs=1)
     x, y = task.sample(3000, torch.Generator().manual_seed(5))
     standardised = (x - estimator.mean) / estimator.std
@@ -49,7 +49,7 @@ def test_the_estimate_is_minus_the_held_out_loss(cpu):
 
 
 def test_the_scale_and_place_of_the_features_do_not_matter(cpu):
-    task = SUITES["paper"]["gaussian-d2-balanced"]
+    task = SUITES["paper"]["gaussian-d2-balanced"].distribution
     x, y = task.sample(2000, torch.Generator().manual_seed(0))
     held_out = task.sample(2000, torch.Generator().manual_seed(1))
     values = []
@@ -63,7 +63,7 @@ def test_the_scale_and_place_of_the_features_do_not_matter(cpu):
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
 def test_a_constant_feature_does_no_harm(cpu, constant):
-    task = SUITES["paper"]["gaussian-d1-balanced"]
+    task = SUITES["paper"]["gaussian-d1-balanced"].distribution
     x, y = task.sample(4000, torch.Generator().manual_seed(0))
     held_out = task.sample(4000, torch.Generator().manual_seed(1))
     wide = [torch.cat([part, torch.full_like(part, constant)], 1) for part in (x, held_out[0])]
@@ -73,7 +73,7 @@ def test_a_constant_feature_does_no_harm(cpu, constant):
 
 
 def test_a_seed_fixes_the_estimate_and_leaves_the_global_random_state(cpu):
-    task = SUITES["paper"]["gaussian-d1-balanced"]
+    task = SUITES["paper"]["gaussian-d1-balanced"].distribution
     x, y = task.sample(500, torch.Generator().manual_seed(9))
     torch.manual_seed(0)
     state = torch.get_rng_state()

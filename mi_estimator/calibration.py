@@ -1,0 +1,36 @@
+"""Calibration of a classifier's logits on samples that it was not trained on."""
+
+import torch
+from torch import Tensor
+
+from common.information import pc_softmax_loss
+
+
+def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
+    """The temperature and class biases that minimise the loss of held-back samples.
+
+    The calibrated logits are `scale * logits + bias`. Standard normal priors on log scale and on
+    each bias keep few samples from bending them; with none they stay as they are.
+
+    Args:
+        logits: (N, K) of PC-softmax.
+        labels: (N,).
+        log_prior: (K,) of the training data.
+
+    Returns:
+        scale, a scalar above zero, and bias, (K,).
+    """
+    logits, log_prior = logits.double(), log_prior.double()
+    log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = pc_softmax_loss(log_scale.exp() * logits + bias, labels, log_prior, reduction="sum")
+        posterior = loss + (log_scale.square() + bias.square().sum()) / 2
+        posterior.backward()
+        return posterior
+
+    optimizer.step(closure)
+    return log_scale.detach().exp(), bias.detach()

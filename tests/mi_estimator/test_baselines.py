@@ -1,0 +1,171 @@
+"""scikit-learn's classifiers as estimators: exact values, log-loss by hand, one-line failures."""
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import log_loss
+from torch import Tensor
+
+from common.errors import UserError
+from common.information import select_label
+from mi_estimator.baselines import CLASSIFIERS, SklearnMI
+from mi_estimator.suites import SUITES
+
+NAMES = list(CLASSIFIERS)
+LINEAR = ["logistic-regression", "lda"]
+
+
+def two_samples(name: str, n: int = 20_000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training and held-out samples of a task of the paper."""
+    draw = SUITES["paper"][name].distribution.sample
+    return *draw(n, torch.Generator().manual_seed(0)), *draw(n, torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("task_name", ["gaussian-d2-balanced", "gaussian-d1-imbalanced"])
+def test_all_come_near_the_truth_where_their_family_holds_it(name, task_name):
+    """One covariance for all classes: linear scores are exact, and trees approach them."""
+    task = SUITES["paper"][task_name].distribution
+    x, y, x_test, y_test = two_samples(task_name)
+    estimate = SklearnMI(name).fit(x, y).estimate(x_test, y_test)
+    oracle = select_label(task.pointwise_mutual_information(x_test), y_test).mean().item()
+    slack = 0.03 if name == "gradient-boosting" else 0.003
+    assert oracle - slack < estimate.value < oracle + 0.001
+    assert estimate.value == pytest.approx(task.mutual_information()[0], abs=0.04)
+    assert estimate.lower < estimate.value < estimate.upper < task.label_entropy
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_the_value_is_h_of_y_minus_log_loss(name, num_classes):
+    """Two classes have decision functions of their own shape in scikit-learn."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(num_classes, (600,), generator=generator)
+    x = torch.randn(600, 2, generator=generator) + y[:, None]
+    estimator = SklearnMI(name).fit(x[:400], y[:400])
+    estimate = estimator.estimate(x[400:], y[400:])
+    prior = torch.bincount(y[:400]).double() / 400
+    cross_entropy = log_loss(y[400:], estimator.model.predict_proba(x[400:].double().numpy()))
+    expected = -prior[y[400:]].log().mean().item() - cross_entropy
+    assert estimate.value == pytest.approx(expected, abs=1e-6)
+    assert estimate.pointwise.shape == (200,) and estimate.pointwise.dtype == torch.float64
+    assert estimator.pointwise_mutual_information(x[400:]).shape == (200, num_classes)
+    normalised = (estimator.pointwise_mutual_information(x[400:]) + prior.log()).exp().sum(dim=1)
+    torch.testing.assert_close(normalised, torch.ones_like(normalised))
+
+
+def test_concentric_classes_are_seen_by_all_but_the_linear():
+    """X | Y is N(0, 1) or N(0, 25): QDA's family holds the truth, a line sees nothing."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(2, (20_000,), generator=generator)
+    x = torch.randn(20_000, 1, generator=generator) * (1 + 4 * y[:, None])
+    density = torch.distributions.Normal(0.0, torch.tensor([1.0, 5.0])).log_prob(x).exp()
+    oracle = (select_label(density, y) / density.mean(dim=1)).log()[10_000:].mean().item()
+    values = {
+        name: SklearnMI(name).fit(x[:10_000], y[:10_000]).estimate(x[10_000:], y[10_000:]).value
+        for name in NAMES
+    }
+    assert oracle > 0.25
+    assert values["qda"] == pytest.approx(oracle, abs=0.003)
+    assert values["gradient-boosting"] == pytest.approx(oracle, abs=0.02)
+    assert [values[name] for name in LINEAR] == pytest.approx([0, 0], abs=0.003)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_independence_reads_no_information(name):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 2, generator=generator)
+    y = torch.randint(3, (4000,), generator=generator)
+    value = SklearnMI(name).fit(x[:2000], y[:2000]).estimate(x[2000:], y[2000:]).value
+    assert value < 0.003  # the bound of a classifier that learnt noise lies below 0
+    assert value > (-0.2 if name == "gradient-boosting" else -0.02)
+
+
+def test_a_map_of_the_features_cannot_add_information():
+    """The sum of the paper's features keeps all of I; one of the two keeps that of d = 1."""
+    x, y, x_test, y_test = two_samples("gaussian-d2-balanced")
+    values = []
+    for used in (lambda t: t, lambda t: t.sum(dim=1, keepdim=True), lambda t: t[:, :1]):
+        values.append(SklearnMI("lda").fit(used(x), y).estimate(used(x_test), y_test).value)
+    truth = [
+        SUITES["paper"][f"gaussian-d{d}-balanced"].distribution.mutual_information()[0]
+        for d in (2, 1)
+    ]
+    assert values[0] == pytest.approx(values[1], abs=0.001)
+    assert values[1:] == pytest.approx(truth, abs=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scale_place_and_order_do_not_matter(name):
+    x, y, x_test, y_test = two_samples("gaussian-d2-imbalanced", n=2000)
+    x, x_test = x.double(), x_test.double()
+    reference = SklearnMI(name).fit(x, y).estimate(x_test, y_test)
+    moved = SklearnMI(name).fit(1024 * x - 512, y).estimate(1024 * x_test - 512, y_test)
+    order = torch.randperm(2000, generator=torch.Generator().manual_seed(0))
+    permuted = SklearnMI(name).fit(x[order], y[order]).estimate(x_test[order], y_test[order])
+    assert moved.value == pytest.approx(reference.value, abs=1e-4)
+    torch.testing.assert_close(permuted.pointwise, reference.pointwise[order], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["logistic-regression", "lda", "qda"])
+def test_a_sure_mistake_costs_its_finite_log_loss(name):
+    """predict_proba has rounded to 0 there, and its logarithm would be minus infinity."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(300) % 3
+    x = torch.randn(300, 1, generator=generator) + 4 * y[:, None]
+    estimator = SklearnMI(name).fit(x, y)
+    far = torch.tensor([[1e4], [1e4]])
+    assert estimator.model.predict_proba(far.double().numpy())[0, 0] == 0
+    terms = estimator.estimate(far, torch.tensor([0, 2])).pointwise
+    assert -math.inf < terms[0] < -1000
+    assert name == "qda" or terms[1] == pytest.approx(math.log(3))
+
+
+def test_a_seed_fixes_gradient_boosting():
+    x, y, x_test, y_test = two_samples("gaussian-d1-balanced", n=12_000)  # stops early, by chance
+    options = {"max_iter": 10, "early_stopping": True}
+    first, again, other = (
+        SklearnMI("gradient-boosting", seed=seed, **options).fit(x, y).estimate(x_test, y_test)
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first.pointwise, again.pointwise)
+    assert not torch.equal(first.pointwise, other.pointwise)
+
+
+X = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(12) % 2
+COLLINEAR = torch.cat([X, X[:, :1]], dim=1)
+
+
+@pytest.mark.parametrize(
+    "name, x, y, num_classes, message",
+    [
+        ("qda", X[:8, :], Y[:8] * (torch.arange(8) > 2), None, "a class of 3 samples .* 3 feat"),
+        ("qda", COLLINEAR, Y, None, "qda: .*covariance"),
+        ("qda", X * 0, Y, None, "qda: .*covariance"),
+        ("logistic-regression", X, Y * 0, None, "logistic-regression: .*class"),
+        ("lda", X[:2], Y[:2], None, "lda: "),
+        ("lda", X, Y, 3, r"classes \[2\] have no training samples"),
+        ("lda", X, Y[:5], None, "12 samples but 5 labels"),
+        ("gradient-boosting", X * math.nan, Y, None, r"sample 0 \(from 0\) holds NaN"),
+        ("lda", X[:, 0], Y, None, r"features of shape \(12,\)"),
+    ],
+)
+def test_failures_are_one_line_user_errors(name, x, y, num_classes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        SklearnMI(name).fit(x, y, num_classes=num_classes)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_held_out_samples_and_names_are_user_errors():
+    estimator = SklearnMI("lda").fit(X, Y)
+    for x, y, message in (
+        (X, Y + 1, r"label 2: labels must be in 0\.\.1"),
+        (X, Y[:4], "12 samples but 4 labels"),
+        (X / 0, Y, "holds NaN or infinity"),
+    ):
+        with pytest.raises(UserError, match=message):
+            estimator.estimate(x, y)
+    with pytest.raises(UserError, match="classifier 'svm': use one of logistic-regression, grad"):
+        SklearnMI("svm")

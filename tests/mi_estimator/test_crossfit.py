@@ -1,0 +1,293 @@
+"""Calibration, holding back, cross-fitting: known answers, slow versions, and no peeking."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.information import entropy, log_prior_from_labels, pc_softmax_loss, select_label
+from mi_estimator import estimators
+from mi_estimator.baselines import SklearnMI
+from mi_estimator.calibration import fit_calibration
+from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
+from mi_estimator.estimators import ClassifierMI, hold_back
+
+
+def drawn(n: int, scale: float, bias: list, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits f whose calibrated form is scale * f + bias, labels drawn from that, the prior."""
+    generator = torch.Generator().manual_seed(seed)
+    log_prior = torch.tensor([0.5, 0.3, 0.2]).double().log()
+    logits = 1.5 * torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    posterior = (scale * logits + torch.tensor(bias) + log_prior).softmax(dim=1)
+    labels = torch.multinomial(posterior, 1, generator=generator).squeeze(1)
+    return logits, labels, log_prior
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
+@pytest.mark.parametrize("bias", [[0.0, 0.0, 0.0], [0.8, -0.5, -0.3]])
+def test_calibration_recovers_temperature_and_bias(scale, bias):
+    logits, labels, log_prior = drawn(40_000, scale, bias)
+    found_scale, found_bias = fit_calibration(logits.float(), labels, log_prior.float())
+    assert found_scale.item() == pytest.approx(scale, rel=0.04)
+    assert found_bias.tolist() == pytest.approx(bias, abs=0.05)  # the prior makes its sum zero
+
+
+def test_calibration_lowers_the_loss_to_that_of_the_truth():
+    logits, labels, log_prior = drawn(5000, 0.3, [0.8, -0.5, -0.3])
+    scale, bias = fit_calibration(logits, labels, log_prior)
+    fresh, fresh_labels, _ = drawn(40_000, 0.3, [0.8, -0.5, -0.3], seed=1)
+
+    def loss(scale: float, bias: Tensor | float) -> float:
+        return pc_softmax_loss(scale * fresh + bias, fresh_labels, log_prior).item()
+
+    truth = loss(0.3, torch.tensor([0.8, -0.5, -0.3]))
+    assert loss(scale, bias) == pytest.approx(truth, abs=0.003)
+    assert loss(1.0, 0.0) > truth + 0.3
+
+
+def test_calibration_leaves_few_samples_and_good_logits_alone():
+    none = fit_calibration(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), torch.zeros(3))
+    assert none[0].item() == 1 and none[1].tolist() == [0, 0, 0]
+    log_prior = torch.full((3,), 1 / 3).log()
+    scale, bias = fit_calibration(torch.eye(3) * 2, torch.arange(3), log_prior)
+    assert 1 < scale.item() < 2  # the likelihood alone would let it grow without end
+    assert bias.tolist() == pytest.approx([0, 0, 0], abs=1e-4)
+    logits, labels, log_prior = drawn(20_000, 1.0, [0.0, 0.0, 0.0])
+    scale, bias = fit_calibration(logits, labels, log_prior)
+    assert abs(scale.item() - 1) < 0.03 and bias.abs().max() < 0.05
+
+
+def test_hold_back_takes_its_share_of_each_class():
+    labels = torch.tensor([0] * 40 + [1] * 19 + [2] * 6 + [3])
+    labels = labels[torch.randperm(66, generator=torch.Generator().manual_seed(5))]
+    train, back = hold_back(labels, 0.15, seed=0)
+    assert torch.bincount(labels[back], minlength=4).tolist() == [6, 2, 0, 0]
+    assert torch.bincount(labels[train]).tolist() == [34, 17, 6, 1]  # rare ones stay to train on
+    assert torch.cat((train, back)).sort().values.tolist() == list(range(66))
+    again = hold_back(labels, 0.15, seed=0)
+    assert torch.equal(train, again[0]) and torch.equal(back, again[1])
+    assert back.tolist() != hold_back(labels, 0.15, seed=1)[1].tolist()
+
+
+def test_holding_nothing_back_trains_on_all():
+    train, back = hold_back(torch.tensor([1, 0, 1]), 0.0, seed=3)
+    assert (train.tolist(), back.tolist()) == ([0, 1, 2], [])
+
+
+def test_every_sample_of_a_class_is_held_back_equally_often():
+    labels = torch.arange(20) % 2
+    times = torch.zeros(20)
+    for seed in range(400):
+        times[hold_back(labels, 0.3, seed)[1]] += 1
+    assert times.sum() == 400 * 6
+    assert (times / 400 - 0.3).abs().max() < 0.09  # four standard errors
+
+
+def noise(n: int, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 10, generator=generator)
+    return x, torch.randint(num_classes, (n,), generator=generator)
+
+
+def test_held_back_samples_stop_a_network_from_learning_noise(cpu):
+    x, y = noise(400, 4, seed=0)
+    x_test, y_test = noise(5000, 4, seed=1)
+    values = {}
+    for share in (0.0, 0.2):
+        estimator = ClassifierMI(
+            runtime=cpu, epochs=25, batch_size=50, lr=5e-3, held_back=share
+        ).fit(x, y)
+        values[share] = estimator.estimate(x_test, y_test).value
+    assert -0.08 < values[0.2] < 0.02
+    assert values[0.0] < -1
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(cpu, monkeypatch):
+    losses, keepers = [], []
+
+    class Recorder(estimators._BestEpoch):
+        def __call__(self) -> None:
+            keepers[:] = [self]
+            ratio = self.estimator.pointwise_mutual_information(self.x)
+            losses.append(-select_label(ratio, self.y).mean().item())
+            super().__call__()
+
+    monkeypatch.setattr(estimators, "_BestEpoch", Recorder)
+    x, y = noise(300, 3, seed=2)
+    estimator = ClassifierMI(runtime=cpu, epochs=12, batch_size=50, held_back=0.25).fit(x, y)
+    assert len(losses) == 12 and losses.index(min(losses)) < 11
+    (keeper,) = keepers
+    _, back = hold_back(y, 0.25, estimator.seed)
+    assert torch.equal(keeper.x, x[back]) and torch.equal(keeper.y, y[back])
+    log_prior = log_prior_from_labels(y, 3)
+    logits = estimator._logits(x[back])
+    assert pc_softmax_loss(logits, y[back], log_prior).item() == pytest.approx(min(losses))
+    scale, bias = fit_calibration(logits, y[back], log_prior)
+    assert estimator.scale.item() == scale.item() and estimator.bias.tolist() == bias.tolist()
+    calibrated = pc_softmax_loss(scale * logits + bias, y[back], log_prior).item()
+    assert calibrated <= min(losses) + 1e-6
+    assert -estimator.estimate(x[back], y[back]).value == pytest.approx(calibrated, abs=1e-6)
+
+
+def test_images_go_through_the_small_cnn(cpu):
+    """A bright quarter says the class; 28 x 28 pixels, one channel."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(240) % 4
+    x = torch.rand(240, 1, 28, 28, generator=generator)
+    for image, k in zip(x, y.tolist(), strict=True):
+        top, left = 14 * (k // 2), 14 * (k % 2)
+        image[:, top : top + 14, left : left + 14] += 1
+    estimator = ClassifierMI(runtime=cpu, epochs=4, batch_size=20, held_back=0.2)
+    estimate = estimator.fit(x[:160], y[:160]).estimate(x[160:], y[160:])
+    kinds = [type(layer).__name__ for layer in estimator.network]
+    assert kinds.count("Conv2d") == 3 and kinds.count("Linear") == 1
+    assert 0.9 * math.log(4) < estimate.value <= math.log(4) + 1e-5
+
+
+class Stub:
+    """Knows which rows it was fitted on (feature 0 is the row); its scores depend on the seed."""
+
+    def __init__(self, seed: int, made: list):
+        self.seed, self.asked = seed, []
+        made.append(self)
+
+    def fit(self, x: Tensor, y: Tensor, *, num_classes: int) -> "Stub":
+        self.rows, self.num_classes = x[:, 0].long().tolist(), num_classes
+        self.labels = y.tolist()
+        return self
+
+    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
+        rows = x[:, 0].long()
+        self.asked.append(rows.tolist())
+        table = torch.randn(
+            100, self.num_classes, generator=torch.Generator().manual_seed(self.seed)
+        )
+        return table[rows]
+
+
+@pytest.fixture
+def stubbed() -> tuple[CrossFit, list[Stub], Tensor]:
+    made = []
+    y = torch.tensor([0, 1, 2] * 8 + [0, 0, 1])
+    x = torch.stack((torch.arange(27.0), torch.zeros(27)), dim=1)
+    return cross_fit(lambda seed: Stub(seed, made), x, y, folds=3, seed=40), made, y
+
+
+def test_every_sample_is_scored_once_by_a_classifier_that_never_saw_it(stubbed):
+    found, made, y = stubbed
+    assert [stub.seed for stub in made] == [40, 41, 42]
+    scored = []
+    for fold, stub in enumerate(made):
+        tested = next(rows for rows in stub.asked if rows != stub.rows)
+        assert not set(tested) & set(stub.rows)
+        assert sorted(tested + stub.rows) == list(range(27))
+        assert stub.labels == y[stub.rows].tolist() and stub.num_classes == 3
+        assert sorted(tested) == (found.folds == fold).nonzero().flatten().tolist()
+        counts = torch.bincount(y[tested])  # 10, 9 and 8 samples on three folds
+        assert ((counts - torch.bincount(y) / 3).abs() < 1).all()
+        scored += tested
+    assert sorted(scored) == list(range(27))
+
+
+def test_posterior_training_value_and_accuracy_as_computed_slowly(stubbed):
+    found, made, y = stubbed
+    training, hits = [], 0
+    for fold, stub in enumerate(made):
+        table = torch.randn(100, 3, generator=torch.Generator().manual_seed(stub.seed))
+        prior = [stub.labels.count(k) / len(stub.rows) for k in range(3)]
+        training.append(sum(table[i, y[i]].item() for i in stub.rows) / len(stub.rows))
+        for i in (found.folds == fold).nonzero().flatten().tolist():
+            row = [table[i, k].item() + math.log(prior[k]) for k in range(3)]
+            assert found.log_posterior[i].tolist() == pytest.approx(row, abs=1e-6)
+            hits += row.index(max(row)) == y[i]
+    assert found.training_value == pytest.approx(sum(training) / 3)
+    assert found.accuracy == pytest.approx(hits / 27)
+    log_prior = torch.tensor([0.5, 0.25, 0.25]).double().log()
+    expected = [(found.log_posterior[i, k] - log_prior[k]).item() for i, k in enumerate(y)]
+    assert found.pointwise(log_prior).tolist() == pytest.approx(expected)
+    assert found.log_posterior.dtype == torch.float64 and torch.equal(found.labels, y)
+
+
+def test_permutations_stay_within_folds_as_in_a_slow_version(stubbed):
+    found, _, y = stubbed
+    generator = torch.Generator().manual_seed(7)
+    folds = found.folds.tolist()
+    observed = np.mean([found.log_posterior[i, y[i]].item() for i in range(27)])
+    reached = 0
+    for _ in range(200):
+        shuffled = torch.randperm(27, generator=generator).tolist()
+        total = 0.0
+        for fold in range(3):
+            donors = [j for j in shuffled if folds[j] == fold]
+            takers = [i for i in range(27) if folds[i] == fold]
+            pairs = zip(takers, donors, strict=True)
+            total += sum(found.log_posterior[i, y[j]].item() for i, j in pairs)
+        reached += total / 27 >= observed - 1e-9
+    assert 0 < reached < 200
+    assert found.permutation_p_value(200, seed=7) == (1 + reached) / 201
+
+
+def test_permutation_p_value_approaches_that_of_all_permutations():
+    scores = torch.randn(8, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    found = CrossFit(scores, labels, torch.tensor([0, 1, 0, 1, 1, 0, 0, 1]), 0.0)
+    sums = []
+    for fold in (0, 1):
+        own = (found.folds == fold).nonzero().flatten()
+        orders = itertools.permutations(labels[own].tolist())
+        sums.append([scores[own, list(order)].sum().item() for order in orders])
+    totals = np.add.outer(*sums)
+    exact = np.mean(totals >= scores[range(8), labels].sum().item() - 1e-9)
+    assert 0.05 < exact < 0.95
+    assert found.permutation_p_value(4000, seed=0) == pytest.approx(exact, abs=0.03)
+
+
+def lda_fit(n: int, shift: float, seed: int) -> CrossFit:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 2
+    x = torch.randn(n, 2, generator=generator) + shift * y[:, None]
+    return cross_fit(lambda s: SklearnMI("lda", seed=s), x, y, folds=3, seed=seed)
+
+
+def test_p_values_are_about_uniform_under_independence():
+    p = np.array([lda_fit(60, 0.0, seed).permutation_p_value(99, seed) for seed in range(200)])
+    assert 0.01 <= np.mean(p <= 0.05) <= 0.10
+    assert 0.4 < p.mean() < 0.6 and p.min() >= 0.01
+
+
+def test_dependence_gives_the_least_p_value_there_can_be():
+    found = lda_fit(120, 1.0, 0)
+    assert found.permutation_p_value(199, seed=0) == 1 / 200
+    assert found.permutation_p_value(199, seed=1) == 1 / 200
+
+
+def test_a_class_with_fewer_samples_than_folds_is_named():
+    y = torch.tensor([0] * 9 + [1] * 4 + [2] * 5 + [3] * 2)
+    message = r"fewer samples than --folds 5: cat \(4\), eel \(2\); use fewer folds"
+    with pytest.raises(UserError, match=message):
+        check_folds(y, 5, ["bat", "cat", "dog", "eel"])
+    with pytest.raises(UserError, match=r"--folds 3: 3 \(2\); use fewer folds"):
+        cross_fit(lambda seed: Stub(seed, []), torch.zeros(20, 2), y, folds=3, seed=0)
+    check_folds(y, 2)
+
+
+def test_the_estimate_stays_below_the_entropy_of_the_label(cpu):
+    """Posteriors are at most one, so the mean over samples with plug-in prior is capped."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.tensor([0] * 120 + [1] * 60 + [2] * 20)
+    x = 20 * torch.nn.functional.one_hot(y, 4) + torch.randn(200, 4, generator=generator)
+
+    def build(seed: int) -> ClassifierMI:
+        return ClassifierMI(runtime=cpu, seed=seed, epochs=20, batch_size=20, held_back=0.15)
+
+    found = cross_fit(build, x, y, folds=4, seed=0)
+    log_prior = log_prior_from_labels(y, 3).double()
+    value, cap = found.pointwise(log_prior).mean().item(), entropy(log_prior).item()
+    assert 0.95 * cap < value <= cap + 1e-6
+    sums = found.log_posterior.exp().sum(dim=1)
+    torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
+    assert found.accuracy == 1

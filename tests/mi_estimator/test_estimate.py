@@ -1,0 +1,294 @@
+"""From a file to an estimate: the numbers agree with each other, and wrong input writes nothing."""
+
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_wine
+
+from mi_estimator.estimate import main
+
+FILES = {
+    "config.json",
+    "estimate.json",
+    "table.md",
+    "table.tex",
+    "pmi.csv",
+    "classes.csv",
+    "pmi_by_class.png",
+    "calibration.png",
+}
+COUNTS = {"barbera": 48, "barolo": 59, "grignolino": 71}
+
+
+class Run:
+    """The files of a finished estimate; pandas' Python engine reads floats exactly."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.result = json.loads((folder / "estimate.json").read_text())
+        self.pmi = pd.read_csv(folder / "pmi.csv", engine="python")
+        self.classes = pd.read_csv(folder / "classes.csv", engine="python")
+
+
+def words(*given) -> list[str]:
+    return [str(word) for word in [*given, "--device", "cpu"]]
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory) -> Path:
+    """scikit-learn's wines with their cultivars' names as CSV."""
+    data = load_wine(as_frame=True)
+    names = np.array(["barolo", "grignolino", "barbera"])[data.target]
+    path = tmp_path_factory.mktemp("wine") / "wine.csv"
+    data.data.assign(cultivar=names).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def estimated(wine, tmp_path_factory):
+    """An estimate by LDA on the wines with further flags."""
+
+    def run(*flags) -> Run:
+        folder = tmp_path_factory.mktemp("run") / "out"
+        flags = ["--estimator", "lda", *flags]
+        main(words(wine, "--label", "cultivar", "--output-dir", folder, *flags))
+        return Run(folder)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def plain(estimated) -> Run:
+    return estimated("--permutations", 99)
+
+
+def plug_in_entropy() -> float:
+    shares = np.array(list(COUNTS.values())) / 178
+    return -(shares * np.log(shares)).sum()
+
+
+def test_every_file_is_written(plain):
+    assert {path.name for path in plain.folder.iterdir()} == FILES
+    for name in ("pmi_by_class.png", "calibration.png"):
+        assert (plain.folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_estimate_is_the_mean_of_the_pointwise_values(plain):
+    result, values = plain.result, plain.pmi["pmi_nats"].to_numpy()
+    assert plain.pmi["sample"].tolist() == list(range(178))
+    assert result["mutual_information"] == pytest.approx(values.mean(), abs=1e-12)
+    half_width = 1.959964 * values.std(ddof=1) / math.sqrt(178)
+    assert result["lower"] == pytest.approx(values.mean() - half_width, abs=1e-12)
+    assert result["upper"] == pytest.approx(values.mean() + half_width, abs=1e-12)
+    bits = result["mutual_information"] / math.log(2)
+    assert result["mutual_information_bits"] == pytest.approx(bits, abs=1e-12)
+    assert result["label_entropy"] == pytest.approx(plug_in_entropy(), abs=1e-6)
+    share = result["mutual_information"] / result["label_entropy"]
+    assert result["share_of_label_entropy"] == pytest.approx(share, abs=1e-12)
+    assert 0.85 < share < 1
+    assert (result["samples"], result["classes"]) == (178, 3)
+
+
+def test_labels_predictions_and_folds_of_the_samples(plain, wine):
+    labels = pd.read_csv(wine)["cultivar"]
+    assert plain.pmi["label"].tolist() == labels.tolist()
+    hit = plain.pmi["label"] == plain.pmi["predicted"]
+    assert plain.result["accuracy"] == pytest.approx(hit.mean()) and hit.mean() > 0.95
+    assert plain.result["majority_accuracy"] == pytest.approx(71 / 178)
+    per_fold = plain.pmi.groupby(["fold", "label"]).size().unstack()
+    assert per_fold.shape == (5, 3)
+    assert ((per_fold - per_fold.mean()).abs() < 1).all(axis=None)
+
+
+def test_class_contributions_sum_to_the_estimate(plain):
+    classes = plain.classes.set_index("class")
+    assert classes["samples"].to_dict() == COUNTS and list(classes.index) == sorted(COUNTS)
+    total = classes["contribution"].sum()
+    assert total == pytest.approx(plain.result["mutual_information"], abs=1e-12)
+    for name, own in plain.pmi.groupby("label"):
+        line = classes.loc[name]
+        assert line["mean_pmi"] == pytest.approx(own["pmi_nats"].mean(), abs=1e-12)
+        contribution = own["pmi_nats"].mean() * len(own) / 178
+        assert line["contribution"] == pytest.approx(contribution, abs=1e-12)
+        accuracy = (own["predicted"] == name).mean()
+        assert line["accuracy"] == pytest.approx(accuracy, abs=1e-12)
+
+
+def test_the_table_shows_nats_bits_and_the_p_value(plain):
+    lines = (plain.folder / "table.md").read_text().splitlines()
+    cells = dict(line.strip("| ").split(" | ") for line in lines)
+    value = plain.result["mutual_information"]
+    assert cells["mutual information"] == f"{value:.4f} nats ({value / math.log(2):.4f} bits)"
+    assert cells["samples, classes"] == "178, 3"
+    assert cells["p-value of independence"] == "0.01"
+    assert plain.result["p_value"] == 1 / 100
+
+
+def test_the_training_value_is_above_the_held_out_value(plain, wine, tmp_path):
+    """For LDA and for the network; early stopping and calibration keep the latter close."""
+    flags = ["--epochs", 10, "--lr", 0.01, "--folds", 3, "--output-dir", tmp_path / "out"]
+    main(words(wine, "--label", "cultivar", *flags))
+    network = Run(tmp_path / "out")
+    for run in (plain, network):
+        result = run.result
+        assert result["training_value"] > result["mutual_information"]
+        assert result["lower"] < result["mutual_information"] < result["upper"]
+        assert 0.8 < result["mutual_information"] < result["label_entropy"]
+    assert network.result["p_value"] is None
+    assert set(network.pmi["fold"]) == {0, 1, 2}
+    assert "p-value" not in (network.folder / "table.md").read_text()
+
+
+def test_a_seed_fixes_the_estimate(plain, estimated):
+    again = estimated("--permutations", 99)
+    pd.testing.assert_frame_equal(again.pmi, plain.pmi, check_exact=True)
+    assert again.result == plain.result
+    other = estimated("--seed", 1)
+    assert other.result["mutual_information"] != plain.result["mutual_information"]
+
+
+def test_miller_madow_adds_its_term_to_all_that_holds_the_entropy(plain, estimated):
+    corrected = estimated("--entropy", "miller-madow")
+    term = (3 - 1) / (2 * 178)
+    for name in ("mutual_information", "lower", "upper", "label_entropy", "training_value"):
+        assert corrected.result[name] == pytest.approx(plain.result[name] + term, abs=1e-12)
+    shift = corrected.pmi["pmi_nats"] - plain.pmi["pmi_nats"]
+    assert shift.to_numpy() == pytest.approx(np.full(178, term), abs=1e-12)
+    total = corrected.classes["contribution"].sum()
+    assert total == pytest.approx(corrected.result["mutual_information"], abs=1e-12)
+
+
+def test_a_known_prior_takes_the_place_of_the_frequencies(plain, estimated):
+    known = {"barbera": 0.25, "barolo": 0.35, "grignolino": 0.4}
+    found = estimated("--known-prior", *known.values())
+    entropy = -sum(p * math.log(p) for p in known.values())
+    assert found.result["label_entropy"] == pytest.approx(entropy, abs=1e-12)
+    shift = [math.log(COUNTS[k] / 178) - math.log(known[k]) for k in plain.pmi["label"]]
+    expected = plain.pmi["pmi_nats"] + shift
+    assert found.pmi["pmi_nats"].to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-12)
+    total = found.classes["contribution"].sum()
+    assert total == pytest.approx(found.result["mutual_information"], abs=1e-12)
+
+
+def test_with_a_known_prior_training_and_held_out_value_move_together(plain, estimated):
+    """Both say log q - log p of the same prior; otherwise they would not bracket I."""
+    found = estimated("--known-prior", 0.1, 0.2, 0.7)
+    gaps = [r.result["training_value"] - r.result["mutual_information"] for r in (plain, found)]
+    assert gaps[0] == pytest.approx(gaps[1], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [["0.5", "0.5"], ["0.5", "0.5", "0"], ["0.5", "0.4", "0.2"], ["nan", "0.5", "0.5"]],
+)
+def test_a_known_prior_that_is_none_is_refused(wine, tmp_path, user_error, prior):
+    flags = ["--label", "cultivar", "--estimator", "lda", "--output-dir", tmp_path / "out"]
+    line = user_error(main, words(wine, *flags, "--known-prior", *prior))
+    assert f"--known-prior {float(prior[0])}" in line and "give 3 probabilities above zero" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_known_prior_and_a_kind_of_entropy_exclude_each_other(wine, user_error):
+    flags = ["--label", "cultivar", "--entropy", "plug-in", "--known-prior", 0.2, 0.3, 0.5]
+    assert "not allowed with argument --entropy" in user_error(main, words(wine, *flags))
+
+
+def test_an_existing_folder_is_refused_and_left_as_it_is(wine, plain, user_error):
+    before = {path.name: path.read_bytes() for path in plain.folder.iterdir()}
+    flags = ["--label", "cultivar", "--estimator", "qda", "--output-dir", plain.folder]
+    line = user_error(main, words(wine, *flags))
+    assert line.startswith(f"error: {plain.folder} exists; use --overwrite")
+    assert {path.name: path.read_bytes() for path in plain.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("given", [["FILE", "--dataset", "mnist"], []])
+def test_a_file_or_a_data_set_and_not_both(wine, tmp_path, user_error, given):
+    given = [wine if word == "FILE" else word for word in given]
+    line = user_error(main, words(*given, "--label", "cultivar", "--output-dir", tmp_path / "out"))
+    assert line == "error: give a FILE with --label COLUMN, or --dataset NAME, and not both"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--label", "cultivar", "--folds", 1], "--folds 1: at least 2"),
+        (["--label", "cultivar", "--folds", 49], "--folds 49: barbera (48); use fewer folds"),
+        (["--label", "grape"], "--label grape: no such column; the columns are alcohol, malic"),
+        (["--label", "cultivar", "--held-back", 1], "'1' is not a number from 0 to below 1"),
+        (["--label", "cultivar", "--estimator", "mine"], "invalid choice: 'mine'"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_write_nothing(wine, tmp_path, user_error, flags, message):
+    line = user_error(main, words(wine, *flags, "--output-dir", tmp_path / "out"))
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"hue": "dark"}, "columns hue are not numeric; encode or remove them"),
+        ({"hue": 1.0}, "columns hue are constant; remove them or use --drop-constant"),
+        ({"hue": math.inf}, "row 0 (from 0), column hue: inf; fill in or remove the 178 such rows"),
+    ],
+)
+def test_wrong_features_are_one_line_and_write_nothing(wine, tmp_path, user_error, change, message):
+    pd.read_csv(wine).assign(**change).to_csv(tmp_path / "wrong.csv", index=False)
+    flags = ["--label", "cultivar", "--output-dir", tmp_path / "out"]
+    assert user_error(main, words(tmp_path / "wrong.csv", *flags)) == f"error: {message}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dropped_constant_column_changes_nothing_else(wine, tmp_path, plain, capsys):
+    pd.read_csv(wine).assign(always=3).to_csv(tmp_path / "wide.csv", index=False)
+    flags = ["--label", "cultivar", "--estimator", "lda", "--drop-constant"]
+    main(words(tmp_path / "wide.csv", *flags, "--output-dir", tmp_path / "out"))
+    assert "leaving out 1 constant columns: always" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(Run(tmp_path / "out").pmi, plain.pmi, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def small_mnist(tmp_path_factory) -> Path:
+    """200 images in MNIST's files: a bright quarter says which of four classes; the last 50 lie."""
+    root = tmp_path_factory.mktemp("images")
+    folder = root / "MNIST/raw"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels = (np.arange(200) % 4).astype(np.uint8)
+    images = rng.integers(0, 100, (200, 28, 28), np.uint8)
+    for image, k in zip(images, labels, strict=True):
+        image[14 * (k // 2) :, 14 * (k % 2) :][:14, :14] += 150
+    labels[150:] = rng.permutation(labels[150:])
+    for stem in ("train", "t10k"):
+        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+            (folder / f"{stem}-{name}-ubyte").write_bytes(head + values.tobytes())
+    return root
+
+
+def test_an_image_set_goes_through_the_cnn(small_mnist, tmp_path):
+    flags = ["--dataset", "mnist", "--data-dir", small_mnist, "--max-samples", 120, "--folds", 2]
+    flags += ["--epochs", 4, "--batch-size", 10, "--lr", 0.005, "--output-dir", tmp_path / "out"]
+    main(words(*flags))
+    run = Run(tmp_path / "out")
+    assert run.pmi["label"].tolist() == [0, 1, 2, 3] * 30
+    assert run.result["label_entropy"] == pytest.approx(math.log(4))
+    assert 0.8 * math.log(4) < run.result["mutual_information"] <= math.log(4) + 1e-6
+    assert run.result["accuracy"] == 1
+
+
+def test_an_image_set_without_files_and_images_for_lda_are_refused(
+    small_mnist, tmp_path, user_error
+):
+    flags = ["--dataset", "mnist", "--output-dir", tmp_path / "out"]
+    line = user_error(main, words(*flags, "--data-dir", tmp_path))
+    assert "no mnist data" in line and "scripts.download_data mnist" in line
+    assert not (tmp_path / "out").exists()
+    line = user_error(main, words(*flags, "--data-dir", small_mnist, "--estimator", "lda"))
+    assert line.startswith("error: ") and "images need softmax or pc-softmax" in line
