@@ -143,8 +143,11 @@ def test_a_finished_run_is_refused_or_left_alone(trained, user_error, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--network", "small-cnn"], "--network small-cnn: small-cnn is for scattered-digits"),
-        (["--dataset", "scattered-digits", "--network", "resnet18"], "--network resnet18: "),
+        (["--network", "small-cnn"], "--network small-cnn with --dataset tiny-imagenet"),
+        (
+            ["--dataset", "scattered-digits", "--network", "resnet18"],
+            "--network resnet18 with --dataset scattered-digits",
+        ),
         (["--network", "resnet999"], "network 'resnet999'"),
         (["--weights", "absent.pt"], "--weights absent.pt: no such file"),
         (["--loss", "focal"], "'focal'"),
