@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.output_dir or Path(f"runs/infocam/{args.dataset}-{args.loss}-{args.seed}")
     sizes = {name: getattr(args, name) for name in ("images_per_class", "held_out_per_class")}
     parts = load_parts(args.dataset, args.data_dir, **sizes, test_images=1)
-    torch.manual_seed(args.seed)
+    runtime.seed_everything(args.seed)
     num_classes = len(parts["train"].class_names)
     network = build_network(args.network, weights=args.weights, num_classes=num_classes)
     run = RunFolder(folder)

@@ -22,7 +22,7 @@ from common.datasets import IDX_DATASETS, idx_images
 from common.engine import TensorBatches, fit, predict
 from common.information import log_prior_from_labels
 from common.records import RunFolder, prepare_output, save_arrays, write_json
-from common.runtime import Runtime
+from common.runtime import Runtime, seed_everything
 from common.tables import to_markdown
 from pc_softmax.imbalance import paper_digits
 from pc_softmax.losses import LOSSES, build_loss
@@ -81,7 +81,7 @@ def train(
     """
     images, labels = data.train
     log_prior = log_prior_from_labels(labels, 10)
-    torch.manual_seed(seed)
+    seed_everything(seed)
     network = PaperNet().to(runtime.device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
