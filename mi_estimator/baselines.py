@@ -6,6 +6,8 @@ The mean of log q(y | x) - log p(y) over held-out samples is the Barber-Agakov l
 I(X;Y), whatever classifier q is; p is the class prior of the training labels.
 """
 
+import warnings
+
 import numpy as np
 import torch
 from sklearn.discriminant_analysis import (
@@ -81,8 +83,12 @@ class SklearnMI:
                 "every class needs more samples than there are features"
             )
         try:
-            self.model.fit(_array(x), y.cpu().numpy())
-        except ValueError as error:  # LinAlgError is one too
+            with warnings.catch_warnings():
+                # Older versions of scikit-learn only warn of a singular covariance of QDA.
+                action = "error" if self.name == "qda" else "default"
+                warnings.filterwarnings(action, message="Variables are collinear")
+                self.model.fit(_array(x), y.cpu().numpy())
+        except (ValueError, UserWarning) as error:  # LinAlgError is a ValueError too
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
         return self
 
