@@ -194,6 +194,10 @@ class RunFolder:
             ) from error
 
 
+# From version 3 on, pandas reads every float as it was written without being asked.
+_EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
+
 class ResultsFile:
     """A `results.csv` with a row a (setting, method, seed), added to one by one."""
 
@@ -210,7 +214,7 @@ class ResultsFile:
         self.frame = pd.DataFrame(columns=columns)
         if self.path.exists():
             try:
-                self.frame = pd.read_csv(self.path, engine="python")  # exact floats
+                self.frame = pd.read_csv(self.path, **_EXACT_FLOATS)
             except ValueError as error:
                 raise UserError(f"{path}: not a table ({error}); delete it") from error
             if list(self.frame.columns) != columns:

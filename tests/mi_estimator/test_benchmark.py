@@ -20,7 +20,7 @@ SMALL = ["--n-train", "60", "--n-test", "300", "--epochs", "2", "--batch-size", 
 def run(folder, *flags: str, num_workers: int = 0) -> pd.DataFrame:
     workers = ["--num-workers", str(num_workers)]
     benchmark.main([*SMALL, "--device", "cpu", "--output-dir", str(folder), *workers, *flags])
-    return pd.read_csv(folder / "results.csv", engine="python")
+    return benchmark.ResultsFile(folder / "results.csv", benchmark.COLUMNS, benchmark.KEY).frame
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_an_interrupted_run_goes_on_after_its_last_row(tmp_path, monkeypatch, co
     with pytest.raises(SystemExit) as stopped:
         run(tmp_path / "a", *flags)
     assert stopped.value.code == 130
-    assert len(pd.read_csv(tmp_path / "a/results.csv", engine="python")) == 5
+    assert len(pd.read_csv(tmp_path / "a/results.csv")) == 5
     monkeypatch.setattr(benchmark, "run_cell", recorded)
     resumed = run(tmp_path / "a", *flags, "--resume")
     assert len(computed) == len(set(computed)) == 8
@@ -172,7 +172,7 @@ def test_a_run_without_any_estimate_ends_with_status_2(tmp_path, monkeypatch, us
     flags = [*SMALL, "--device", "cpu", "--num-workers", 0, "--output-dir", tmp_path]
     line = user_error(benchmark.main, flags)
     assert "every estimate failed" in line and "results.csv" in line
-    assert len(pd.read_csv(tmp_path / "results.csv", engine="python")) == 16
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 16
 
 
 def test_two_worker_processes_give_the_numbers_of_one(tmp_path):
@@ -250,7 +250,7 @@ def test_every_estimator_of_the_list_gives_a_row(tmp_path):
     sizes = ["--n-train", "400", "--n-test", "1000", "--epochs", "20"]
     folder = ["--output-dir", str(tmp_path), "--suite", "small-sample"]
     benchmark.main([*flags, *sizes, *folder])
-    rows = pd.read_csv(tmp_path / "results.csv", engine="python")
+    rows = pd.read_csv(tmp_path / "results.csv")
     mine = rows[rows["task"] == "gaussian-d2-n100"].set_index("estimator")
     assert list(mine.index) == list(ESTIMATORS) and set(mine["status"]) == {"ok"}
     assert (mine["estimate"] - mine["truth"]).abs().max() < 0.4
@@ -271,7 +271,7 @@ def test_an_estimate_that_takes_too_long_is_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "_estimate", endless)
     with pytest.raises(SystemExit):
         run(tmp_path, "--estimators", "oracle", "--timeout", "0.05")
-    rows = pd.read_csv(tmp_path / "results.csv", engine="python")
+    rows = pd.read_csv(tmp_path / "results.csv")
     assert set(rows["status"]) == {"failed: not done in 0.05 seconds"} and len(rows) == 8
 
 
