@@ -21,7 +21,7 @@ from common.tables import to_markdown
 from mi_estimator.crossfit import cross_fit
 from mi_estimator.distributions import GaussianClasses
 from mi_estimator.estimators import MIEstimate
-from mi_estimator.registry import build_estimator
+from mi_estimator.registry import CROSS_FITTED, build_estimator
 from mi_estimator.zoo import ConcentricClasses, Independent
 
 TASKS = {
@@ -102,7 +102,9 @@ def get_parser() -> cli.Parser:
         "--samples", type=cli.positive_int, default=500, help="samples of a data set"
     )
     parser.add_argument("--permutations", type=cli.positive_int, default=199, help="of each test")
-    parser.add_argument("--estimator", default="pc-softmax", help="cross-fitted classifier")
+    parser.add_argument(
+        "--estimator", choices=CROSS_FITTED, default="pc-softmax", help="what is cross-fitted"
+    )
     return parser
 
 

@@ -26,10 +26,9 @@ from mi_estimator.baselines import CLASSIFIERS
 from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
 from mi_estimator.estimators import MIEstimate
 from mi_estimator.plots import plot_calibration, plot_pointwise_by_class
-from mi_estimator.registry import build_estimator
+from mi_estimator.registry import CROSS_FITTED, build_estimator
 from mi_estimator.samples import Samples, read_samples
 
-ESTIMATORS = ("pc-softmax", "softmax", *CLASSIFIERS)
 PRIORS = ("plug-in", "miller-madow")
 
 
@@ -140,7 +139,7 @@ def get_parser() -> cli.Parser:
         "--max-samples", type=cli.positive_int, help="first images to use of an image set"
     )
     parser.add_argument(
-        "--estimator", choices=ESTIMATORS, default="pc-softmax", help="what is cross-fitted"
+        "--estimator", choices=CROSS_FITTED, default="pc-softmax", help="what is cross-fitted"
     )
     parser.add_argument("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
     parser.add_argument(

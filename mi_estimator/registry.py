@@ -6,6 +6,8 @@ from mi_estimator.critics import BOUNDS, CriticMI
 from mi_estimator.estimators import OBJECTIVES, ClassifierMI
 from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourMI
 
+# Those that know log q(k | x) of every class, which cross-fitting and its test need.
+CROSS_FITTED = ("pc-softmax", "softmax", *CLASSIFIERS)
 ESTIMATORS = ("oracle", *OBJECTIVES, *CLASSIFIERS, *BOUNDS, *NEIGHBOUR_METHODS)
 
 
