@@ -2,7 +2,8 @@
 
 The files lie under one data folder as `python -m scripts.download_data NAME` leaves them:
 
-    MNIST/raw/*-ubyte   FashionMNIST/raw/*-ubyte   tiny-imagenet-200/   CUB_200_2011/
+    MNIST/raw/*-ubyte     FashionMNIST/raw/*-ubyte   tiny-imagenet-200/   CUB_200_2011/
+    cifar-10-batches-py/  cifar-100-python/
 """
 
 from collections.abc import Callable
@@ -12,12 +13,62 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Tensor
-from torchvision.datasets import MNIST, FashionMNIST
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
+from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
 
 from common.errors import UserError
 
 IDX_DATASETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
+CIFAR_DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+IMAGE_SETS = (*IDX_DATASETS, "digits", *CIFAR_DATASETS, "tiny-imagenet")
+DIGITS_TRAIN = 1297  # of 1797
+
+
+@dataclass(frozen=True)
+class ImageTensors:
+    """One split of an image set, all of it in memory."""
+
+    images: Tensor  # (N, C, H, W) uint8, C = 1 (grey) or 3 (RGB)
+    labels: Tensor  # (N,) int64, 0..K-1
+    class_names: list[str]  # K
+
+
+def image_tensors(name: str, data_dir: Path, split: str) -> ImageTensors:
+    """A whole image set as tensors, in the order of its files.
+
+    Args:
+        name: one of `IMAGE_SETS`.
+        data_dir: the data folder; not used for "digits", which scikit-learn brings along.
+        split: "train", or "test" for the official test images; of Tiny-ImageNet, whose test labels
+            are not published, the official validation images. The digits have no official split:
+            here the first 1,297 train and the last 500 test.
+
+    Returns:
+        (N, 1, 28, 28) for the MNIST family, (N, 1, 8, 8) for the digits, whose 17 grey levels are
+        spread over 0..255, (N, 3, 32, 32) for CIFAR, (N, 3, 64, 64) for Tiny-ImageNet.
+
+    Raises:
+        UserError: files are missing or damaged.
+        ValueError: another name or split.
+    """
+    if name not in IMAGE_SETS or split not in ("train", "test"):
+        raise ValueError(f"{name}, {split}: want one of {', '.join(IMAGE_SETS)}; train or test")
+    if name in CIFAR_DATASETS:
+        return cifar(name, data_dir, split)
+    if name == "tiny-imagenet":
+        return decode(tiny_imagenet(data_dir, "train" if split == "train" else "val"), side=64)
+    if name == "digits":
+        data = load_digits()
+        part = slice(DIGITS_TRAIN) if split == "train" else slice(DIGITS_TRAIN, None)
+        images = torch.from_numpy(data.images[part] * (255 / 16)).round().byte()
+        labels = torch.from_numpy(data.target[part]).long()
+    else:
+        images, labels = idx_images(name, data_dir, split)
+    names = FashionMNIST.classes if name == "fashion-mnist" else [str(k) for k in range(10)]
+    return ImageTensors(images[:, None], labels, list(names))
 
 
 def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -42,13 +93,40 @@ def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
     try:
         data = dataset(data_dir, train=split == "train")
     except Exception as error:
-        raise UserError(
-            f"{folder}: damaged {split} files ({error}); download {name} again"
-        ) from error
+        raise damaged(folder, f"{split} files: {error}", name, data_dir) from error
     images, labels = data.data, data.targets.long()
     if images.shape[1:] != (28, 28) or len(images) != len(labels):
-        raise UserError(f"{folder}: {tuple(images.shape)} images, {len(labels)} labels; damaged")
+        found = f"{tuple(images.shape)} images, {len(labels)} labels"
+        raise damaged(folder, found, name, data_dir)
     return images, labels
+
+
+def cifar_files(name: str) -> tuple[str, ...]:
+    """What torchvision reads in the folder of "cifar10" or "cifar100"."""
+    dataset = CIFAR_DATASETS[name]
+    batches = [file for file, _ in dataset.train_list + dataset.test_list]
+    return (*batches, dataset.meta["filename"])
+
+
+def cifar(name: str, data_dir: Path, split: str) -> ImageTensors:
+    """CIFAR-10, or CIFAR-100 with its fine labels: (N, 3, 32, 32) images in file order.
+
+    The files are pickles, which can run code: torchvision opens only those whose md5 is that of
+    the official file.
+
+    Raises:
+        UserError: a file of either split is missing or another one.
+    """
+    dataset = CIFAR_DATASETS[name]
+    folder = Path(data_dir) / dataset.base_folder
+    for file in cifar_files(name):
+        require(folder / file, name, data_dir)
+    try:
+        data = dataset(data_dir, train=split == "train")
+    except RuntimeError as error:
+        raise damaged(folder, "a file with a wrong md5", name, data_dir) from error
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return ImageTensors(images, torch.tensor(data.targets), data.classes)
 
 
 @dataclass(frozen=True)
@@ -96,6 +174,22 @@ def read_image(path: Path) -> Image.Image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
+
+
+def decode(files: ImageFiles, *, side: int) -> ImageTensors:
+    """All images of a list of files, (N, 3, side, side), in one process with a progress bar.
+
+    Raises:
+        UserError: a file is missing, not a readable image or of another size.
+    """
+    images = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
+    progress = tqdm(files.paths, desc=f"read {files.name}", disable=None)
+    for row, path in zip(images, progress, strict=True):
+        image = read_image(path)
+        if image.size != (side, side):
+            raise UserError(f"{path}: {image.width} x {image.height} pixels, not {side} x {side}")
+        row.copy_(pil_to_tensor(image))
+    return ImageTensors(images, files.labels, files.class_names)
 
 
 def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
@@ -159,7 +253,13 @@ def parse_box(fields: list[str], place: str, *, width: int, height: int) -> np.n
 def require(path: Path, name: str, data_dir: Path) -> None:
     """UserError that says what was looked for, where, and how to get it."""
     if not path.exists():
-        raise UserError(
-            f"no {name} data: looked for {path}; "
-            f"get it with: python -m scripts.download_data {name} --data-dir {data_dir}"
-        )
+        raise UserError(f"no {name} data: looked for {path}; {remedy(name, data_dir)}")
+
+
+def damaged(folder: Path, reason: str, name: str, data_dir: Path) -> UserError:
+    """To be raised; the download replaces nothing that is there, hence the deletion."""
+    return UserError(f"{folder}: damaged ({reason}); delete it and {remedy(name, data_dir)}")
+
+
+def remedy(name: str, data_dir: Path) -> str:
+    return f"get it with: python -m scripts.download_data {name} --data-dir {data_dir}"

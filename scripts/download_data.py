@@ -29,7 +29,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from common import cli
-from common.datasets import IDX_DATASETS
+from common.datasets import CIFAR_DATASETS, IDX_DATASETS, cifar_files
 from common.errors import UserError
 
 # The mirrors' gzip files have their md5 in torchvision; these are the files inside.
@@ -81,6 +81,10 @@ OFFICIAL = {
             "classes.txt",
         ),
     ),
+    **{
+        name: OfficialArchive(cifar.url, cifar.tgz_md5, cifar.base_folder, cifar_files(name))
+        for name, cifar in CIFAR_DATASETS.items()
+    },
 }
 CONNECT_SECONDS = 10
 NPM_SECONDS = 30

@@ -12,10 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from common.datasets import ImageFileDataset, idx_images, parse_box, read_image, tiny_imagenet
+from common.datasets import (
+    IMAGE_SETS,
+    ImageFileDataset,
+    idx_images,
+    image_tensors,
+    parse_box,
+    read_image,
+    tiny_imagenet,
+)
 from common.errors import UserError
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+
+
+def command(name: str, data_dir: Path) -> str:
+    return f"get it with: python -m scripts.download_data {name} --data-dir {data_dir}"
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -52,7 +64,7 @@ def test_missing_data_is_one_line_with_path_and_command(tmp_path):
         idx_images("mnist", tmp_path, "train")
     assert str(error.value) == (
         f"no mnist data: looked for {tmp_path}/MNIST/raw/train-images-idx3-ubyte; "
-        f"get it with: python -m scripts.download_data mnist --data-dir {tmp_path}"
+        f"{command('mnist', tmp_path)}"
     )
     with pytest.raises(UserError, match=r"no tiny-imagenet data.*wnids.*download_data tiny-image"):
         tiny_imagenet(tmp_path, "train")
@@ -84,7 +96,8 @@ def test_damaged_idx_files_are_one_line_user_errors(tmp_path, damage):
         file.write_bytes({"empty": b"", "cut": whole[:1000], "text": b"<html>404</html>"}[damage])
     with pytest.raises(UserError, match="damaged") as error:
         idx_images("mnist", tmp_path, "train")
-    assert str(tmp_path / "MNIST/raw") in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/MNIST/raw: ")
+    assert str(error.value).endswith(f"; delete it and {command('mnist', tmp_path)}")
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -213,3 +226,88 @@ def test_a_corrupt_image_is_read_or_named_in_one_line(tmp_path_factory, kind, da
         assert read_image(path).mode == "RGB"
     except UserError as error:
         assert str(path) in str(error) and len(str(error).splitlines()) == 1
+
+
+# Whole image sets as tensors
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGE_SETS if name != "digits"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_image_set_is_one_line_with_the_command(tmp_path, name, split):
+    with pytest.raises(UserError, match=rf"^no {name} data: looked for {tmp_path}/") as error:
+        image_tensors(name, tmp_path, split)
+    assert str(error.value).endswith(f"; {command(name, tmp_path)}")
+
+
+@pytest.mark.parametrize(("name", "split"), [("mnist", "val"), ("cub", "train")])
+def test_another_name_or_split_is_no_silent_test_set(tmp_path, name, split):
+    with pytest.raises(ValueError, match=f"^{name}, {split}: want one of mnist, .*train or test$"):
+        image_tensors(name, tmp_path, split)
+
+
+@pytest.mark.parametrize(("name", "third"), [("mnist", "2"), ("fashion-mnist", "Pullover")])
+def test_the_mnist_family_has_one_channel_and_names(tmp_path, name, third):
+    images, labels = write_idx_dataset(tmp_path, name)["test"]
+    data = image_tensors(name, tmp_path, "test")
+    assert np.array_equal(data.images.numpy(), images[:, None])
+    assert np.array_equal(data.labels.numpy(), labels)
+    assert len(data.class_names) == 10 and data.class_names[2] == third
+
+
+def test_the_digits_are_split_in_order_and_reach_from_0_to_255():
+    train, test = (image_tensors("digits", Path("none"), split) for split in ("train", "test"))
+    assert (train.images.shape, test.images.shape) == ((1297, 1, 8, 8), (500, 1, 8, 8))
+    assert (train.images.dtype, train.labels.dtype) == (torch.uint8, torch.int64)
+    # The first two rows of the first digit are 0 0 5 13 9 1 0 0 and 0 0 13 15 10 15 5 0.
+    first = [[0, 0, 80, 207, 143, 16, 0, 0], [0, 0, 207, 239, 159, 239, 80, 0]]
+    assert train.images[0, 0, :2].tolist() == first
+    levels = [round(grey * 255 / 16) for grey in range(17)]
+    assert torch.cat([train.images, test.images]).unique().tolist() == levels
+    assert train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert test.labels[-5:].tolist() == [9, 0, 8, 9, 8]
+    assert train.class_names == list("0123456789")
+
+
+COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20), (90, 90, 90), (0, 0, 0)]
+
+
+def write_images(root: Path, split: str) -> list[Path]:
+    """JPEG files, the left 16 columns of image i black and the others of `COLOURS[i]`."""
+    paths = tiny_imagenet(root.parent, split).paths
+    for path, colour in zip(paths, COLOURS, strict=False):
+        image = Image.new("RGB", (64, 64), colour)
+        image.paste((0, 0, 0), (0, 0, 16, 64))
+        image.save(path, "JPEG", quality=95, subsampling=0)  # no colour across the edge
+    return paths
+
+
+@pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("test", "val")])
+def test_tiny_imagenet_is_decoded_in_order_and_test_is_its_validation(tmp_path, split, folder):
+    root = write_tiny_imagenet(tmp_path)
+    paths = write_images(root, folder)
+    Image.new("L", (64, 64), 77).save(paths[-1], "JPEG")  # some of the real ones are grey
+    data, files = image_tensors("tiny-imagenet", tmp_path, split), tiny_imagenet(tmp_path, folder)
+    assert (data.images.shape, data.images.dtype) == ((len(paths), 3, 64, 64), torch.uint8)
+    assert torch.equal(data.labels, files.labels) and data.class_names == files.class_names
+    wanted = torch.tensor(COLOURS[: len(paths)])[:, :, None, None].repeat(1, 1, 64, 64)
+    wanted[:, :, :, :16] = 0
+    wanted[-1] = 77
+    assert (data.images - wanted).abs().max() <= 4  # JPEG is lossy
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"<html>"), r"not a readable image \(Unidentified\w+\)$"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-300]), "not a readable image"),
+        (lambda path: path.unlink(), r"not a readable image \(FileNotFoundError\)$"),
+        (lambda path: Image.new("RGB", (48, 64)).save(path), "48 x 64 pixels, not 64 x 64$"),
+    ],
+    ids=["text", "cut", "missing", "size"],
+)
+def test_an_image_of_tiny_imagenet_that_is_not_one_is_named(tmp_path, damage, message):
+    path = write_images(write_tiny_imagenet(tmp_path), "val")[1]
+    damage(path)
+    with pytest.raises(UserError, match=rf"val_1\.JPEG: {message}") as error:
+        image_tensors("tiny-imagenet", tmp_path, "test")
+    assert str(error.value).startswith(str(path)) and str(error.value).count("\n") == 0

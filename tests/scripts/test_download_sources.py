@@ -180,7 +180,7 @@ def test_a_mirror_that_never_answers_is_left_soon(small, place, server, monkeypa
     assert 0.2 <= seconds < 3
 
 
-# The official archives of Tiny-ImageNet and CUB
+# The official archives
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
