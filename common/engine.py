@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from common.errors import UserError
+from common.image_files import ImageFileDataset, ImageFiles
 from common.records import RunFolder
 from common.runtime import Runtime, rng_state, set_rng_state
 
@@ -33,11 +34,20 @@ class TensorBatches:
     """Shuffled batches of tensors that lie on the device.
 
     The order depends on the seed and the epoch alone, so it is the same on every device and after
-    a resume, and several processes share one permutation.
+    a resume, and several processes share one permutation. With `weights`, (N,), an epoch is N draws
+    with replacement, each sample with that probability up to a factor. Half-precision inputs, as
+    cached features are, become float32 a batch at a time.
     """
 
     def __init__(
-        self, inputs: Tensor, labels: Tensor, *, batch_size: int, seed: int, runtime: Runtime
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        runtime: Runtime,
+        weights: Tensor | None = None,
     ):
         if len(inputs) != len(labels):
             raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
@@ -46,6 +56,7 @@ class TensorBatches:
         self.inputs = inputs.to(runtime.device)
         self.labels = labels.to(runtime.device)
         self.batch_size, self.seed, self.runtime = batch_size, seed, runtime
+        self.weights = weights
 
     def __len__(self) -> int:
         # A remainder too small to give every process a sample is left out of that epoch.
@@ -54,10 +65,61 @@ class TensorBatches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.inputs), generator=generator).to(self.runtime.device)
-        for batch in order.split(self.batch_size)[: len(self)]:
+        if self.weights is None:
+            order = torch.randperm(len(self.inputs), generator=generator)
+        else:
+            order = torch.multinomial(self.weights, len(self.inputs), True, generator=generator)
+        for batch in order.to(self.runtime.device).split(self.batch_size)[: len(self)]:
             own = batch[self.runtime.rank :: self.runtime.world_size]
-            yield self.inputs[own], self.labels[own], len(batch)
+            inputs = self.inputs[own]
+            if inputs.dtype == torch.float16:
+                inputs = inputs.float()
+            yield inputs, self.labels[own], len(batch)
+
+
+class ImageBatches:
+    """Shuffled batches of image files that worker processes read.
+
+    As with `TensorBatches` the order depends on the seed and the epoch alone, and so does what a
+    random transform makes of an image, whatever the number of workers.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        transform: Callable,
+        *,
+        batch_size: int,
+        seed: int,
+        runtime: Runtime,
+        num_workers: int = 2,
+    ):
+        if batch_size < runtime.world_size:
+            raise UserError(f"--batch-size {batch_size}: at least one sample for each process")
+        self.files, self.transform, self.batch_size = files, transform, batch_size
+        self.seed, self.runtime, self.num_workers = seed, runtime, num_workers
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.files), self.batch_size)
+        return full + (rest >= self.runtime.world_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        seed = self.seed * 1_000_003 + epoch
+        order = torch.randperm(len(self.files), generator=torch.Generator().manual_seed(seed))
+        batches = order.split(self.batch_size)[: len(self)]
+        own = [batch[self.runtime.rank :: self.runtime.world_size] for batch in batches]
+        loader = torch.utils.data.DataLoader(
+            # Less than 64 bits, for the data set multiplies it by the number of images.
+            ImageFileDataset(self.files.paths, self.transform, seed=seed % 2**32),
+            batch_sampler=[batch.tolist() for batch in own],
+            num_workers=self.num_workers,
+            pin_memory=self.runtime.device.type == "cuda",
+        )
+        for images, mine, batch in zip(loader, own, batches, strict=True):
+            images = images.to(
+                self.runtime.device, memory_format=torch.channels_last, non_blocking=True
+            )
+            yield images, self.files.labels[mine].to(self.runtime.device), len(batch)
 
 
 def fit(
@@ -70,7 +132,8 @@ def fit(
     runtime: Runtime,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     run: RunFolder | None = None,
-    after_epoch: Callable[[], None] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
+    after_epoch: Callable[[], bool] | None = None,
     description: str = "train",
 ) -> list[dict]:
     """Trains `model` in place and returns the metrics of every epoch.
@@ -84,7 +147,9 @@ def fit(
         runtime: device, precision, processes.
         scheduler: stepped after every batch.
         run: where checkpoint and metrics go after every epoch, and are taken up from.
-        after_epoch: called after every epoch, to look at the model on held-back samples.
+        before_epoch: called with the number of the epoch that begins, from zero.
+        after_epoch: called after every epoch, to look at the model on held-back samples; training
+            ends early when it returns True.
         description: label of the progress bar.
 
     Raises:
@@ -107,6 +172,8 @@ def fit(
     network = runtime.wrap(model)
     for epoch in range(len(metrics), epochs):
         started = time.perf_counter()
+        if before_epoch is not None:
+            before_epoch(epoch)
         model.train()
         total = torch.zeros((), device=runtime.device)
         seen = 0
@@ -146,8 +213,8 @@ def fit(
             checkpoint = {name: part.state_dict() for name, part in stateful.items()}
             checkpoint |= {"epoch": epoch + 1, "rng": runtime.gather(rng_state(runtime.device))}
             runtime.on_main(run.save_epoch, metrics, checkpoint)
-        if after_epoch is not None:
-            after_epoch()
+        if after_epoch is not None and after_epoch():
+            break
     model.eval()
     return metrics
 

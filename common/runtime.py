@@ -89,6 +89,11 @@ class Runtime:
         return f"{name}, {self.precision}{', compiled' if self.compile else ''}{processes}"
 
 
+def default_runtime() -> Runtime:
+    """A GPU if there is one, in fp32, for use as a library: no global setting is touched."""
+    return Runtime(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def setup(
     device: str = "auto",
     precision: str = "fp32",

@@ -37,7 +37,10 @@ CLASSIFIERS = {
     "lda": LinearDiscriminantAnalysis,
     "qda": QuadraticDiscriminantAnalysis,
 }
-DEFAULTS = {"logistic-regression": {"max_iter": 1000}}
+DEFAULTS = {
+    "logistic-regression": {"max_iter": 1000},
+    "gradient-boosting": {"early_stopping": True},
+}
 
 
 class SklearnMI:
@@ -52,8 +55,8 @@ class SklearnMI:
         Args:
             name: "logistic-regression", "gradient-boosting" (histograms), "lda" or "qda".
             runtime: not used; scikit-learn is on the CPU, its threads set by OMP_NUM_THREADS.
-            seed: of gradient boosting, which from 10,000 samples on stops early on a tenth of
-                its training data; the others have no chance in them.
+            seed: of gradient boosting, which stops early on a tenth of its training data; the
+                others have no chance in them.
             options: of the scikit-learn class.
 
         Raises:
@@ -88,7 +91,8 @@ class SklearnMI:
                 action = "error" if self.name == "qda" else "default"
                 warnings.filterwarnings(action, message="Variables are collinear")
                 self.model.fit(_array(x), y.cpu().numpy())
-        except (ValueError, UserWarning) as error:  # LinAlgError is a ValueError too
+        # LinAlgError is a ValueError too; LDA on constant features fails with an IndexError
+        except (ValueError, IndexError, UserWarning) as error:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
         return self
 

@@ -3,9 +3,10 @@
     python -m mi_estimator.benchmark --suite paper --seeds 0 1 2
     python -m mi_estimator.benchmark --suite hard --estimators pc-softmax ross lda --seeds 0 1 2
 
-writes `results.csv` (a row a task, estimator and seed), `table` (estimates) and `errors` (bias,
-spread, root mean square error, seconds) as `.md` and `.tex`, and three figures. Each estimate is
-made on fresh test samples that played no part in training; nothing is selected on them.
+writes `results.csv` (a row a task, estimator and seed), `table` (estimates), `errors` (bias,
+spread, root mean square error, seconds) and `rmse` (the same on one page) as `.md` and `.tex`, and
+figures. Each estimate is made on fresh test samples that played no part in training; nothing is
+selected on them. Nearest neighbours have no training: they get the training samples as they are.
 """
 
 import dataclasses
@@ -25,11 +26,13 @@ from common import cli, runtime
 from common.errors import UserError
 from common.information import select_label
 from common.records import ResultsFile, prepare_output
-from common.tables import formatted, summarise, to_markdown, write_tables
+from common.tables import to_markdown, write_tables
 from mi_estimator.estimators import MIEstimate
+from mi_estimator.neighbours import NEIGHBOUR_METHODS
 from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimates_against_truth
 from mi_estimator.registry import ESTIMATORS, build_estimator
 from mi_estimator.suites import SUITES, Task
+from mi_estimator.tables import error_table, estimate_table, rmse_table
 
 COLUMNS = [
     "task",
@@ -68,6 +71,8 @@ def run_cell(cell: Cell, runtime: runtime.Runtime) -> dict:
     task = SUITES[cell.suite][cell.task].reading_from(cell.data_dir)
     truth, truth_error = task.distribution.mutual_information()
     row = {column: getattr(cell, column, np.nan) for column in COLUMNS}
+    if cell.estimator in NEIGHBOUR_METHODS:
+        row["n_test"] = 0
     row |= {"truth": truth, "truth_error": truth_error, "status": "ok"}
     started = time.perf_counter()
     try:
@@ -99,6 +104,8 @@ def _estimate(cell: Cell, task: Task, runtime: runtime.Runtime) -> MIEstimate:
         return MIEstimate.from_pointwise(select_label(ratio, y_test))
     estimator = build_estimator(cell.estimator, runtime, cell.seed, cell.training)
     estimator.fit(x_train, y_train, num_classes=distribution.num_classes)
+    if cell.estimator in NEIGHBOUR_METHODS:
+        return estimator.estimate(x_train, y_train)
     return estimator.estimate(x_test, y_test)
 
 
@@ -124,54 +131,6 @@ def _time_limit(seconds: float):
         signal.signal(signal.SIGALRM, previous)
 
 
-def table(rows: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
-    """Means over seeds beside the exact value and H(Y), in nats; failed rows are left out."""
-    good = rows[rows["status"] == "ok"]
-    good = good.assign(error=good["estimate"] - good["truth"])
-    varying = ("seconds", "lower", "upper", "status")
-    metrics = ["estimate", "error"]
-    by = ["task", "estimator", "n_train", "truth"]
-    summary = summarise(good, by, metrics, varying=varying)
-    shown = formatted(summary, metrics, digits=4)
-    caps = {name: tasks[name].distribution.label_entropy for name in set(good["task"])}
-    at_most = [tasks[name].distribution.truth_is_upper_bound for name in shown["task"]]
-    shown["truth"] = [
-        ("≤ " if bound else "") + f"{truth:.4f}"
-        for bound, truth in zip(at_most, summary["truth"], strict=True)
-    ]
-    shown.insert(4, "H(Y)", [f"{caps[name]:.4f}" for name in shown["task"]])
-    return shown
-
-
-def error_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line an estimator and task: bias, spread over seeds, root mean square error, seconds.
-
-    A last line an estimator gives the root mean square over all rows; failures are counted.
-    """
-    rows = rows.assign(error=rows["estimate"] - rows["truth"], failed=rows["status"] != "ok")
-    groups = [
-        *rows.groupby(["estimator", "task", "n_train"], sort=False),
-        *(((name, "all", ""), group) for name, group in rows.groupby("estimator", sort=False)),
-    ]
-    lines = []
-    for (estimator, task, n_train), group in groups:
-        error = group["error"].dropna()
-        lines.append(
-            {
-                "estimator": estimator,
-                "task": task,
-                "n_train": n_train,
-                "n": len(error),
-                "failed": int(group["failed"].sum()),
-                "bias": f"{error.mean():+.4f}" if len(error) else "",
-                "spread": f"{error.std():.4f}" if len(error) > 1 and task != "all" else "",
-                "rmse": f"{np.sqrt((error**2).mean()):.4f}" if len(error) else "",
-                "seconds": f"{group['seconds'].mean():.1f}",
-            }
-        )
-    return pd.DataFrame(lines)
-
-
 def get_parser() -> cli.Parser:
     parser = cli.Parser("Estimate mutual information on tasks whose exact value is known.")
     cli.add_common_arguments(parser, output_dir=None, seeds=[0])
@@ -193,6 +152,11 @@ def get_parser() -> cli.Parser:
     parser.add_argument(
         "--timeout", type=cli.positive_float, default=600.0, help="seconds a cell may take"
     )
+    parser.add_argument(
+        "--members",
+        type=cli.positive_int,
+        help="networks whose logits are averaged (by task if not given)",
+    )
     by_task = dict.fromkeys(("epochs", "batch_size", "lr"), "by task if not given")
     cli.add_training_arguments(parser, weight_decay=1e-4, by_dataset=by_task)
     parser.add_argument(
@@ -206,7 +170,7 @@ def get_parser() -> cli.Parser:
 
 def recipe(task: Task, args) -> dict:
     """How a network trains on a task: the task's recipe, unless a flag says otherwise."""
-    names = ("epochs", "batch_size", "lr", "held_back")
+    names = ("epochs", "batch_size", "lr", "held_back", "members")
     given = {name: getattr(args, name) for name in names}
     own = {name: getattr(task, name) if value is None else value for name, value in given.items()}
     return own | {"weight_decay": args.weight_decay}
@@ -280,15 +244,19 @@ def report(rows: pd.DataFrame, tasks: dict[str, Task], folder: Path) -> None:
         print(f"{row['task']} {row['estimator']} seed {row['seed']}: {row['status']}")
     if good.empty:
         raise UserError(f"every estimate failed; {folder}/results.csv says why")
-    shown = table(rows, tasks)
+    shown = estimate_table(rows, tasks)
     write_tables(shown, folder / "table")
     write_tables(error_table(rows), folder / "errors")
+    errors = rmse_table(rows)
+    write_tables(errors, folder / "rmse")
     plot_estimates(good, folder / "estimates.png")
     plot_estimates_against_truth(good, folder / "truth.png")
     for column in ("n_train", "seconds"):
         plot_error_against(good, column, folder / f"error_{column}.png")
     print(to_markdown(shown))
-    print(f"wrote {folder}/results.csv, table, errors (.md, .tex), estimates.png, ...")
+    print("root mean square error, nats:")
+    print(to_markdown(errors))
+    print(f"wrote {folder}/results.csv; table, errors, rmse (.md, .tex); estimates.png, ...")
 
 
 if __name__ == "__main__":

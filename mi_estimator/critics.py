@@ -1,6 +1,6 @@
 """Variational bounds on I(X;Y) that share one critic: Donsker-Varadhan, NWJ, InfoNCE and SMILE.
 
-estimate = CriticMI("mine", runtime=runtime).fit(x_train, y_train).estimate(x_test, y_test)
+estimate = CriticMI("mine").fit(x_train, y_train).estimate(x_test, y_test)
 
 The critic T(x, y) is the output f_y of the classifier's network. The literature samples p(x)p(y)
 by shuffling labels within a batch; with few labels their average is exact,
@@ -22,11 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from common.engine import predict
 from common.errors import UserError
 from common.information import pointwise_mutual_information, select_label
 from common.runtime import Runtime
-from mi_estimator.estimators import ClassifierMI, MIEstimate
+from mi_estimator.estimators import ClassifierMI, MIEstimate, as_samples
 from mi_estimator.neighbours import check_samples
 
 BOUNDS = ("mine", "nwj", "infonce", "smile")
@@ -131,28 +130,46 @@ class CriticMI(ClassifierMI):
         self,
         bound: str = "mine",
         *,
-        runtime: Runtime,
+        runtime: Runtime | None = None,
         seed: int = 0,
+        hidden: tuple[int, ...] = (100, 100, 100),
+        members: int = 1,
+        epochs: int = 20,
+        batch_size: int = 1000,
+        lr: float = 5e-3,
+        weight_decay: float = 1e-4,
+        held_back: float = 0.0,
         tau: float = 5.0,
         average_rate: float = 0.01,
-        **network,
     ):
         """
         Args:
             bound: "mine", "nwj", "infonce" or "smile".
+            runtime ... held_back: as in `ClassifierMI`. `batch_size` is also the number of samples
+                of InfoNCE on held-out data; held-back samples choose the epoch, by the bound
+                (SMILE: by the bound that its critic maximises), and nothing is calibrated.
             tau: SMILE's clip.
             average_rate: weight of a new batch in MINE's moving average.
-            network: `hidden`, `epochs`, `batch_size`, `lr`, `weight_decay` as in `ClassifierMI`;
-                `batch_size` is also the number of samples of InfoNCE on held-out data.
 
         Raises:
             UserError: an unknown bound.
         """
-        if bound not in BOUNDS:
-            raise UserError(f"bound {bound!r}: use one of {', '.join(BOUNDS)}")
-        super().__init__(runtime=runtime, seed=seed, **network)
-        self.objective = bound
-        self.tau, self.average_rate = tau, average_rate
+        self.bound, self.tau, self.average_rate = bound, tau, average_rate
+        super().__init__(
+            runtime=runtime,
+            seed=seed,
+            hidden=hidden,
+            members=members,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            held_back=held_back,
+        )
+
+    def _check_names(self) -> None:
+        if self.bound not in BOUNDS:
+            raise UserError(f"bound {self.bound!r}: use one of {', '.join(BOUNDS)}")
 
     def fit(self, x: Tensor, y: Tensor, *, num_classes: int | None = None) -> "CriticMI":
         """Trains as `ClassifierMI.fit` does."""
@@ -168,31 +185,41 @@ class CriticMI(ClassifierMI):
         Raises:
             UserError: shapes, labels or numbers that cannot be used.
         """
-        check_samples(x, y, len(self.log_prior))
-        inputs = self._standardise(x)
-        logits = predict(self.network, inputs, runtime=self.runtime, batch_size=100_000).double()
-        labels, log_prior = y.cpu(), self.log_prior.cpu()
-        if self.objective == "infonce":
-            order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.seed))
-            terms = torch.empty(len(y), dtype=torch.float64)
-            for batch in order.tensor_split(math.ceil(len(y) / self.batch_size)):
-                terms[batch] = infonce_bound(logits[batch], labels[batch])
-        elif self.objective == "smile":
-            terms = smile(logits, labels, log_prior, tau=self.tau)
-        elif self.objective == "nwj":
-            terms = nwj_bound(logits, labels, log_prior)
-        else:
-            terms = donsker_varadhan_bound(logits, labels, log_prior)
+        x, y = as_samples(x, y)
+        check_samples(x.flatten(1) if x.ndim > 2 else x, y, len(self.log_prior))
+        terms = self._terms(self._logits(x).double(), y.cpu())
         if not torch.isfinite(terms).all():
-            raise UserError(f"{self.objective}: the bound is not finite; use a lower --lr")
+            raise UserError(f"{self.bound}: the bound is not finite; use a lower --lr")
         return MIEstimate.from_pointwise(terms)
 
+    def _terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        log_prior = self.log_prior.cpu()
+        if self.bound == "infonce":
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+            terms = torch.empty(len(labels), dtype=logits.dtype)
+            for batch in order.tensor_split(math.ceil(len(labels) / self.batch_size)):
+                terms[batch] = infonce_bound(logits[batch], labels[batch])
+            return terms
+        if self.bound == "smile":
+            return smile(logits, labels, log_prior, tau=self.tau)
+        if self.bound == "nwj":
+            return nwj_bound(logits, labels, log_prior)
+        return donsker_varadhan_bound(logits, labels, log_prior)
+
+    def _held_back_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.bound == "smile":
+            return jensen_shannon_bound(logits, labels, self.log_prior.cpu())
+        return self._terms(logits, labels)
+
+    def _calibrate(self, x: Tensor, y: Tensor) -> None:
+        """Nothing: the literature's critics are taken as they were trained."""
+
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.objective == "infonce":
+        if self.bound == "infonce":
             return -infonce_bound(logits, labels).mean()
-        if self.objective == "smile":
+        if self.bound == "smile":
             return -jensen_shannon_bound(logits, labels, self.log_prior).mean()
-        if self.objective == "nwj":
+        if self.bound == "nwj":
             return -nwj_bound(logits, labels, self.log_prior).mean()
         return self._mine_loss(_raised(logits), labels)
 
@@ -200,7 +227,8 @@ class CriticMI(ClassifierMI):
         """Minus the Donsker-Varadhan bound, with MINE's gradient (Belghazi et al. 2018, eq. 12).
 
         The gradient of log mean s is that of mean s over mean s, biased by the batch's own
-        denominator; a moving average over batches stands in its place.
+        denominator; a moving average over batches stands in its place. Members of one estimator
+        share the mean, and so the height of their logits.
         """
         log_mean = _log_mean(_log_normaliser(logits, self.log_prior))
         value = log_mean.detach()

@@ -1,95 +1,181 @@
-"""Cross-fitting: every sample is scored by a classifier that never saw it.
+"""Cross-fitting: every sample is scored by an estimator that never saw it.
 
-found = cross_fit(lambda seed: ClassifierMI(runtime=runtime, seed=seed), x, y, folds=5, seed=0)
-estimate = MIEstimate.from_pointwise(found.pointwise(log_prior))
+estimate_mutual_information(x, y)                                      -> MIEstimate
+
+found = cross_fit(build, x, y, folds=5, seed=0)      # build: seed -> ClassifierMI(seed=seed)
+found.estimate(), found.accuracy, found.permutation_p_value(1000, seed=0)
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from common.errors import UserError
-from common.information import class_counts, log_prior_from_labels, select_label
+from common.information import (
+    class_counts,
+    log_prior_from_counts,
+    pointwise_mutual_information,
+    select_label,
+)
+from common.runtime import Runtime, default_runtime
+from mi_estimator.critics import CriticMI
+from mi_estimator.estimators import MIEstimate, as_samples
+from mi_estimator.registry import CROSS_FITTED, build_estimator
+from mi_estimator.samples import checked_samples
+
+# How the networks of a data set of ordinary size (100 to 100,000 samples) are trained.
+TRAINING = {
+    "epochs": 50,
+    "batch_size": 100,
+    "lr": 2e-3,
+    "weight_decay": 1e-2,
+    "held_back": 0.15,
+    "members": 4,
+}
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """What the classifiers of all folds say of the samples that they did not see.
+    """What the estimators of all folds say of the samples that they did not see.
 
     Attributes:
-        log_posterior: (N, K) float64 log q(k | x) under the label frequencies of the training fold.
+        log_ratio: (N, K) float64 log p(x, k) / (p(x) p(k)) in nats under `log_prior`.
+        log_prior: (K,) float64, the label frequencies or, if `prior_is_known`, a given prior.
         labels: (N,).
         folds: (N,) number of the fold that held the sample out.
-        training_value: mean over folds of the training samples' pointwise mutual information. The
-            held-out and the training value bracket I(X;Y) when the model can represent it.
+        pointwise: (N,) the label's log ratio or, of a critic, the terms of its bound.
+        training_value: the estimate that each fold's estimator gives of the samples that it was
+            trained on, the mean over folds. The held-out and the training value bracket I(X;Y)
+            when the model can represent it.
     """
 
-    log_posterior: Tensor
+    log_ratio: Tensor
+    log_prior: Tensor
+    prior_is_known: bool
     labels: Tensor
     folds: Tensor
+    pointwise: Tensor
     training_value: float
 
-    def pointwise(self, log_prior: Tensor) -> Tensor:
-        """(N,) held-out log q(y | x) - log p(y) in nats, for a (K,) log prior."""
-        return select_label(self.log_posterior, self.labels) - log_prior[self.labels]
+    @property
+    def log_posterior(self) -> Tensor:
+        """(N, K) log q(k | x) under `log_prior`."""
+        return self.log_ratio + self.log_prior
+
+    def estimate(self) -> MIEstimate:
+        """The mean of `pointwise`, its classes weighted by the prior if that is known."""
+        return _mean(self.pointwise, self.labels, self.log_prior if self.prior_is_known else None)
+
+    @property
+    def class_weights(self) -> Tensor:
+        """(K,) what a sample of each class counts for; all samples together 1."""
+        return self.log_prior.exp() / torch.bincount(self.labels)
 
     @property
     def accuracy(self) -> float:
-        """Share of samples whose most likely class is the label."""
-        return (self.log_posterior.argmax(dim=1) == self.labels).double().mean().item()
+        """Probability that the most likely class is the label, under `log_prior`."""
+        hit = self.log_posterior.argmax(dim=1) == self.labels
+        return (self.class_weights[self.labels] * hit).sum().item()
+
+    def with_miller_madow(self) -> "CrossFit":
+        """The same with what plug-in class frequencies cost added to every term.
+
+        With the frequencies of N labels in place of their distribution the estimate is the
+        information of the same features under these frequencies. I is concave in them, so it is
+        low by (sum_k E q(k|x)^2 / p(k) - 1) / 2N to first order: by Miller and Madow's (K - 1) / 2N
+        where features tell the label, as H(Y) itself, and by nothing where they are independent.
+        """
+        chi_square = (self.log_ratio.exp() ** 2 @ self.log_prior.exp()).mean().item() - 1
+        term = chi_square / (2 * len(self.labels))
+        return dataclasses.replace(
+            self, pointwise=self.pointwise + term, training_value=self.training_value + term
+        )
 
     def permutation_p_value(self, permutations: int, seed: int) -> float:
-        """P-value of independence: labels are permuted within folds, classifiers stay.
+        """P-value of independence: labels are permuted within folds, estimators stay.
 
-        A classifier knows nothing of its held-out labels, so under independence these are
-        exchangeable given it and no permutation needs training. The value is
-        (1 + how many permutations reach the estimate) / (1 + permutations).
+        An estimator knows nothing of its held-out labels, so under independence these are
+        exchangeable given it and no permutation needs training. The statistic is the mean log
+        ratio of the label; the critics' bounds over all held-out samples differ from it by what no
+        permutation moves. The value is (1 + how many permutations reach it) / (1 + permutations).
         """
         generator = torch.Generator().manual_seed(seed)
-        observed = select_label(self.log_posterior, self.labels).mean()
+        weighted = self.log_ratio * self.class_weights
+        observed = select_label(weighted, self.labels).sum()
         order = self.folds.argsort(stable=True)
         reached = 0
         for _ in range(permutations):
             shuffled = torch.randperm(len(order), generator=generator)
             shuffled = shuffled[self.folds[shuffled].argsort(stable=True)]
-            values = self.log_posterior[order, self.labels[shuffled]]
-            reached += int(values.mean() >= observed - 1e-12)
+            reached += int(weighted[order, self.labels[shuffled]].sum() >= observed - 1e-12)
         return (1 + reached) / (1 + permutations)
 
 
-def cross_fit(build: Callable, x: Tensor, y: Tensor, *, folds: int, seed: int) -> CrossFit:
-    """Trains a classifier a fold and scores the samples that it was not given.
+def cross_fit(
+    build: Callable,
+    x: Tensor,
+    y: Tensor,
+    *,
+    folds: int,
+    seed: int,
+    log_prior: Tensor | None = None,
+) -> CrossFit:
+    """Trains an estimator a fold and scores the samples that it was not given.
 
     Args:
-        build: seed -> an estimator with `fit` and `pointwise_mutual_information`.
+        build: seed -> a `ClassifierMI`, `SklearnMI` or `CriticMI`.
         x, y: samples and labels 0..K-1; folds keep the share of each class.
+        log_prior: (K,) of labels whose true frequencies are known and differ from those of the
+            samples; not for critics, whose bounds are means over samples as they come.
 
     Raises:
         UserError: a class with fewer samples than folds.
     """
     num_classes = int(y.max()) + 1
     check_folds(y, folds)
-    log_posterior = torch.empty(len(y), num_classes, dtype=torch.float64)
+    known = log_prior
+    if known is None:
+        log_prior = log_prior_from_counts(class_counts(y, num_classes), dtype=torch.float64)
+    log_ratio = torch.empty(len(y), num_classes, dtype=torch.float64)
     fold_of = torch.empty(len(y), dtype=torch.int64)
+    pointwise = torch.empty(len(y), dtype=torch.float64)
     training = []
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
     for fold, (train, test) in enumerate(splits):
         train, test = torch.from_numpy(train), torch.from_numpy(test)
         estimator = build(seed + fold).fit(x[train], y[train], num_classes=num_classes)
-        log_prior = log_prior_from_labels(y[train], num_classes).double()
-        ratio = estimator.pointwise_mutual_information(x[test]).double()
-        log_posterior[test] = ratio + log_prior
         fold_of[test] = fold
+        log_ratio[test] = pointwise_mutual_information(
+            estimator.pointwise_mutual_information(x[test]).double(), log_prior
+        )
+        if isinstance(estimator, CriticMI):
+            pointwise[test] = estimator.estimate(x[test], y[test]).pointwise
+            training.append(estimator.estimate(x[train], y[train]).value)
+            continue
+        pointwise[test] = select_label(log_ratio[test], y[test])
         own = estimator.pointwise_mutual_information(x[train]).double()
-        training.append(select_label(own, y[train]).mean().item())
-    return CrossFit(log_posterior, y, fold_of, sum(training) / len(training))
+        own = select_label(pointwise_mutual_information(own, log_prior), y[train])
+        training.append(_mean(own, y[train], known).value)
+    training_value = sum(training) / folds
+    return CrossFit(log_ratio, log_prior, known is not None, y, fold_of, pointwise, training_value)
+
+
+def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEstimate:
+    if known_prior is None:
+        return MIEstimate.from_pointwise(pointwise)
+    return MIEstimate.under_prior(pointwise, labels, known_prior)
 
 
 def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> None:
-    """UserError for a class with fewer samples than folds: some fold could not score it."""
+    """UserError for one fold, or a class with fewer samples than folds: one could not score it."""
+    if folds < 2:
+        raise UserError(f"--folds {folds}: at least 2")
     counts = class_counts(y, int(y.max()) + 1)
     rare = (counts < folds).nonzero().flatten().tolist()
     if rare:
@@ -98,3 +184,46 @@ def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> None:
             f"classes with fewer samples than --folds {folds}: {shown}; use fewer folds, merge "
             "these classes or remove their samples"
         )
+
+
+def estimate_mutual_information(
+    x,
+    y,
+    *,
+    estimator: str = "pc-softmax",
+    folds: int = 5,
+    seed: int = 0,
+    runtime: Runtime | None = None,
+    **training,
+) -> MIEstimate:
+    """The cross-fitted estimate of I(X;Y) in nats: what `mi_estimator.estimate` prints.
+
+    Args:
+        x: (N, d) features or (N, C, H, W) images, array or tensor.
+        y: (N,) labels, numbers or strings.
+        estimator: a name of CROSS_FITTED.
+        runtime: by default a GPU if there is one, in fp32.
+        training: of networks, in place of those of TRAINING.
+
+    Raises:
+        UserError: samples that cannot be used (see `checked_samples`), an unknown estimator, a
+            class with fewer samples than folds.
+    """
+    if estimator not in CROSS_FITTED:
+        raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")
+    y = pd.Series(np.ravel(np.asarray(y)))
+    if np.ndim(x) == 4:
+        x, y = as_samples(x, np.unique(y, return_inverse=True)[1])
+    else:
+        samples = checked_samples(pd.DataFrame(np.asarray(x)), y)
+        x, y = samples.x, samples.y
+    runtime = runtime or default_runtime()
+    training = TRAINING | training
+    found = cross_fit(
+        lambda seed: build_estimator(estimator, runtime, seed, training),
+        x,
+        y,
+        folds=folds,
+        seed=seed,
+    )
+    return found.estimate()

@@ -3,9 +3,10 @@
     python -m mi_estimator.estimate FILE --label COLUMN
     python -m mi_estimator.estimate --dataset mnist
 
-Cross-fitted: every sample is scored by a classifier that never saw it; a part of each training
-fold chooses the epoch and calibrates. Writes `estimate.json`, `table` (.md, .tex), `pmi.csv` (the
-pointwise mutual information of each sample), `classes.csv`, `pmi_by_class.png`, `calibration.png`.
+Cross-fitted: every sample is scored by a network that never saw it; a part of each training fold
+chooses the epoch and calibrates. Nearest neighbours train nothing and are taken of all samples.
+Writes `estimate.json`, `table` (.md, .tex), `pmi.csv` (the pointwise mutual information of each
+sample), `classes.csv`, `pmi_by_class.png` and, but for neighbours, `calibration.png`.
 """
 
 import math
@@ -17,38 +18,34 @@ import torch
 from torch import Tensor
 
 from common import cli, runtime
-from common.datasets import IDX_DATASETS, idx_images
+from common.datasets import IMAGE_SETS, image_tensors
 from common.errors import UserError
 from common.information import class_counts, entropy, log_prior_from_counts
 from common.records import check_output, prepare_output, write_atomically, write_json
 from common.tables import to_markdown, write_tables
-from mi_estimator.baselines import CLASSIFIERS
-from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
-from mi_estimator.estimators import MIEstimate
+from mi_estimator.critics import BOUNDS
+from mi_estimator.crossfit import TRAINING, CrossFit, check_folds, cross_fit
+from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourFit
 from mi_estimator.plots import plot_calibration, plot_pointwise_by_class
-from mi_estimator.registry import CROSS_FITTED, build_estimator
+from mi_estimator.registry import CROSS_ENTROPY, FROM_SAMPLES, build_estimator
 from mi_estimator.samples import Samples, read_samples
 
-PRIORS = ("plug-in", "miller-madow")
+ENTROPIES = ("plug-in", "miller-madow")
 
 
 def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
     """The training images of an image set, the first `limit` of them."""
-    images, labels = idx_images(dataset, data_dir, "train")
-    images, labels = images[:limit], labels[:limit]
-    names = [str(k) for k in range(int(labels.max()) + 1)]
-    return Samples(images.unsqueeze(1).float() / 255, labels, names, ["image"])
+    found = image_tensors(dataset, data_dir, "train")
+    images, labels = found.images[:limit], found.labels[:limit]
+    return Samples(images, labels, found.class_names[: int(labels.max()) + 1], ["image"])
 
 
-def label_prior(y: Tensor, known: list[float] | None) -> Tensor:
-    """(K,) float64 log prior: the label frequencies, or the known one.
+def known_log_prior(known: list[float], num_classes: int) -> Tensor:
+    """(K,) float64.
 
     Raises:
-        UserError: a known prior of another length, with a zero, or that does not sum to one.
+        UserError: a prior of another length, with a zero, or that does not sum to one.
     """
-    num_classes = int(y.max()) + 1
-    if known is None:
-        return log_prior_from_counts(class_counts(y, num_classes), dtype=torch.float64)
     if len(known) != num_classes or min(known) <= 0 or not abs(sum(known) - 1) <= 1e-6:
         raise UserError(
             f"--known-prior {' '.join(map(str, known))}: give {num_classes} probabilities above "
@@ -57,19 +54,21 @@ def label_prior(y: Tensor, known: list[float] | None) -> Tensor:
     return torch.tensor(known, dtype=torch.float64).log()
 
 
-def summary(found: CrossFit, log_prior: Tensor, correction: float, p_value: float | None) -> dict:
-    """The content of estimate.json, in nats.
+def summary(
+    found: CrossFit | NeighbourFit, *, miller_madow: bool = False, p_value: float | None = None
+) -> dict:
+    """The content of estimate.json, in nats; None for what neighbours do not know.
 
     Args:
-        correction: what the entropy estimate adds to the plug-in entropy (Miller-Madow).
+        miller_madow: whether H(Y) gets its (K - 1) / 2N; see `CrossFit.with_miller_madow`.
     """
-    estimate = MIEstimate.from_pointwise(found.pointwise(log_prior) + correction)
-    # A known prior is a statement on H(Y); with it the mean of -log p(y) over samples is noise.
-    label_entropy = entropy(log_prior).item() + correction
-    counts = class_counts(found.labels, found.log_posterior.shape[1])
-    # Training values are relative to the label frequencies; this makes them relative to log_prior.
+    estimate, crossed = found.estimate(), isinstance(found, CrossFit)
+    counts = class_counts(found.labels, int(found.labels.max()) + 1)
     frequencies = log_prior_from_counts(counts, dtype=torch.float64)
-    shift = (frequencies - log_prior)[found.labels].mean().item() + correction
+    log_prior = found.log_prior if crossed else frequencies
+    label_entropy = entropy(log_prior).item()
+    if miller_madow:
+        label_entropy += (len(counts) - 1) / (2 * len(found.labels))
     return {
         "mutual_information": estimate.value,
         "lower": estimate.lower,
@@ -77,30 +76,39 @@ def summary(found: CrossFit, log_prior: Tensor, correction: float, p_value: floa
         "mutual_information_bits": estimate.value / math.log(2),
         "label_entropy": label_entropy,
         "share_of_label_entropy": estimate.value / label_entropy,
-        "training_value": found.training_value + shift,
-        "accuracy": found.accuracy,
-        "majority_accuracy": (counts.max() / counts.sum()).item(),
+        "training_value": found.training_value if crossed else None,
+        "accuracy": found.accuracy if crossed else None,
+        "majority_accuracy": log_prior.exp().max().item(),
         "p_value": p_value,
         "samples": len(found.labels),
         "classes": len(counts),
     }
 
 
-def class_table(found: CrossFit, pointwise: Tensor, names: list[str]) -> pd.DataFrame:
+def sample_table(found: CrossFit | NeighbourFit, names: list[str]) -> pd.DataFrame:
+    """A line a sample: the content of pmi.csv."""
+    names = np.array(names)
+    columns = {"sample": np.arange(len(found.labels)), "label": names[found.labels.numpy()]}
+    if isinstance(found, CrossFit):
+        columns["predicted"] = names[found.log_posterior.argmax(dim=1).numpy()]
+        columns["fold"] = found.folds.numpy()
+    return pd.DataFrame(columns | {"pmi_nats": found.pointwise.numpy()})
+
+
+def class_table(found: CrossFit | NeighbourFit, names: list[str]) -> pd.DataFrame:
     """A line a class: its mean pointwise mutual information, and its share of the estimate."""
     lines = []
-    hit = found.log_posterior.argmax(dim=1) == found.labels
     for k, name in enumerate(names):
         own = found.labels == k
-        lines.append(
-            {
-                "class": name,
-                "samples": int(own.sum()),
-                "mean_pmi": pointwise[own].mean().item(),
-                "contribution": pointwise[own].sum().item() / len(pointwise),
-                "accuracy": hit[own].double().mean().item(),
-            }
-        )
+        mean = found.pointwise[own].mean().item()
+        line = {"class": name, "samples": int(own.sum()), "mean_pmi": mean}
+        if isinstance(found, CrossFit):
+            line["contribution"] = (found.class_weights[k] * own.sum()).item() * mean
+            hit = found.log_posterior[own].argmax(dim=1) == k
+            line["accuracy"] = hit.double().mean().item()
+        else:
+            line["contribution"] = own.double().mean().item() * mean
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -116,11 +124,12 @@ def result_table(result: dict) -> pd.DataFrame:
         "95 % interval": f"{result['lower']:.4f} to {result['upper']:.4f} nats",
         "label entropy H(Y)": both(result["label_entropy"]),
         "I / H(Y)": f"{100 * result['share_of_label_entropy']:.1f} %",
-        "on training samples": both(result["training_value"]),
-        "held-out accuracy": f"{100 * result['accuracy']:.2f} %",
-        "majority class": f"{100 * result['majority_accuracy']:.2f} %",
-        "samples, classes": f"{result['samples']}, {result['classes']}",
     }
+    if result["training_value"] is not None:
+        lines["on training samples"] = both(result["training_value"])
+        lines["held-out accuracy"] = f"{100 * result['accuracy']:.2f} %"
+    lines["majority class"] = f"{100 * result['majority_accuracy']:.2f} %"
+    lines["samples, classes"] = f"{result['samples']}, {result['classes']}"
     if result["p_value"] is not None:
         lines["p-value of independence"] = f"{result['p_value']:.4g}"
     return pd.DataFrame(lines.items(), columns=["quantity", "value"])
@@ -134,19 +143,25 @@ def get_parser() -> cli.Parser:
     parser.add_argument(
         "--drop-constant", action="store_true", help="leave out constant columns, not stop at them"
     )
-    parser.add_argument("--dataset", choices=list(IDX_DATASETS), help="image set instead of a file")
+    parser.add_argument("--dataset", choices=IMAGE_SETS, help="image set instead of a file")
     parser.add_argument(
         "--max-samples", type=cli.positive_int, help="first images to use of an image set"
     )
     parser.add_argument(
-        "--estimator", choices=CROSS_FITTED, default="pc-softmax", help="what is cross-fitted"
+        "--estimator", choices=FROM_SAMPLES, default="pc-softmax", help="what estimates"
     )
     parser.add_argument("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
     parser.add_argument(
         "--held-back",
         type=cli.fraction,
-        default=0.15,
+        default=TRAINING["held_back"],
         help="share of each training fold that chooses the epoch and calibrates",
+    )
+    parser.add_argument(
+        "--members",
+        type=cli.positive_int,
+        default=TRAINING["members"],
+        help="networks whose logits are averaged",
     )
     parser.add_argument(
         "--permutations",
@@ -156,12 +171,19 @@ def get_parser() -> cli.Parser:
     )
     entropy_flags = parser.add_mutually_exclusive_group()
     entropy_flags.add_argument(
-        "--entropy", choices=PRIORS, default="plug-in", help="estimate of H(Y)"
+        "--entropy",
+        choices=ENTROPIES,
+        default="plug-in",
+        help="H(Y) of the label frequencies as they are, or corrected, and the estimate with it",
     )
     entropy_flags.add_argument(
-        "--known-prior", type=float, nargs="+", help="known class probabilities, classes sorted"
+        "--known-prior",
+        type=float,
+        nargs="+",
+        help="class probabilities where they are known, classes sorted; samples are re-weighted",
     )
-    cli.add_training_arguments(parser, epochs=50, batch_size=100, lr=2e-3, weight_decay=1e-2)
+    recipe = {name: TRAINING[name] for name in ("epochs", "batch_size", "lr", "weight_decay")}
+    cli.add_training_arguments(parser, **recipe)
     return parser
 
 
@@ -170,12 +192,14 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     if (args.file is None) == (args.dataset is None):
         raise UserError("give a FILE with --label COLUMN, or --dataset NAME, and not both")
-    if args.folds < 2:
-        raise UserError(f"--folds {args.folds}: at least 2")
     if args.dataset and (args.label or args.drop_constant):
         raise UserError("--label and --drop-constant are for a FILE, not for --dataset")
-    if args.dataset and args.estimator in CLASSIFIERS:
-        raise UserError(f"--estimator {args.estimator}: images need softmax or pc-softmax")
+    if args.dataset and args.estimator not in ("pc-softmax", "softmax", *BOUNDS):
+        raise UserError(f"--estimator {args.estimator}: images need a network, such as pc-softmax")
+    if args.estimator not in CROSS_ENTROPY and (args.known_prior or args.entropy != "plug-in"):
+        raise UserError(
+            f"--estimator {args.estimator}: it has no term H(Y); leave out --entropy, --known-prior"
+        )
     if args.file and args.max_samples:
         raise UserError("--max-samples is for --dataset")
     device = runtime.from_flags(args)
@@ -183,63 +207,54 @@ def main(argv: list[str] | None = None) -> None:
         samples = image_samples(args.dataset, args.data_dir, args.max_samples)
     else:
         samples = read_samples(args.file, args.label, drop_constant=args.drop_constant)
-    check_folds(samples.y, args.folds, samples.class_names)
-    log_prior = label_prior(samples.y, args.known_prior)
+    if args.estimator not in NEIGHBOUR_METHODS:
+        check_folds(samples.y, args.folds, samples.class_names)
+    log_prior = None
+    if args.known_prior:
+        log_prior = known_log_prior(args.known_prior, len(samples.class_names))
     folder = args.output_dir or Path("runs/mi_estimator") / (args.dataset or args.file.stem)
     check_output(folder, vars(args), overwrite=args.overwrite)
     print(f"mi_estimator: {device.describe()}, seed {args.seed}, writing {folder}", flush=True)
 
-    names = ("epochs", "batch_size", "lr", "weight_decay", "held_back")
-    training = {name: getattr(args, name) for name in names}
-    found = cross_fit(
-        lambda seed: build_estimator(args.estimator, device, seed, training),
-        samples.x,
-        samples.y,
-        folds=args.folds,
-        seed=args.seed,
-    )
+    if args.estimator in NEIGHBOUR_METHODS:
+        found = NeighbourFit.of(args.estimator, samples.x, samples.y, seed=args.seed)
+    else:
+        training = {name: getattr(args, name) for name in TRAINING}
+        found = cross_fit(
+            lambda seed: build_estimator(args.estimator, device, seed, training),
+            samples.x,
+            samples.y,
+            folds=args.folds,
+            seed=args.seed,
+            log_prior=log_prior,
+        )
     p_value = None
     if args.permutations:
         p_value = found.permutation_p_value(args.permutations, args.seed)
-    correction = 0.0
-    if args.entropy == "miller-madow":
-        correction = (len(log_prior) - 1) / (2 * len(samples.y))
+    miller_madow = args.entropy == "miller-madow"
+    if miller_madow:
+        found = found.with_miller_madow()
+    result = summary(found, miller_madow=miller_madow, p_value=p_value)
     prepare_output(folder, vars(args), overwrite=args.overwrite)
-    write_estimate(samples, found, log_prior, correction, p_value, folder)
+    write_estimate(found, result, samples.class_names, folder)
 
 
 def write_estimate(
-    samples: Samples,
-    found: CrossFit,
-    log_prior: Tensor,
-    correction: float,
-    p_value: float | None,
-    folder: Path,
+    found: CrossFit | NeighbourFit, result: dict, class_names: list[str], folder: Path
 ) -> None:
     """Prints and writes everything that an estimate consists of."""
-    result = summary(found, log_prior, correction, p_value)
-    pointwise = found.pointwise(log_prior) + correction
-    names = np.array(samples.class_names)
-    rows = pd.DataFrame(
-        {
-            "sample": np.arange(len(pointwise)),
-            "label": names[found.labels.numpy()],
-            "predicted": names[found.log_posterior.argmax(dim=1).numpy()],
-            "pmi_nats": pointwise.numpy(),
-            "fold": found.folds.numpy(),
-        }
-    )
-    classes = class_table(found, pointwise, samples.class_names)
+    rows, classes = sample_table(found, class_names), class_table(found, class_names)
     write_atomically(folder / "pmi.csv", lambda path: rows.to_csv(path, index=False))
     write_atomically(folder / "classes.csv", lambda path: classes.to_csv(path, index=False))
-    plot_pointwise_by_class(rows, samples.class_names, folder / "pmi_by_class.png")
-    plot_calibration(found.log_posterior, found.labels, folder / "calibration.png")
+    plot_pointwise_by_class(rows, class_names, folder / "pmi_by_class.png")
+    if isinstance(found, CrossFit):
+        plot_calibration(found.log_posterior, found.labels, folder / "calibration.png")
     write_tables(result_table(result), folder / "table")
     write_json(folder / "estimate.json", result)
     print(to_markdown(result_table(result)))
     if len(classes) <= 20:
         print(to_markdown(classes))
-    print(f"wrote {folder}/estimate.json, table, pmi.csv, classes.csv and two figures")
+    print(f"wrote {folder}/estimate.json, table, pmi.csv, classes.csv and figures")
 
 
 if __name__ == "__main__":

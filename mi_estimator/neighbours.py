@@ -3,13 +3,17 @@
 estimate = NeighbourMI("ross", runtime=runtime).fit(x_train, y_train).estimate(x, y)
 
 Nothing is trained: the estimate is made of the samples given to `estimate`. Distances are maximum
-norms on scipy's k-d tree, over features scaled to unit variance. The tree spares work in up to
-some 15 dimensions; beyond, the time is that of all pairs: choose fewer `max_samples` there.
+norms over features scaled to unit variance, on scipy's k-d tree in up to 15 dimensions; beyond, a
+tree spares no work and all pairs are compared, 10,000 samples in 100 dimensions in some 10 s.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 from scipy.special import digamma
 from torch import Tensor
 
@@ -18,6 +22,7 @@ from common.runtime import Runtime
 from mi_estimator.estimators import MIEstimate
 
 NEIGHBOUR_METHODS = ("ross", "mixed-ksg")
+TREE_DIMENSIONS = 15
 
 
 def check_samples(x: Tensor, y: Tensor, num_classes: int | None = None) -> None:
@@ -96,14 +101,29 @@ def _class_neighbours(
         if len(members) > 1:
             # The nearest point of the tree is the sample itself.
             rank = min(k, len(members) - 1) + 1
-            distance, _ = cKDTree(x[members]).query(x[members], [rank], p=np.inf, workers=workers)
-            radius[members] = distance[:, 0]
+            radius[members] = _distance(x[members], rank, workers)
     return radius, np.minimum(k, sizes - 1)[y], sizes[y]
+
+
+def _distance(x: np.ndarray, rank: int, workers: int) -> np.ndarray:
+    """From each sample to the one of the given rank, itself being the first."""
+    if x.shape[1] <= TREE_DIMENSIONS:
+        return cKDTree(x).query(x, [rank], p=np.inf, workers=workers)[0][:, 0]
+    return np.concatenate([np.partition(d, rank - 1)[:, rank - 1] for _, d in _all_distances(x)])
 
 
 def _count(x: np.ndarray, radius: np.ndarray, workers: int) -> np.ndarray:
     """Samples within each sample's radius, bounds and the sample itself included."""
-    return cKDTree(x).query_ball_point(x, radius, p=np.inf, workers=workers, return_length=True)
+    if x.shape[1] <= TREE_DIMENSIONS:
+        return cKDTree(x).query_ball_point(x, radius, p=np.inf, workers=workers, return_length=True)
+    return np.concatenate([(d <= radius[i, None]).sum(axis=1) for i, d in _all_distances(x)])
+
+
+def _all_distances(x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """(256, N) distances at a time, with the rows they belong to."""
+    for start in range(0, len(x), 256):
+        rows = slice(start, start + 256)
+        yield rows, cdist(x[rows], x, "chebyshev")
 
 
 class NeighbourMI:
@@ -170,3 +190,41 @@ class NeighbourMI:
         else:
             pointwise = mixed_ksg_pointwise(features, labels, self.k, workers=self.workers)
         return MIEstimate.from_pointwise(torch.from_numpy(pointwise))
+
+
+@dataclass(frozen=True)
+class NeighbourFit:
+    """An estimate by neighbours on all samples, with what `CrossFit` has of it.
+
+    Attributes:
+        estimator, x, labels: what made it.
+        pointwise: (N,) terms of the estimate, in the order of x.
+    """
+
+    estimator: NeighbourMI
+    x: Tensor
+    labels: Tensor
+    pointwise: Tensor
+
+    @classmethod
+    def of(cls, method: str, x: Tensor, y: Tensor, *, seed: int) -> "NeighbourFit":
+        """All samples, however many."""
+        estimator = NeighbourMI(method, seed=seed, max_samples=len(y), workers=-1).fit(x, y)
+        return cls(estimator, x, y, estimator.estimate(x, y).pointwise)
+
+    def estimate(self) -> MIEstimate:
+        return MIEstimate.from_pointwise(self.pointwise)
+
+    def permutation_p_value(self, permutations: int, seed: int) -> float:
+        """P-value of independence: the estimate is made anew for each permutation of the labels.
+
+        (1 + how many reach the estimate) / (1 + permutations).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        observed = self.pointwise.mean()
+        reached = 0
+        for _ in range(permutations):
+            shuffled = self.labels[torch.randperm(len(self.labels), generator=generator)]
+            value = self.estimator.estimate(self.x, shuffled).value
+            reached += int(value >= observed - 1e-12)
+        return (1 + reached) / (1 + permutations)

@@ -6,8 +6,11 @@ from mi_estimator.critics import BOUNDS, CriticMI
 from mi_estimator.estimators import OBJECTIVES, ClassifierMI
 from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourMI
 
-# Those that know log q(k | x) of every class, which cross-fitting and its test need.
-CROSS_FITTED = ("pc-softmax", "softmax", *CLASSIFIERS)
+# H(Y) minus a log-loss, so that H(Y) may be given; with a term for each sample it was not fitted
+# to; and all that need nothing but samples.
+CROSS_ENTROPY = ("pc-softmax", "softmax", *CLASSIFIERS)
+CROSS_FITTED = (*CROSS_ENTROPY, *BOUNDS)
+FROM_SAMPLES = (*CROSS_FITTED, *NEIGHBOUR_METHODS)
 ESTIMATORS = ("oracle", *OBJECTIVES, *CLASSIFIERS, *BOUNDS, *NEIGHBOUR_METHODS)
 
 
@@ -15,13 +18,11 @@ def build_estimator(name: str, runtime: Runtime, seed: int, training: dict):
     """An estimator of a name of ESTIMATORS (the oracle is the task's own).
 
     Args:
-        training: epochs, batch_size, lr, weight_decay and held_back of networks; a critic has no
-            calibration and holds nothing back.
+        training: epochs, batch_size, lr, weight_decay, held_back and members of networks.
     """
     if name in OBJECTIVES:
         return ClassifierMI(name, runtime=runtime, seed=seed, **training)
     if name in BOUNDS:
-        training = {key: value for key, value in training.items() if key != "held_back"}
         return CriticMI(name, runtime=runtime, seed=seed, **training)
     if name in CLASSIFIERS:
         return SklearnMI(name, runtime=runtime, seed=seed)

@@ -182,6 +182,33 @@ def test_processes_share_each_batch_and_never_get_an_empty_one(n, batch_size, wo
     assert 0 <= left_out < world_size
 
 
+def test_weights_draw_classes_equally_often_with_replacement():
+    labels = torch.arange(3).repeat_interleave(torch.tensor([900, 90, 10]))
+    weights = (1 / labels.bincount().double())[labels]
+    batches = TensorBatches(
+        torch.arange(1000), labels, batch_size=64, seed=0, runtime=CPU, weights=weights
+    )
+    epochs = [list(batches.epoch(epoch)) for epoch in range(30)]
+    assert all(len(steps) == len(batches) == 16 for steps in epochs)
+    drawn = torch.cat([x for steps in epochs for x, _, _ in steps])
+    assert torch.equal(labels[drawn], torch.cat([y for steps in epochs for _, y, _ in steps]))
+    # 30,000 draws: the share of a class has a standard deviation of 0.0027
+    assert labels[drawn].bincount() / 30_000 == pytest.approx(torch.full((3,), 1 / 3), abs=0.011)
+    per_sample = drawn.bincount(minlength=1000)[labels == 2]
+    assert per_sample.min() > 800 and per_sample.sum() < 10_400  # each of the ten about 1,000 times
+    first = [torch.cat([x for x, _, _ in steps]) for steps in epochs[:2]]
+    assert not torch.equal(*first)
+    assert torch.equal(first[1], torch.cat([x for x, _, _ in batches.epoch(1)]))
+
+
+def test_half_precision_inputs_become_float32_a_batch_at_a_time():
+    inputs = torch.randn(10, 4).half()
+    batches = TensorBatches(inputs, torch.arange(10), batch_size=4, seed=0, runtime=CPU)
+    assert batches.inputs.dtype == torch.float16
+    for x, y, _ in batches.epoch(0):
+        assert x.dtype == torch.float32 and torch.equal(x, inputs[y].float())
+
+
 def test_lengths_that_differ_and_too_small_a_batch_are_user_errors():
     with pytest.raises(UserError, match="5 inputs but 4 labels"):
         TensorBatches(torch.zeros(5, 2), torch.zeros(4), batch_size=2, seed=0, runtime=CPU)
@@ -204,6 +231,49 @@ def test_diverging_loss_is_a_user_error_and_keeps_the_last_good_checkpoint(tmp_p
     with pytest.raises(UserError, match=re.escape("in epoch 2; use a lower --lr")):
         fit(model, batches, diverging, optimizer, epochs=2, runtime=CPU, run=run)
     assert run.load_checkpoint()["epoch"] == len(run.metrics()) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "epochs"),
+    [([True], 1), ([False, False, True], 3), ([None, False, 0], 5), ([False] * 4 + [True], 5)],
+)
+def test_training_ends_after_the_epoch_whose_caller_says_so(tmp_path, answers, epochs):
+    x, y = digits(64)
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = TensorBatches(x, y, batch_size=32, seed=0, runtime=CPU)
+    asked = []
+
+    def after_epoch():
+        saved = run.load_checkpoint()
+        assert saved["epoch"] == len(run.metrics()) == len(asked) + 1
+        assert torch.equal(saved["model"]["weight"], model.weight)
+        asked.append(answers[len(asked)] if len(asked) < len(answers) else False)
+        return asked[-1]
+
+    run = RunFolder(tmp_path)
+    options = {"epochs": 5, "runtime": CPU, "run": run, "after_epoch": after_epoch}
+    metrics = fit(model, batches, cross_entropy, optimizer, **options)
+    assert [line["epoch"] for line in metrics] == list(range(1, epochs + 1))
+    assert len(asked) == len(run.metrics()) == epochs
+    assert not model.training
+
+
+def test_the_caller_is_told_every_epoch_that_begins_after_a_resume_too(tmp_path):
+    x, y = digits(64)
+    told = []
+
+    def told_so_far(epochs: int) -> list[int]:
+        model = nn.Linear(8, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        batches = TensorBatches(x, y, batch_size=32, seed=0, runtime=CPU)
+        options = {"runtime": CPU, "run": RunFolder(tmp_path), "before_epoch": told.append}
+        fit(model, batches, cross_entropy, optimizer, epochs=epochs, **options)
+        return told
+
+    assert told_so_far(2) == [0, 1]
+    assert told_so_far(2) == [0, 1]  # nothing left to train
+    assert told_so_far(5) == [0, 1, 2, 3, 4]
 
 
 def test_predict_gives_every_row_in_order_in_eval_mode():

@@ -1,7 +1,8 @@
-"""The benchmark end to end: rows, tables, going on, failures, workers, wrong flags."""
+"""The benchmark end to end: rows, tables, going on, failures, workers."""
 
 import json
 import math
+import zlib
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import torch
 from common.errors import UserError
 from mi_estimator import benchmark, registry
 from mi_estimator.estimators import ClassifierMI
+from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourMI
 from mi_estimator.registry import ESTIMATORS
 from mi_estimator.suites import SUITES
 
@@ -70,6 +72,8 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
         "truth.png",
         "errors.md",
         "errors.tex",
+        "rmse.md",
+        "rmse.tex",
         "error_n_train.png",
         "error_seconds.png",
     }
@@ -77,16 +81,22 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
     out = capsys.readouterr().out
     first, last = out.splitlines()[0], out.splitlines()[-1]
     assert "cpu" in first and "fp32" in first and "[3, 5]" in first and str(tmp_path) in first
-    assert all(name in last for name in ("results.csv", "table", "errors", "estimates.png"))
+    assert all(name in last for name in ("results.csv", "table", "errors", "rmse", "estimates.png"))
     table = (tmp_path / "table.md").read_text()
     assert table in out
     assert table.splitlines()[0] == (
-        "| task | estimator | n_train | truth | H(Y) | n | estimate | error |"
+        "| task | n_train | H(Y) | exact | softmax | pc-softmax | oracle | original pc-softmax |"
     )
-    assert len(table.splitlines()) == 2 + 8 * 3
+    assert len(table.splitlines()) == 2 + 8
     mine = rows[(rows["task"] == TASKS[0]) & (rows["estimator"] == "oracle")]
-    line = next(line for line in table.splitlines() if f"{TASKS[0]} | oracle" in line)
-    assert "| 60 | 1.0314 | 1.6094 | 2 |" in line and f"| {mine['estimate'].mean():.4f} ± " in line
+    line = next(line for line in table.splitlines() if TASKS[0] in line)
+    assert "| 60 | 1.6094 | 1.0314 |" in line and f"| {mine['estimate'].mean():.4f} ± " in line
+    squares = (rows["estimate"] - rows["truth"]) ** 2
+    own = squares[(rows["task"] == TASKS[0]) & (rows["estimator"] == "softmax")]
+    lines = (tmp_path / "rmse.md").read_text().splitlines()
+    assert lines[0] == "| task | n_train | softmax | pc-softmax | oracle |"
+    assert lines[2].startswith(f"| {TASKS[0]} | 60 | {own.mean() ** 0.5:.3f}")
+    assert len(lines) == 2 + 8 + 2
 
 
 def test_estimators_see_the_same_samples_and_tasks_and_seeds_do_not(tmp_path, monkeypatch):
@@ -121,12 +131,12 @@ def test_resume_computes_only_what_is_missing_and_keeps_the_rows(tmp_path, compu
     assert len(computed) == 24
     assert (tmp_path / "results.csv").read_text().startswith(before)
     lines = (tmp_path / "table.md").read_text().splitlines()[2:]
-    assert [line.split(" | ")[5] for line in lines] == ["2"] * 16
+    assert len(lines) == 8 and all(line.count(" ± ") == 2 for line in lines)  # two seeds
     computed.clear()
     run(tmp_path, "--estimators", "oracle", "--seeds", "1", "--resume")  # nothing is missing
     assert computed == []
     lines = (tmp_path / "table.md").read_text().splitlines()[2:]
-    assert [line.split(" | ")[5] for line in lines] == ["1"] * 8
+    assert len(lines) == 8 and not any("±" in line for line in lines)  # one seed, one estimator
 
 
 def test_an_interrupted_run_goes_on_after_its_last_row(tmp_path, monkeypatch, computed):
@@ -161,7 +171,7 @@ def test_a_failing_estimate_is_a_row_that_says_why_and_stays_out_of_the_table(
     assert failed[["estimate", "lower", "upper"]].isna().all(axis=None)
     assert failed[["truth", "n_train", "seconds"]].notna().all(axis=None)
     lines = (tmp_path / "table.md").read_text().splitlines()[2:]
-    assert len(lines) == 7 and [line.split(" | ")[5] for line in lines] == ["1"] * 7
+    assert len(lines) == 7 and not any(TASKS[1] in line for line in lines)
     out = capsys.readouterr().out
     assert f"{TASKS[1]} softmax seed 1: failed: the loss is nan" in out
     assert (tmp_path / "estimates.png").stat().st_size > 10_000
@@ -196,58 +206,29 @@ def test_a_value_given_twice_counts_once(tmp_path, flag):
     assert len(run(tmp_path, flag, value, value, *rest)) == 8
 
 
-def test_the_papers_sizes_are_the_default():
-    args = benchmark.get_parser().parse_args([])
-    assert args.n_train is None and args.suite == "paper"
-    sizes = {sum(SUITES["paper"][name].distribution.class_counts) for name in TASKS}
-    assert sizes == {50_000, 75_000}
+@pytest.mark.parametrize("method", NEIGHBOUR_METHODS)
+def test_neighbours_get_the_training_samples_and_no_others(method, tmp_path, cpu):
+    """So they know as much as what is trained; test samples are there for the trained."""
+    name, seed = "gaussian-d2-n100", 3
 
+    def row(n_train: int, n_test: int) -> dict:
+        size = ("small-sample", name, method, seed, n_train, n_test)
+        return benchmark.run_cell(benchmark.Cell(*size, tmp_path, 60.0, {}), cpu)
 
-@pytest.mark.parametrize(
-    "flags, parts",
-    [
-        (["--n-train", "9"], ["--n-train 9"]),
-        (["--n-train", "0"], ["--n-train", "'0'"]),
-        (["--n-test", "1"], ["--n-test 1"]),
-        (["--estimators", "ours"], ["--estimators", "'ours'", "oracle"]),
-        (["--suite", "mine"], ["--suite", "'mine'", "paper"]),
-        (["--lr", "nan"], ["--lr", "'nan'"]),
-        (["--batch-size", "2.5"], ["--batch-size", "'2.5'"]),
-        (["--seeds", "-1"], ["--seeds", "'-1'"]),
-        (["--seeds", str(2**64)], [str(2**64)]),
-        (["--device", "cuda:99"], ["--device cuda:99"]),
-    ],
-)
-def test_wrong_flags_are_one_line_and_write_nothing(tmp_path, user_error, flags, parts):
-    small = [*SMALL, "--num-workers", 0, "--estimators", "softmax"]
-    line = user_error(benchmark.main, [*small, "--output-dir", tmp_path / "run", *flags])
-    assert all(part in line for part in parts)
-    assert not (tmp_path / "run").exists()
-
-
-def test_existing_and_changed_folders_are_refused_in_one_line(tmp_path, user_error):
-    flags = [*SMALL, "--num-workers", 0, "--estimators", "oracle", "--device", "cpu"]
-    folder = ["--output-dir", tmp_path]
-    benchmark.main([str(word) for word in flags + folder])
-    before = (tmp_path / "results.csv").read_text()
-    assert "use --resume, --overwrite" in user_error(benchmark.main, flags + folder)
-    line = user_error(benchmark.main, [*flags, *folder, "--resume", "--lr", "0.5"])
-    assert "--lr None -> 0.5" in line
-    assert (tmp_path / "results.csv").read_text() == before
-    assert torch.get_num_threads() == 1  # the script leaves the caller's settings alone
-
-
-def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, user_error):
-    (tmp_path / "file").touch()
-    flags = [*SMALL, "--num-workers", 0, "--estimators", "oracle"]
-    folder = tmp_path / "file/run"
-    assert str(folder) in user_error(benchmark.main, [*flags, "--output-dir", folder])
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {seed}".encode()))
+    distribution = SUITES["small-sample"][name].distribution
+    x, y = distribution.sample(80, generator, exact_counts=True)
+    expected = NeighbourMI(method, seed=seed).estimate(x, y)
+    found = row(80, 5000)
+    assert found["status"] == "ok"
+    assert (found["estimate"], found["lower"]) == (expected.value, expected.lower)
+    assert row(80, 50)["estimate"] == found["estimate"] != row(90, 50)["estimate"]
 
 
 def test_every_estimator_of_the_list_gives_a_row(tmp_path):
     """One easy task, all estimators by name, each within 0.4 nat after a short training."""
     flags = ["--estimators", *ESTIMATORS, "--num-workers", "0", "--seeds", "0"]
-    sizes = ["--n-train", "400", "--n-test", "1000", "--epochs", "20"]
+    sizes = ["--n-train", "400", "--n-test", "1000", "--epochs", "20", "--members", "2"]
     folder = ["--output-dir", str(tmp_path), "--suite", "small-sample"]
     benchmark.main([*flags, *sizes, *folder])
     rows = pd.read_csv(tmp_path / "results.csv")
@@ -273,32 +254,3 @@ def test_an_estimate_that_takes_too_long_is_a_row(tmp_path, monkeypatch):
         run(tmp_path, "--estimators", "oracle", "--timeout", "0.05")
     rows = pd.read_csv(tmp_path / "results.csv")
     assert set(rows["status"]) == {"failed: not done in 0.05 seconds"} and len(rows) == 8
-
-
-def test_errors_by_hand():
-    rows = pd.DataFrame(
-        {
-            "task": ["a", "a", "b"],
-            "estimator": "e",
-            "n_train": 10,
-            "estimate": [1.1, 1.3, float("nan")],
-            "truth": 1.0,
-            "seconds": [1.0, 3.0, 5.0],
-            "status": ["ok", "ok", "failed: x"],
-        }
-    )
-    a, b, everything = benchmark.error_table(rows).to_dict("records")
-    assert (a["bias"], a["spread"], a["rmse"], a["seconds"]) == (
-        "+0.2000",
-        "0.1414",
-        "0.2236",
-        "2.0",
-    )
-    assert (b["n"], b["failed"], b["bias"], b["rmse"]) == (0, 1, "", "")
-    assert (everything["task"], everything["n"], everything["failed"]) == ("all", 2, 1)
-
-
-def test_the_list_names_suites_tasks_and_estimators(capsys):
-    benchmark.main(["--list"])
-    out = capsys.readouterr().out
-    assert all(name in out for name in [*SUITES, *ESTIMATORS, *SUITES["hard"]])

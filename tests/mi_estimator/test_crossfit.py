@@ -1,9 +1,7 @@
 """Calibration, holding back, cross-fitting: known answers, slow versions, and no peeking."""
 
-import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,10 +9,9 @@ from torch import Tensor
 from common.errors import UserError
 from common.information import entropy, log_prior_from_labels, pc_softmax_loss, select_label
 from mi_estimator import estimators
-from mi_estimator.baselines import SklearnMI
 from mi_estimator.calibration import fit_calibration
 from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
-from mi_estimator.estimators import ClassifierMI, hold_back
+from mi_estimator.estimators import ClassifierMI, MIEstimate, hold_back
 
 
 def drawn(n: int, scale: float, bias: list, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,11 +107,12 @@ def test_the_kept_weights_are_those_of_the_best_epoch(cpu, monkeypatch):
     losses, keepers = [], []
 
     class Recorder(estimators._BestEpoch):
-        def __call__(self) -> None:
+        def __call__(self) -> bool:
             keepers[:] = [self]
             ratio = self.estimator.pointwise_mutual_information(self.x)
             losses.append(-select_label(ratio, self.y).mean().item())
             super().__call__()
+            return False  # all epochs, also those after it would stop
 
     monkeypatch.setattr(estimators, "_BestEpoch", Recorder)
     x, y = noise(300, 3, seed=2)
@@ -143,7 +141,7 @@ def test_images_go_through_the_small_cnn(cpu):
         image[:, top : top + 14, left : left + 14] += 1
     estimator = ClassifierMI(runtime=cpu, epochs=4, batch_size=20, held_back=0.2)
     estimate = estimator.fit(x[:160], y[:160]).estimate(x[160:], y[160:])
-    kinds = [type(layer).__name__ for layer in estimator.network]
+    kinds = [type(layer).__name__ for layer in estimator.network.modules()]
     assert kinds.count("Conv2d") == 3 and kinds.count("Linear") == 1
     assert 0.9 * math.log(4) < estimate.value <= math.log(4) + 1e-5
 
@@ -169,12 +167,19 @@ class Stub:
         return table[rows]
 
 
+STUB_LABELS = torch.tensor([0, 1, 2] * 8 + [0, 0, 1])
+
+
+def fit_stubs(log_prior: Tensor | None = None) -> tuple[CrossFit, list[Stub], Tensor]:
+    made, y = [], STUB_LABELS
+    x = torch.stack((torch.arange(27.0), torch.zeros(27)), dim=1)
+    found = cross_fit(lambda seed: Stub(seed, made), x, y, folds=3, seed=40, log_prior=log_prior)
+    return found, made, y
+
+
 @pytest.fixture
 def stubbed() -> tuple[CrossFit, list[Stub], Tensor]:
-    made = []
-    y = torch.tensor([0, 1, 2] * 8 + [0, 0, 1])
-    x = torch.stack((torch.arange(27.0), torch.zeros(27)), dim=1)
-    return cross_fit(lambda seed: Stub(seed, made), x, y, folds=3, seed=40), made, y
+    return fit_stubs()
 
 
 def test_every_sample_is_scored_once_by_a_classifier_that_never_saw_it(stubbed):
@@ -193,76 +198,49 @@ def test_every_sample_is_scored_once_by_a_classifier_that_never_saw_it(stubbed):
     assert sorted(scored) == list(range(27))
 
 
-def test_posterior_training_value_and_accuracy_as_computed_slowly(stubbed):
-    found, made, y = stubbed
-    training, hits = [], 0
+@pytest.mark.parametrize("prior", [None, (0.6, 0.3, 0.1)])
+def test_ratio_values_and_accuracy_as_computed_slowly(prior):
+    """With a known prior, each class counts for its probability and not for its samples."""
+    log_prior = None if prior is None else torch.tensor(prior, dtype=torch.float64).log()
+    found, made, y = fit_stubs(log_prior)
+    counts = torch.bincount(y).tolist()
+    used = prior or [count / 27 for count in counts]
+    training, accuracy = [], 0.0
     for fold, stub in enumerate(made):
-        table = torch.randn(100, 3, generator=torch.Generator().manual_seed(stub.seed))
-        prior = [stub.labels.count(k) / len(stub.rows) for k in range(3)]
-        training.append(sum(table[i, y[i]].item() for i in stub.rows) / len(stub.rows))
+        table = torch.randn(100, 3, generator=torch.Generator().manual_seed(stub.seed)).tolist()
+        # Whatever constant a row of scores has, the ratio has a mean of one under the prior.
+        log_s = [
+            math.log(sum(p * math.exp(f) for p, f in zip(used, r, strict=True))) for r in table
+        ]
+        own, seen = [table[i][y[i]] - log_s[i] for i in stub.rows], stub.labels
+        if prior is None:
+            training.append(sum(own) / len(own))
+        else:
+            classes = [[v for v, k in zip(own, seen, strict=True) if k == c] for c in range(3)]
+            means = [sum(values) / len(values) for values in classes]
+            training.append(sum(p * mean for p, mean in zip(used, means, strict=True)))
         for i in (found.folds == fold).nonzero().flatten().tolist():
-            row = [table[i, k].item() + math.log(prior[k]) for k in range(3)]
-            assert found.log_posterior[i].tolist() == pytest.approx(row, abs=1e-6)
-            hits += row.index(max(row)) == y[i]
+            row = [table[i][k] - log_s[i] for k in range(3)]
+            assert found.log_ratio[i].tolist() == pytest.approx(row, abs=1e-6)
+            assert found.pointwise[i].item() == pytest.approx(row[y[i]], abs=1e-6)
+            posterior = [row[k] + math.log(used[k]) for k in range(3)]
+            assert found.log_posterior[i].tolist() == pytest.approx(posterior, abs=1e-6)
+            assert sum(map(math.exp, posterior)) == pytest.approx(1)
+            hit = posterior.index(max(posterior)) == y[i]
+            accuracy += hit * used[y[i]] / counts[y[i]]
     assert found.training_value == pytest.approx(sum(training) / 3)
-    assert found.accuracy == pytest.approx(hits / 27)
-    log_prior = torch.tensor([0.5, 0.25, 0.25]).double().log()
-    expected = [(found.log_posterior[i, k] - log_prior[k]).item() for i, k in enumerate(y)]
-    assert found.pointwise(log_prior).tolist() == pytest.approx(expected)
-    assert found.log_posterior.dtype == torch.float64 and torch.equal(found.labels, y)
+    assert found.accuracy == pytest.approx(accuracy) and 0.1 < accuracy < 0.9
+    assert found.log_prior.exp().tolist() == pytest.approx(used)
+    assert found.prior_is_known == (prior is not None)
+    assert found.log_ratio.dtype == torch.float64 and torch.equal(found.labels, y)
 
 
-def test_permutations_stay_within_folds_as_in_a_slow_version(stubbed):
-    found, _, y = stubbed
-    generator = torch.Generator().manual_seed(7)
-    folds = found.folds.tolist()
-    observed = np.mean([found.log_posterior[i, y[i]].item() for i in range(27)])
-    reached = 0
-    for _ in range(200):
-        shuffled = torch.randperm(27, generator=generator).tolist()
-        total = 0.0
-        for fold in range(3):
-            donors = [j for j in shuffled if folds[j] == fold]
-            takers = [i for i in range(27) if folds[i] == fold]
-            pairs = zip(takers, donors, strict=True)
-            total += sum(found.log_posterior[i, y[j]].item() for i, j in pairs)
-        reached += total / 27 >= observed - 1e-9
-    assert 0 < reached < 200
-    assert found.permutation_p_value(200, seed=7) == (1 + reached) / 201
-
-
-def test_permutation_p_value_approaches_that_of_all_permutations():
-    scores = torch.randn(8, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
-    found = CrossFit(scores, labels, torch.tensor([0, 1, 0, 1, 1, 0, 0, 1]), 0.0)
-    sums = []
-    for fold in (0, 1):
-        own = (found.folds == fold).nonzero().flatten()
-        orders = itertools.permutations(labels[own].tolist())
-        sums.append([scores[own, list(order)].sum().item() for order in orders])
-    totals = np.add.outer(*sums)
-    exact = np.mean(totals >= scores[range(8), labels].sum().item() - 1e-9)
-    assert 0.05 < exact < 0.95
-    assert found.permutation_p_value(4000, seed=0) == pytest.approx(exact, abs=0.03)
-
-
-def lda_fit(n: int, shift: float, seed: int) -> CrossFit:
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.arange(n) % 2
-    x = torch.randn(n, 2, generator=generator) + shift * y[:, None]
-    return cross_fit(lambda s: SklearnMI("lda", seed=s), x, y, folds=3, seed=seed)
-
-
-def test_p_values_are_about_uniform_under_independence():
-    p = np.array([lda_fit(60, 0.0, seed).permutation_p_value(99, seed) for seed in range(200)])
-    assert 0.01 <= np.mean(p <= 0.05) <= 0.10
-    assert 0.4 < p.mean() < 0.6 and p.min() >= 0.01
-
-
-def test_dependence_gives_the_least_p_value_there_can_be():
-    found = lda_fit(120, 1.0, 0)
-    assert found.permutation_p_value(199, seed=0) == 1 / 200
-    assert found.permutation_p_value(199, seed=1) == 1 / 200
+def test_the_estimate_is_the_mean_of_the_pointwise_values(stubbed):
+    found, _, _ = stubbed
+    expected = MIEstimate.from_pointwise(found.pointwise)
+    estimate = found.estimate()
+    assert torch.equal(estimate.pointwise, found.pointwise)
+    assert (estimate.value, estimate.upper) == (expected.value, expected.upper)
 
 
 def test_a_class_with_fewer_samples_than_folds_is_named():
@@ -285,9 +263,11 @@ def test_the_estimate_stays_below_the_entropy_of_the_label(cpu):
         return ClassifierMI(runtime=cpu, seed=seed, epochs=20, batch_size=20, held_back=0.15)
 
     found = cross_fit(build, x, y, folds=4, seed=0)
-    log_prior = log_prior_from_labels(y, 3).double()
-    value, cap = found.pointwise(log_prior).mean().item(), entropy(log_prior).item()
-    assert 0.95 * cap < value <= cap + 1e-6
+    cap = entropy(found.log_prior).item()
+    assert cap == pytest.approx(
+        0.6 * math.log(1 / 0.6) + 0.3 * math.log(1 / 0.3) - 0.1 * math.log(0.1)
+    )
+    assert 0.95 * cap < found.estimate().value <= cap + 1e-12
     sums = found.log_posterior.exp().sum(dim=1)
-    torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
-    assert found.accuracy == 1
+    torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-12, rtol=0)
+    assert found.accuracy == pytest.approx(1)

@@ -9,7 +9,8 @@ import torch
 from common.engine import predict
 from common.errors import UserError
 from common.information import pc_softmax_loss
-from mi_estimator.estimators import ClassifierMI, MIEstimate, mlp
+from mi_estimator.estimators import ClassifierMI, MIEstimate
+from mi_estimator.networks import mlp
 from mi_estimator.suites import SUITES
 
 
@@ -40,9 +41,8 @@ def test_the_estimate_is_minus_the_held_out_loss(cpu):
     task = SUITES["paper"]["gaussian-d2-imbalanced"].distribution
     estimator = fitted("pc-softmax", task, cpu, n=1000, epochs=1)
     x, y = task.sample(3000, torch.Generator().manual_seed(5))
-    standardised = (x - estimator.mean) / estimator.std
-    logits = predict(estimator.network, standardised, runtime=cpu)
-    loss = pc_softmax_loss(logits, y, task.log_prior)
+    logits = predict(estimator.network, x, runtime=cpu)
+    loss = pc_softmax_loss(logits, y, estimator.log_prior)
     estimate = estimator.estimate(x, y)
     assert estimate.value == pytest.approx(-loss.item(), abs=1e-5)
     assert estimate.pointwise.shape == (3000,) and estimate.pointwise.dtype == torch.float64
@@ -112,7 +112,7 @@ X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize(
     "x, y, num_classes, message",
     [
-        (X, [0, 1, 2, 0, 1], None, "6 inputs but 5 labels"),
+        (X, [0, 1, 2, 0, 1], None, "6 samples but 5 labels"),
         (X, [0, 1, 2, 0, 1, 3], 3, "label 3: 3 classes need labels 0..2"),
         (X, [0, 1, 2, 0, 1, -1], None, "label -1"),
         (X, [0, 1, 3, 0, 1, 3], None, r"classes \[2\] have no training samples"),

@@ -9,6 +9,7 @@ from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_classif
 
 from common.errors import UserError
+from mi_estimator import neighbours
 from mi_estimator.neighbours import (
     NEIGHBOUR_METHODS,
     NeighbourMI,
@@ -52,7 +53,7 @@ def slow_mixed_ksg(x: np.ndarray, y: np.ndarray, k: int) -> list[float]:
     return terms
 
 
-@pytest.mark.parametrize("dim", [1, 3])
+@pytest.mark.parametrize("dim", [1, 3, 20])  # 20 is beyond the tree
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_ross_agrees_with_the_slow_version_whatever_the_class_sizes(dim, k):
     generator = np.random.default_rng(10 * dim + k)
@@ -68,7 +69,10 @@ def test_mixed_ksg_agrees_with_the_slow_version_on_continuous_and_discrete_featu
     lattice = generator.integers(3, size=(150, 2)) / 7.0
     continuous = generator.normal(size=(150, 1)) + y[:, None]
     half = np.where(generator.random((150, 1)) < 0.5, 0.25, continuous)  # an atom and a density
-    for x in (continuous, lattice, half, np.hstack([lattice[:, :1], continuous])):
+    both = np.hstack([lattice[:, :1], continuous])
+    wide = np.hstack([generator.normal(size=(150, 17)), both])  # beyond the tree
+    many = np.tile(lattice, 8)  # so too, all ties
+    for x in (continuous, lattice, half, both, wide, many):
         assert mixed_ksg_pointwise(x, y, k) == pytest.approx(slow_mixed_ksg(x, y, k), abs=1e-12)
 
 
@@ -94,6 +98,19 @@ def test_ross_agrees_with_scikit_learn_in_one_dimension(k):
     ours = NeighbourMI("ross", k=k).estimate(torch.from_numpy(x), torch.from_numpy(y))
     assert theirs > 0.3
     assert ours.value == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", NEIGHBOUR_METHODS)
+@pytest.mark.parametrize("n", [255, 256, 600])
+def test_all_pairs_and_the_tree_give_the_same(method, n, monkeypatch):
+    """All pairs are compared some hundred rows at a time."""
+    generator = torch.Generator().manual_seed(n)
+    y = torch.randint(3, (n,), generator=generator)
+    x = torch.randn(n, 4, generator=generator) + y[:, None]
+    tree = NeighbourMI(method).estimate(x, y)
+    monkeypatch.setattr(neighbours, "TREE_DIMENSIONS", 3)
+    pairs = NeighbourMI(method).estimate(x, y)
+    assert torch.equal(pairs.pointwise, tree.pointwise)
 
 
 def test_without_ties_the_two_differ_by_log_n_minus_digamma_n():

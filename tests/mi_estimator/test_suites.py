@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mi_estimator.crossfit import TRAINING
 from mi_estimator.suites import SUITES
 
 TASKS = {name: task for suite in SUITES.values() for name, task in suite.items()}
@@ -38,6 +39,18 @@ def test_names_and_sizes():
     for name in ("rare0.005", "rare0.02-n1000"):
         rare = TASKS[name].distribution.log_prior.exp().min().item()
         assert f"{rare:g}" == name.removeprefix("rare").removesuffix("-n1000")
+
+
+def test_recipes():
+    """The paper's networks train as its own did; all others choose an epoch and are several."""
+    for name, task in TASKS.items():
+        recipe = (task.epochs, task.batch_size, task.lr, task.held_back, task.members)
+        if name in SUITES["paper"]:
+            assert recipe == (20, 1000, 5e-3, 0, 1)
+        else:
+            assert recipe == tuple(
+                TRAINING[key] for key in ("epochs", "batch_size", "lr", "held_back", "members")
+            )
 
 
 def test_only_tasks_that_read_data_take_a_data_folder():

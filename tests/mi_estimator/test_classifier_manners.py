@@ -1,0 +1,118 @@
+"""scikit-learn's manners of an estimator, and where it runs when nobody says."""
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from common.errors import UserError
+from common.runtime import Runtime, setup
+from mi_estimator.critics import BOUNDS, CriticMI, jensen_shannon_bound
+from mi_estimator.crossfit import estimate_mutual_information
+from mi_estimator.estimators import ClassifierMI, hold_back
+
+X = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(60) % 3
+X[:, 0] += Y
+TINY = {"epochs": 2, "batch_size": 20, "hidden": (8,), "lr": 0.01}
+
+
+def test_parameters_are_those_of_the_signature_and_nothing_else():
+    given = TINY | {"objective": "softmax", "members": 3, "seed": 7, "held_back": 0.2}
+    given |= {"weight_decay": 0.1, "runtime": Runtime(torch.device("cpu"))}
+    assert set(given) == set(inspect.signature(ClassifierMI).parameters)
+    assert ClassifierMI(**given).get_params() == given
+    assert ClassifierMI(**given).fit(X, Y).get_params() == given
+
+
+def test_a_clone_has_the_parameters_and_not_the_fit(cpu):
+    fitted = ClassifierMI("softmax", runtime=cpu, seed=3, **TINY).fit(X, Y)
+    copied = clone(fitted)
+    assert copied.get_params() == fitted.get_params() and copied is not fitted
+    assert not hasattr(copied, "network") and not hasattr(copied, "runtime_")
+    again = copied.fit(X, Y).estimate(X, Y)
+    assert torch.equal(again.pointwise, fitted.estimate(X, Y).pointwise)
+
+
+def test_parameters_that_are_set_are_those_of_the_next_fit(cpu):
+    estimator = ClassifierMI(runtime=cpu, **TINY).fit(X, Y)
+    assert len(estimator.history) == 2
+    assert estimator.set_params(epochs=3, objective="softmax", members=2) is estimator
+    found = estimator.fit(X, Y).estimate(X, Y).value
+    assert len(estimator.history) == 3 and len(estimator.network[1]) == 2
+    made = ClassifierMI("softmax", runtime=cpu, **TINY | {"epochs": 3, "members": 2})
+    assert made.fit(X, Y).estimate(X, Y).value == found
+    with pytest.raises(ValueError, match=r"Invalid parameter .?depth"):
+        estimator.set_params(depth=3)
+
+
+def test_it_shows_what_is_not_the_default():
+    assert repr(ClassifierMI()) == "ClassifierMI()"
+    shown = repr(ClassifierMI("softmax", epochs=3, hidden=(8,)))
+    assert shown == "ClassifierMI(epochs=3, hidden=(8,), objective='softmax')"
+
+
+def test_a_fitted_one_survives_pickling(cpu):
+    fitted = ClassifierMI(runtime=cpu, members=2, held_back=0.2, **TINY).fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert torch.equal(loaded.estimate(X, Y).pointwise, fitted.estimate(X, Y).pointwise)
+
+
+@pytest.mark.parametrize("kind", [ClassifierMI, CriticMI])
+def test_without_a_runtime_it_is_a_gpu_if_there_is_one_in_fp32(kind):
+    estimator = kind(**TINY).fit(X, Y)
+    assert estimator.runtime is None
+    assert estimator.runtime_ == setup() and estimator.runtime_.precision == "fp32"
+    assert estimator.runtime_.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    given = kind(runtime=estimator.runtime_, **TINY).fit(X, Y)
+    assert given.estimate(X, Y).value == estimator.estimate(X, Y).value
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the default would be the GPU")
+def test_an_estimate_without_a_runtime_is_that_of_the_cpu(cpu):
+    options = TINY | {"folds": 2, "members": 1}
+    found = estimate_mutual_information(X, Y, **options)
+    assert torch.equal(
+        found.pointwise, estimate_mutual_information(X, Y, runtime=cpu, **options).pointwise
+    )
+
+
+def test_arrays_are_as_good_as_tensors(cpu):
+    fitted = ClassifierMI(runtime=cpu, **TINY).fit(X.double().numpy(), Y.int().numpy())
+    expected = ClassifierMI(runtime=cpu, **TINY).fit(X, Y).estimate(X, Y)
+    found = fitted.estimate(X.tolist(), Y.numpy().astype(np.int16))
+    assert torch.equal(found.pointwise, expected.pointwise)
+    with pytest.raises(UserError, match=r"labels of type torch.float\d+: they must be whole"):
+        fitted.estimate(X, Y.float())
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch):
+    """Of samples held back, as they are: nothing is calibrated."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(200, 5, generator=generator), torch.arange(200) % 2
+    x[:, 0] += y
+    _, back = hold_back(y, 0.3, 0)
+    seen, original = [], CriticMI._held_back_terms
+
+    def recorded(self, logits, labels):
+        if bound == "smile":  # whose estimate is no bound: what its critic maximises
+            seen.append(jensen_shannon_bound(logits, labels, self.log_prior).mean().item())
+            assert abs(self.estimate(x[back], labels).value - seen[-1]) > 1
+        else:
+            seen.append(self.estimate(x[back], labels).value)
+        terms = original(self, logits, labels)
+        assert terms.mean().item() == pytest.approx(seen[-1], abs=1e-6)
+        return terms
+
+    monkeypatch.setattr(CriticMI, "_held_back_terms", recorded)
+    options = TINY | {"epochs": 12, "lr": 0.05, "held_back": 0.3}
+    critic = CriticMI(bound, runtime=cpu, **options).fit(x, y)
+    epochs, best = len(seen), max(seen)
+    assert len(critic.history) == epochs and seen.index(best) < epochs - 1
+    recorded(critic, critic._logits(x[back]), y[back])
+    assert seen[-1] == pytest.approx(best, abs=1e-6)
+    assert critic.scale == 1 and critic.bias.tolist() == [0, 0]
