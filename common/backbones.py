@@ -42,14 +42,19 @@ class InputSpec:
     def transform(self, size: int | None = None) -> v2.Transform:
         """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale."""
         side = size or self.size
-        return v2.Compose(
-            [
-                v2.Resize((side, side), interpolation=InterpolationMode.BICUBIC),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(self.mean, self.std),
-            ]
+        return self._compose(v2.Resize((side, side), interpolation=InterpolationMode.BICUBIC))
+
+    def random_transform(self, size: int | None = None) -> v2.Transform:
+        """PIL image -> (3, S, S) float: a random part of at least a quarter of the image, mirrored
+        half of the time, to train on."""
+        crop = v2.RandomResizedCrop(
+            size or self.size, scale=(0.25, 1), interpolation=InterpolationMode.BICUBIC
         )
+        return self._compose(crop, v2.RandomHorizontalFlip())
+
+    def _compose(self, *geometry: v2.Transform) -> v2.Transform:
+        pixels = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        return v2.Compose([*geometry, *pixels, v2.Normalize(self.mean, self.std)])
 
 
 class GlobalAveragePoolClassifier(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from common.backbones import GlobalAveragePoolClassifier
-from common.datasets import ImageFileDataset, ImageFiles
+from common.image_files import ImageFileDataset, ImageFiles
 from common.records import write_atomically
 from common.runtime import Runtime
 
@@ -25,6 +25,7 @@ def cached_features(
     kind: str,
     runtime: Runtime,
     size: int | None = None,
+    augmentation: int | None = None,
     batch_size: int = 64,
     num_workers: int = 2,
 ) -> np.ndarray:
@@ -36,20 +37,29 @@ def cached_features(
     Args:
         kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
         size: side of the square input; None takes the network's own.
+        augmentation: number of a pass over random parts of the images, each number another one;
+            None takes whole images.
 
     Returns:
         A read-only memory-mapped float16 array.
     """
     size = size or network.spec.size
     key = hashlib.sha256(f"{kind} {size} {network.spec} {runtime.precision}".encode())
+    if augmentation is not None:
+        key.update(f"augmentation {augmentation}".encode())
     for path in files.paths:
         key.update("/".join(path.parts[-4:]).encode() + b"\n")
+        if files.name == "folder":  # no official content: pictures may be replaced under a name
+            key.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     for name, value in network.trunk.state_dict().items():
         key.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
-    if not target.exists():
+    if not runtime.gather(target.exists())[0]:  # one answer for all processes
+        transform = network.spec.transform(size)
+        if augmentation is not None:
+            transform = network.spec.random_transform(size)
         loader = torch.utils.data.DataLoader(
-            ImageFileDataset(files.paths, network.spec.transform(size)),
+            ImageFileDataset(files.paths, transform, seed=augmentation),
             batch_size=batch_size,
             num_workers=num_workers,
         )

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.datasets import ImageFiles, idx_images, read_image, tiny_imagenet
+from common.datasets import idx_images
 from common.errors import UserError
+from common.image_files import ImageFiles, read_image, tiny_imagenet
 from infocam.scattered_digits import CANVAS, scattered_digits
 
 DATASETS = ("tiny-imagenet", "scattered-digits")

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from common import cli, runtime
 from common.backbones import GlobalAveragePoolClassifier
-from common.datasets import ImageFiles
 from common.errors import UserError
 from common.features import cached_features
+from common.image_files import ImageFiles
 from common.records import RunFolder, check_output, prepare_output, write_atomically
 from common.runtime import Runtime
 from common.tables import to_markdown, write_tables

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from common import cli, runtime
 from common.backbones import GlobalAveragePoolClassifier
-from common.datasets import ImageFiles
 from common.engine import TensorBatches, fit, predict
 from common.errors import UserError
 from common.features import cached_features
+from common.image_files import ImageFiles
 from common.information import log_prior_from_labels, pc_softmax_loss
 from common.records import RunFolder, prepare_output, write_json
 from common.runtime import Runtime

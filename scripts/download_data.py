@@ -1,4 +1,4 @@
-"""Downloads a data set, checks it, and puts it where `common.datasets` reads it.
+"""Downloads a data set, checks it, and puts it where the readers in `common` look for it.
 
     python -m scripts.download_data mnist
 

@@ -1,5 +1,7 @@
 """Cached outputs of a frozen network: computed once, never half, never another network's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,9 @@ from torch import nn
 
 from common import cli
 from common.backbones import GlobalAveragePoolClassifier, InputSpec
-from common.datasets import ImageFiles, read_image
 from common.errors import UserError
 from common.features import cached_features
+from common.image_files import ImageFiles, read_image
 from common.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -188,3 +190,33 @@ def test_a_corrupt_image_in_a_worker_process_is_one_line(network, files, tmp_pat
 def test_workers_do_not_change_the_features_or_their_order(network, files, tmp_path):
     alone = features(network, files, tmp_path / "a")
     assert np.array_equal(features(network, files, tmp_path / "b", workers=2), alone)
+
+
+def copies(network, files, cache, *numbers) -> list[np.ndarray]:
+    options = {"kind": "pooled", "runtime": CPU, "num_workers": 0, "batch_size": 2}
+    return [cached_features(network, files, cache, augmentation=n, **options) for n in numbers]
+
+
+def test_every_augmented_copy_has_a_file_of_its_own_that_is_computed_once(network, files, tmp_path):
+    cache = tmp_path / "cache"
+    whole = features(network, files, cache, "pooled")
+    first = [array.copy() for array in copies(network, files, cache, 0, 1, 2)]
+    assert len(list(cache.iterdir())) == 4 and network.trunk.seen == 4 * len(files)
+    for i, one in enumerate([whole, *first]):
+        for other in [whole, *first][:i]:
+            assert (np.abs(one - other).max(axis=1) > 1e-3).all()  # of every single image
+    torch.rand(3)
+    again = copies(network, files, cache, 0, 1, 2)
+    assert network.trunk.seen == 4 * len(files)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    elsewhere = copies(network, files, tmp_path / "other", 2)
+    assert np.array_equal(elsewhere[0], first[2])
+
+
+def test_a_picture_replaced_in_a_folder_of_ones_own_is_computed_anew(network, tmp_path):
+    own = replace(write_images(tmp_path / "own"), name="folder")
+    before = features(network, own, tmp_path / "cache").copy()
+    write = Image.fromarray(np.full((9, 14, 3), 200, np.uint8)).save
+    write(own.paths[1])
+    after = features(network, own, tmp_path / "cache")
+    assert [np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [1, 0, 1, 1, 1]

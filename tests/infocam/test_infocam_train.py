@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from common.datasets import read_image
+from common.image_files import read_image
 from common.records import RunFolder
 from infocam import train
 from infocam.data import load_parts

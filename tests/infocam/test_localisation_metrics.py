@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.datasets import tiny_imagenet
+from common.image_files import tiny_imagenet
 from infocam.boxes import centre_boxes
 from infocam.metrics import best_threshold, box_iou, hits, scores
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST, FashionMNIST
 
-from common.datasets import tiny_imagenet
+from common.image_files import tiny_imagenet
 from scripts import download_data
 from scripts.download_data import OFFICIAL, RAW_MD5
 
