@@ -199,6 +199,8 @@ def fit(
             seen += len(labels)
         shares = runtime.gather((total.item(), seen))  # the epoch's only CPU-GPU sync
         mean_loss = sum(share[0] for share in shares) / sum(share[1] for share in shares)
+        if runtime.world_size > 1:
+            _share_buffers(model, runtime)
         if not math.isfinite(mean_loss):
             raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
         metrics.append(
@@ -217,6 +219,13 @@ def fit(
             break
     model.eval()
     return metrics
+
+
+def _share_buffers(model: nn.Module, runtime: Runtime) -> None:
+    """Gives every process the first one's batch norm statistics, which the checkpoint holds."""
+    first = runtime.gather([buffer.cpu() for buffer in model.buffers()])[0]
+    for buffer, value in zip(model.buffers(), first, strict=True):
+        buffer.copy_(value)
 
 
 @torch.inference_mode()

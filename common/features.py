@@ -41,7 +41,7 @@ def cached_features(
             None takes whole images.
 
     Returns:
-        A read-only memory-mapped float16 array.
+        A memory-mapped float16 array; what is written to it does not reach the file.
     """
     size = size or network.spec.size
     key = hashlib.sha256(f"{kind} {size} {network.spec} {runtime.precision}".encode())
@@ -80,4 +80,4 @@ def cached_features(
                 start += len(rows)
 
         runtime.on_main(write_atomically, target, write)
-    return np.load(target, mmap_mode="r")
+    return np.load(target, mmap_mode="c")  # PyTorch wants it writable

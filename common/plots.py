@@ -1,5 +1,7 @@
 """What the figures of all experiments share: no window, no frame above and to the right."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +11,15 @@ import matplotlib.pyplot as plt
 
 from common.records import write_atomically
 
-MARKERS = "os^Dv"
+
+def styles() -> Iterator[dict]:
+    """A marker and a colour for each method of a figure; the first fifty differ."""
+    markers = "os^Dv"
+    for number in itertools.count():
+        yield {
+            "marker": markers[(number + number // 10) % len(markers)],
+            "color": f"C{number % 10}",
+        }
 
 
 def save_figure(figure: plt.Figure, path: Path, *, dpi: int = 150) -> None:

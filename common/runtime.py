@@ -5,7 +5,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -127,6 +127,17 @@ def setup(
     torch.backends.cudnn.benchmark = not deterministic
     rank = int(os.environ.get("RANK", 0))
     return Runtime(torch.device(device), precision, compile, rank, world_size)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small networks gain nothing from a second thread, and lose much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def from_flags(args: argparse.Namespace) -> Runtime:

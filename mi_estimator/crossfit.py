@@ -69,8 +69,18 @@ class CrossFit:
         return self.log_ratio + self.log_prior
 
     def estimate(self) -> MIEstimate:
-        """The mean of `pointwise`, its classes weighted by the prior if that is known."""
-        return _mean(self.pointwise, self.labels, self.log_prior if self.prior_is_known else None)
+        """The mean of `pointwise`, its classes weighted by the prior if that is known.
+
+        The standard error is that of the mean over samples (Bayle et al. 2020), or the one that the
+        spread of the folds' means speaks for, if larger: folds share training samples, and where
+        there is little information what they learned differs by more than the samples do.
+        """
+        known = self.log_prior if self.prior_is_known else None
+        pooled = _mean(self.pointwise, self.labels, known)
+        folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
+        values = [_mean(self.pointwise[own], self.labels[own], known).value for own in folds]
+        between = torch.tensor(values).std().item() / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return pooled.with_standard_error(max(pooled.standard_error, between))
 
     @property
     def class_weights(self) -> Tensor:

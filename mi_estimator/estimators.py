@@ -7,6 +7,7 @@ print(estimate.value, estimate.lower, estimate.upper)
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from common.information import (
     pointwise_mutual_information,
     select_label,
 )
-from common.runtime import Runtime, default_runtime
+from common.runtime import Runtime, default_runtime, one_thread
 from mi_estimator.calibration import fit_calibration
 from mi_estimator.networks import Members, Standardise, mlp, small_cnn
 
@@ -36,8 +37,8 @@ class MIEstimate:
     Attributes:
         value: mean pointwise mutual information, a lower bound on I(X;Y) in expectation.
         lower, upper: normal 95 % interval of what the trained network would score on endless
-            samples. That is the bound, not I itself. The folds of a cross-fit may be taken
-            together as if they were one network's (Bayle et al. 2020, arXiv 2007.12671).
+            samples. That is the bound, not I itself. Of a cross-fit it is that of its folds'
+            networks on average (Bayle et al. 2020, arXiv 2007.12671).
         pointwise: (N,) float64 pointwise mutual information of each sample.
     """
 
@@ -67,6 +68,13 @@ class MIEstimate:
     def _normal(cls, mean: float, standard_error: float, pointwise: Tensor) -> "MIEstimate":
         half_width = 1.959964 * standard_error
         return cls(mean, mean - half_width, mean + half_width, pointwise)
+
+    @property
+    def standard_error(self) -> float:
+        return (self.upper - self.lower) / (2 * 1.959964)
+
+    def with_standard_error(self, standard_error: float) -> "MIEstimate":
+        return self._normal(self.value, standard_error, self.pointwise)
 
 
 def as_features(x) -> Tensor:
@@ -170,17 +178,18 @@ class ClassifierMI(BaseEstimator):
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.lr, total_steps=self.epochs * len(batches)
         )
-        self.history = fit(
-            self.network,
-            batches,
-            lambda logits, labels: self._loss(logits, labels.repeat(self.members)),
-            optimizer,
-            epochs=self.epochs,
-            runtime=self.runtime_,
-            scheduler=scheduler,
-            after_epoch=best,
-            description="estimator",
-        )
+        with one_thread() if x.ndim == 2 else nullcontext():
+            self.history = fit(
+                self.network,
+                batches,
+                lambda logits, labels: self._loss(logits, labels.repeat(self.members)),
+                optimizer,
+                epochs=self.epochs,
+                runtime=self.runtime_,
+                scheduler=scheduler,
+                after_epoch=best,
+                description="estimator",
+            )
         if best is not None:
             self.network.load_state_dict(best.state)
             self._calibrate(x[back], y[back].cpu())

@@ -8,11 +8,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common.plots import MARKERS, save_figure
+from common.plots import save_figure, styles
 
 
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     """Above, estimates beside the exact value of each task; below, the difference, in nats.
+
+    What is far off lies on the border; below, the scale is logarithmic beyond a tenth of a nat.
 
     Args:
         rows: of `results.csv`; every seed is a dot with its own 95 % interval.
@@ -21,48 +23,50 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     tasks = list(dict.fromkeys(rows["task"]))
     estimators = list(dict.fromkeys(rows["estimator"]))
     truth = rows.groupby("task")["truth"].first()[tasks].to_numpy()
-    positions = np.arange(len(tasks))
+    positions, low, high = np.arange(len(tasks)), -0.1 * truth.max(), 1.3 * truth.max() + 0.01
     figure, (top, bottom) = plt.subplots(
         2, 1, sharex=True, figsize=(1 + 1.1 * len(tasks), 6), height_ratios=[3, 2]
     )
     top.bar(positions, truth, width=0.9, color="0.85", label="exact")
+    top.set_ylim(low, high)
     bottom.axhline(0, color="0.4", linewidth=1)
-    for number, estimator in enumerate(estimators):
+    for number, (estimator, style) in enumerate(zip(estimators, styles(), strict=False)):
         mine = rows[rows["estimator"] == estimator]
-        shift = (number - (len(estimators) - 1) / 2) * 0.6 / len(estimators)
+        shift = (number - (len(estimators) - 1) / 2) * 0.7 / len(estimators)
         x = np.array([tasks.index(task) for task in mine["task"]]) + shift
         x = x + 0.03 * (mine["seed"].rank(method="dense").to_numpy() - 1)
-        half_width = (mine["upper"] - mine["lower"]) / 2
-        top.plot(x, mine["estimate"], MARKERS[number % len(MARKERS)], markersize=4, label=estimator)
-        bottom.errorbar(
-            x,
-            mine["estimate"] - mine["truth"],
-            half_width,
-            fmt=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            linewidth=1,
-        )
+        half_width, style = (mine["upper"] - mine["lower"]) / 2, {**style, "markersize": 4}
+        top.plot(x, mine["estimate"].clip(low, high), linestyle="", label=estimator, **style)
+        error = (mine["estimate"] - mine["truth"]).clip(-high, high)
+        bottom.errorbar(x, error, half_width, linestyle="", elinewidth=1, **style)
+    if (rows["estimate"] - rows["truth"]).abs().max() > 0.1:
+        bottom.set_yscale("symlog", linthresh=0.1)
+        bottom.set_ylim(-high, high)
     top.set_ylabel("mutual information (nats)")
     bottom.set_ylabel("estimate − exact (nats)")
     bottom.set_xticks(positions, tasks, rotation=30, ha="right")
-    top.legend(
-        frameon=False, ncols=len(estimators) + 1, loc="lower center", bbox_to_anchor=(0.5, 1)
-    )
+    columns = min(len(estimators) + 1, max(2, len(tasks) // 2))
+    top.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1))
     save_figure(figure, path)
 
 
 def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:
-    """A dot a row: the estimate over the exact value, the diagonal where they agree."""
-    figure, axes = plt.subplots(figsize=(5.5, 5))
-    low = min(rows["truth"].min(), rows["estimate"].min(), 0)
-    high = max(rows["truth"].max(), rows["estimate"].max())
-    axes.plot([low, high], [low, high], color="0.7", linewidth=1)
-    for number, (estimator, mine) in enumerate(rows.groupby("estimator", sort=False)):
-        marker = MARKERS[number % len(MARKERS)]
-        axes.plot(mine["truth"], mine["estimate"], marker, markersize=4, alpha=0.7, label=estimator)
+    """A dot a row: the estimate over the exact value, the diagonal where they agree.
+
+    Estimates that are far off lie on the border.
+    """
+    figure, axes = plt.subplots(figsize=(6.5, 5))
+    high = 1.1 * rows["truth"].max() + 0.01
+    axes.plot([0, high], [0, high], color="0.7", linewidth=1)
+    groups = rows.groupby("estimator", sort=False)
+    for (estimator, mine), style in zip(groups, styles(), strict=False):
+        shown = mine["estimate"].clip(-0.1 * high, 1.2 * high)
+        axes.plot(
+            mine["truth"], shown, linestyle="", markersize=4, alpha=0.7, label=estimator, **style
+        )
     axes.set_xlabel("exact mutual information (nats)")
     axes.set_ylabel("estimate (nats)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     save_figure(figure, path)
 
 
@@ -74,15 +78,15 @@ def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
     """
     labels = {"n_train": "training samples", "seconds": "seconds a cell, mean"}
     rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for number, (estimator, mine) in enumerate(rows.groupby("estimator", sort=False)):
+    figure, axes = plt.subplots(figsize=(7, 4))
+    groups = rows.groupby("estimator", sort=False)
+    for (estimator, mine), style in zip(groups, styles(), strict=False):
         by = mine["n_train"] if column == "n_train" else mine["estimator"]
         means = mine.groupby(by)[["square", "seconds"]].mean()
         x = means.index if column == "n_train" else means["seconds"]
-        marker = MARKERS[number % len(MARKERS)]
-        axes.plot(x, np.sqrt(means["square"]), f"-{marker}", markersize=5, label=estimator)
+        axes.plot(x, np.sqrt(means["square"]), linestyle="-", label=estimator, **style)
     axes.set(xscale="log", yscale="log", xlabel=labels[column], ylabel="RMSE (nats)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     save_figure(figure, path)
 
 

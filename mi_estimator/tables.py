@@ -65,8 +65,9 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
 def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line a task and size, a column an estimator: root mean square error in nats.
 
-    The least of a line is marked by an asterisk; the oracle takes no part. Where runs failed, how
-    many did stands beside. The last lines are the mean over tasks and the seconds of a run.
+    The least of a line, to three digits, has an asterisk; the oracle takes no part. Where runs
+    failed, how many did stands beside. The last lines are the mean over tasks, of those that
+    finished each, and the seconds of a run.
     """
     rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
     names = list(dict.fromkeys(rows["estimator"]))
@@ -82,7 +83,7 @@ def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
                 line[name] = ""
                 continue
             text = "" if np.isnan(rmse[name]) else f"{rmse[name]:.3f}"
-            text += "*" if rmse[name] == best and name != "oracle" else ""
+            text += "*" if text == f"{best:.3f}" and name != "oracle" else ""
             line[name] = f"{text} ({failed[name]} failed)".lstrip() if failed[name] else text
         lines.append(line)
         values.append(rmse)

@@ -1,49 +1,312 @@
-"""Losses for imbalanced classification, to use in place of `nn.CrossEntropyLoss`."""
+"""Losses for imbalanced classification, each to use in place of `nn.CrossEntropyLoss`.
+
+    loss = PCSoftmaxLoss.from_labels(train_labels, num_classes)
+    value = loss(logits, labels)  # (B, K) and (B,) -> mean loss
+
+In the formulas f are the logits, y is the label, n_k the number of training samples of class k,
+and p_k its share, the prior.
+
+Half-precision logits are raised to float32 first. Priors, weights and margins are float32 buffers
+that follow the loss to a device but take no part in `.half()`, `.bfloat16()` and `.double()`.
+"""
+
+import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from common.errors import UserError
-from common.information import pc_softmax_loss
+from common.information import class_counts, log_prior_from_counts, pc_softmax_loss
 
-LOSSES = ("softmax", "pc-softmax")
+LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced", "focal", "ldam", "logit-adjusted")
+REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
+SMOOTHED_LOSSES = ("softmax", "weighted", "class-balanced")  # --label-smoothing is for these
 
 
-class PCSoftmaxLoss(nn.Module):
-    """Probability-corrected softmax cross-entropy: -f_y + log sum_k p(k) exp f_k.
+class SoftmaxLoss(nn.CrossEntropyLoss):
+    """Softmax cross-entropy, -log softmax(f)_y: the baseline."""
 
-    The logits become pointwise mutual information up to a constant of each sample, and their
-    argmax maximises the mean per-class accuracy (Qin et al. 2019). See
-    `common.information.pc_softmax_loss`.
-    """
+    def __init__(self, *, label_smoothing: float = 0.0):
+        _check_range("--label-smoothing", label_smoothing, 0, 1)
+        super().__init__(label_smoothing=label_smoothing)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) logits and (B,) labels -> mean loss in nats."""
+        return super().forward(_raised(logits), labels)
+
+
+class _FrequencyLoss(nn.Module):
+    """What the losses share that know the class frequencies of the training set."""
+
+    @classmethod
+    def from_labels(cls, labels: Tensor, num_classes: int, **options) -> "_FrequencyLoss":
+        """From (N,) training labels; `options` as in `from_counts`, errors as in `class_counts`."""
+        return cls.from_counts(class_counts(labels, num_classes), **options)
+
+    def _apply(self, fn, recurse=True):
+        # .to(), .half(), .cuda() all pass here: take the device, leave the dtype. In bfloat16 a
+        # log prior of -5 is off by up to 0.016, and so would be the logits that learn it.
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+
+
+class PriorLoss(_FrequencyLoss):
+    """Base of the losses that correct the logits by the training prior."""
 
     def __init__(self, log_prior: Tensor):
-        """
-        Args:
-            log_prior: (K,) log class probabilities of the training data.
-
-        Raises:
-            UserError: probabilities that are zero, or do not sum to one.
-        """
+        """(K,) log class probabilities; a UserError if one is zero or their sum is not one."""
         super().__init__()
         total = log_prior.double().exp().sum().item()
         if not torch.isfinite(log_prior).all() or abs(total - 1) > 1e-4:
             raise UserError(f"class prior {log_prior.exp().tolist()}: must be positive, sum to one")
         self.register_buffer("log_prior", log_prior.float())
 
+    @classmethod
+    def from_counts(cls, counts: Tensor, **options) -> "PriorLoss":
+        """From (K,) positive class counts; `options` are the constructor's."""
+        return cls(log_prior_from_counts(_positive("class counts", counts)), **options)
+
+
+class PCSoftmaxLoss(PriorLoss):
+    """Probability-corrected softmax cross-entropy: -f_y + log sum_k p_k exp f_k.
+
+    The logits become pointwise mutual information up to a constant of each sample, and their
+    argmax maximises the mean per-class accuracy (Qin et al. 2019). See
+    `common.information.pc_softmax_loss`.
+    """
+
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, K) logits and (B,) labels -> mean loss in nats; it may be negative."""
         return pc_softmax_loss(logits, labels, self.log_prior)
 
 
-def build_loss(name: str, log_prior: Tensor) -> nn.Module:
-    """The loss of a --loss name, for a training set with the given class prior.
+class LogitAdjustedLoss(PriorLoss):
+    """Cross-entropy of adjusted logits: -log softmax(f + tau log p)_y (Menon et al. 2021).
+
+    tau = 0 is softmax. tau = 1 is balanced softmax (Ren et al. 2020): the value of PC-softmax
+    minus log p_y, a constant that no gradient sees.
+    """
+
+    def __init__(self, log_prior: Tensor, *, tau: float = 1.0):
+        super().__init__(log_prior)
+        _check_range("--tau", tau, 0)
+        self.tau = tau
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) logits and (B,) labels -> mean loss in nats."""
+        logits = _raised(logits)
+        return F.cross_entropy(logits + self.tau * self.log_prior.to(logits), labels)
+
+
+class ReweightedLoss(_FrequencyLoss):
+    """Base of the losses with class weights w, which may be off in the first epochs.
+
+    Batches are averaged by weight, sum_i w_{y_i} loss_i / sum_i w_{y_i}, as in
+    `nn.CrossEntropyLoss(weight=w)`: the scale of w cancels, and a batch of one class is unweighted.
+
+    Deferred re-weighting (Cao et al. 2019): the training loop calls `start_epoch` before every
+    epoch, and the weights work from epoch `reweight_from` on, counted from zero.
+    """
+
+    def __init__(self, class_weight: Tensor | None, *, reweight_from: int = 0):
+        """(K,) positive weights, or None for never any, and how many epochs go without them."""
+        super().__init__()
+        _check_range("--drw", reweight_from, 0)
+        if class_weight is not None:
+            class_weight = _positive("class weights", class_weight).float()
+        self.register_buffer("class_weight", class_weight)
+        self.reweight_from = reweight_from
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Switches the weights off or on for the epoch that begins, counted from zero."""
+        self.reweighting = epoch >= self.reweight_from
+
+    def _weight(self, logits: Tensor) -> Tensor:
+        on = self.reweighting and self.class_weight is not None
+        return self.class_weight.to(logits) if on else logits.new_ones(logits.shape[1])
+
+
+class WeightedLoss(ReweightedLoss):
+    """Cross-entropy -w_y log softmax(f)_y; from counts, w_k is proportional to 1 / n_k.
+
+    Mean and label smoothing are those of `nn.CrossEntropyLoss`.
+    """
+
+    def __init__(
+        self, class_weight: Tensor, *, label_smoothing: float = 0.0, reweight_from: int = 0
+    ):
+        super().__init__(class_weight, reweight_from=reweight_from)
+        _check_range("--label-smoothing", label_smoothing, 0, 1)
+        self.label_smoothing = label_smoothing
+
+    @classmethod
+    def from_counts(cls, counts: Tensor, **options) -> "WeightedLoss":
+        """From (K,) positive class counts; `options` are the constructor's."""
+        return cls(inverse_frequency_weights(counts), **options)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) logits and (B,) labels -> weighted mean loss."""
+        logits = _raised(logits)
+        weight = self._weight(logits)
+        return F.cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
+
+
+class ClassBalancedLoss(WeightedLoss):
+    """`WeightedLoss` with the weights of Cui et al. (2019), see `class_balanced_weights`."""
+
+    @classmethod
+    def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "ClassBalancedLoss":
+        """From (K,) positive class counts; `options` are the constructor's."""
+        return cls(class_balanced_weights(counts, beta), **options)
+
+
+class FocalLoss(ReweightedLoss):
+    """-w_y (1 - q_y)^gamma log q_y, q = softmax(f) (Lin et al. 2017, whose alpha is w).
+
+    q_y is exp of minus the unweighted cross-entropy: with the weighted one it would be no
+    probability. gamma = 0 is softmax. From counts, w are class-balanced (Cui et al. 2019).
+    """
+
+    def __init__(
+        self, class_weight: Tensor | None = None, *, gamma: float = 2.0, reweight_from: int = 0
+    ):
+        super().__init__(class_weight, reweight_from=reweight_from)
+        _check_range("--gamma", gamma, 0)
+        self.gamma = gamma
+
+    @classmethod
+    def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "FocalLoss":
+        """From (K,) positive class counts; `options` are the constructor's."""
+        return cls(class_balanced_weights(counts, beta), **options)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) logits and (B,) labels -> weighted mean loss."""
+        logits = _raised(logits)
+        cross_entropy = F.cross_entropy(logits, labels, reduction="none")
+        # Off zero, where a power gamma < 1 has no finite slope.
+        error = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).tiny)
+        weight = self._weight(logits)[labels]
+        return (weight * error**self.gamma * cross_entropy).sum() / weight.sum()
+
+
+class LDAMLoss(ReweightedLoss):
+    """Label-distribution-aware margins (Cao et al. 2019): -log softmax(s (f - m_y e_y))_y.
+
+    The label's logit must win by m_y. That asks for bounded logits, the cosines of a
+    `pc_softmax.networks.CosineHead`; the scale s makes up for their small range.
+    """
+
+    def __init__(
+        self,
+        margins: Tensor,
+        *,
+        scale: float = 30.0,
+        class_weight: Tensor | None = None,
+        reweight_from: int = 0,
+    ):
+        """(K,) margins m, as of `ldam_margins`, and the scale s; others as in the base class."""
+        super().__init__(class_weight, reweight_from=reweight_from)
+        _check_range("scale", scale, 0)
+        self.scale = scale
+        self.register_buffer("margins", margins.float())
+
+    @classmethod
+    def from_counts(cls, counts: Tensor, *, max_margin: float = 0.5, **options) -> "LDAMLoss":
+        """From (K,) positive class counts; `options` are the constructor's."""
+        return cls(ldam_margins(counts, max_margin), **options)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) cosines and (B,) labels -> weighted mean loss."""
+        logits = _raised(logits)
+        margins = F.one_hot(labels, logits.shape[1]) * self.margins.to(logits)
+        return F.cross_entropy(self.scale * (logits - margins), labels, self._weight(logits))
+
+
+def inverse_frequency_weights(counts: Tensor) -> Tensor:
+    """1 / n_k, scaled to mean one: (K,) counts -> (K,) float64."""
+    weights = 1 / _positive("class counts", counts)
+    return weights / weights.mean()
+
+
+def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
+    """(1 - beta) / (1 - beta^n_k), scaled to sum to K (Cui et al. 2019): (K,) -> (K,) float64.
+
+    Between equal weights, beta = 0, and those of the inverse frequency, beta -> 1.
+    """
+    _check_range("beta", beta, 0, 1)
+    weights = 1 / (1 - beta ** _positive("class counts", counts))
+    return weights / weights.mean()
+
+
+def ldam_margins(counts: Tensor, max_margin: float = 0.5) -> Tensor:
+    """C / n_k^(1/4), the rarest class at `max_margin` (Cao et al. 2019): (K,) -> (K,) float64."""
+    _check_range("max_margin", max_margin, 0)
+    margins = _positive("class counts", counts) ** -0.25
+    return margins * (max_margin / margins.max())
+
+
+def build_loss(
+    name: str,
+    counts: Tensor,
+    *,
+    tau: float = 1.0,
+    gamma: float = 2.0,
+    drw: int | None = None,
+    label_smoothing: float = 0.0,
+) -> nn.Module:
+    """The loss of a --loss name.
+
+    Args:
+        name: one of LOSSES.
+        counts: (K,) training samples of each class.
+        tau: of `logit-adjusted`.
+        gamma: of `focal`.
+        drw: how many epochs go without class weights. `focal` and `ldam` then get class-balanced
+            ones; without `drw` they have none, and the other REWEIGHTED_LOSSES always have theirs.
+        label_smoothing: for SMOOTHED_LOSSES. In the others the formula is one of a single label.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, a count that is not positive, an option out of its range or
+            one that this loss does not have.
     """
-    if name == "softmax":
-        return nn.CrossEntropyLoss()
-    if name == "pc-softmax":
-        return PCSoftmaxLoss(log_prior)
-    raise UserError(f"loss {name!r}: use one of {', '.join(LOSSES)}")
+    if name not in LOSSES:
+        raise UserError(f"loss {name!r}: use one of {', '.join(LOSSES)}")
+    for flag, given, allowed in (
+        ("--drw", drw is not None, REWEIGHTED_LOSSES),
+        ("--label-smoothing", label_smoothing != 0, SMOOTHED_LOSSES),
+    ):
+        if given and name not in allowed:
+            raise UserError(f"{flag}: loss {name!r} has none; use one of {', '.join(allowed)}")
+    counts = _positive("class counts", counts)
+    start, balanced = drw or 0, None if drw is None else class_balanced_weights(counts)
+    match name:
+        case "softmax":
+            return SoftmaxLoss(label_smoothing=label_smoothing)
+        case "pc-softmax":
+            return PCSoftmaxLoss.from_counts(counts)
+        case "logit-adjusted":
+            return LogitAdjustedLoss.from_counts(counts, tau=tau)
+        case "focal":
+            return FocalLoss(balanced, gamma=gamma, reweight_from=start)
+        case "ldam":
+            return LDAMLoss.from_counts(counts, class_weight=balanced, reweight_from=start)
+    weighted = WeightedLoss if name == "weighted" else ClassBalancedLoss
+    return weighted.from_counts(counts, label_smoothing=label_smoothing, reweight_from=start)
+
+
+def _raised(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _positive(what: str, values: Tensor) -> Tensor:
+    values = torch.as_tensor(values).double()
+    wrong = (~(values.isfinite() & (values > 0))).nonzero().flatten().tolist()
+    if wrong:
+        raise UserError(f"{what} must be positive: those of classes {wrong[:10]} are not")
+    return values
+
+
+def _check_range(name: str, value: float, low: float, below: float = math.inf) -> None:
+    if not low <= value < below:
+        raise UserError(f"{name} {value}: must be at least {low} and below {below}")

@@ -1,14 +1,131 @@
-"""Scores of saved predictions; fractions of one."""
+"""Saved predictions and their scores; accuracies are fractions of one, information is in nats."""
 
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, recall_score
+import torch
+from scipy import stats
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+)
 
 from common.errors import UserError
+from common.information import logits_from_softmax, pointwise_mutual_information
+from pc_softmax.priors import label_frequencies
 
 SCORES = ["accuracy", "balanced_accuracy", "worst_class_accuracy"]
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A trained network's logits, and the priors that give them a meaning.
+
+    Attributes:
+        log_prior: (K,) log class frequencies of the training labels.
+        counts: (K,) int64 training samples of each class.
+        logit_log_prior: (K,) log of the prior under which softmax of the logits is the network's
+            posterior: the training prior for softmax, uniform for PC-softmax.
+        class_names: K of them.
+        tests: (N, K) logits and (N,) labels by test set.
+        validation: the same of samples that were held out of the training data, or None.
+        head: (K,) lengths of the last layer's weights and its (K,) bias; None of a cosine head.
+
+    Priors and logits are float64.
+    """
+
+    log_prior: np.ndarray
+    counts: np.ndarray
+    logit_log_prior: np.ndarray
+    class_names: list[str]
+    tests: dict[str, tuple[np.ndarray, np.ndarray]]
+    validation: tuple[np.ndarray, np.ndarray] | None
+    head: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Reads and checks a `predictions.npz`.
+
+        Raises:
+            UserError: no such file, or one that is not whole: arrays that are missing or do not
+                fit together, logits that are not finite, a prior that is none.
+        """
+        if not path.is_file():
+            raise UserError(f"{path}: not there; give a folder that pc_softmax.train wrote")
+        try:
+            with np.load(path) as file:
+                arrays = dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: cannot be read ({type(error).__name__})") from error
+        by_class = ("log_prior", "counts", "logit_log_prior", "class_names")
+        parts = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
+        wanted = (*by_class, *(f"{part}_labels" for part in parts))
+        missing = [name for name in wanted if name not in arrays]
+        if missing:
+            raise UserError(f"{path}: no array {missing[0]!r} in it; train again with --overwrite")
+        num_classes = arrays["log_prior"].size
+        for name in by_class:
+            if arrays[name].shape != (num_classes,) or num_classes < 2:
+                raise UserError(
+                    f"{path}: {name} has shape {arrays[name].shape}, log_prior "
+                    f"{arrays['log_prior'].shape}: one entry for each of two classes or more"
+                )
+        if (arrays["counts"] < 1).any():
+            raise UserError(f"{path}: counts must be positive, not {arrays['counts'].min()}")
+        tests = {part: _labelled_logits(path, part, arrays, num_classes) for part in parts}
+        validation = tests.pop("validation", None)
+        if not tests:
+            raise UserError(f"{path}: no test set in it; train again with --overwrite")
+        return cls(
+            _checked_prior(path, "log_prior", arrays),
+            arrays["counts"],
+            _checked_prior(path, "logit_log_prior", arrays),
+            arrays["class_names"].astype(str).tolist(),
+            tests,
+            validation,
+            (arrays["head_norms"], arrays["head_bias"]) if "head_norms" in arrays else None,
+        )
+
+    def pc_softmax_logits(self, logits: np.ndarray) -> np.ndarray:
+        """(N, K) of the network's logits -> (N, K) that hold no class prior."""
+        log_prior = torch.from_numpy(self.logit_log_prior)
+        return logits_from_softmax(torch.from_numpy(logits), log_prior).numpy()
+
+
+def _checked_prior(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    log_prior = arrays[name].astype(np.float64)
+    prior = np.exp(log_prior)
+    if not np.isfinite(log_prior).all() or not abs(prior.sum() - 1) <= 1e-4:
+        raise UserError(
+            f"{path}: {name} is no class prior: probabilities from {prior.min():.4g} that sum to "
+            f"{prior.sum():.6g}; they must be positive and sum to one"
+        )
+    return log_prior
+
+
+def _labelled_logits(
+    path: Path, part: str, arrays: dict[str, np.ndarray], num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = arrays[f"{part}_logits"], arrays[f"{part}_labels"]
+    where = f"{path}: {part!r}"
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+        raise UserError(
+            f"{where}: logits {logits.shape} and labels {labels.shape} must be (N, K) and (N,)"
+        )
+    if logits.shape[1] != num_classes:
+        raise UserError(f"{where}: {logits.shape[1]} logits a sample for {num_classes} classes")
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise UserError(f"{where}: {bad} of {len(logits)} samples have no finite logits")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes:
+        raise UserError(f"{where}: labels must be whole numbers 0..{num_classes - 1}")
+    return logits.astype(np.float64), labels.astype(np.int64)
 
 
 def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -41,21 +158,129 @@ def majority_scores(log_prior: np.ndarray, labels: np.ndarray) -> dict[str, floa
     return classification_scores(np.tile(log_prior, (len(labels), 1)), labels)
 
 
-def load_predictions(path: Path) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """The training set's (K,) log prior, and (N, K) logits and (N,) labels by test set.
+def posterior_scores(
+    log_posterior: np.ndarray, labels: np.ndarray, counts: np.ndarray
+) -> dict[str, float]:
+    """Scores of a posterior: its argmax, and its probabilities.
 
     Args:
-        path: a `predictions.npz`.
+        log_posterior: (N, K) log probabilities.
+        labels: (N,).
+        counts: (K,) training samples of each class.
 
-    Raises:
-        UserError: the file is not there.
+    Returns:
+        Those of `classification_scores`; macro_f1, the mean F1 of the classes that are there;
+        nll in nats; brier, the squared distance to the one-hot label, from 0 to 2 (Brier 1950);
+        ece (`expected_calibration_error`); and `shot_accuracies`.
     """
-    if not path.exists():
-        raise UserError(f"{path}: not there; run again with --overwrite")
-    with np.load(path) as arrays:
-        names = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
-        tests = {name: (arrays[f"{name}_logits"], arrays[f"{name}_labels"]) for name in names}
-        return arrays["log_prior"], tests
+    posterior = np.exp(log_posterior)
+    rows = np.arange(len(labels))
+    label_probability = posterior[rows, labels]
+    brier = (posterior**2).sum(axis=1) - label_probability**2 + (1 - label_probability) ** 2
+    present = np.unique(labels)
+    predicted = posterior.argmax(axis=1)
+    return {
+        **classification_scores(posterior, labels),
+        "macro_f1": float(
+            f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
+        ),
+        "nll": float(-log_posterior[rows, labels].mean()),
+        "brier": float(brier.mean()),
+        "ece": expected_calibration_error(log_posterior, labels),
+        **shot_accuracies(posterior, labels, counts),
+    }
+
+
+def shot_accuracies(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """Mean accuracy of the classes with many (> 100), medium (20 to 100) and few training samples.
+
+    The groups are those of Liu et al. 2019 (open long-tailed recognition); a group that has no
+    class in the test set is left out.
+    """
+    classes = np.unique(labels)
+    accuracies, sizes = per_class_accuracy(logits, labels, classes), counts[classes]
+    groups = {
+        "many_shot_accuracy": sizes > 100,
+        "medium_shot_accuracy": (sizes >= 20) & (sizes <= 100),
+        "few_shot_accuracy": sizes < 20,
+    }
+    return {name: float(accuracies[own].mean()) for name, own in groups.items() if own.any()}
+
+
+def calibration_table(log_posterior: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Samples by the probability of the predicted class, in 15 bins of equal width.
+
+    Columns count, confidence (mean probability of the predicted class) and accuracy, which are NaN
+    in an empty bin. Bin b holds probabilities above b / 15 up to (b + 1) / 15.
+    """
+    confidence = np.exp(log_posterior.max(axis=1))
+    right = log_posterior.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    grouped = pd.DataFrame({"confidence": confidence, "accuracy": right}).groupby(bins)
+    table = grouped.mean().reindex(range(CALIBRATION_BINS))
+    table.insert(0, "count", np.bincount(bins, minlength=CALIBRATION_BINS))
+    return table
+
+
+def expected_calibration_error(log_posterior: np.ndarray, labels: np.ndarray) -> float:
+    """ECE of the predicted class (Naeini et al. 2015, Guo et al. 2017), from 0 to 1.
+
+    The sum over the bins b of `calibration_table` of count_b / N * |accuracy_b - confidence_b|.
+    """
+    table = calibration_table(log_posterior, labels)
+    gaps = (table["accuracy"] - table["confidence"]).abs()
+    return float((gaps * table["count"]).sum() / len(labels))
+
+
+def mutual_information(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mutual information that PC-softmax logits show in a test set, in nats.
+
+    It is the mean of f_y - log sum_k q(k) exp f_k, with q the test set's own label frequencies:
+    H(q) minus the cross-entropy of the posterior under q.
+
+    Args:
+        logits: (N, K) PC-softmax logits.
+        labels: (N,).
+
+    Returns:
+        mutual_information, and mi_lower, mi_upper, the normal 95 % interval of that mean (NaN for
+        one sample); label_entropy, H(q), its cap.
+    """
+    frequencies = label_frequencies(labels, logits.shape[1])
+    with np.errstate(divide="ignore"):
+        log_frequencies = torch.from_numpy(np.log(frequencies))
+    every = pointwise_mutual_information(torch.from_numpy(logits), log_frequencies).numpy()
+    values = every[np.arange(len(labels)), labels]
+    error = stats.sem(values) if len(values) > 1 else np.nan
+    half_width = stats.norm.ppf(0.975) * error
+    return {
+        "mutual_information": float(values.mean()),
+        "mi_lower": float(values.mean() - half_width),
+        "mi_upper": float(values.mean() + half_width),
+        "label_entropy": float(stats.entropy(frequencies)),
+    }
+
+
+def per_class_table(
+    log_posterior: np.ndarray, labels: np.ndarray, counts: np.ndarray, class_names: list[str]
+) -> pd.DataFrame:
+    """A line a class: training samples, test samples, accuracy and precision.
+
+    NaN stands for the accuracy of a class without test samples, and for the precision of one that
+    is never predicted.
+    """
+    precision, recall, _, support = precision_recall_fscore_support(
+        labels, log_posterior.argmax(axis=1), labels=np.arange(len(counts)), zero_division=np.nan
+    )
+    return pd.DataFrame(
+        {
+            "class": class_names,
+            "train_count": counts,
+            "n": support,
+            "accuracy": recall,
+            "precision": precision,
+        }
+    )
 
 
 def scores_table(test_sets: dict[str, dict[str, float]]) -> pd.DataFrame:

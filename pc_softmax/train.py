@@ -1,159 +1,178 @@
-"""Trains the paper's network on imbalanced digits and predicts two test sets.
+"""Trains a classifier on imbalanced images and saves its predictions of every test set.
 
     python -m pc_softmax.train --dataset mnist --loss pc-softmax --seed 0
+    python -m pc_softmax.train --dataset tiny-imagenet --loss ldam --drw 20
+    python -m pc_softmax.train --dataset folder --data-dir pictures --imbalance none
 
-The protocol is the original's: 16,500 training images (3,000 of each odd digit, 300 of each even
-one), SGD with momentum 0.5, learning rate 0.01, batch 64, 8 epochs, the last epoch is what counts.
-Test sets: `paper-window`, imbalanced alike, and `official`, the balanced 10,000 images.
+MNIST is the original's protocol: 16,500 training images (3,000 of each odd digit, 300 of each even
+one), SGD with momentum 0.5, learning rate 0.01, batch 64, 8 epochs. For sets of photographs the
+backbone is frozen as in the paper: its features are computed once and cached under the data folder,
+and a linear head trains on them; `--no-freeze-backbone` trains all of it. The last epoch counts.
 
-Writes `predictions.npz` (logits and labels of each test set), `indices.npz` (the chosen images),
-and the files of a run folder; see `common.records`.
+Writes `predictions.npz` (logits and labels of each test set, priors), `indices.npz` (the images
+chosen), and the files of a run folder; see `common.records`.
 """
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from torch import nn
 
 from common import cli, runtime
-from common.datasets import IDX_DATASETS, idx_images
-from common.engine import TensorBatches, fit, predict
-from common.information import log_prior_from_labels
-from common.records import RunFolder, prepare_output, save_arrays, write_json
+from common.errors import UserError
+from common.information import class_counts, log_prior_from_counts
+from common.records import RunFolder, check_output, prepare_output, save_arrays, write_json
 from common.runtime import Runtime, seed_everything
 from common.tables import to_markdown
-from pc_softmax.imbalance import paper_digits
+from pc_softmax.data import ImbalancedData, indices_digest
 from pc_softmax.losses import LOSSES, build_loss
 from pc_softmax.metrics import classification_scores, scores_table
-from pc_softmax.networks import PaperNet
-
-PIXEL_MEAN, PIXEL_STD = 0.1307, 0.3081  # of MNIST, as the original uses them
-
-
-@dataclass(frozen=True)
-class DigitData:
-    """Normalised (N, 1, 28, 28) images and (N,) labels of the training set and of each test set."""
-
-    train: tuple[Tensor, Tensor]
-    tests: dict[str, tuple[Tensor, Tensor]]
-    indices: dict[str, Tensor]  # positions in the official training file
-
-
-def load_digits(dataset: str, data_dir: Path) -> DigitData:
-    """The paper's imbalanced lists and the official test set; errors as in `idx_images`."""
-    images, labels = idx_images(dataset, data_dir, "train")
-    official = idx_images(dataset, data_dir, "test")
-    train, window = paper_digits(labels)
-    return DigitData(
-        (_normalise(images[train]), labels[train]),
-        {
-            "paper-window": (_normalise(images[window]), labels[window]),
-            "official": (_normalise(official[0]), official[1]),
-        },
-        {"train": train, "paper_window": window},
-    )
-
-
-def _normalise(images: Tensor) -> Tensor:
-    pixels = (images.unsqueeze(1).float() / 255 - PIXEL_MEAN) / PIXEL_STD
-    return pixels.contiguous(memory_format=torch.channels_last)
+from pc_softmax.models import Model, load_model, new_model
+from pc_softmax.optimisation import fit_model
+from pc_softmax.posthoc import logit_log_prior
+from pc_softmax.recipes import add_arguments, read_data, set_defaults, train_options
 
 
 def train(
-    data: DigitData,
+    data: ImbalancedData,
     run: RunFolder,
+    model: Model,
     *,
     loss: str,
+    loss_options: dict,
+    retrain_head: bool,
     seed: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    weight_decay: float,
-    momentum: float,
+    training: dict,
     runtime: Runtime,
 ) -> dict:
-    """Trains one network, or goes on with it, and writes predictions and the result.
+    """Trains a model, or goes on with it, and writes predictions and the result.
+
+    Args:
+        loss_options: see `build_loss`.
+        retrain_head: a new last layer on the features as they are, every class drawn equally often
+            (cRT, Kang et al. 2020).
+        training: see `fit_model`.
 
     Returns:
         The content of result.json: scores of each test set, seconds, sizes.
     """
-    images, labels = data.train
-    log_prior = log_prior_from_labels(labels, 10)
+    counts = class_counts(data.train.labels, len(data.class_names))
     seed_everything(seed)
-    network = PaperNet().to(runtime.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
-    )
-    batches = TensorBatches(images, labels, batch_size=batch_size, seed=seed, runtime=runtime)
-    history = fit(
-        network,
-        batches,
-        build_loss(loss, log_prior).to(runtime.device),
-        optimizer,
-        epochs=epochs,
-        runtime=runtime,
-        run=run,
-        description=f"{loss} seed {seed}",
+    objective = build_loss(loss, counts, **loss_options).to(runtime.device)
+    history = fit_model(
+        model, data.train, objective, run, seed=seed, balanced=retrain_head, **training
     )
     started = time.perf_counter()
-    logits = {name: predict(network, x, runtime=runtime) for name, (x, _) in data.tests.items()}
+    parts = data.tests | ({"validation": data.validation} if data.validation else {})
+    logits = {name: model.predict(part) for name, part in parts.items()}
+    if loss == "ldam":
+        logits = {name: objective.scale * cosines for name, cosines in logits.items()}
     arrays = {f"{name}_logits": values.numpy() for name, values in logits.items()}
-    arrays |= {f"{name}_labels": y.numpy() for name, (_, y) in data.tests.items()}
+    arrays |= {f"{name}_labels": part.labels.numpy() for name, part in parts.items()}
+    arrays |= {
+        "counts": counts.numpy(),
+        "log_prior": log_prior_from_counts(counts).numpy(),
+        "logit_log_prior": logit_log_prior(objective, counts, balanced=retrain_head).numpy(),
+        "class_names": data.class_names,
+    }
+    if isinstance(model.last, nn.Linear):
+        arrays["head_norms"] = model.last.weight.detach().norm(dim=1).cpu().numpy()
+        arrays["head_bias"] = model.last.bias.detach().cpu().numpy()
     result = {
         "test_sets": {
-            name: classification_scores(logits[name].numpy(), y.numpy()) | {"n_test": len(y)}
-            for name, (_, y) in data.tests.items()
+            name: classification_scores(logits[name].numpy(), part.labels.numpy())
+            | {"n_test": len(part)}
+            for name, part in data.tests.items()
         },
         "seconds": sum(line["seconds"] for line in history),
         "predict_seconds": time.perf_counter() - started,
-        "n_train": len(labels),
+        "n_train": len(data.train),
+        "indices_sha256": indices_digest(data.indices),
+        "body_sha256": model.body_digest(),
     }
+    indices = {name.replace("/", "_"): chosen.numpy() for name, chosen in data.indices.items()}
 
     def write() -> None:
-        save_arrays(run.path / "predictions.npz", log_prior=log_prior.numpy(), **arrays)
-        save_arrays(run.path / "indices.npz", **{k: v.numpy() for k, v in data.indices.items()})
+        save_arrays(run.path / "predictions.npz", **arrays)
+        save_arrays(run.path / "indices.npz", **indices)
         write_json(run.result_file, result)
 
     runtime.on_main(write)
     return result
 
 
-def add_arguments(parser: cli.Parser) -> None:
-    """The flags that `train` and `compare` share."""
-    parser.add_argument(
-        "--dataset", choices=list(IDX_DATASETS), default="mnist", help="images to train on"
+def check_loss(args, data: ImbalancedData) -> None:
+    """UserError for flags of the loss that do not go together."""
+    if args.retrain_head and args.init is None:
+        raise UserError("--retrain-head: give the run of the first stage with --init RUN")
+    if args.drw is not None and args.drw >= args.epochs:
+        raise UserError(f"--drw {args.drw}: must be below --epochs {args.epochs}")
+    counts = class_counts(data.train.labels, len(data.class_names))
+    build_loss(args.loss, counts, **train_options(args)["loss_options"])
+
+
+def build_model(args, data: ImbalancedData, runtime: Runtime) -> Model:
+    """The network that the flags describe, with the weights of --init's run, its features cached.
+
+    Errors are those of `new_model`, `load_model` and `Model.cache_features`.
+    """
+    seed_everything(args.seed)
+    model = new_model(
+        args.network,
+        data,
+        weights=args.weights,
+        head_only=args.freeze_backbone or args.retrain_head,
+        cosine=args.loss == "ldam",
+        size=args.image_size,
+        cache_dir=args.data_dir / "features",
+        num_workers=args.num_workers,
+        runtime=runtime,
     )
-    cli.add_training_arguments(parser, epochs=8, batch_size=64, lr=0.01, weight_decay=0.0)
-    parser.add_argument("--momentum", type=cli.fraction, default=0.5, help="momentum of SGD")
-
-
-def training_options(args) -> dict:
-    """The keyword arguments of `train` that its flags set."""
-    names = ("epochs", "batch_size", "lr", "weight_decay", "momentum")
-    return {name: getattr(args, name) for name in names}
+    if args.init is not None:
+        load_model(model, args.init, keep_last=not args.retrain_head)
+    model.cache_features(data, copies=args.augmented_copies)
+    return model
 
 
 def get_parser() -> cli.Parser:
-    parser = cli.Parser("Train a network on the paper's imbalanced digits.")
-    cli.add_common_arguments(parser, output_dir=None, workers=False)
+    parser = cli.Parser("Train a classifier on imbalanced images.")
+    cli.add_common_arguments(parser, output_dir=None)
     add_arguments(parser)
     parser.add_argument("--loss", choices=LOSSES, default="pc-softmax", help="training loss")
+    parser.add_argument(
+        "--drw",
+        type=cli.non_negative_int,
+        metavar="EPOCH",
+        help="class weights from this epoch on (weighted, class-balanced, focal, ldam)",
+    )
+    parser.add_argument(
+        "--init", type=Path, metavar="RUN", help="start from the network of a finished run"
+    )
+    parser.add_argument(
+        "--retrain-head",
+        action="store_true",
+        help="a new last layer on --init's features, classes drawn equally often (cRT)",
+    )
     return parser
 
 
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
+    set_defaults(args)
     device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/pc_softmax/{args.dataset}-{args.loss}-{args.seed}")
-    data = load_digits(args.dataset, args.data_dir)
-    run = RunFolder(folder)
-    device.on_main(prepare_output, folder, vars(args), resume=args.resume, overwrite=args.overwrite)
+    run, flags = RunFolder(folder), vars(args)
+    how = {"resume": args.resume, "overwrite": args.overwrite}
+    device.on_main(check_output, folder, flags, **how)
+    data = read_data(args, device.say)
+    check_loss(args, data)
+    done = args.resume and run.finished
+    model = None if done else build_model(args, data, device)
+    device.on_main(prepare_output, folder, flags, **how)
     device.say(f"pc_softmax: {device.describe()}, seed {args.seed}, writing {folder}")
-    if not run.finished:
-        train(data, run, loss=args.loss, seed=args.seed, runtime=device, **training_options(args))
+    if model is not None:
+        train(data, run, model, runtime=device, **train_options(args))
     device.say(to_markdown(scores_table(run.result()["test_sets"])))
     device.say(f"wrote {folder}/predictions.npz, indices.npz, checkpoint.pt and result.json")
 

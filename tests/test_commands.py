@@ -75,20 +75,21 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--smoke"]])
-def test_every_command_of_the_quickstart_parses(copy, arguments):
+@pytest.mark.parametrize("script, number", [("quickstart.sh", 6), ("reproduce_mi.sh", 3)])
+def test_every_command_of_a_script_parses(copy, script, number, arguments):
     (copy / "scripts/setup.sh").write_text("exit 0\n")
     python = copy / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@" >> commands\n')
     python.chmod(0o755)
-    assert run(copy, "scripts/quickstart.sh", *arguments).returncode == 0
+    assert run(copy, f"scripts/{script}", *arguments).returncode == 0
     shown = commands((copy / "commands").read_text())
-    assert len(shown) == 6
+    assert len(shown) == number
     for words in shown:
         parse(words)
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "setup.sh"])
+@pytest.mark.parametrize("script", ["quickstart.sh", "reproduce_mi.sh", "setup.sh"])
 def test_an_unknown_argument_is_refused(copy, script):
     done = run(copy, f"scripts/{script}", "--fast")
     assert done.returncode == 2

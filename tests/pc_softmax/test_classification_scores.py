@@ -1,15 +1,31 @@
-"""Accuracy, balanced accuracy and worst class by hand and against scikit-learn."""
+"""Scores by hand, against scikit-learn and scipy; saved predictions that are whole or refused."""
 
+import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
 from common.errors import UserError
-from pc_softmax.metrics import classification_scores, majority_scores, per_class_accuracy
+from pc_softmax import plots
+from pc_softmax.metrics import (
+    Predictions,
+    calibration_table,
+    classification_scores,
+    expected_calibration_error,
+    majority_scores,
+    mutual_information,
+    per_class_accuracy,
+    per_class_table,
+    posterior_scores,
+    shot_accuracies,
+)
+from pc_softmax.plots import plot_confusion
 
 # Class 0: 3 of 4 right, class 1: 1 of 3, class 2: 1 of 1.
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2])
@@ -61,3 +77,244 @@ def test_logits_that_are_not_finite_are_a_user_error_that_counts_the_samples(val
     logits[[1, 1, 6], [0, 2, 1]] = value
     with pytest.raises(UserError, match=r"^2 samples have no finite logits"):
         classification_scores(logits, LABELS)
+
+
+def random_posterior(n: int = 300, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    posterior = rng.dirichlet(np.full(k, 0.5), size=n)
+    labels = np.array(
+        [rng.choice(k, p=row) for row in posterior**0.5 / (posterior**0.5).sum(1)[:, None]]
+    )
+    return np.log(posterior), labels
+
+
+def test_scores_of_a_posterior_by_hand():
+    posterior = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    scores = posterior_scores(np.log(posterior), np.array([0, 1, 2]), np.array([200, 50, 10]))
+    assert scores == pytest.approx(
+        {
+            "accuracy": 2 / 3,
+            "balanced_accuracy": 2 / 3,
+            "worst_class_accuracy": 0,
+            "macro_f1": (2 / 3 + 0 + 1) / 3,
+            "nll": -(math.log(0.7) + math.log(0.3) + math.log(0.8)) / 3,
+            "brier": (0.09 + 0.04 + 0.01 + 0.25 + 0.49 + 0.04 + 0.01 + 0.01 + 0.04) / 3,
+            "ece": (0.3 + 0.5 + 0.2) / 3,  # each in a bin of its own
+            "many_shot_accuracy": 1,
+            "medium_shot_accuracy": 0,
+            "few_shot_accuracy": 1,
+        }
+    )
+
+
+def test_scores_of_a_posterior_are_scikit_learns_and_the_slow_sum():
+    log_posterior, labels = random_posterior()
+    scores = posterior_scores(log_posterior, labels, np.full(4, 50))
+    predicted = log_posterior.argmax(axis=1)
+    assert scores["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert scores["nll"] == pytest.approx(log_loss(labels, np.exp(log_posterior)), rel=1e-6)
+    brier = ((np.exp(log_posterior) - np.eye(4)[labels]) ** 2).sum(axis=1).mean()
+    assert scores["brier"] == pytest.approx(brier)
+    assert scores["accuracy"] == pytest.approx((predicted == labels).mean())
+
+
+def test_macro_f1_is_of_the_classes_that_are_there():
+    log_posterior = np.log(0.1 + 0.6 * np.eye(4)[[0, 0, 1, 3]])
+    scores = posterior_scores(log_posterior, np.array([0, 0, 1, 1]), np.full(4, 50))
+    assert scores["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_prior_without_a_class_gives_it_an_infinite_nll_and_leaves_the_other_scores():
+    with np.errstate(divide="ignore"):
+        log_posterior = np.log([[0.8, 0.2, 0], [0.4, 0.6, 0]])
+    scores = posterior_scores(log_posterior, np.array([0, 2]), np.full(3, 50))
+    assert scores["nll"] == math.inf
+    assert scores["accuracy"] == 0.5
+    assert scores["brier"] == pytest.approx((0.04 + 0.04 + 0.16 + 0.36 + 1) / 2)
+
+
+def test_calibration_bins_are_closed_above_and_empty_ones_count_nothing():
+    top = np.array([0.6, 0.6, 0.61, 1.0, 1.0])  # 0.6 is the upper edge of bin 8 of 15
+    log_posterior = np.log(np.column_stack([top, 1 - top + 1e-300]))
+    labels = np.array([0, 1, 0, 0, 1])
+    table = calibration_table(log_posterior, labels)
+    assert table["count"].tolist() == [0] * 8 + [2, 1, 0, 0, 0, 0, 2]
+    filled = table[table["count"] > 0]
+    assert filled["confidence"].tolist() == pytest.approx([0.6, 0.61, 1])
+    assert filled["accuracy"].tolist() == [0.5, 1, 0.5]
+    assert table["accuracy"].isna().sum() == 12
+    expected = (2 * 0.1 + 0.39 + 2 * 0.5) / 5
+    assert expected_calibration_error(log_posterior, labels) == pytest.approx(expected)
+
+
+def test_ece_is_the_slow_sum_over_bins():
+    log_posterior, labels = random_posterior()
+    confidence, predicted = np.exp(log_posterior).max(axis=1), log_posterior.argmax(axis=1)
+    total = 0
+    for b in range(15):
+        own = (confidence > b / 15) & (confidence <= (b + 1) / 15)
+        if own.any():
+            gap = (predicted[own] == labels[own]).mean() - confidence[own].mean()
+            total += own.mean() * abs(gap)
+    assert total > 0.05
+    assert expected_calibration_error(log_posterior, labels) == pytest.approx(total)
+
+
+def test_shots_are_split_at_20_and_100_training_samples_and_average_classes():
+    labels = np.array([0, 1, 1, 1, 2, 3, 4])
+    logits = np.eye(6)[[0, 1, 0, 0, 2, 0, 4]]
+    counts = np.array([101, 100, 20, 19, 1, 5000])
+    assert shot_accuracies(logits, labels, counts) == pytest.approx(
+        {
+            "many_shot_accuracy": 1,  # class 5 is not in the test set
+            "medium_shot_accuracy": (1 / 3 + 1) / 2,
+            "few_shot_accuracy": 1 / 2,
+        }
+    )
+    many = shot_accuracies(logits, labels, counts + 1000)
+    assert many == pytest.approx({"many_shot_accuracy": (1 + 1 / 3 + 1 + 0 + 1) / 5})
+
+
+def test_mutual_information_is_label_entropy_minus_cross_entropy_under_the_test_frequencies():
+    log_posterior, labels = random_posterior()
+    frequencies = np.bincount(labels) / len(labels)
+    logits = log_posterior + np.random.default_rng(1).normal(size=(300, 1))
+    weighted = np.exp(logits) * frequencies
+    posterior = weighted / weighted.sum(axis=1, keepdims=True)
+    values = np.log(posterior[np.arange(300), labels] / frequencies[labels])
+    found = mutual_information(logits, labels)
+    assert found["mutual_information"] == pytest.approx(values.mean())
+    entropy = -(frequencies * np.log(frequencies)).sum()
+    assert found["label_entropy"] == pytest.approx(entropy)
+    assert values.mean() == pytest.approx(entropy - log_loss(labels, posterior))
+    interval = stats.norm.interval(0.95, values.mean(), values.std(ddof=1) / math.sqrt(300))
+    assert (found["mi_lower"], found["mi_upper"]) == pytest.approx(interval)
+
+
+def test_mutual_information_of_a_sure_network_is_the_entropy_of_the_labels_that_are_there():
+    labels = np.array([0, 0, 0, 2])
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    found = mutual_information(500 * np.eye(3)[labels], labels)
+    assert found["mutual_information"] == pytest.approx(entropy)
+    assert found["label_entropy"] == pytest.approx(entropy)
+    useless = mutual_information(np.ones((4, 3)), labels)
+    assert [useless[name] for name in ("mutual_information", "mi_lower", "mi_upper")] == (
+        pytest.approx([0, 0, 0], abs=1e-12)
+    )
+
+
+def test_table_of_classes_by_hand():
+    logits = np.hstack([LOGITS, np.full((8, 1), -1.0)])
+    table = per_class_table(logits, LABELS, np.array([9, 5, 2, 1]), ["a", "b", "c", "d"])
+    assert list(table.columns) == ["class", "train_count", "n", "accuracy", "precision"]
+    assert table["n"].tolist() == [4, 3, 1, 0]
+    assert table["accuracy"].tolist() == pytest.approx([3 / 4, 1 / 3, 1, math.nan], nan_ok=True)
+    assert table["precision"].tolist() == pytest.approx(
+        [3 / 4, 1 / 2, 1 / 2, math.nan], nan_ok=True
+    )
+    assert table["train_count"].tolist() == [9, 5, 2, 1]
+
+
+def test_confusions_have_numbers_in_percent_of_the_true_class_up_to_20_classes(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    counts = np.array([[997, 3, 0], [60, 40, 0], [0, 0, 0]])
+    plot_confusion({"official": counts}, list("abc"), Path("x.png"))
+    panel = drawn[0].axes[0]
+    shown = {text.get_position(): (text.get_text(), text.get_color()) for text in panel.texts}
+    assert shown.pop((1, 0)) == ("0.3", "black")
+    assert shown == {(0, 0): ("100", "white"), (0, 1): ("60", "white"), (1, 1): ("40", "white")}
+    assert [label.get_text() for label in panel.get_yticklabels()] == list("abc")
+    many = np.eye(21, dtype=int)
+    plot_confusion({"a": many, "b": many}, [str(k) for k in range(21)], Path("x.png"))
+    assert not drawn[1].axes[0].texts and not len(drawn[1].axes[1].get_xticks())
+
+
+def arrays(**changes) -> dict[str, np.ndarray]:
+    """What a predictions.npz of two classes holds, with changes; None leaves an array out."""
+    whole = {
+        "log_prior": np.log([0.75, 0.25]).astype(np.float32),
+        "counts": np.array([30, 10]),
+        "logit_log_prior": np.log([0.5, 0.5]),
+        "class_names": np.array(["ape", "bee"]),
+        "paper-window_logits": np.zeros((3, 2), np.float32),
+        "paper-window_labels": np.array([0, 0, 1]),
+        "validation_logits": np.ones((2, 2), np.float32),
+        "validation_labels": np.array([1, 0]),
+    }
+    return {name: array for name, array in (whole | changes).items() if array is not None}
+
+
+def test_predictions_are_read_as_they_were_saved(tmp_path):
+    np.savez(tmp_path / "predictions.npz", **arrays())
+    found = Predictions.load(tmp_path / "predictions.npz")
+    assert np.exp(found.log_prior) == pytest.approx([0.75, 0.25])
+    assert found.counts.tolist() == [30, 10]
+    assert found.class_names == ["ape", "bee"]
+    assert list(found.tests) == ["paper-window"]
+    assert found.tests["paper-window"][1].tolist() == [0, 0, 1]
+    assert found.validation[0].dtype == np.float64 and found.validation[1].tolist() == [1, 0]
+    logits = found.pc_softmax_logits(np.array([[1.0, 2.0]]))
+    assert logits == pytest.approx(np.array([[1, 2]]) + math.log(2))
+    assert found.head is None
+
+    without = arrays(validation_logits=None, validation_labels=None)
+    np.savez(tmp_path / "predictions.npz", **without)
+    assert Predictions.load(tmp_path / "predictions.npz").validation is None
+
+
+NOT_FINITE = np.array([[0, np.nan], [1, 2], [np.inf, 0]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"counts": None}, "no array 'counts' in it; train again"),
+        ({"paper-window_labels": None}, "no array 'paper-window_labels' in it"),
+        ({"paper-window_logits": None}, "no test set in it"),
+        ({"paper-window_logits": NOT_FINITE}, "'paper-window': 2 of 3 samples have no finite"),
+        ({"validation_logits": NOT_FINITE[:2]}, "'validation': 1 of 2 samples have no finite"),
+        ({"paper-window_logits": np.zeros((3, 4))}, "4 logits a sample for 2 classes"),
+        ({"paper-window_logits": np.zeros((2, 2))}, "logits (2, 2) and labels (3,) must be"),
+        ({"paper-window_logits": np.zeros(3)}, "logits (3,) and labels (3,) must be"),
+        (
+            {"validation_labels": np.array([0, 2])},
+            "'validation': labels must be whole numbers 0..1",
+        ),
+        ({"validation_labels": np.array([-1, 0])}, "labels must be whole numbers 0..1"),
+        ({"validation_labels": np.array([0.0, 1.0])}, "labels must be whole numbers 0..1"),
+        ({"class_names": np.array(["ape"])}, "class_names has shape (1,), log_prior (2,)"),
+        ({"logit_log_prior": np.zeros((1, 2))}, "logit_log_prior has shape (1, 2)"),
+        ({"counts": np.array([30, 0])}, "counts must be positive, not 0"),
+        (
+            {"log_prior": np.array([0.0, -np.inf])},
+            "log_prior is no class prior: probabilities from 0",
+        ),
+        (
+            {"logit_log_prior": np.zeros(2)},
+            "logit_log_prior is no class prior: probabilities from 1",
+        ),
+        ({"logit_log_prior": np.full(2, np.nan)}, "that sum to nan; they must be positive and sum"),
+        ({"class_names": np.array(["ape", None])}, "cannot be read (ValueError)"),
+    ],
+)
+def test_predictions_that_are_not_whole_are_a_user_error_that_names_the_file(
+    tmp_path, changes, said
+):
+    path = tmp_path / "predictions.npz"
+    np.savez(path, **arrays(**changes))
+    with pytest.raises(UserError) as error:
+        Predictions.load(path)
+    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_missing_or_cut_off_is_a_user_error(tmp_path):
+    path = tmp_path / "predictions.npz"
+    with pytest.raises(UserError, match=r"npz: not there; give a folder that pc_softmax.train"):
+        Predictions.load(path)
+    np.savez(path, **arrays())
+    for content in (path.read_bytes()[:200], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"npz: cannot be read \(\w+\)"):
+            Predictions.load(path)

@@ -12,9 +12,13 @@ from pc_softmax import compare, plots
 from pc_softmax.compare import main
 from pc_softmax.train import main as train_main
 
-COLUMNS = "dataset,test_set,loss,seed,accuracy,balanced_accuracy,worst_class_accuracy"
+COLUMNS = "dataset,test_set,loss,rule,seed,accuracy,balanced_accuracy,worst_class_accuracy"
 COLUMNS += ",n_train,n_test,seconds"
-KEY = ["dataset", "test_set", "loss", "seed"]
+KEY = ["dataset", "test_set", "loss", "rule", "seed"]
+RULES = {
+    "softmax": ["as trained", "prior subtracted", "tau-normalised"],
+    "pc-softmax": ["as trained", "prior added"],
+}
 SCORES = ["accuracy", "balanced_accuracy", "worst_class_accuracy"]
 
 
@@ -56,21 +60,22 @@ def row_of(text: str, *cells: str) -> list[str]:
     return [cell.strip() for cell in found[0].strip("|").split("|")]
 
 
-def test_results_have_the_columns_and_a_row_a_test_set_loss_and_seed(compared):
+def test_results_have_the_columns_and_a_row_a_test_set_loss_rule_and_seed(compared):
     folder, _ = compared
     assert (folder / "results.csv").read_text().splitlines()[0] == COLUMNS
     rows = pd.read_csv(folder / "results.csv")
-    assert sorted(map(tuple, rows[["test_set", "loss", "seed"]].to_numpy().tolist())) == sorted(
-        (test, loss, seed)
+    assert sorted(map(tuple, rows[KEY[1:]].to_numpy().tolist())) == sorted(
+        (test, loss, rule, seed)
         for test in ("official", "paper-window")
-        for loss in ("pc-softmax", "softmax")
+        for loss, rules in RULES.items()
+        for rule in rules
         for seed in (0, 1)
     )
     assert set(zip(rows["test_set"], rows["n_test"], rows["n_train"], strict=True)) == {
         ("paper-window", 372, 480),
         ("official", 100, 480),
     }
-    for row in rows.itertuples():
+    for row in rows[rows["rule"] == "as trained"].itertuples():
         result = RunFolder(folder / f"{row.loss}-{row.seed}").result()
         own = result["test_sets"][row.test_set]
         scores = [getattr(row, score) for score in SCORES]
@@ -88,14 +93,24 @@ def test_a_row_is_what_train_alone_gives(compared, digits_dir, tmp_path):
 
 def test_printed_means_and_paired_differences_are_those_by_hand(compared):
     folder, printed = compared
-    rows = pd.read_csv(folder / "results.csv").set_index(["test_set", "loss", "seed"])
+    rows = pd.read_csv(folder / "results.csv").set_index(KEY[1:])
     for test in ("official", "paper-window"):
-        softmax, pc = (
-            100 * rows.loc[test].loc[loss].loc[[0, 1], SCORES].to_numpy()
-            for loss in ("softmax", "pc-softmax")
+        softmax, pc, added = (
+            100 * rows.loc[test].loc[loss].loc[rule].loc[[0, 1], SCORES].to_numpy()
+            for loss, rule in [
+                ("softmax", "as trained"),
+                ("pc-softmax", "as trained"),
+                ("pc-softmax", "prior added"),
+            ]
         )
-        for name, values in (("pc-softmax", pc), ("pc-softmax - softmax", pc - softmax)):
-            shown = [cell.split(" ± ") for cell in row_of(printed, "mnist", test, name, "2")[4:]]
+        for name, values in (
+            (["pc-softmax", "as trained"], pc),
+            (["pc-softmax", "prior added"], added),
+            (["pc-softmax - softmax"], pc - softmax),
+            (["pc-softmax, prior added - softmax"], added - softmax),
+        ):
+            cells = row_of(printed, "mnist", test, *name, "2")[-3:]
+            shown = [cell.split(" ± ") for cell in cells]
             means, half_widths = np.array(shown, float).T
             assert means == pytest.approx(values.mean(axis=0), abs=0.0051)
             # Student's t at 97.5 % and one degree of freedom, times sd / sqrt(2) of two values
@@ -110,7 +125,7 @@ def test_majority_class_stands_beside_each_test_set(compared):
     _, printed = compared
     # The majority class is 0: 300 of 372 in the window, 10 of 100 in the official set.
     shown = [row_of(printed, "mnist", t, "majority class") for t in ("official", "paper-window")]
-    assert [line[4:] for line in shown] == [["10.00", "10.00", "0.00"], ["80.65", "10.00", "0.00"]]
+    assert [line[5:] for line in shown] == [["10.00", "10.00", "0.00"], ["80.65", "10.00", "0.00"]]
 
 
 def test_figure_shows_the_mean_accuracy_of_each_class_and_the_span_of_seeds(monkeypatch, tmp_path):
@@ -142,7 +157,7 @@ def test_resume_adds_a_seed_and_keeps_the_old_runs(compared, digits_dir, tmp_pat
     assert {path: path.read_bytes() for path in before} == before
     old, new = pd.read_csv(compared[0] / "results.csv"), pd.read_csv(folder / "results.csv")
     pd.testing.assert_frame_equal(new[: len(old)], old)
-    assert new["seed"].tolist()[len(old) :] == [2] * 4
+    assert new["seed"].tolist()[len(old) :] == [2] * 10
     assert " | 3 | " in (folder / "table.md").read_text()
 
 
@@ -179,7 +194,7 @@ def test_one_loss_has_a_table_and_no_differences(compared, digits_dir, tmp_path,
     printed = capsys.readouterr().out
     assert trained == []
     assert "pc-softmax - softmax" not in printed
-    assert row_of(printed, "mnist", "official", "pc-softmax", "2")
+    assert row_of(printed, "mnist", "official", "pc-softmax", "as trained", "2")
     assert not (folder / "differences.md").exists()
 
 
@@ -194,8 +209,14 @@ def test_wrong_input_is_one_line_and_leaves_nothing(digits_dir, tmp_path, compar
     folder = tmp_path / "out"
     line = user_error(main, arguments(tmp_path / "none", folder))
     assert "python -m scripts.download_data mnist --data-dir" in line
-    line = user_error(main, arguments(digits_dir, folder, "--losses", "softmax", "focal"))
-    assert "'focal'" in line
+    wrong = (
+        (["--losses", "softmax", "hinge"], "'hinge'"),
+        (["--losses", "pc-softmax", "crt"], "--losses crt: it starts from softmax's runs; add"),
+        (["--label-smoothing", "0.1"], "--label-smoothing: loss 'pc-softmax' has none; use one"),
+        (["--network", "resnet7"], "network 'resnet7': use efficientnet_lite0, timm:NAME or"),
+    )
+    for words, said in wrong:
+        assert said in user_error(main, arguments(digits_dir, folder, *words))
     assert list(tmp_path.iterdir()) == []
     line = user_error(main, arguments(digits_dir, compared[0]))
     assert f"{compared[0]} exists" in line

@@ -1,5 +1,6 @@
-"""PC-softmax as a loss module: its value, its gradient, its checks, its place in a plain loop."""
+"""Every loss against its written-out formula; precision, deferred re-weighting, wrong input."""
 
+import itertools
 import math
 
 import pytest
@@ -7,57 +8,198 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.information import entropy, pc_softmax_loss
-from pc_softmax.losses import LOSSES, PCSoftmaxLoss, build_loss
+from common.information import log_prior_from_counts, pc_softmax_loss
+from pc_softmax.losses import (
+    LOSSES,
+    REWEIGHTED_LOSSES,
+    SMOOTHED_LOSSES,
+    ClassBalancedLoss,
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    PCSoftmaxLoss,
+    SoftmaxLoss,
+    WeightedLoss,
+    build_loss,
+    class_balanced_weights,
+    inverse_frequency_weights,
+    ldam_margins,
+)
 
+COUNTS = torch.tensor([6000, 300, 40, 2])
 PRIOR = torch.tensor([0.6, 0.3, 0.08, 0.02])
+CLASSES = [
+    PCSoftmaxLoss,
+    LogitAdjustedLoss,
+    WeightedLoss,
+    ClassBalancedLoss,
+    FocalLoss,
+    LDAMLoss,
+]
 
 
 @pytest.fixture
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    logits = 5 * torch.randn(32, 4, generator=generator)
+    logits = 3 * torch.randn(32, 4, generator=generator)
     return logits, torch.randint(0, 4, (32,), generator=generator)
 
 
-def gaussians(n: int = 400, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Four classes in the plane, drawn with PRIOR, in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.multinomial(PRIOR, n, replacement=True, generator=generator)
-    centres = torch.tensor([[0, 0], [2, 0], [0, 2], [2, 2]], dtype=torch.float64)
-    return centres[labels] + torch.randn(n, 2, generator=generator, dtype=torch.float64), labels
+def slow(name: str, logits, labels, *, tau=1.0, gamma=2.0, weights_on=True) -> float:
+    """The formula of `name` for COUNTS, one sample after another, in Python's floats."""
+    n = COUNTS.tolist()
+    prior = [count / sum(n) for count in n]
+    balanced = [(1 - 0.9999) / (1 - 0.9999**count) for count in n]
+    weights = {"weighted": [1 / count for count in n], "class-balanced": balanced}
+    weights |= {"focal": balanced, "ldam": balanced}
+    w = weights[name] if weights_on and name in weights else [1.0] * 4
+    margins = [0.5 * (min(n) / count) ** 0.25 for count in n]
+
+    def cross_entropy(f, y):
+        return math.log(sum(math.exp(value - f[y]) for value in f))
+
+    total = 0.0
+    for f, y in zip(logits.tolist(), labels.tolist(), strict=True):
+        if name == "ldam":
+            f = [30 * (value - margins[y] * (k == y)) for k, value in enumerate(f)]
+        elif name == "logit-adjusted":
+            f = [value + tau * math.log(p) for value, p in zip(f, prior, strict=True)]
+        if name == "pc-softmax":
+            loss = math.log(sum(p * math.exp(v) for p, v in zip(prior, f, strict=True))) - f[y]
+        else:
+            loss = cross_entropy(f, y)
+        if name == "focal":
+            loss *= (1 - math.exp(-loss)) ** gamma
+        total += w[y] * loss
+    return total / sum(w[y] for y in labels.tolist())
 
 
-def test_value_is_the_shared_formula_and_its_written_out_sum(batch):
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_is_the_written_out_formula(name, batch):
     logits, labels = batch
-    value = PCSoftmaxLoss(PRIOR.log())(logits, labels)
-    assert torch.equal(value, pc_softmax_loss(logits, labels, PRIOR.log()))
-    p = PRIOR.tolist()
-    rows = [
-        math.log(sum(p[k] * math.exp(f[k]) for k in range(4))) - f[y]
-        for f, y in zip(logits.tolist(), labels.tolist(), strict=True)
-    ]
-    assert value.item() == pytest.approx(sum(rows) / len(rows), abs=1e-5)
+    drw = 0 if name in ("focal", "ldam") else None
+    options = {"tau": 1.7, "gamma": 1.5}
+    value = build_loss(name, COUNTS, drw=drw, **options)(logits, labels)
+    assert value.item() == pytest.approx(slow(name, logits, labels, **options), rel=1e-5)
 
 
-def test_gradient_is_that_of_balanced_softmax(batch):
+@pytest.mark.parametrize("kind", CLASSES)
+def test_labels_and_counts_give_the_same_loss(kind, batch):
+    from_labels = kind.from_labels(torch.arange(4).repeat_interleave(COUNTS), 4)
+    from_counts = kind.from_counts(COUNTS)
+    assert from_labels.state_dict().keys() == from_counts.state_dict().keys() != set()
+    assert from_labels(*batch) == from_counts(*batch)
+
+
+def test_a_given_vector_is_what_counts_lead_to(batch):
+    log_prior, weight = log_prior_from_counts(COUNTS), inverse_frequency_weights(COUNTS)
+    assert PCSoftmaxLoss(log_prior)(*batch) == PCSoftmaxLoss.from_counts(COUNTS)(*batch)
+    assert PCSoftmaxLoss(log_prior)(*batch) == pc_softmax_loss(*batch, log_prior)
+    adjusted = LogitAdjustedLoss(log_prior, tau=0.5)(*batch)
+    assert adjusted == LogitAdjustedLoss.from_counts(COUNTS, tau=0.5)(*batch)
+    assert WeightedLoss(weight)(*batch) == WeightedLoss.from_counts(COUNTS)(*batch)
+    balanced = FocalLoss(class_balanced_weights(COUNTS))(*batch)
+    assert balanced == FocalLoss.from_counts(COUNTS)(*batch)
+    assert LDAMLoss(ldam_margins(COUNTS))(*batch) == LDAMLoss.from_counts(COUNTS)(*batch)
+
+
+def test_weights_and_margins_by_hand():
+    counts = torch.tensor([1, 16, 10**9])
+    inverse = torch.tensor([1, 1 / 16, 1e-9], dtype=torch.float64)
+    torch.testing.assert_close(inverse_frequency_weights(counts), 3 * inverse / inverse.sum())
+    effective = torch.tensor([1, 1 + 0.5 + 0.25, 2], dtype=torch.float64)  # 1 + beta + ...
+    balanced = class_balanced_weights(torch.tensor([1, 3, 10**9]), beta=0.5)
+    torch.testing.assert_close(balanced, 3 / effective / (1 / effective).sum())
+    assert class_balanced_weights(counts).sum().item() == pytest.approx(3)
+    assert class_balanced_weights(counts, beta=0).tolist() == [1, 1, 1]
+    torch.testing.assert_close(
+        ldam_margins(counts[:2]), torch.tensor([0.5, 0.25], dtype=torch.float64)
+    )
+    assert ldam_margins(counts[:2], max_margin=0.8).tolist() == pytest.approx([0.8, 0.4])
+
+
+@pytest.mark.parametrize("name", SMOOTHED_LOSSES)
+def test_mean_and_label_smoothing_are_torchs(name, batch):
     logits, labels = batch
-    gradients = []
-    for loss in (PCSoftmaxLoss(PRIOR.log()), balanced_softmax):
+    weight = {
+        "softmax": None,
+        "weighted": 1 / COUNTS,  # of any scale
+        "class-balanced": class_balanced_weights(COUNTS).float(),
+    }[name]
+    for smoothing in (0.0, 0.1):
+        value = build_loss(name, COUNTS, label_smoothing=smoothing)(logits, labels)
+        torch_loss = nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)
+        torch.testing.assert_close(value, torch_loss(logits, labels))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_logits_up_to_ten_thousand(name, dtype):
+    """float32 of the float64 value, and finite gradients, however the loss was cast."""
+    generator = torch.Generator().manual_seed(2)
+    scale = torch.tensor([1.0, 100.0, 1e4]).repeat(8)[:, None]
+    logits = (scale * (2 * torch.rand(24, 4, generator=generator) - 1)).to(dtype)
+    labels = torch.randint(0, 4, (24,), generator=generator)
+    loss = build_loss(name, COUNTS, drw=0 if name in REWEIGHTED_LOSSES else None)
+    expected = loss(logits.double(), labels)
+    assert expected.dtype == torch.float64
+    casts = (lambda m: m, nn.Module.half, nn.Module.bfloat16, nn.Module.double)
+    for cast, autocast in itertools.product(casts, (False, True)):
         inputs = logits.clone().requires_grad_()
-        loss(inputs, labels).backward()
-        gradients.append(inputs.grad)
-    torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            value = cast(loss)(inputs, labels)
+        value.backward()
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert inputs.grad.isfinite().all() and inputs.grad.abs().max() > 0
 
 
-def balanced_softmax(logits, labels):
-    return nn.functional.cross_entropy(logits + PRIOR.log(), labels)
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_gradient_of_a_sure_prediction_is_zero_not_nan(gamma):
+    logits = torch.tensor([[1000.0, 0.0], [20.0, 0.0]], requires_grad=True)
+    FocalLoss(gamma=gamma)(logits, torch.zeros(2, dtype=torch.int64)).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(2, 2), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_buffers_are_float32_and_saved_follow_the_device_and_do_not_train(kind):
+    loss = nn.Sequential(kind.from_counts(COUNTS.double()))  # as a part of a model that is cast
+    before = {name: buffer.clone() for name, buffer in loss.named_buffers()}
+    for cast in (loss.half, loss.bfloat16, loss.double, lambda: loss.to("cpu", torch.half)):
+        cast()
+        after = dict(loss.named_buffers())
+        assert after.keys() == before.keys() == loss.state_dict().keys()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+    assert {buffer.dtype for buffer in loss.buffers()} == {torch.float32}
+    assert {buffer.device.type for buffer in loss.half().to("meta").buffers()} == {"meta"}
+    assert list(loss.parameters()) == []
+
+
+@pytest.mark.parametrize("name", REWEIGHTED_LOSSES)
+def test_weights_start_exactly_at_the_drw_epoch(name, batch):
+    loss = build_loss(name, COUNTS, drw=3)
+    off, on = (slow(name, *batch, weights_on=weights_on) for weights_on in (False, True))
+    assert abs(on - off) > 0.01
+    assert loss(*batch).item() == pytest.approx(off, rel=1e-5)  # also before any epoch
+    for epoch in (0, 1, 2, 3, 4, 2, 3):  # a resumed loop may begin anywhere
+        loss.start_epoch(epoch)
+        assert loss(*batch).item() == pytest.approx(on if epoch >= 3 else off, rel=1e-5), epoch
+
+
+def test_without_drw_focal_and_ldam_never_have_weights_and_the_others_always_do(batch):
+    for name in REWEIGHTED_LOSSES:
+        loss = build_loss(name, COUNTS)
+        expected = slow(name, *batch, weights_on=name in ("weighted", "class-balanced"))
+        for epoch in (0, 100):
+            loss.start_epoch(epoch)
+            assert loss(*batch).item() == pytest.approx(expected, rel=1e-5), (name, epoch)
 
 
 @pytest.mark.parametrize("prior", [[0.5, 0.5, 0.0], [0.6, 0.6], [0.4, 0.4], [0.5, float("nan")]])
-def test_a_prior_that_is_none_is_a_user_error_that_shows_it(prior):
+@pytest.mark.parametrize("kind", [PCSoftmaxLoss, LogitAdjustedLoss])
+def test_a_prior_that_is_none_is_a_user_error_that_shows_it(kind, prior):
     with pytest.raises(UserError, match=r"class prior \[.*must be positive, sum to one") as error:
-        PCSoftmaxLoss(torch.tensor(prior).log())
+        kind(torch.tensor(prior).log())
     assert "\n" not in str(error.value)
 
 
@@ -66,67 +208,55 @@ def test_rounding_of_a_prior_is_not_called_an_error():
     assert torch.equal(PCSoftmaxLoss(prior.log()).log_prior, prior.log())
 
 
-def test_prior_is_a_buffer_that_moves_and_is_saved_but_does_not_train():
-    loss = PCSoftmaxLoss(PRIOR.log().double())
-    assert loss.log_prior.dtype == torch.float32
-    assert list(loss.state_dict()) == ["log_prior"]
-    assert list(loss.parameters()) == []
-    assert loss.to("meta").log_prior.device.type == "meta"
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
+def test_counts_and_weights_that_are_not_positive_are_user_errors_that_name_the_class(bad):
+    values = torch.tensor([3.0, 2.0, bad])
+    calls = [lambda kind=kind: kind.from_counts(values) for kind in CLASSES]
+    calls += [lambda name=name: build_loss(name, values) for name in LOSSES]
+    for call in calls:
+        with pytest.raises(UserError, match=r"^class counts must be positive: .*\[2\] are not$"):
+            call()
+    for kind in (WeightedLoss, FocalLoss):
+        with pytest.raises(UserError, match=r"^class weights must be positive: .*\[2\] are not$"):
+            kind(values)
 
 
-def test_half_precision_logits_keep_the_accuracy_of_float32(batch):
-    logits, labels = batch[0].half(), batch[1]
-    loss = PCSoftmaxLoss(PRIOR.log())
-    value = loss(logits * 100, labels)  # exp of these would overflow
-    assert value.dtype == torch.float32
-    expected = loss(logits.double() * 100, labels)
-    assert value.item() == pytest.approx(expected.item(), rel=1e-3)
+def test_labels_out_of_range_or_missing_are_user_errors():
+    with pytest.raises(UserError, match="label 4: 4 classes need labels"):
+        LDAMLoss.from_labels(torch.tensor([0, 1, 2, 3, 4]), 4)
+    with pytest.raises(UserError, match=r"classes \[2\] have no training samples"):
+        WeightedLoss.from_labels(torch.tensor([0, 1]), 3)
 
 
-def test_plain_torch_loop_lowers_the_loss_to_below_zero_but_not_below_minus_entropy():
-    inputs, labels = gaussians()
-    torch.manual_seed(0)
-    model = nn.Linear(2, 4, dtype=torch.float64)
-    loss, optimizer = PCSoftmaxLoss(PRIOR.log()), torch.optim.SGD(model.parameters(), lr=0.5)
-    values = []
-    for _ in range(60):
-        value = loss(model(inputs), labels)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        values.append(value.item())
-    assert values[-1] < values[0] - 0.2
-    assert -entropy(PRIOR.log()).item() < values[-1] < 0
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build_loss("hinge", COUNTS), "loss 'hinge': use one of softmax, pc-softmax, wei"),
+        (lambda: build_loss("weighted", COUNTS, drw=-1), "--drw -1: must be at least 0"),
+        (lambda: build_loss("focal", COUNTS, gamma=-1), "--gamma -1: must be at least 0"),
+        (lambda: build_loss("logit-adjusted", COUNTS, tau=math.nan), "--tau nan: must be"),
+        (lambda: build_loss("logit-adjusted", COUNTS, tau=math.inf), "--tau inf: must be"),
+        (lambda: SoftmaxLoss(label_smoothing=1), "--label-smoothing 1: must be at least 0 and be"),
+        (lambda: WeightedLoss(COUNTS, label_smoothing=-0.1), "--label-smoothing -0.1: must be"),
+        (lambda: LDAMLoss.from_counts(COUNTS, max_margin=-1), "max_margin -1: must be at least"),
+        (lambda: LDAMLoss.from_counts(COUNTS, scale=math.nan), "scale nan: must be at least 0"),
+        (lambda: ClassBalancedLoss.from_counts(COUNTS, beta=1), "beta 1: must be .* below 1"),
+    ],
+)
+def test_wrong_options_are_one_line_user_errors(call, message):
+    with pytest.raises(UserError, match=f"^{message}") as error:
+        call()
+    assert "\n" not in str(error.value)
 
 
-def test_pc_softmax_is_softmax_whose_bias_starts_shifted_by_the_log_prior():
-    inputs, labels = gaussians()
-    log_prior = PRIOR.log()
-    torch.manual_seed(0)
-    plain = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 4)).double()
-    shifted = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 4)).double()
-    shifted.load_state_dict(plain.state_dict())
-    shifted[-1].bias.data += log_prior
-    optimizers = [torch.optim.SGD(m.parameters(), lr=0.3, momentum=0.5) for m in (plain, shifted)]
-    start = plain(inputs).detach()
-    for step in range(50):
-        chosen = slice(step * 8, step * 8 + 8)
-        x, y = inputs[chosen], labels[chosen]
-        PCSoftmaxLoss(log_prior)(plain(x), y).backward()
-        build_loss("softmax", log_prior)(shifted(x), y).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        assert torch.allclose(plain(inputs), shifted(inputs) - log_prior, rtol=0, atol=1e-5), step
-    assert (plain(inputs) - start).abs().mean() > 0.5  # both have moved
-
-
-def test_names_build_their_losses_and_another_name_is_a_user_error(batch):
-    logits, labels = batch
-    built = {name: build_loss(name, PRIOR.log())(logits, labels).item() for name in LOSSES}
-    assert built == {
-        "softmax": nn.functional.cross_entropy(logits, labels).item(),
-        "pc-softmax": pc_softmax_loss(logits, labels, PRIOR.log()).item(),
-    }
-    with pytest.raises(UserError, match="loss 'focal': use one of softmax, pc-softmax"):
-        build_loss("focal", PRIOR.log())
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_option_that_a_loss_does_not_have_is_a_user_error(name):
+    for option, flag, allowed in (
+        ({"drw": 0}, "--drw", REWEIGHTED_LOSSES),
+        ({"label_smoothing": 0.1}, "--label-smoothing", SMOOTHED_LOSSES),
+    ):
+        if name in allowed:
+            build_loss(name, COUNTS, **option)
+        else:
+            with pytest.raises(UserError, match=f"^{flag}: loss '{name}' has none; use one of"):
+                build_loss(name, COUNTS, **option)

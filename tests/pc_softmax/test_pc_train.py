@@ -11,8 +11,10 @@ import torch
 from common.datasets import idx_images
 from common.errors import UserError
 from common.records import RunFolder
+from pc_softmax.data import load_data
 from pc_softmax.networks import PaperNet
-from pc_softmax.train import load_digits, main
+from pc_softmax.recipes import RECIPES
+from pc_softmax.train import main
 
 SIZES = {"paper-window": 372, "official": 100}
 
@@ -50,33 +52,23 @@ def test_network_is_the_papers():
     assert sum(p.numel() for p in network.parameters()) == convolutions + 801 * 500 + 501 * 10
 
 
-def test_loaded_pixels_are_normalised_as_the_original_does(digits_dir):
-    data = load_digits("mnist", digits_dir)
-    pixels, labels = idx_images("mnist", digits_dir, "train")
-    chosen = data.indices["paper_window"]
-    image = data.tests["paper-window"][0][-1]
-    expected = (pixels[chosen[-1]].float()[None] / 255 - 0.1307) / 0.3081
-    assert torch.allclose(image, expected, atol=1e-6)
-    assert torch.equal(data.tests["paper-window"][1], labels[chosen])
-    assert data.train[0].shape == (480, 1, 28, 28)
-    assert data.train[1].bincount().tolist() == [300] + [20] * 9
-
-
-def test_predictions_hold_logits_labels_and_prior_of_both_test_sets(run, digits_dir):
+def test_predictions_hold_logits_labels_and_priors_of_both_test_sets(run, digits_dir):
     saved = arrays(run)
+    by_class = ("log_prior", "logit_log_prior", "counts", "class_names", "head_norms", "head_bias")
     assert {name: array.shape for name, array in saved.items()} == {
-        "log_prior": (10,),
+        **dict.fromkeys(by_class, (10,)),
         **{f"{name}_logits": (n, 10) for name, n in SIZES.items()},
         **{f"{name}_labels": (n,) for name, n in SIZES.items()},
     }
-    assert np.exp(saved["log_prior"]) == pytest.approx(np.array([300] + [20] * 9) / 480)
+    assert saved["counts"].tolist() == [300] + [20] * 9
+    assert np.exp(saved["log_prior"]) == pytest.approx(saved["counts"] / 480)
+    assert saved["logit_log_prior"] == pytest.approx(np.log(np.full(10, 0.1)))  # of PC-softmax
+    assert saved["class_names"].tolist() == list("0123456789")
     labels = idx_images("mnist", digits_dir, "train")[1].numpy()
     with np.load(run.path / "indices.npz") as indices:
-        assert {name: len(rows) for name, rows in indices.items()} == {
-            "train": 480,
-            "paper_window": 372,
-        }
-        assert np.array_equal(saved["paper-window_labels"], labels[indices["paper_window"]])
+        sizes = {"train": 480, "test_paper-window": 372, "test_official": 100}
+        assert {name: len(rows) for name, rows in indices.items()} == sizes
+        assert np.array_equal(saved["paper-window_labels"], labels[indices["test_paper-window"]])
         assert np.bincount(labels[indices["train"]]).tolist() == [300] + [20] * 9
     assert saved["official_labels"].tolist() == list(range(10)) * 10
 
@@ -100,13 +92,49 @@ def test_argmax_of_the_saved_logits_gives_the_scores_of_the_result(run):
     assert result["seconds"] == pytest.approx(sum(line["seconds"] for line in run.metrics()))
 
 
-def test_saved_logits_are_those_of_the_checkpoint(run, digits_dir):
+def test_saved_logits_and_last_layer_are_those_of_the_checkpoint(run, digits_dir):
     network = PaperNet()
     network.load_state_dict(run.load_checkpoint()["model"])
-    images, _ = load_digits("mnist", digits_dir).tests["official"]
+    images = load_data("mnist", digits_dir, imbalance="paper").tests["official"].images
     with torch.inference_mode():
-        logits = network(images).numpy()
-    np.testing.assert_allclose(arrays(run)["official_logits"], logits, rtol=0, atol=1e-4)
+        logits = network((images.float() / 255 - 0.1307) / 0.3081).numpy()  # as the original does
+        last = network.head[-1]
+        norms = [row.square().sum().sqrt().item() for row in last.weight]
+        bias = last.bias.numpy()
+    saved = arrays(run)
+    np.testing.assert_allclose(saved["official_logits"], logits, rtol=0, atol=1e-4)
+    assert saved["head_norms"] == pytest.approx(norms)
+    assert np.array_equal(saved["head_bias"], bias)
+
+
+def test_logits_of_ldam_are_its_cosines_times_the_scale_of_its_loss(digits_dir, tmp_path):
+    main(arguments(digits_dir, tmp_path / "run", "--loss", "ldam"))
+    run = RunFolder(tmp_path / "run")
+    network = PaperNet(cosine_head=True)
+    network.load_state_dict(run.load_checkpoint()["model"])
+    images = load_data("mnist", digits_dir, imbalance="paper").tests["official"].images
+    with torch.inference_mode():
+        cosines = network((images.float() / 255 - 0.1307) / 0.3081).numpy()
+    saved = arrays(run)
+    np.testing.assert_allclose(saved["official_logits"], 30 * cosines, rtol=0, atol=1e-4)
+    assert not saved.keys() & {"head_norms", "head_bias"}
+
+
+def test_the_data_sets_recipe_is_the_originals_and_flags_change_it(run):
+    flags = json.loads((run.path / "config.json").read_text())["flags"]
+    given = {"epochs": 2, "batch_size": 16, "lr": 0.03, "seed": 3}
+    recipe = {"imbalance": "paper", "network": "paper-net", "freeze_backbone": False}
+    recipe |= {"momentum": 0.5, "schedule": "constant", "optimizer": "sgd", "weight_decay": 0}
+    assert {name: flags[name] for name in given | recipe} == given | recipe
+    assert vars(RECIPES["mnist"]) | recipe == {**recipe, "epochs": 8, "batch_size": 64, "lr": 0.01}
+
+
+def test_the_small_network_learns_imbalanced_digits_in_a_few_epochs(tmp_path):
+    words = ["--dataset", "digits", "--output-dir", tmp_path / "run", "--device", "cpu"]
+    main([str(word) for word in [*words, "--epochs", 6, "--loss", "softmax"]])
+    run = RunFolder(tmp_path / "run")
+    assert arrays(run)["counts"].tolist() == [128, 99, 76, 59, 46, 35, 27, 21, 16, 12]
+    assert run.result()["test_sets"]["official"]["balanced_accuracy"] > 0.75  # chance is 0.1
 
 
 def test_interrupted_run_resumes_to_the_same_predictions(
@@ -169,7 +197,7 @@ def test_seed_draws_the_initial_weights(digits_dir, tmp_path, monkeypatch):
         initial.append(next(model.parameters()).detach().clone())
         raise UserError("enough")
 
-    monkeypatch.setattr("pc_softmax.train.fit", stop)
+    monkeypatch.setattr("pc_softmax.optimisation.fit", stop)
     for number, seed in enumerate((3, 3, 4)):
         with pytest.raises(SystemExit):
             main(arguments(digits_dir, tmp_path / str(number), "--seed", seed))
@@ -219,13 +247,32 @@ def test_missing_data_names_file_and_command_and_leaves_no_folder(tmp_path, user
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--loss", "focal"], "'focal'"),
+        (["--loss", "hinge"], "'hinge'"),
         (["--dataset", "cifar"], "'cifar'"),
         (["--device", "tpu"], "'tpu' is not one of auto, cpu, cuda, cuda:N"),
         (["--device", "cuda:99"], "--device cuda:99: "),
         (["--batch-size", "0"], "'0' is not a whole number above 0"),
         (["--lr", "nan"], "'nan' is not a number above 0"),
         (["--momentum", "1"], "'1' is not a number from 0 to below 1"),
+        (["--imbalance", "exp:0.5"], "'exp:0.5' is not one of none, paper, step:RATIO, exp:RATIO"),
+        (["--network", "resnet7"], "network 'resnet7': use efficientnet_lite0, timm:NAME or"),
+        (
+            ["--dataset", "digits", "--network", "squeezenet1_1", "--weights", "none"],
+            "--network squeezenet1_1: cannot take images of 8 pixels",
+        ),
+        (["--dataset", "cifar10", "--network", "paper-net"], "28 x 28 grey images only, not cifar"),
+        (["--image-size", "32"], "--image-size: only for image files, not mnist"),
+        (["--augmented-copies", "2"], "--augmented-copies: only for image files and a frozen"),
+        (["--drw", "1"], "--drw: loss 'pc-softmax' has none; use one of weighted, class-balanced"),
+        (
+            ["--drw", "1", "--loss", "softmax"],
+            "--drw: loss 'softmax' has none; use one of weighted",
+        ),
+        (["--drw", "2", "--loss", "ldam"], "--drw 2: must be below --epochs 2"),
+        (["--label-smoothing", "0.1"], "--label-smoothing: loss 'pc-softmax' has none"),
+        (["--retrain-head"], "--retrain-head: give the run of the first stage with --init RUN"),
+        (["--init", "nowhere"], "nowhere holds no finished run"),
+        (["--skip-unreadable"], "--skip-unreadable: not for mnist"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--resume", "--overwrite"], "not allowed with"),
     ],

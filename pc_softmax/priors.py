@@ -1,0 +1,233 @@
+"""Class priors at test time: known, read from a file, estimated without labels, or made to shift.
+
+A network's PC-softmax logits f(x) hold no class prior, so softmax(f + log t) is its posterior for
+any prior t. Everything here is a pure function; log priors are (K,) float64 arrays.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.errors import UserError
+from common.information import log_posterior, log_prior_from_counts
+
+SHIFT_RATIOS = (2, 5, 10, 25, 50)
+DIRICHLET_DRAWS = 5
+
+
+def posterior_under(logits: np.ndarray, log_target_prior: np.ndarray) -> np.ndarray:
+    """(N, K) log p_t(y | x) from (N, K) PC-softmax logits and a (K,) log prior t."""
+    return log_posterior(torch.from_numpy(logits), torch.from_numpy(log_target_prior)).numpy()
+
+
+def normalised_log(weights: np.ndarray) -> np.ndarray:
+    """(K,) positive weights -> (K,) log probabilities."""
+    return log_prior_from_counts(torch.from_numpy(weights), dtype=torch.float64).numpy()
+
+
+def label_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(N,) labels -> (K,) shares that sum to one."""
+    return np.bincount(labels, minlength=num_classes) / len(labels)
+
+
+def total_variation(first: np.ndarray, second: np.ndarray) -> float:
+    """Half the sum of absolute differences of two (K,) priors, from 0 to 1."""
+    return float(np.abs(first - second).sum() / 2)
+
+
+def em_prior(
+    logits: np.ndarray,
+    start_log_prior: np.ndarray,
+    *,
+    tolerance: float = 1e-8,
+    max_iterations: int = 10_000,
+) -> np.ndarray:
+    """The class prior under which unlabelled samples are most likely, by expectation-maximisation.
+
+    Iterates t <- mean over samples of softmax(f + log t) (Saerens, Latinne and Decaestecker 2002).
+    The log-likelihood is concave in t, so any positive start leads to its maximum.
+
+    Args:
+        logits: (N, K) PC-softmax logits of the test samples.
+        start_log_prior: (K,), such as that of the training data.
+        tolerance: the largest change of a probability in one step that ends the iteration.
+
+    Returns:
+        (K,) log prior; the probability of a class that is not there comes close to zero.
+
+    Raises:
+        UserError: probabilities still move after `max_iterations`.
+    """
+    start = prior = np.exp(start_log_prior)
+    posterior = np.exp(posterior_under(logits, start_log_prior))
+    for _ in range(max_iterations):
+        ratios = prior / start
+        # p_t(k | x) is the posterior under the start times these ratios, made to sum to one.
+        updated = ratios * ((1 / (posterior @ ratios)) @ posterior) / len(posterior)
+        change, prior = np.abs(updated - prior).max(), updated
+        if change <= tolerance:
+            with np.errstate(divide="ignore"):
+                return np.log(prior)
+    raise UserError(
+        f"em: the class prior still moves by {change:.1g} after {max_iterations} steps; "
+        "use bbse or a known prior"
+    )
+
+
+def bbse_prior(
+    validation_predictions: np.ndarray,
+    validation_labels: np.ndarray,
+    test_predictions: np.ndarray,
+    num_classes: int,
+) -> np.ndarray:
+    """The class prior that explains how often each class is predicted (Lipton et al. 2018).
+
+    Black-box shift estimation solves C w = q for the ratios w of test to source class
+    probabilities: C_ij is the share of validation samples of class j predicted as i, q_i that of
+    test samples predicted as i. Negative ratios become zero.
+
+    Args:
+        validation_predictions: (M,) predicted classes of samples distributed as the training data.
+        validation_labels: (M,) their classes.
+        test_predictions: (N,) predicted classes of the test samples.
+
+    Returns:
+        (K,) log prior, minus infinity where the ratio is zero.
+
+    Raises:
+        UserError: a class without validation samples, or a singular C.
+    """
+    source = label_frequencies(validation_labels, num_classes)
+    if (source == 0).any():
+        missing = np.flatnonzero(source == 0)[:10].tolist()
+        raise UserError(
+            f"bbse: classes {missing} have no validation samples; hold out more or use em"
+        )
+    confusion = np.zeros((num_classes, num_classes))
+    np.add.at(confusion, (validation_predictions, validation_labels), 1 / len(validation_labels))
+    rank = np.linalg.matrix_rank(confusion)
+    if rank < num_classes:
+        raise UserError(
+            f"bbse: the confusion matrix of the validation samples has rank {rank} for "
+            f"{num_classes} classes; use em"
+        )
+    ratios = np.linalg.solve(confusion, label_frequencies(test_predictions, num_classes))
+    weights = np.clip(ratios, 0, None) * source
+    with np.errstate(divide="ignore"):
+        return np.log(weights / weights.sum())
+
+
+def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
+    """The (K,) log prior in a text file.
+
+    Args:
+        path: a CSV with the header `class,probability`, classes in any order; or one probability
+            a line in the order of the classes.
+
+    Raises:
+        UserError: no such file, wrong classes, or values that are no positive probabilities that
+            sum to one (within 1e-4, then made exact).
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as text ({type(error).__name__})") from error
+    if rows and rows[0] == ["class", "probability"]:
+        rows = _in_class_order(rows[1:], path, class_names)
+    try:
+        values = np.array([float(cell) for (cell,) in rows])
+    except ValueError as error:
+        raise UserError(
+            f"{path}: give a CSV with the header class,probability, or one number a line"
+        ) from error
+    if len(values) != len(class_names):
+        raise UserError(f"{path}: {len(values)} probabilities for {len(class_names)} classes")
+    if not (values > 0).all():
+        wrong = int(np.argmin(values > 0))
+        raise UserError(f"{path}: class {class_names[wrong]!r} has {values[wrong]}, not above zero")
+    if not abs(values.sum() - 1) <= 1e-4:
+        raise UserError(f"{path}: the probabilities sum to {values.sum():.6g}, not to one")
+    return normalised_log(values)
+
+
+def _in_class_order(
+    rows: list[list[str]], path: Path, class_names: list[str]
+) -> list[tuple[str, ...]]:
+    """Rows (class, probability) -> rows (probability,) in the order of the classes."""
+    names = [row[0] for row in rows]
+    for said, wrong in (
+        ("unknown class", [name for name in names if name not in class_names]),
+        ("no line for class", [name for name in class_names if name not in names]),
+        ("two lines for class", [name for name in class_names if names.count(name) > 1]),
+    ):
+        if wrong:
+            raise UserError(f"{path}: {said} {wrong[0]!r}")
+    by_name = {row[0]: tuple(row[1:]) for row in rows}
+    return [by_name[name] for name in class_names]
+
+
+def long_tailed_prior(counts: np.ndarray, ratio: float, *, backward: bool = False) -> np.ndarray:
+    """p_k proportional to ratio^(-rank / (K - 1)), the shifts of LADE (Hong et al. 2021).
+
+    Args:
+        counts: (K,) training samples; the rank of the largest class is 0, equals keep their order.
+        ratio: of the largest to the smallest probability.
+        backward: turn the ranks around, so that the rarest training class leads.
+
+    Returns:
+        (K,) log prior.
+    """
+    ranks = np.empty(len(counts))
+    ranks[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    if backward:
+        ranks = len(counts) - 1 - ranks
+    return normalised_log(float(ratio) ** (-ranks / (len(counts) - 1)))
+
+
+def label_shifts(
+    counts: np.ndarray, generator: np.random.Generator
+) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Names, ratios of the largest to the smallest probability, and (K,) log priors.
+
+    From forward (like the training data) over uniform to backward, then draws from a flat
+    Dirichlet distribution.
+    """
+    for ratio in reversed(SHIFT_RATIOS):
+        yield "forward", ratio, long_tailed_prior(counts, ratio)
+    yield "uniform", 1, long_tailed_prior(counts, 1)
+    for ratio in SHIFT_RATIOS:
+        yield "backward", ratio, long_tailed_prior(counts, ratio, backward=True)
+    for number in range(1, DIRICHLET_DRAWS + 1):
+        log_prior = np.log(generator.dirichlet(np.ones(len(counts))))
+        yield f"dirichlet {number}", float(np.exp(np.ptp(log_prior))), log_prior
+
+
+def sample_shifted(
+    labels: np.ndarray, log_prior: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Positions of the largest subset, drawn without replacement, with the given class prior.
+
+    (N,) labels and (K,) log prior -> (M,) positions, ascending. A class gets its share rounded
+    down, and at least one sample.
+
+    Raises:
+        UserError: a class without samples.
+    """
+    available = np.bincount(labels, minlength=len(log_prior))
+    if (available == 0).any():
+        raise UserError(
+            f"classes {np.flatnonzero(available == 0)[:10].tolist()} have no samples in the test "
+            "set: a shift draws from every class"
+        )
+    prior = np.exp(log_prior)
+    shares = (available / prior).min() * prior
+    wanted = np.maximum(np.floor(shares + 1e-9), 1).astype(int)  # a share of 2 may read 1.99...
+    chosen = [
+        generator.choice(np.flatnonzero(labels == k), size=count, replace=False)
+        for k, count in enumerate(wanted)
+    ]
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,149 @@
+"""Schedules by hand, learning rates and optimisers in real steps, deferred class weights."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from common.records import RunFolder
+from pc_softmax.data import ImbalancedData, load_data
+from pc_softmax.losses import LDAMLoss, SoftmaxLoss, class_balanced_weights
+from pc_softmax.models import Model, new_model
+from pc_softmax.optimisation import fit_model, learning_rate
+from pc_softmax.train import main
+
+PLAIN = {
+    "seed": 0,
+    "balanced": False,
+    "epochs": 1,
+    "batch_size": 10_000,  # all images: one step an epoch
+    "lr": 0.1,
+    "weight_decay": 0.0,
+    "optimizer": "sgd",
+    "momentum": 0.0,
+    "schedule": "constant",
+    "warmup_epochs": 0,
+    "head_lr_ratio": 1.0,
+    "copies": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "warmup", "factors"),
+    [
+        ("constant", 4, 0, [1, 1, 1, 1]),
+        ("constant", 5, 4, [0.25, 0.5, 0.75, 1, 1]),
+        ("step", 8, 0, [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("step", 8, 2, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("step", 5, 0, [1, 1, 1, 0.1, 0.01]),  # from 2.5 and from 3.75 on
+        ("cosine", 4, 0, [1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]),
+        ("cosine", 6, 2, [0.5, 1, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]),
+        ("cosine", 3, 3, [1 / 3, 2 / 3, 1]),
+    ],
+)
+def test_factors_by_hand(schedule, steps, warmup, factors):
+    found = [learning_rate(schedule, step, steps, warmup) for step in range(len(factors))]
+    assert found == pytest.approx(factors, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImbalancedData:
+    return load_data("digits", Path("none"), imbalance="exp:50")
+
+
+@pytest.fixture
+def model(digits, cpu, tmp_path) -> Model:
+    torch.manual_seed(0)
+    placing = {"size": None, "cache_dir": tmp_path, "num_workers": 0, "runtime": cpu}
+    return new_model("small-cnn", digits, weights="none", head_only=False, cosine=False, **placing)
+
+
+def one_step(model: Model, data: ImbalancedData, **options) -> dict[str, tuple]:
+    """Value before the only step, gradient there, and value after, of every parameter."""
+    before = copy.deepcopy(model.network).train()
+    F.cross_entropy(before(model.inputs(data.train)), data.train.labels).backward()
+    fit_model(model, data.train, SoftmaxLoss(), None, **PLAIN | options)
+    after = dict(model.network.named_parameters())
+    return {k: (p.detach(), p.grad, after[k].detach()) for k, p in before.named_parameters()}
+
+
+def test_the_last_layer_has_a_learning_rate_of_its_own(model, digits):
+    steps = one_step(model, digits, head_lr_ratio=20.0)
+    assert {"head.weight", "head.bias", "trunk.0.weight"} <= steps.keys()
+    for name, (value, gradient, after) in steps.items():
+        lr = 0.1 * (20 if name.startswith("head.") else 1)
+        torch.testing.assert_close(after, value - lr * gradient, rtol=0, atol=2e-5, msg=name)
+    assert steps["head.weight"][1].abs().max() > 1e-3
+
+
+def test_adamw_decays_weights_and_steps_by_the_learning_rate(model, digits):
+    options = {"optimizer": "adamw", "weight_decay": 0.2, "lr": 0.01, "head_lr_ratio": 3.0}
+    for name, (value, gradient, after) in one_step(model, digits, **options).items():
+        lr = 0.01 * (3 if name.startswith("head.") else 1)
+        clear = gradient.abs() > 1e-4  # rounding turns the sign of what is nearly zero
+        wanted = value * (1 - lr * 0.2) - lr * gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(after[clear], wanted[clear], rtol=0, atol=1e-4, msg=name)
+
+
+def test_sgd_has_momentum_and_weight_decay(model, digits):
+    """v = g + decay w, then 0.9 v + g' + decay w', of the last layer."""
+    twice = copy.deepcopy(model)
+    options = {"momentum": 0.9, "weight_decay": 0.5, "epochs": 1}
+    value, gradient, after = one_step(model, digits, **options)["head.weight"]
+    first = gradient + 0.5 * value
+    torch.testing.assert_close(after, value - 0.1 * first, rtol=0, atol=2e-5)
+    network = model.network.train()
+    network.zero_grad()
+    F.cross_entropy(network(model.inputs(digits.train)), digits.train.labels).backward()
+    second = 0.9 * first + network.head.weight.grad + 0.5 * after
+    fit_model(twice, digits.train, SoftmaxLoss(), None, **PLAIN | options | {"epochs": 2})
+    torch.testing.assert_close(twice.last.weight, after - 0.1 * second, rtol=0, atol=2e-4)
+
+
+def arguments(digits_dir, folder, *more) -> list[str]:
+    words = ["--data-dir", digits_dir, "--output-dir", folder, "--device", "cpu", "--seed", 1]
+    return [str(word) for word in [*words, "--batch-size", 48, *more]]
+
+
+def test_the_schedule_reaches_the_optimiser_of_a_run(digits_dir, tmp_path):
+    words = ["--schedule", "step", "--warmup-epochs", 1, "--epochs", 4, "--lr", 0.02]
+    main(arguments(digits_dir, tmp_path / "run", *words, "--head-lr-ratio", 10))
+    run = RunFolder(tmp_path / "run")
+    # After 10, 20, 30 and 40 of 40 steps, of the body.
+    assert [line["lr"] for line in run.metrics()] == pytest.approx([0.02, 2e-3, 2e-4, 2e-4])
+    groups = run.load_checkpoint()["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == pytest.approx([2e-4, 2e-3])
+    assert [group["momentum"] for group in groups] == [0.5, 0.5]
+    assert [len(group["params"]) for group in groups] == [6, 2]
+
+
+def test_class_weights_work_from_the_epoch_of_drw_on_after_a_resume_too(
+    digits_dir, tmp_path, monkeypatch
+):
+    used, weight, save_epoch = [], LDAMLoss._weight, RunFolder.save_epoch
+
+    def recorded(self, logits):
+        used.append(weight(self, logits))
+        return used[-1]
+
+    def stop_after_two(self, metrics, checkpoint):
+        save_epoch(self, metrics, checkpoint)
+        if len(metrics) == 2:
+            raise KeyboardInterrupt
+
+    words = arguments(digits_dir, tmp_path, "--loss", "ldam", "--drw", 1, "--epochs", 3)
+    monkeypatch.setattr(LDAMLoss, "_weight", recorded)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_epoch", stop_after_two)
+        with pytest.raises(SystemExit):
+            main(words)
+    main([*words, "--resume"])
+    balanced = class_balanced_weights(torch.tensor([300] + [20] * 9)).float()
+    assert len(used) == 30
+    assert all(torch.equal(w, torch.ones(10)) for w in used[:10])
+    assert all(torch.allclose(w, balanced) for w in used[10:])
+    assert balanced.max() / balanced.min() > 10
+    assert json.loads((tmp_path / "config.json").read_text())["flags"]["drw"] == 1
