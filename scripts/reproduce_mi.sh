@@ -2,7 +2,7 @@
 # Makes the tables of mutual information: the paper's with the original's values beside ours, all
 # estimators on the hard suite, and the coverage of the interval.
 #
-#   bash scripts/reproduce_mi.sh           an hour and a half on two cores
+#   bash scripts/reproduce_mi.sh           about an hour on two cores
 #   bash scripts/reproduce_mi.sh --smoke   everything shrunk, a check of two minutes
 #
 # A second call goes on where the first stopped; delete runs/reproduce_mi to start afresh.
@@ -32,7 +32,7 @@ $python -m mi_estimator.benchmark --suite paper --output-dir $runs/paper --resum
 echo; echo "== 2 of 3: all estimators on hard tasks =="
 $python -m mi_estimator.benchmark --suite hard --output-dir $runs/hard --resume $hard \
   --estimators oracle pc-softmax softmax softmax-log-k logistic-regression gradient-boosting lda qda \
-  mine nwj infonce smile ross mixed-ksg
+  mine nwj infonce smile ross mixed-ksg --batch-size 200
 
 echo; echo "== 3 of 3: coverage of the interval, size of the test =="
 $python -m mi_estimator.coverage --output-dir $runs/coverage --resume $coverage
