@@ -30,96 +30,95 @@ class Batches(Protocol):
         ...
 
 
-class TensorBatches:
-    """Shuffled batches of tensors that lie on the device.
+class _ShuffledBatches:
+    """Batches in an order that depends on the seed and the epoch alone.
 
-    The order depends on the seed and the epoch alone, so it is the same on every device and after
-    a resume, and several processes share one permutation. With `weights`, (N,), an epoch is N draws
-    with replacement, each sample with that probability up to a factor. Half-precision inputs, as
-    cached features are, become float32 a batch at a time.
+    So it is the same on every device and after a resume, and several processes share one order.
     """
 
-    def __init__(
-        self,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        batch_size: int,
-        seed: int,
-        runtime: Runtime,
-        weights: Tensor | None = None,
-    ):
-        if len(inputs) != len(labels):
-            raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
+    def __init__(self, size: int, *, batch_size: int, seed: int, runtime: Runtime):
         if batch_size < runtime.world_size:
             raise UserError(f"--batch-size {batch_size}: at least one sample for each process")
-        self.inputs = inputs.to(runtime.device)
-        self.labels = labels.to(runtime.device)
-        self.batch_size, self.seed, self.runtime = batch_size, seed, runtime
-        self.weights = weights
+        self.size, self.batch_size, self.seed, self.runtime = size, batch_size, seed, runtime
 
     def __len__(self) -> int:
         # A remainder too small to give every process a sample is left out of that epoch.
-        full, rest = divmod(len(self.inputs), self.batch_size)
+        full, rest = divmod(self.size, self.batch_size)
         return full + (rest >= self.runtime.world_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        if self.weights is None:
-            order = torch.randperm(len(self.inputs), generator=generator)
-        else:
-            order = torch.multinomial(self.weights, len(self.inputs), True, generator=generator)
-        for batch in order.to(self.runtime.device).split(self.batch_size)[: len(self)]:
-            own = batch[self.runtime.rank :: self.runtime.world_size]
-            inputs = self.inputs[own]
-            if inputs.dtype == torch.float16:
-                inputs = inputs.float()
-            yield inputs, self.labels[own], len(batch)
+    def _epoch_seed(self, epoch: int) -> int:
+        return self.seed * 1_000_003 + epoch
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(self.size, generator=generator)
+
+    def _positions(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """This process's positions of each batch, and the size of the whole batch."""
+        order = self._order(torch.Generator().manual_seed(self._epoch_seed(epoch)))
+        for batch in order.split(self.batch_size)[: len(self)]:
+            yield batch[self.runtime.rank :: self.runtime.world_size], len(batch)
 
 
-class ImageBatches:
-    """Shuffled batches of image files that worker processes read.
+class TensorBatches(_ShuffledBatches):
+    """Shuffled batches of tensors that lie on the device.
 
-    As with `TensorBatches` the order depends on the seed and the epoch alone, and so does what a
-    random transform makes of an image, whatever the number of workers.
+    With `weights`, (N,), an epoch is N draws with replacement, each sample with that probability up
+    to a factor. Half-precision inputs, as cached features are, become float32 a batch at a time.
     """
 
     def __init__(
-        self,
-        files: ImageFiles,
-        transform: Callable,
-        *,
-        batch_size: int,
-        seed: int,
-        runtime: Runtime,
-        num_workers: int = 2,
+        self, inputs: Tensor, labels: Tensor, *, weights: Tensor | None = None, **shuffling
     ):
-        if batch_size < runtime.world_size:
-            raise UserError(f"--batch-size {batch_size}: at least one sample for each process")
-        self.files, self.transform, self.batch_size = files, transform, batch_size
-        self.seed, self.runtime, self.num_workers = seed, runtime, num_workers
+        """`shuffling`: `batch_size`, `seed`, `runtime`."""
+        if len(inputs) != len(labels):
+            raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
+        super().__init__(len(inputs), **shuffling)
+        self.inputs = inputs.to(self.runtime.device)
+        self.labels = labels.to(self.runtime.device)
+        self.weights = weights
 
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.files), self.batch_size)
-        return full + (rest >= self.runtime.world_size)
+    def _order(self, generator: torch.Generator) -> Tensor:
+        if self.weights is None:
+            order = super()._order(generator)
+        else:
+            order = torch.multinomial(self.weights, self.size, True, generator=generator)
+        return order.to(self.runtime.device)  # once an epoch, not once a batch
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        seed = self.seed * 1_000_003 + epoch
-        order = torch.randperm(len(self.files), generator=torch.Generator().manual_seed(seed))
-        batches = order.split(self.batch_size)[: len(self)]
-        own = [batch[self.runtime.rank :: self.runtime.world_size] for batch in batches]
+        for own, global_size in self._positions(epoch):
+            inputs = self.inputs[own]
+            if inputs.dtype == torch.float16:
+                inputs = inputs.float()
+            yield inputs, self.labels[own], global_size
+
+
+class ImageBatches(_ShuffledBatches):
+    """Shuffled batches of image files that worker processes read.
+
+    What a random transform makes of an image depends on the seed and the epoch alone too, whatever
+    the number of workers.
+    """
+
+    def __init__(
+        self, files: ImageFiles, transform: Callable, *, num_workers: int = 2, **shuffling
+    ):
+        """`shuffling`: `batch_size`, `seed`, `runtime`."""
+        super().__init__(len(files), **shuffling)
+        self.files, self.transform, self.num_workers = files, transform, num_workers
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        batches = list(self._positions(epoch))
+        # Less than 64 bits, for the data set multiplies the seed by the number of images.
+        seed, device = self._epoch_seed(epoch) % 2**32, self.runtime.device
         loader = torch.utils.data.DataLoader(
-            # Less than 64 bits, for the data set multiplies it by the number of images.
-            ImageFileDataset(self.files.paths, self.transform, seed=seed % 2**32),
-            batch_sampler=[batch.tolist() for batch in own],
+            ImageFileDataset(self.files.paths, self.transform, seed=seed),
+            batch_sampler=[own.tolist() for own, _ in batches],
             num_workers=self.num_workers,
-            pin_memory=self.runtime.device.type == "cuda",
+            pin_memory=device.type == "cuda",
         )
-        for images, mine, batch in zip(loader, own, batches, strict=True):
-            images = images.to(
-                self.runtime.device, memory_format=torch.channels_last, non_blocking=True
-            )
-            yield images, self.files.labels[mine].to(self.runtime.device), len(batch)
+        for images, (own, global_size) in zip(loader, batches, strict=True):
+            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+            yield images, self.files.labels[own].to(device), global_size
 
 
 def fit(

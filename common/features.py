@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from common.backbones import GlobalAveragePoolClassifier
@@ -51,8 +52,7 @@ def cached_features(
         key.update("/".join(path.parts[-4:]).encode() + b"\n")
         if files.name == "folder":  # no official content: pictures may be replaced under a name
             key.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
-    for name, value in network.trunk.state_dict().items():
-        key.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    update_with_weights(key, network.trunk)
     target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
     if not runtime.gather(target.exists())[0]:  # one answer for all processes
         transform = network.spec.transform(size)
@@ -81,3 +81,9 @@ def cached_features(
 
         runtime.on_main(write_atomically, target, write)
     return np.load(target, mmap_mode="c")  # PyTorch wants it writable
+
+
+def update_with_weights(digest, module: nn.Module) -> None:
+    """Adds names and values of all weights and statistics of a module to a hashlib digest."""
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())

@@ -27,6 +27,7 @@ from common.runtime import Runtime, default_runtime, one_thread
 from mi_estimator.calibration import fit_calibration
 from mi_estimator.networks import Members, Standardise, mlp, small_cnn
 
+QUANTILE = 1.959964  # of the standard normal, two-sided 95 %
 OBJECTIVES = ("softmax", "pc-softmax", "softmax-log-k")
 
 
@@ -66,12 +67,12 @@ class MIEstimate:
 
     @classmethod
     def _normal(cls, mean: float, standard_error: float, pointwise: Tensor) -> "MIEstimate":
-        half_width = 1.959964 * standard_error
+        half_width = QUANTILE * standard_error
         return cls(mean, mean - half_width, mean + half_width, pointwise)
 
     @property
     def standard_error(self) -> float:
-        return (self.upper - self.lower) / (2 * 1.959964)
+        return (self.upper - self.lower) / (2 * QUANTILE)
 
     def with_standard_error(self, standard_error: float) -> "MIEstimate":
         return self._normal(self.value, standard_error, self.pointwise)

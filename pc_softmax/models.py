@@ -1,7 +1,6 @@
 """A network as this experiment uses it: all of it trained, or its last layer on fixed features."""
 
 import hashlib
-import warnings
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
 from common.engine import ImageBatches, TensorBatches, predict
 from common.errors import UserError
-from common.features import cached_features
+from common.features import cached_features, update_with_weights
 from common.image_files import ImageFileDataset, ImageFiles
 from common.records import RunFolder
 from common.runtime import Runtime
@@ -73,9 +72,7 @@ class Model:
                 augmentation=augmentation,
                 num_workers=self.num_workers,
             )
-            with warnings.catch_warnings():  # of a read-only array; nothing writes to it
-                warnings.simplefilter("ignore", UserWarning)
-                return torch.from_numpy(features)
+            return torch.from_numpy(features)
         images = self._normalise(part.images)
         return predict(self.body, images, runtime=self.runtime) if self.head_only else images
 
@@ -113,8 +110,7 @@ class Model:
     def body_digest(self) -> str:
         """sha256 of the body's weights and statistics."""
         digest = hashlib.sha256()
-        for name, value in self.body.state_dict().items():
-            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        update_with_weights(digest, self.body)
         return digest.hexdigest()
 
     def predict(self, part: Part) -> Tensor:

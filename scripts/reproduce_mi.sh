@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runs=runs/reproduce_mi
-paper="--seeds 0 1 2 3 4" hard="--seeds 0 1 2" coverage="--replicates 300"
+paper="--seeds 0 1 2 3 4" hard="--seeds 0 1 2" coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
 case "${1:-}" in
   "") ;;
   --smoke)

@@ -9,7 +9,15 @@ import torch
 
 from common import cli
 from common.errors import UserError
-from common.runtime import Runtime, rng_state, run_jobs, seed_everything, set_rng_state, setup
+from common.runtime import (
+    Runtime,
+    one_thread,
+    rng_state,
+    run_jobs,
+    seed_everything,
+    set_rng_state,
+    setup,
+)
 
 
 @pytest.fixture
@@ -142,3 +150,15 @@ def test_jobs_run_in_order_in_this_process_and_never_under_torchrun(cpu):
     two = Runtime(torch.device("cpu"), world_size=2)
     with pytest.raises(UserError, match="run without torchrun"):
         list(run_jobs(pow, [(2, 3)], runtime=two, num_workers=0))
+
+
+def test_one_thread_is_given_back_even_after_an_error():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError), one_thread():
+            assert torch.get_num_threads() == 1
+            raise ValueError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -271,3 +271,20 @@ def test_the_estimate_stays_below_the_entropy_of_the_label(cpu):
     sums = found.log_posterior.exp().sum(dim=1)
     torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-12, rtol=0)
     assert found.accuracy == pytest.approx(1)
+
+
+def test_the_interval_takes_the_larger_of_sampling_error_and_spread_of_the_folds():
+    """Terms 0 and 1 in turn; with the second fold lifted by ten, the folds' means differ more."""
+    terms, folds = torch.arange(40).remainder(2).double(), torch.arange(2).repeat_interleave(20)
+    labels = torch.arange(40) // 2 % 2
+    ratio = torch.zeros(40, 2, dtype=torch.float64)
+    log_prior = torch.full((2,), 0.5).double().log()
+
+    def half_width(pointwise: Tensor) -> float:
+        found = CrossFit(ratio, log_prior, False, labels, folds, pointwise, 0.0).estimate()
+        assert found.value == pytest.approx(pointwise.mean().item())
+        return (found.upper - found.lower) / 2
+
+    assert half_width(terms) == pytest.approx(1.959964 * terms.std().item() / 40**0.5)
+    # Means of 0.5 and 10.5: their standard deviation is 10 / sqrt 2, that of their mean 5.
+    assert half_width(terms + 10 * folds) == pytest.approx(1.959964 * 5)
