@@ -14,6 +14,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from common.calibration import fit_calibration
 from common.engine import TensorBatches, fit, predict
 from common.errors import UserError
 from common.information import (
@@ -24,7 +25,6 @@ from common.information import (
     select_label,
 )
 from common.runtime import Runtime, default_runtime, one_thread
-from mi_estimator.calibration import fit_calibration
 from mi_estimator.networks import Members, Standardise, mlp, small_cnn
 
 QUANTILE = 1.959964  # of the standard normal, two-sided 95 %

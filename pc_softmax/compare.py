@@ -190,8 +190,11 @@ def main(argv: list[str] | None = None) -> None:
     ]
     for job in jobs:
         check_loss(job.flags(), data)
-    if not args.resume:  # what cannot work, unreadable images too, must not leave a folder
-        build_model(next(j for j in jobs if j.loss != "crt").flags(), data, device)
+    first = next(job for job in jobs if job.loss != "crt")
+    if not (args.resume and first.folder.exists()):
+        # What cannot work, unreadable images too, must not leave a folder; and worker processes
+        # would compute the same features side by side.
+        build_model(first.flags(), data, device)
     prepare_output(folder, vars(args), **how)
     print(f"pc_softmax: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 

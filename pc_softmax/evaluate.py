@@ -5,6 +5,7 @@
 
 Reads `predictions.npz` of the run alone. Target priors: `argmax` (of the logits as they are),
 `uniform`, `train`, `em` and `bbse` (estimated from the unlabelled test set), or those in a file.
+Where training samples were held out, `em` works on logits that are calibrated on them.
 `--shift` resamples a test set to class priors from the training data's to their reverse.
 
 Writes `scores.csv`, `table` (.md, .tex), `per_class.csv`, `confusion.csv`, `confusion.png`,
@@ -90,7 +91,7 @@ def target_log_prior(target: str, predictions: Predictions, logits: np.ndarray) 
     if target == "train":
         return predictions.log_prior
     if target == "em":
-        return em_prior(logits, predictions.log_prior)
+        return em_prior(predictions.calibrated(logits), predictions.log_prior)
     if target == "bbse":
         if predictions.validation is None:
             raise UserError("bbse needs held-out training samples: train with --val-fraction")

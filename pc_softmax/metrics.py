@@ -1,5 +1,6 @@
 """Saved predictions and their scores; accuracies are fractions of one, information is in nats."""
 
+import functools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from common.calibration import fit_calibration
 from common.errors import UserError
 from common.information import logits_from_softmax, pointwise_mutual_information
 from pc_softmax.priors import label_frequencies
@@ -96,6 +98,24 @@ class Predictions:
         """(N, K) of the network's logits -> (N, K) that hold no class prior."""
         log_prior = torch.from_numpy(self.logit_log_prior)
         return logits_from_softmax(torch.from_numpy(logits), log_prior).numpy()
+
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """(N, K) PC-softmax logits under the temperature and the class biases that fit the
+        held-out samples best; as they are where none were held out.
+
+        EM recovers class priors much better from them (Alexandari, Kundaje and Shrikumar 2020).
+        """
+        scale, bias = self._calibration
+        return scale * logits + bias
+
+    @functools.cached_property
+    def _calibration(self) -> tuple[float, np.ndarray]:
+        if self.validation is None:
+            return 1.0, np.zeros_like(self.log_prior)
+        logits, labels = self.validation
+        held_out = torch.from_numpy(self.pc_softmax_logits(logits)), torch.from_numpy(labels)
+        scale, bias = fit_calibration(*held_out, torch.from_numpy(self.log_prior))
+        return scale.item(), bias.numpy()
 
 
 def _checked_prior(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

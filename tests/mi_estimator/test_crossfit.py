@@ -9,7 +9,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.information import entropy, log_prior_from_labels, pc_softmax_loss, select_label
 from mi_estimator import estimators
-from mi_estimator.calibration import fit_calibration
+from common.calibration import fit_calibration
 from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
 from mi_estimator.estimators import ClassifierMI, MIEstimate, hold_back
 
