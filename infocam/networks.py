@@ -1,8 +1,14 @@
-"""Networks that localise: those of `common.backbones`, and a small one for 64 x 64 digits."""
+"""Networks that localise: `common.backbones`, VGG16-GAP, and a small one for 64 x 64 digits."""
 
+import dataclasses
+
+import torch
 from torch import nn
 
 from common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
+from common.errors import UserError
+from common.records import RunFolder
+from common.runtime import Runtime
 
 
 def _block(inputs: int, outputs: int, *, halve: bool = False) -> list[nn.Module]:
@@ -24,8 +30,76 @@ def small_cnn(num_classes: int = 10) -> GlobalAveragePoolClassifier:
     return GlobalAveragePoolClassifier(trunk, 128, num_classes, InputSpec(64, (0.0,), (1.0,)))
 
 
-def build_network(name: str, *, weights: str, num_classes: int) -> GlobalAveragePoolClassifier:
-    """`small-cnn`, or a name of `common.backbones.build_backbone`, with its errors."""
+def vgg16_gap(
+    num_classes: int, *, weights: str, output_stride: int | None = None
+) -> GlobalAveragePoolClassifier:
+    """VGG16 up to its last convolution, a new 3 x 3 one to 1,024 channels, and a linear head.
+
+    As Choe and Shim (2019) have it: 14 x 14 maps at 224 pixels. Weights and errors are those of
+    `build_backbone("vgg16")`.
+    """
+    vgg = build_backbone("vgg16", weights=weights, output_stride=output_stride)
+    trunk = nn.Sequential(*vgg.trunk, nn.Conv2d(512, 1024, 3, padding=1), nn.ReLU())
+    return GlobalAveragePoolClassifier(trunk, 1024, num_classes, vgg.spec, output_stride)
+
+
+def build_network(
+    name: str,
+    *,
+    weights: str,
+    num_classes: int,
+    output_stride: int | None = None,
+    image_size: int | None = None,
+) -> GlobalAveragePoolClassifier:
+    """A network by name, in train mode.
+
+    Args:
+        name: `small-cnn`, `vgg16_gap`, or a name of `common.backbones.build_backbone`, which has
+            the other arguments and the errors.
+        image_size: side of the images that the network's `spec` makes; None for its own.
+    """
     if name == "small-cnn":
+        if output_stride not in (None, 4) or image_size not in (None, 64):
+            raise UserError(
+                "--network small-cnn: 64 x 64 images and stride 4 are fixed; leave out "
+                "--image-size and --output-stride"
+            )
         return small_cnn(num_classes)
-    return build_backbone(name, weights=weights, num_classes=num_classes)
+    shared = {"weights": weights, "output_stride": output_stride}
+    if name == "vgg16_gap":
+        network = vgg16_gap(num_classes, **shared)
+    else:
+        network = build_backbone(name, num_classes=num_classes, **shared)
+    if image_size is not None:
+        network.spec = dataclasses.replace(network.spec, size=image_size)
+    return network
+
+
+def load_run(run: RunFolder, num_classes: int, device: Runtime) -> GlobalAveragePoolClassifier:
+    """The trained network of a finished run of `infocam.train`, in eval mode on the device.
+
+    Its `spec` makes images of the size that it was trained on.
+
+    Raises:
+        UserError: no finished run of `infocam.train`, no checkpoint, or another number of classes.
+    """
+    flags = run.config()
+    if not {"network", "weights", "dataset", "images_per_class"} <= flags.keys():
+        raise UserError(f"{run.path} is not a run of infocam.train")
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None:
+        raise UserError(f"{run.checkpoint_file}: not there; train again with --overwrite")
+    trained_classes = len(next(reversed(checkpoint["model"].values())))  # the head's bias is last
+    if trained_classes != num_classes:
+        raise UserError(f"{run.path} has {trained_classes} classes, the data {num_classes}")
+    # Runs from before the flag was there froze the backbone on photographs, and only there.
+    frozen = flags.get("freeze_backbone", flags["dataset"] == "tiny-imagenet")
+    network = build_network(
+        flags["network"],
+        weights=flags["weights"] if frozen else "none",
+        num_classes=num_classes,
+        output_stride=flags.get("output_stride"),
+        image_size=flags.get("image_size"),
+    )
+    (network.head if frozen else network).load_state_dict(checkpoint["model"])
+    return network.to(device.device, memory_format=torch.channels_last).eval()

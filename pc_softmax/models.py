@@ -6,7 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
+from common.backbones import (
+    GlobalAveragePoolClassifier,
+    InputSpec,
+    build_backbone,
+    check_input,
+)
 from common.engine import ImageBatches, TensorBatches, predict
 from common.errors import UserError
 from common.features import cached_features, update_with_weights
@@ -163,7 +168,7 @@ def new_model(
         network = build_backbone(name, weights=weights, num_classes=classes)
         pixels = network.spec
         side = placing["size"] if isinstance(images, ImageFiles) else images.shape[-1]
-        _try(name, network, side or pixels.size)
+        check_input(network, name, side or pixels.size)
     if cosine:
         network.head = CosineHead(network.head.in_features, classes)
     return Model(network, pixels, head_only=head_only, **placing)
@@ -200,22 +205,6 @@ def load_model(model: Model, folder: Path, *, keep_last: bool) -> None:
     if wrong:
         raise UserError(f"--init {folder}: another network; {wrong[0]!r} does not fit")
     module.load_state_dict(state)
-
-
-def _try(name: str, network: nn.Module, side: int) -> None:
-    """A backbone's pass there and back over one image; UserError if it cannot take that size.
-
-    What no gradient reaches, as timm's MobileNets have it behind the last map, is not to be
-    trained: several processes would wait for its gradient.
-    """
-    try:
-        network.eval()(torch.zeros(1, 3, side, side)).sum().backward()
-    except RuntimeError as error:
-        raise UserError(f"--network {name}: cannot take images of {side} pixels") from error
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
-    network.train()
 
 
 def _pieces(network: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from common import cli
 from common.errors import UserError
+from common.optimisation import OPTIMIZERS, SCHEDULES
 from pc_softmax.data import DATASETS, FILE_DATASETS, ImbalancedData, load_data
 from pc_softmax.imbalance import parse_imbalance
-from pc_softmax.optimisation import OPTIMIZERS, SCHEDULES
 
 
 @dataclass(frozen=True)

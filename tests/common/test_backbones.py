@@ -9,8 +9,9 @@ import torchvision
 from PIL import Image
 
 from common import backbones
-from common.backbones import InputSpec, build_backbone, efficientnet_lite0_state_dict
+from common.backbones import InputSpec, build_backbone, check_input
 from common.errors import UserError
+from common.weights import efficientnet_lite0_state_dict
 
 
 def images(size: int, n: int = 2) -> torch.Tensor:
@@ -184,10 +185,60 @@ def test_unknown_names_are_user_errors_that_repeat_the_name(name):
         build_backbone(name, weights="none")
 
 
-@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("name", ["timm:levit_128s", "timm:coat_tiny"])
 def test_networks_without_channel_maps_are_user_errors(name):
-    with pytest.raises(UserError, match=f"network {name!r}"):
+    with pytest.raises(UserError, match=rf"network {name!r} has no \(B, C, H, W\) map"):
         build_backbone(name, weights="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("test_vit", 1), ("deit_tiny_distilled_patch16_224", 2)]
+)
+def test_a_transformers_map_is_its_patch_tokens_row_by_row(name, prefix):
+    """Class and distillation tokens come first and are left out, in the map and in the logits."""
+    network = build_backbone(f"timm:{name}", weights="none", num_classes=3).eval()
+    pictures = images(network.spec.size)
+    with torch.inference_mode():
+        tokens = network.trunk.network.forward_features(pictures)
+        maps, logits = network.features(pictures), network(pictures)
+    side = network.spec.size // 16
+    assert maps.shape == (2, tokens.shape[2], side, side)
+    assert tokens.shape[1] == prefix + side * side
+    for i in range(side):
+        for j in range(side):
+            assert torch.equal(maps[:, :, i, j], tokens[:, prefix + side * i + j])
+    expected = network.head(tokens[:, prefix:].mean(dim=1))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["test_mambaout", "swin_tiny_patch4_window7_224"])
+def test_maps_with_channels_last_are_turned(name):
+    network = build_backbone(f"timm:{name}", weights="none", num_classes=3).eval()
+    pictures = images(network.spec.size, 1)
+    with torch.inference_mode():
+        own, maps = network.trunk.network.forward_features(pictures), network.features(pictures)
+    assert own.shape[1:3] == maps.shape[2:] and own.shape[3] == maps.shape[1] > maps.shape[2]
+    for i in range(own.shape[1]):
+        for j in range(own.shape[2]):
+            assert torch.equal(maps[0, :, i, j], own[0, i, j])
+
+
+def test_what_no_gradient_reaches_is_not_trained():
+    network = build_backbone("timm:test_vit3", weights="none", num_classes=3)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    check_input(network, "timm:test_vit3", 160)
+    resting = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert resting and all(name.startswith("trunk.network.attn_pool.") for name in resting)
+    network.train()(images(160)).sum().backward()
+    learning = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert learning == {name for name, _ in network.named_parameters()} - resting
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_a_size_that_a_network_cannot_take_is_named():
+    network = build_backbone("timm:test_vit", weights="none", num_classes=3)
+    with pytest.raises(UserError, match=r"timm:test_vit: cannot take images of 50 pixels.* 160"):
+        check_input(network, "timm:test_vit", 50)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,35 @@ def test_cub_in_official_order_with_labels_from_0_and_inclusive_corners(cub_root
     corners = [[[60, 27, 385, 331]], [[1, 3, 5, 7]], [[5, 6, 6, 8]]]
     assert [box.tolist() for box in train.boxes] == corners
     assert [box.tolist() for box in test.boxes] == [[[0, 0, 9, 9]]]
+    assert train.sizes is None and test.sizes is None
+
+
+def test_sizes_come_from_their_file_where_it_is_there(cub_root):
+    (cub_root / "image_sizes.txt").write_text("1 400 340\n2 10 11\n3 8 9\n4 7 12\n")
+    train, test = (cub(cub_root.parent, split) for split in ("train", "test"))
+    assert train.sizes.tolist() == [[400, 340], [8, 9], [7, 12]]
+    assert test.sizes.tolist() == [[10, 11]]
+    assert train.select(torch.tensor([2, 0])).sizes.tolist() == [[7, 12], [400, 340]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2 10", "line 2: '10' is not width and height"),
+        ("2 10 11 12", "line 2: '10 11 12' is not width and height"),
+        ("2 10 0", "line 2: '10 0' is not width and height"),
+        ("2 10 1.5", "line 2: '10 1.5' is not width and height"),
+        ("3 10 11", "line 2: id '3' instead of 2"),
+        ("2 10 11\n3 8 9", "ends with id 3, images.txt with 4"),
+    ],
+)
+def test_a_wrong_line_of_sizes_is_named(cub_root, line, message):
+    (cub_root / "image_sizes.txt").write_text(f"1 400 340\n{line}\n")
+    with pytest.raises(UserError) as error:
+        cub(cub_root.parent, "test")
+    assert str(error.value).startswith(f"{cub_root / 'image_sizes.txt'}")
+    assert len(str(error.value).splitlines()) == 1
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +146,7 @@ def test_the_real_cub_has_its_known_counts_and_boxes(shared_data, tmp_path):
     assert test.paths[0].name == "Black_Footed_Albatross_0046_18.jpg"
     assert test.boxes[0].tolist() == [[60, 27, 385, 331]]
     # With x1 = x + width inclusive, boxes that touch the far border end in the last pixel.
-    rows = (tmp_path / "CUB_200_2011/image_sizes.txt").read_text().splitlines()
-    sizes = np.array([row.split() for row in rows], dtype=int)[:, 1:]
-    split = (tmp_path / "CUB_200_2011/train_test_split.txt").read_text().split()[1::2]
-    gap = np.concatenate(test.boxes)[:, 2:] - sizes[np.array(split) == "0"]
+    assert (train.sizes.shape, test.sizes.shape) == ((5_994, 2), (5_794, 2))
+    assert test.sizes[0].tolist() == [500, 335]
+    gap = np.concatenate(test.boxes)[:, 2:] - test.sizes
     assert ((gap == -1).sum(axis=0) > 5 * (gap == 0).sum(axis=0)).all()

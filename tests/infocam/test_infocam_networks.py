@@ -1,7 +1,8 @@
-"""The small network's map cells stand for the pixels that they are taken to stand for."""
+"""The small network's cells stand for the right pixels; VGG16-GAP; networks by name."""
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from common.errors import UserError
@@ -57,3 +58,46 @@ def test_names_other_than_the_small_one_are_backbones():
     assert (network.spec.size, network.head.out_features) == (224, 3)
     with pytest.raises(UserError, match="'small_cnn'"):
         build_network("small_cnn", weights="none", num_classes=3)
+
+
+def test_the_image_size_is_that_of_the_networks_own_transform():
+    network = build_network("timm:test_resnet", weights="none", num_classes=3, image_size=96)
+    grey = torchvision.transforms.functional.to_pil_image(torch.zeros(3, 20, 30))
+    assert network.spec.transform()(grey).shape == (3, 96, 96)
+    assert network.spec.random_transform()(grey).shape == (3, 96, 96)
+
+
+def test_strides_and_sizes_reach_the_backbone_and_are_refused_by_the_small_one():
+    sizes = {"output_stride": 16, "image_size": 64}
+    network = build_network("timm:test_resnet", weights="none", num_classes=3, **sizes)
+    with torch.inference_mode():
+        assert network.eval().features(torch.zeros(1, 3, 64, 64)).shape == (1, 96, 4, 4)
+    for flag, value in sizes.items():
+        value += flag == "image_size"  # 64 is the size that it has
+        with pytest.raises(UserError, match="--network small-cnn: 64 x 64 images and stride 4"):
+            build_network("small-cnn", weights="none", num_classes=3, **{flag: value})
+
+
+def test_vgg16_gap_is_vgg16_without_pool5_and_a_new_convolution(tmp_path, monkeypatch):
+    """Weights from a file, without writing half a gigabyte."""
+    with torch.device("meta"):
+        whole = torchvision.models.vgg16(weights=None)
+    state = {k: torch.full(v.shape, 0.01) for k, v in whole.state_dict().items()}
+    (tmp_path / "vgg16.pt").touch()
+    monkeypatch.setattr(torch, "load", lambda *_, **__: state)
+    options = {"weights": str(tmp_path / "vgg16.pt"), "num_classes": 3, "output_stride": 16}
+    network = build_network("vgg16_gap", **options)
+    own = network.state_dict()
+    features = {k.removeprefix("features."): v for k, v in state.items() if "features." in k}
+    new = {"30.weight", "30.bias"}
+    assert {k.removeprefix("trunk.") for k in own if "trunk." in k} == features.keys() | new
+    assert all(torch.equal(own[f"trunk.{k}"], v) for k, v in features.items())
+    assert own["trunk.30.weight"].shape == (1024, 512, 3, 3)
+    assert own["trunk.30.weight"].std() > 0
+    kinds = [type(layer).__name__ for layer in network.trunk[28:]]
+    assert kinds == ["Conv2d", "ReLU", "Conv2d", "ReLU"]
+    with torch.inference_mode():
+        maps = network.features(torch.rand(1, 3, 224, 224))
+        logits = network.head(maps.mean(dim=(2, 3)))
+    assert maps.shape == (1, 1024, 14, 14) and maps.min() == 0
+    assert logits.shape == (1, 3)

@@ -42,8 +42,8 @@ def test_split_names_the_images_that_trained_and_that_are_held_out(tiny_run):
     split = json.loads((tiny_run.folder / "split.json").read_text())
     wnids = ["n04", "n02", "n03", "n01"]
     assert split == {
-        "train": [f"{wnid}_{i}.JPEG" for wnid in wnids for i in range(4)],
-        "held-out": [f"{wnid}_{i}.JPEG" for wnid in wnids for i in (4, 5)],
+        "train": [f"train/{wnid}/images/{wnid}_{i}" for wnid in wnids for i in range(4)],
+        "held-out": [f"train/{wnid}/images/{wnid}_{i}" for wnid in wnids for i in (4, 5)],
     }
     result = result_of(tiny_run.folder)
     assert (result["n_train"], result["n_held_out"]) == (16, 8)
@@ -169,5 +169,5 @@ def test_a_corrupt_training_image_is_named_in_one_line(
     data_dir, file = corrupt_tiny("train/n02/images/n02_1.JPEG")
     line = user_error(main, tiny_words(tmp_path / "run", "--data-dir", data_dir))
     assert line == f"error: {file}: not a readable image (OSError)"
-    assert not (tmp_path / "run/result.json").exists()
+    assert not (tmp_path / "run").exists()
     assert list(data_dir.glob("features/*")) == []

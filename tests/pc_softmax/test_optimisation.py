@@ -1,4 +1,4 @@
-"""Schedules by hand, learning rates and optimisers in real steps, deferred class weights."""
+"""Learning rates and optimisers in real steps of a model, deferred class weights."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from common.records import RunFolder
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.losses import LDAMLoss, SoftmaxLoss, class_balanced_weights
 from pc_softmax.models import Model, new_model
-from pc_softmax.optimisation import fit_model, learning_rate
+from pc_softmax.optimisation import fit_model
 from pc_softmax.train import main
 
 PLAIN = {
@@ -29,24 +29,6 @@ PLAIN = {
     "head_lr_ratio": 1.0,
     "copies": 0,
 }
-
-
-@pytest.mark.parametrize(
-    ("schedule", "steps", "warmup", "factors"),
-    [
-        ("constant", 4, 0, [1, 1, 1, 1]),
-        ("constant", 5, 4, [0.25, 0.5, 0.75, 1, 1]),
-        ("step", 8, 0, [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
-        ("step", 8, 2, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
-        ("step", 5, 0, [1, 1, 1, 0.1, 0.01]),  # from 2.5 and from 3.75 on
-        ("cosine", 4, 0, [1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]),
-        ("cosine", 6, 2, [0.5, 1, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]),
-        ("cosine", 3, 3, [1 / 3, 2 / 3, 1]),
-    ],
-)
-def test_factors_by_hand(schedule, steps, warmup, factors):
-    found = [learning_rate(schedule, step, steps, warmup) for step in range(len(factors))]
-    assert found == pytest.approx(factors, abs=1e-12)
 
 
 @pytest.fixture(scope="module")
