@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from common import cli
 from common.datasets import CIFAR_DATASETS, IDX_DATASETS, cifar_files
-from common.errors import UserError
+from common.errors import UserError, require
 
 # The mirrors' gzip files have their md5 in torchvision; these are the files inside.
 RAW_MD5 = {
@@ -54,7 +54,7 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 @dataclass(frozen=True)
 class OfficialArchive:
-    """An official archive and what must be in its folder."""
+    """An official archive and what must be in its folder, which may lie in another set's."""
 
     url: str
     md5: str
@@ -80,6 +80,12 @@ OFFICIAL = {
             "bounding_boxes.txt",
             "classes.txt",
         ),
+    ),
+    "cub-segmentations": OfficialArchive(
+        "https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz",
+        "4d47ba1228eae64f2fa547c47bc65255",
+        "CUB_200_2011/segmentations",
+        ("001.Black_footed_Albatross", "200.Common_Yellowthroat"),
     ),
     **{
         name: OfficialArchive(cifar.url, cifar.tgz_md5, cifar.base_folder, cifar_files(name))
@@ -122,6 +128,8 @@ def install(name: str, data_dir: Path, archive: Path | None) -> None:
             raise UserError(f"{folder} is there already, but {fault}; delete it first, then rerun")
         print(f"{name}: {folder} is there already and complete; to replace it, delete it first")
         return
+    if name == "cub-segmentations":
+        require(folder.parent, "cub", data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=data_dir) as work:
         obtain = obtain_idx_files if idx else obtain_image_folder
@@ -222,9 +230,9 @@ def obtain_image_folder(name: str, archive: Path | None, work: Path, folder: Pat
     elif (found := file_md5(archive)) != official.md5:
         print(f"{name}: {archive} has md5 {found}, the official archive {official.md5}; going on")
     unpack(archive, work / "unpacked")
-    complete = work / "unpacked" / official.folder
+    complete = work / "unpacked" / folder.name
     if fault := find_fault(name, complete):
-        raise UserError(f"{archive}: not {name}: {fault} in {official.folder}")
+        raise UserError(f"{archive}: not {name}: {fault} in {folder.name}")
     return complete
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.errors import UserError
-from infocam.data import load_parts
+from infocam.data import image_name, load_parts
 
 
 def parts_of(dataset, data_dir, *, images=6, held_out=2, test=None):
@@ -38,7 +39,7 @@ def test_the_last_of_each_class_are_held_out(tiny_dir, images, held_out, trained
 def test_boxes_frame_the_squares_of_the_pictures(tiny_dir):
     colours = np.array([(220, 40, 40), (40, 200, 60), (60, 60, 230), (230, 220, 50)])
     for part in parts_of("tiny-imagenet", tiny_dir).values():
-        assert (part.width, part.height, len(part.boxes)) == (64, 64, len(part))
+        assert part.sizes.tolist() == [[64, 64]] * len(part) and len(part.boxes) == len(part)
         for i, ((x0, y0, x1, y1),) in enumerate(part.boxes):
             inside = part.picture(i)[y0 + 1 : y1, x0 + 1 : x1].astype(float)
             assert np.abs(inside.mean(axis=(0, 1)) - colours[part.labels[i]]).max() < 12
@@ -51,13 +52,14 @@ def test_boxes_frame_the_squares_of_the_pictures(tiny_dir):
 def test_reported_images_are_spread_over_the_validation_file(tiny_dir, count, expected):
     test = parts_of("tiny-imagenet", tiny_dir, test=count)["test"]
     assert names(test) == [f"val_{i}.JPEG" for i in expected]
+    assert test.names == [f"val/images/val_{i}" for i in expected]
     everything = parts_of("tiny-imagenet", tiny_dir)["test"]
     assert torch.equal(test.labels, everything.labels[list(expected)])
     assert all(np.array_equal(test.boxes[j], everything.boxes[i]) for j, i in enumerate(expected))
 
 
 @pytest.mark.parametrize(("images", "held_out"), [(5, 5), (5, 6)])
-@pytest.mark.parametrize("dataset", ["tiny-imagenet", "scattered-digits"])
+@pytest.mark.parametrize("dataset", ["tiny-imagenet", "scattered-digits", "cub", "folder"])
 def test_nothing_left_to_train_on_is_a_user_error(tmp_path, dataset, images, held_out):
     with pytest.raises(
         UserError, match=rf"--held-out-per-class {held_out}: must be below --images-per-class 5"
@@ -66,14 +68,67 @@ def test_nothing_left_to_train_on_is_a_user_error(tmp_path, dataset, images, hel
 
 
 def test_a_class_with_too_few_files_is_named(tiny_dir):
-    with pytest.raises(UserError, match="class red: only 6 training images"):
-        parts_of("tiny-imagenet", tiny_dir, images=100, held_out=6)
+    for images in (100, None):
+        with pytest.raises(UserError, match="class red: only 6 training images; want more than"):
+            parts_of("tiny-imagenet", tiny_dir, images=images, held_out=6)
+
+
+def test_digits_are_drawn_without_end_so_their_number_is_asked_for(tmp_path):
+    with pytest.raises(UserError, match=r"^scattered-digits: .*say --images-per-class$"):
+        parts_of("scattered-digits", tmp_path, images=None)
+
+
+@pytest.mark.parametrize("images", [None, 6, 100])
+def test_no_image_is_in_two_parts_and_every_name_is_its_own(tiny_dir, images):
+    parts = parts_of("tiny-imagenet", tiny_dir, images=images)
+    named = [name for part in parts.values() for name in part.names]
+    assert len(set(named)) == len(named) == 4 * 6 + 12
+    assert parts["held-out"].names[:3] == [
+        "train/n04/images/n04_4",
+        "train/n04/images/n04_5",
+        "train/n02/images/n02_4",
+    ]
+    for part in parts.values():
+        assert (part.masks, len(part)) == (None, len(part.names))
+        with pytest.raises(ValueError, match="no masks"):
+            part.mask(0)
+
+
+def test_a_corrupt_picture_is_named_when_it_is_looked_at(corrupt_tiny):
+    root, file = corrupt_tiny("val/images/val_1.JPEG")
+    test = parts_of("tiny-imagenet", root)["test"]
+    assert test.picture(0).shape == (64, 64, 3)
+    with pytest.raises(UserError, match=rf"^{file}: not a readable image"):
+        test.picture(1)
+
+
+def test_a_picture_of_another_size_than_annotated_is_named(corrupt_tiny):
+    root, file = corrupt_tiny("val/images/val_1.JPEG")
+    Image.new("RGB", (64, 32)).save(file)
+    with pytest.raises(UserError) as error:
+        parts_of("tiny-imagenet", root)["test"].picture(1)
+    assert str(error.value) == f"{file}: 64 x 32 pixels, by its annotation 64 x 64"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("val2/0/a.JPEG", "val2/0/a"),
+        ("001.Crow/a", "001.Crow/a"),
+        ("a.v2.png", "a.v2"),
+        ("a.v2", "a.v2"),
+        ("a.jpg.png", "a"),
+    ],
+)
+def test_a_name_is_the_path_without_the_ending_of_an_image(path, name):
+    assert image_name(path) == name == image_name(name)
 
 
 @pytest.mark.parametrize(
     ("dataset", "file", "name"),
     [
         ("tiny-imagenet", "tiny-imagenet-200/wnids.txt", "tiny-imagenet"),
+        ("cub", "CUB_200_2011/classes.txt", "cub"),
         ("scattered-digits", "MNIST/raw/train-images-idx3-ubyte", "mnist"),
     ],
 )
@@ -91,6 +146,8 @@ def test_canvases_are_the_same_whatever_the_other_parts_sizes(digits_dir, small_
     )
     assert torch.equal(few["held-out"].images, many["held-out"].images)
     assert {part: len(d) for part, d in many.items()} == {"train": 40, "held-out": 20, "test": 9}
+    assert few["held-out"].names[::19] == ["held-out-00000", "held-out-00019"]
+    assert many["test"].sizes.tolist() == [[64, 64]] * 9
     everything = parts_of("scattered-digits", digits_dir)["test"]
     assert len(everything) == 2000
     pixels = everything.picture(3)

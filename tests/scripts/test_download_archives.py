@@ -11,6 +11,7 @@ import pytest
 from scripts.download_data import OFFICIAL, RAW_MD5
 
 FIRST = "train-images-idx3-ubyte"
+SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
@@ -26,7 +27,7 @@ def test_an_archive_of_idx_files(small, place, kind, zipped, inner):
     assert place.installed() == place.raw("MNIST", small)
 
 
-@pytest.mark.parametrize("name", [*RAW_MD5, *OFFICIAL])
+@pytest.mark.parametrize("name", [*RAW_MD5, *SETS])
 @pytest.mark.parametrize("files", [{"readme.txt": b"hello"}, {}])
 def test_an_archive_without_the_content_is_refused(small, place, name, files):
     archive = place.pack("other.zip", files)
