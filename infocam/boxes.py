@@ -1,12 +1,16 @@
-"""From a localisation map to a box: resize, 8 bits, threshold, the largest contour.
+"""From a localisation map to boxes: resize, 8 bits, threshold, contours.
 
-Boxes are x0 y0 x1 y1 of inclusive pixels: a box of one pixel has x0 = x1.
+Boxes are x0 y0 x1 y1 of inclusive pixels, a box of one pixel has x0 = x1, unless a protocol of
+`infocam.protocols` says otherwise.
 """
 
 import cv2
 import numpy as np
 
-THRESHOLDS = np.arange(100) / 100
+from common.errors import UserError
+
+NORMALISATIONS = ("minmax", "max", "percentile")
+FAR_CORNERS = ("inclusive", "clipped", "beyond")
 
 
 def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -16,16 +20,77 @@ def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndar
     )
 
 
-def to_8bit(localisation_map: np.ndarray) -> np.ndarray:
-    """Maps the smallest value to 0 and the largest to 255: (H, W) floats -> (H, W) uint8.
+def normalise(localisation_map: np.ndarray, how: str = "minmax") -> np.ndarray:
+    """(H, W) floats -> (H, W) float32 in 0..1 with the largest value at 1.
 
-    A constant map, or one with a value that is not finite, says nothing about the place: it
-    becomes zero everywhere (Choe et al. 2020).
+    A map that is constant, not finite or, for "max", nowhere positive says nothing about the place:
+    it becomes zero everywhere (Choe et al. 2020).
+
+    Args:
+        how: "minmax" maps the smallest value to 0; "max" maps 0 and all below to 0; "percentile"
+            is "minmax" after cutting the values at their 1st and 99th percentile.
+
+    Raises:
+        UserError: another word.
     """
-    low, high = localisation_map.min(), localisation_map.max()
-    if not (np.isfinite(low) and np.isfinite(high) and high > low):
-        return np.zeros(localisation_map.shape, np.uint8)
-    return ((localisation_map - low) / (high - low) * 255).astype(np.uint8)
+    if how not in NORMALISATIONS:
+        raise UserError(f"normalisation {how!r}: use one of {', '.join(NORMALISATIONS)}")
+    values = np.asarray(localisation_map, np.float32)
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return np.zeros_like(values)
+    if how == "max":
+        low = np.float32(0)
+    if how == "percentile":
+        low, high = np.percentile(values, (1, 99)).astype(np.float32)
+    if not high > low:
+        return np.zeros_like(values)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def to_8bit(localisation_map: np.ndarray, how: str = "minmax") -> np.ndarray:
+    """`normalise` in 256 levels: (H, W) floats -> (H, W) uint8."""
+    return (normalise(localisation_map, how) * 255).astype(np.uint8)
+
+
+def contour_boxes(
+    levels: np.ndarray, cuts: np.ndarray, *, far: str = "inclusive"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of all contours, outer ones and holes, of the pixels above each cut.
+
+    Cuts between the same two levels of the map share one call of OpenCV.
+
+    Args:
+        levels: (H, W) uint8.
+        cuts: (T,) ints; foreground is strictly above.
+        far: where a box ends: "inclusive" at its last pixel; "beyond" one pixel further, as in x +
+            width; "clipped" is that cut at the image's last pixel, as the WSOL benchmark has it.
+
+    Returns:
+        (R, 4) int boxes, mask after mask, in each the largest contour (by `cv2.contourArea`) first;
+        and (T,) where the boxes of each cut's mask start. A mask of nothing has one box, 0 0 0 0
+        (0 0 1 1 with "beyond").
+    """
+    height, width = levels.shape
+    present = np.flatnonzero(np.bincount(levels.ravel(), minlength=256))
+    below = np.searchsorted(present, cuts, side="right") - 1  # -1: everything is above the cut
+    distinct, which = np.unique(below, return_inverse=True)
+    rectangles, starts, mask = [], [], np.empty_like(levels)
+    for position in distinct.tolist():
+        starts.append(len(rectangles))
+        level = int(present[position]) if position >= 0 else -1
+        cv2.threshold(levels, level, 1, cv2.THRESH_BINARY, dst=mask)
+        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        if len(contours) > 1:  # the first of equals, as max() takes it
+            contours = sorted(contours, key=cv2.contourArea, reverse=True)
+        rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
+    boxes = np.array(rectangles)
+    empty = boxes[:, 2] == 0
+    boxes[:, 2:] += boxes[:, :2] - (far == "inclusive")
+    if far == "clipped":
+        boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
+    boxes[empty] = (0, 0, 1, 1) if far == "beyond" else (0, 0, 0, 0)
+    return boxes, np.array(starts)[which]
 
 
 def largest_contour_box(mask: np.ndarray) -> np.ndarray:
@@ -34,29 +99,7 @@ def largest_contour_box(mask: np.ndarray) -> np.ndarray:
     Args:
         mask: (H, W) uint8, foreground above zero.
     """
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
-        return np.zeros(4, int)
-    x, y, width, height = cv2.boundingRect(max(contours, key=cv2.contourArea))
-    return np.array([x, y, x + width - 1, y + height - 1])
-
-
-def boxes_at_thresholds(levels: np.ndarray, thresholds: np.ndarray = THRESHOLDS) -> np.ndarray:
-    """The box at each threshold t: foreground is strictly above int(t * max).
-
-    Thresholds that fall on the same of the 256 levels share one computation.
-
-    Args:
-        levels: (H, W) uint8 map of `to_8bit`.
-        thresholds: (T,) fractions of the maximum, in 0..1.
-
-    Returns:
-        (T, 4).
-    """
-    cuts = (thresholds * levels.max()).astype(int)
-    unique, inverse = np.unique(cuts, return_inverse=True)
-    boxes = [largest_contour_box((levels > cut).astype(np.uint8)) for cut in unique]
-    return np.stack(boxes)[inverse]
+    return contour_boxes(mask, np.array([0]))[0][0]
 
 
 def centre_boxes(width: int, height: int, sides: np.ndarray) -> np.ndarray:

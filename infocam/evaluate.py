@@ -1,260 +1,303 @@
-"""Boxes from a trained run's maps, scored against the true ones.
+"""Localisation maps scored against true boxes: of trained runs, or of maps that were saved.
 
     python -m infocam.evaluate runs/infocam/tiny-imagenet-softmax-0 --methods cam infocam infocam+
+    python -m infocam.evaluate RUN RUN RUN --output-dir runs/infocam/three-seeds
+    python -m infocam.evaluate --maps DIR --annotations boxes.csv --protocol wsol
 
-The threshold of each method is chosen on the run's held-out images; the oracle's, the best on the
-reported images themselves, stands beside it. Centre box (its size chosen by the same rules) and
-whole image are the baselines. Writes `results.csv`, `table.md`, `table.tex`,
-`threshold_curves.png` and `overlays/`.
+All methods and thresholds come from one pass of the network. The threshold of each method, and
+with several `--region` sizes the region, is chosen on the run's held-out images (`held-out`); a
+threshold that is given (`fixed`) and the best on the reported images themselves (`oracle`) stand
+beside it. Centre box, whole image and maps of a random direction are the baselines. Several runs
+make a table over seeds.
+
+Writes `results.csv`, `table` and, for several runs, `differences` (`.md`, `.tex`),
+`threshold_curves` (`.csv`, `.png`), `overlays/` and galleries of the best, the worst and the most
+different boxes, these of the first run; with `--save-maps` `maps/PART/METHOD/NAME.npy` and
+`maps/PART/annotations.csv`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from joblib import Parallel
 
 from common import cli, runtime
-from common.backbones import GlobalAveragePoolClassifier
 from common.errors import UserError
-from common.features import cached_features
-from common.image_files import ImageFiles
+from common.information import log_prior_from_labels
 from common.records import RunFolder, check_output, prepare_output, write_atomically
 from common.runtime import Runtime
 from common.tables import to_markdown, write_tables
-from infocam.boxes import THRESHOLDS, boxes_at_thresholds, centre_boxes, resize_map, to_8bit
-from infocam.cam import METHODS, class_maps, localisation_map
+from infocam.boxes import NORMALISATIONS
+from infocam.cam import PADDINGS, parse_contrast, region_filter
 from infocam.data import LocalisationSet, load_parts
-from infocam.metrics import best_threshold, hits, scores
-from infocam.networks import build_network
-from infocam.overlay import save_overlay
+from infocam.gallery import save_galleries, save_overlays
+from infocam.gradient import GRADIENT_METHODS
+from infocam.localise import RANDOM, Localised, Maps, faithfulness, localise
+from infocam.networks import load_run
 from infocam.plots import plot_threshold_curves
+from infocam.protocols import PROTOCOLS, Protocol, protocol
+from infocam.saved_maps import evaluate_saved_maps, save_maps
+from infocam.scores import baseline_rows, best_region, curve_table, method_rows, with_best_region
+from infocam.tables import differences, shown, summary
 
-BATCH = 100
-
-
-@dataclass(frozen=True)
-class Localised:
-    """What the maps of one part of the data say.
-
-    Attributes:
-        maps: (N, h, w) float32 localisation maps by method, at the network's resolution.
-        boxes: (N, T, 4) boxes at each threshold by method.
-        predicted: (N,) the class with the largest logit.
-    """
-
-    maps: dict[str, np.ndarray]
-    boxes: dict[str, np.ndarray]
-    predicted: np.ndarray
+DEFAULT_METHODS = ("cam", "infocam", "infocam+")
+FIXED_THRESHOLD = 0.2  # of the maximum, as Zhou et al. (2016) have it
+FOR_RUNS = ("methods", "region", "region_padding", "prior", "test_images", "faithfulness")
+FOR_RUNS += ("overlays", "gallery", "save_maps")
+# Flags of training that may differ between runs of which a table takes the mean.
+NOT_TRAINING = {"output_dir", "data_dir", "num_workers", "device", "resume", "overwrite"}
 
 
-def load_network(run: RunFolder, num_classes: int, device: Runtime) -> GlobalAveragePoolClassifier:
-    """The trained network of a run, in eval mode on the device."""
-    flags, checkpoint = run.config(), run.load_checkpoint()
-    if checkpoint is None:
-        raise UserError(f"{run.checkpoint_file}: not there; train again with --overwrite")
-    network = build_network(flags["network"], weights=flags["weights"], num_classes=num_classes)
-    trained = network.head if flags["dataset"] == "tiny-imagenet" else network
-    trained_classes = len(next(reversed(checkpoint["model"].values())))  # the head's bias is last
-    if trained_classes != num_classes:
-        raise UserError(f"{run.path} has {trained_classes} classes, the data {num_classes}")
-    trained.load_state_dict(checkpoint["model"])
-    return network.to(device.device, memory_format=torch.channels_last).eval()
+def run_description(flags: dict) -> dict:
+    """What names a run in the tables."""
+    return {
+        "dataset": flags["dataset"],
+        "network": flags["network"],
+        "loss": flags["loss"],
+        "seed": flags["seed"],
+    }
 
 
-def feature_batches(
-    network: GlobalAveragePoolClassifier,
-    data: LocalisationSet,
-    cache_dir: Path,
-    num_workers: int,
-    device: Runtime,
-) -> Iterator[tuple[slice, Tensor]]:
-    """Feature maps (B, C, h, w) of a part, batch by batch; those of image files are cached."""
-    cached = None
-    if isinstance(data.images, ImageFiles):
-        cached = cached_features(
-            network, data.images, cache_dir, kind="maps", runtime=device, num_workers=num_workers
-        )
-    for start in tqdm(range(0, len(data), BATCH), desc="boxes", disable=None):
-        rows = slice(start, start + BATCH)
-        if cached is not None:
-            yield rows, torch.from_numpy(cached[rows].astype(np.float32)).to(device.device)
-        else:
-            with device.autocast():
-                maps = network.features(data.images[rows].to(device.device))
-            yield rows, maps.float()
-
-
-@torch.inference_mode()
-def localise(
-    network: GlobalAveragePoolClassifier,
-    data: LocalisationSet,
-    methods: list[str],
-    *,
-    cache_dir: Path,
-    num_workers: int,
-    runtime: Runtime,
-) -> Localised:
-    """Maps and boxes of every image of a part, from one pass of the network."""
-    maps: dict[str, list] = {method: [] for method in methods}
-    boxes: dict[str, list] = {method: [] for method in methods}
-    predicted = []
-    for rows, features in feature_batches(network, data, cache_dir, num_workers, runtime):
-        every = class_maps(features, network.head.weight)
-        logits = every.mean(dim=(2, 3)) + network.head.bias
-        labels = data.labels[rows].to(every.device)
-        predicted.append(logits.argmax(dim=1).cpu().numpy())
-        for method in methods:
-            values = localisation_map(method, every, labels, logits).cpu().numpy()
-            maps[method].append(values)
-            for value in values:
-                levels = to_8bit(resize_map(value, data.width, data.height))
-                boxes[method].append(boxes_at_thresholds(levels))
-    return Localised(
-        {method: np.concatenate(values) for method, values in maps.items()},
-        {method: np.stack(values).astype(np.int32) for method, values in boxes.items()},
-        np.concatenate(predicted),
-    )
-
-
-def score_methods(
-    held_out: tuple[LocalisationSet, Localised], test: tuple[LocalisationSet, Localised]
-) -> pd.DataFrame:
-    """The rows of results.csv: the baselines, then each method, under both threshold rules."""
-    correct = test[1].predicted == test[0].labels.numpy()
-    sides = (1 + np.arange(100)) / 100
-    lines = []
-    for name, fractions in (("whole-image", sides[-1:]), ("centre-box", sides)):
-        hit = [
-            np.stack([hits(centre_boxes(d.width, d.height, fractions), b) for b in d.boxes])
-            for d, _ in (test, held_out)
-        ]
-        lines += scores(name, *hit, correct, fractions)
-    for method in test[1].boxes:
-        hit = [hit_matrix(data, found.boxes[method]) for data, found in (test, held_out)]
-        lines += scores(method, *hit, correct, THRESHOLDS)
-    return pd.DataFrame(lines)
-
-
-def hit_matrix(data: LocalisationSet, boxes: np.ndarray) -> np.ndarray:
-    """(N, T, 4) boxes -> (N, T) whether they hit a true box of their image."""
-    return np.stack([hits(own, truths) for own, truths in zip(boxes, data.boxes, strict=True)])
-
-
-def save_overlays(
-    folder: Path,
-    data: LocalisationSet,
-    found: Localised,
-    thresholds: dict[str, int],
-    count: int,
-) -> list[Path]:
-    """Overlays of `count` images spread evenly over the part, none of them picked by result.
-
-    Args:
-        thresholds: position in THRESHOLDS by method.
-    """
-    paths = []
-    for index in dict.fromkeys(np.linspace(0, len(data) - 1, count).round().astype(int).tolist()):
-        label, guess = int(data.labels[index]), int(found.predicted[index])
-        title = data.class_names[label]
-        title += "" if guess == label else f"\n(predicted {data.class_names[guess]})"
-        paths.append(folder / f"{index:05d}.png")
-        save_overlay(
-            paths[-1],
-            data.picture(index),
-            {m: resize_map(v[index], data.width, data.height) for m, v in found.maps.items()},
-            {method: boxes[index, thresholds[method]] for method, boxes in found.boxes.items()},
-            data.boxes[index],
-            title,
-        )
-    return paths
-
-
-def table(results: pd.DataFrame) -> pd.DataFrame:
-    """Scores in percent."""
-    shown = results.astype({"threshold": object})
-    shown["threshold"] = [f"{value:.2f}" for value in results["threshold"]]
-    for name in ("gt_known", "top1_loc", "max_box_acc"):
-        shown[name] = (100 * results[name]).map("{:.1f}".format)
-    return shown
-
-
-def get_parser() -> cli.Parser:
-    parser = cli.Parser("Score the boxes of a trained run's localisation maps.")
-    parser.add_argument("run", type=Path, help="folder that infocam.train wrote")
-    cli.add_common_arguments(parser, output_dir=None, seed=False, resume=False)
-    parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="maps to score"
-    )
-    parser.add_argument(
-        "--test-images",
-        type=cli.positive_int,
-        help="reported images, spread evenly over the test part; all if not given "
-        "(2000 for scattered-digits)",
-    )
-    parser.add_argument(
-        "--overlays", type=cli.non_negative_int, default=12, help="pictures to draw"
-    )
-    return parser
-
-
-@cli.entry
-def main(argv: list[str] | None = None) -> None:
-    args = get_parser().parse_args(argv)
-    device = runtime.from_flags(args)
-    if device.world_size > 1:
-        raise UserError("infocam.evaluate is one process; run it without torchrun")
-    run = RunFolder(args.run)
+def evaluate_run(
+    path: Path, args: Namespace, device: Runtime, chosen: Protocol
+) -> tuple[pd.DataFrame, dict[str, LocalisationSet], dict[str, Localised]]:
+    """The rows of a run, its parts "held-out" and "test", and what was found on them."""
+    run = RunFolder(path)
     flags = run.config()
+    parts = read_parts(path, flags, args)
+    network = load_run(run, len(parts["test"].class_names), device)
+    prior = {}
+    if args.prior:
+        labels, count = parts["train"].labels, len(parts["train"].class_names)
+        log_prior = log_prior_from_labels(labels, count).to(device.device)
+        shift = torch.zeros_like(log_prior) if flags["loss"] == "pc-softmax" else -log_prior
+        prior = {"log_prior": log_prior, "prior_shift": shift}
+    names = parts["test"].class_names
+    options = Maps(
+        [*parse_methods(args.methods, names), RANDOM],
+        args.region,
+        padding=args.region_padding,
+        normalisation=args.normalisation,
+        **prior,
+    )
+    features = {
+        "cache_dir": args.data_dir / "features",
+        "num_workers": args.num_workers,
+        "runtime": device,
+    }
+    misread = flags["dataset"] == "tiny-imagenet" and chosen.legacy
+    workers = box_workers(args.num_workers)
+    found = {
+        part: localise(
+            network, parts[part], options, chosen, misread=misread, workers=workers, **features
+        )
+        for part in ("held-out", "test")
+    }
+    side = "x".join(map(str, next(iter(found["test"].maps.values())).shape[1:]))
+    shared = {"run": str(path), **run_description(flags), "map": side, "protocol": chosen.name}
+    weights = chosen.weights(parts["test"].labels.numpy())
+    shared["accuracy"] = float(weights @ (found["test"].ranks == 0))
+    baselines = baseline_rows(
+        {part: (parts[part].boxes, parts[part].sizes) for part in found},
+        chosen,
+        ranks=found["test"].ranks,
+        weights=weights,
+        misread=misread,
+    )
+    scored = method_rows(found, weights, fixed=args.fixed_threshold)
+    rows = pd.DataFrame([shared | row for row in (*baselines, *scored)])
+    if len(args.region) > 1:
+        rows = with_best_region(rows, best_region(found["held-out"]))
+    if args.faithfulness:
+        extra = faithfulness(
+            network, parts["test"], found["test"], args.faithfulness, runtime=device
+        )
+        rows = rows.merge(extra, on="method", how="left")
+    return rows, parts, found
+
+
+def parse_methods(methods: list[str], class_names: list[str] | None = None) -> list[str]:
+    """Canonical names, each once; UserError for another one."""
+    try:
+        parsed = [m if m in GRADIENT_METHODS else parse_contrast(m, class_names) for m in methods]
+    except UserError as error:
+        raise UserError(f"{error}, or of gradients: {', '.join(GRADIENT_METHODS)}") from error
+    return list(dict.fromkeys(parsed))
+
+
+def box_workers(count: int) -> Parallel | None:
+    """Processes that box maps; with fewer than two this process does it."""
+    return Parallel(count, return_as="generator") if count > 1 else None
+
+
+def read_parts(path: Path, flags: dict, args: Namespace) -> dict[str, LocalisationSet]:
+    """The parts of the data that a run was trained on."""
     if "images_per_class" not in flags:
-        raise UserError(f"{args.run} is not a run of infocam.train")
-    parts = load_parts(
+        raise UserError(f"{path} is not a run of infocam.train")
+    return load_parts(
         flags["dataset"],
         args.data_dir,
         images_per_class=flags["images_per_class"],
         held_out_per_class=flags["held_out_per_class"],
         test_images=args.test_images,
     )
-    folder = args.output_dir or args.run / "evaluation"
-    methods = list(dict.fromkeys(args.methods))
-    network = load_network(run, len(parts["test"].class_names), device)
-    check_output(folder, vars(args), overwrite=args.overwrite)
-    print(f"infocam: {device.describe()}, {args.run}, writing {folder}", flush=True)
 
-    found = {
-        part: localise(
-            network,
-            parts[part],
-            methods,
-            cache_dir=args.data_dir / "features",
-            num_workers=args.num_workers,
-            runtime=device,
-        )
-        for part in ("held-out", "test")
-    }
-    prepare_output(folder, vars(args), overwrite=args.overwrite)
-    held_out, test = ((parts[part], found[part]) for part in ("held-out", "test"))
-    results = score_methods(held_out, test)
-    thresholds = {m: best_threshold(hit_matrix(held_out[0], held_out[1].boxes[m])) for m in methods}
-    reported = results[results["threshold_rule"] != "oracle"].set_index("method")["gt_known"]
-    plot_threshold_curves(
-        THRESHOLDS,
-        {m: hit_matrix(test[0], test[1].boxes[m]) for m in methods},
-        thresholds,
-        reported[["whole-image", "centre-box"]].to_dict(),
-        folder / "threshold_curves.png",
-    )
-    overlays = save_overlays(folder / "overlays", *test, thresholds, args.overlays)
-    write_tables(table(results), folder / "table")
+
+def check_runs(args: Namespace) -> None:
+    """UserError for a run without its data, or runs that the tables cannot tell apart."""
+    seen: dict[tuple, tuple[Path, dict]] = {}
+    for run in args.runs:
+        flags = RunFolder(run).config()
+        read_parts(run, flags, args)
+        seed = flags.pop("seed")
+        shown = ("dataset", "network", "loss", "image_size", "output_stride")
+        key = tuple(flags.get(name) for name in shown)
+        earlier, others = seen.setdefault((*key, seed), (run, flags))
+        if earlier != run:
+            raise UserError(f"{earlier} and {run}: both have seed {seed}; leave one out")
+        earlier, others = seen.setdefault(key, (run, flags))
+        for name in (flags.keys() | others.keys()) - NOT_TRAINING:
+            if flags.get(name) != others.get(name):
+                values = f"{others.get(name)} and {flags.get(name)}"
+                name = name.replace("_", "-")
+                raise UserError(f"{earlier} and {run}: --{name} {values}; a table wants them alike")
+
+
+def write_tables_of(results: pd.DataFrame, folder: Path) -> None:
+    """Writes results.csv and the tables, and prints them."""
     write_atomically(folder / "results.csv", lambda path: results.to_csv(path, index=False))
-    accuracy = (test[1].predicted == test[0].labels.numpy()).mean()
-    print(f"Percent of {len(test[0])} test images; top-1 accuracy {100 * accuracy:.1f}.\n")
-    print(to_markdown(table(results)))
-    print(f"wrote {folder}/results.csv, table, threshold_curves.png and {len(overlays)} overlays")
+    if results["run"].nunique() == 1:
+        table = shown(results)
+        write_tables(table, folder / "table")
+        print(to_markdown(table))
+        return
+    table, paired = summary(results), differences(results)
+    write_tables(table, folder / "table")
+    write_tables(paired, folder / "differences")
+    print("Mean ± half the 95 % interval over seeds.\n")
+    print(to_markdown(table))
+    print("Paired differences in points to cam, seed by seed.\n")
+    print(to_markdown(paired))
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser("Score the boxes of localisation maps.")
+    parser.add_argument("runs", type=Path, nargs="*", help="folders that infocam.train wrote")
+    cli.add_common_arguments(parser, output_dir=None, seed=False, resume=False)
+    add = parser.add_argument_group("maps").add_argument
+    add(
+        "--methods",
+        nargs="+",
+        default=list(DEFAULT_METHODS),
+        help="cam, infocam, infocam+, lowest:N, similar, posterior, class:NAME, "
+        + ", ".join(GRADIENT_METHODS),
+    )
+    add("--region", type=cli.positive_int, nargs="+", default=[1], help="sides of a mean filter")
+    add("--region-padding", choices=PADDINGS, default="same", help="of the region filter")
+    add("--normalisation", choices=NORMALISATIONS, default="minmax", help="of the maps")
+    add(
+        "--prior",
+        action="store_true",
+        help="choose classes by pointwise mutual information, and have maps in its units",
+    )
+    add = parser.add_argument_group("scores").add_argument
+    add("--protocol", choices=PROTOCOLS, default="infocam", help="see infocam/protocols.py")
+    add(
+        "--fixed-threshold",
+        type=cli.fraction,
+        default=FIXED_THRESHOLD,
+        help="of the rows with the rule `fixed`, a fraction of the map's maximum",
+    )
+    add(
+        "--test-images",
+        type=cli.positive_int,
+        help="reported images, spread evenly over the test part; all if not given "
+        "(2000 for scattered-digits)",
+    )
+    add(
+        "--faithfulness",
+        type=cli.non_negative_int,
+        default=0,
+        help="images to compute insertion and deletion curves of; each costs some 70 passes",
+    )
+    add = parser.add_argument_group("pictures and files").add_argument
+    add("--overlays", type=cli.non_negative_int, default=12, help="pictures to draw")
+    add("--gallery", type=cli.non_negative_int, default=6, help="rows of each gallery")
+    add("--save-maps", action="store_true", help="keep the maps, for --maps")
+    add = parser.add_argument_group("saved maps, in place of runs").add_argument
+    add("--maps", type=Path, help="folder of NAME.npy, a map an image")
+    add("--annotations", type=Path, help="CSV of boxes, or a split's folder of WSOL metadata")
+    add("--held-out-maps", type=Path, help="maps of other images, to choose the threshold on")
+    add("--held-out-annotations", type=Path, help="their boxes")
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    device = runtime.from_flags(args)
+    if device.world_size > 1:
+        raise UserError("infocam.evaluate is one process; run it without torchrun")
+    if bool(args.runs) == bool(args.maps):
+        parser.error("give run folders, or --maps and --annotations")
+    if bool(args.maps) != bool(args.annotations):
+        parser.error("--maps and --annotations go together")
+    if bool(args.held_out_maps) != bool(args.held_out_annotations):
+        parser.error("--held-out-maps and --held-out-annotations go together")
+    for name in FOR_RUNS if args.maps else ():
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} is for runs, not for --maps")
+    if len(args.runs) > 1 and not args.output_dir:
+        parser.error("--output-dir: name a folder for the table of several runs")
+    chosen = protocol(args.protocol)
+    args.region = sorted({1, *args.region})
+    for size in args.region:
+        region_filter(torch.zeros(1, 1, 1), size)  # its errors, before any work
+    parse_methods(args.methods)
+    source = args.runs[0] if args.runs else args.maps
+    folder = args.output_dir or source / "evaluation"
+    given = [args.maps, args.annotations, args.held_out_maps, args.held_out_annotations]
+    for path in (*args.runs, *filter(None, given)):
+        if folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise UserError(f"--output-dir {folder}: {path} is in it; choose another folder")
+    check_output(folder, vars(args), overwrite=args.overwrite)
+    print(f"infocam: {device.describe()}, {source}, writing {folder}", flush=True)
+    if args.maps:
+        rows = evaluate_saved_maps(
+            (args.maps, args.annotations),
+            (args.held_out_maps, args.held_out_annotations) if args.held_out_maps else None,
+            chosen,
+            normalisation=args.normalisation,
+            fixed=args.fixed_threshold,
+            workers=box_workers(args.num_workers),
+        )
+        prepare_output(folder, vars(args), overwrite=args.overwrite)
+        write_tables_of(rows, folder)
+        print(f"wrote {folder}/results.csv and table")
+        return
+    check_runs(args)  # what is wrong must be found before the work
+    results, first = [], None
+    for run in args.runs:
+        rows, parts, found = evaluate_run(run, args, device, chosen)
+        results.append(rows)
+        first = first or (rows, parts, found)
+    prepare_output(folder, vars(args), overwrite=args.overwrite)
+    rows, parts, found = first
+    curves = curve_table(found["test"], found["held-out"])
+    write_atomically(folder / "threshold_curves.csv", lambda path: curves.to_csv(path, index=False))
+    plot_threshold_curves(curves, rows, folder / "threshold_curves.png")
+    drawn = {"protocol": chosen, "normalisation": args.normalisation, "rows": rows}
+    save_overlays(folder / "overlays", parts["test"], found["test"], args.overlays, **drawn)
+    save_galleries(folder, parts["test"], found["test"], args.gallery, **drawn)
+    for part in found if args.save_maps else ():
+        save_maps(folder / "maps" / part, parts[part], found[part])
+    accuracy = rows["accuracy"].iloc[0]
+    print(f"{len(parts['test'])} test images; top-1 accuracy {100 * accuracy:.1f} %.\n")
+    write_tables_of(pd.concat(results, ignore_index=True), folder)
+    print(f"wrote {folder}/results.csv, table, threshold_curves, overlays and galleries")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from infocam import data, evaluate, train
+from infocam import data, networks, train
+from infocam.evaluate import main as evaluate
 
 WNIDS = ["n04", "n02", "n03", "n01"]  # in no order, as in the real file
 COLOURS = [(220, 40, 40), (40, 200, 60), (60, 60, 230), (230, 220, 50)]
@@ -166,7 +167,7 @@ def evaluate_words():
 def slow_box(values: np.ndarray, threshold: float, side: int) -> tuple[int, ...]:
     resized = cv2.resize(values, (side, side), interpolation=cv2.INTER_CUBIC)
     low, high = resized.min(), resized.max()
-    if low == high:  # infoCAM+ of an image whose label is its least likely class
+    if low == high:
         return 0, 0, 0, 0
     levels = np.floor((resized - low) / (high - low) * 255).astype(np.uint8)
     mask = (levels > int(threshold * 255)).astype(np.uint8)
@@ -197,7 +198,8 @@ def slow_hits():
             if method == "infocam":
                 values = maps[y] - np.delete(maps, y, axis=0).mean(axis=0)
             if method == "infocam+":
-                values = maps[y] - maps[logits.argmin()]
+                others = [k for k in range(len(maps)) if k != y]
+                values = maps[y] - maps[min(others, key=lambda k: logits[k])]
             hits.append([slow_hit(slow_box(values, t / 100, 64), truth) for t in range(100)])
         return np.array(hits), np.array(correct)
 
@@ -207,7 +209,7 @@ def slow_hits():
 @pytest.fixture
 def trunk_must_rest(monkeypatch) -> None:
     """From here on `infocam.evaluate` fails if it runs the network's trunk."""
-    build = evaluate.build_network
+    build = networks.build_network
 
     def built(*args, **options):
         network = build(*args, **options)
@@ -218,4 +220,20 @@ def trunk_must_rest(monkeypatch) -> None:
         network.trunk.forward = forward
         return network
 
-    monkeypatch.setattr(evaluate, "build_network", built)
+    monkeypatch.setattr(networks, "build_network", built)
+
+
+@pytest.fixture(scope="session")
+def tiny_evaluation(tiny_run, evaluate_words, tmp_path_factory):
+    """The folder of an evaluation of the Tiny-ImageNet run; not to be written to."""
+    folder = tmp_path_factory.mktemp("tiny-evaluation") / "out"
+    evaluate(evaluate_words(tiny_run, folder, "--overlays", 5, "--gallery", 2, "--save-maps"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def second_run(tiny_words, tmp_path_factory):
+    """The folder of a run on the mini Tiny-ImageNet with another seed."""
+    folder = tmp_path_factory.mktemp("second") / "run"
+    train.main(tiny_words(folder, "--seed", 2))
+    return folder

@@ -1,4 +1,4 @@
-"""From a map to a box: hand-made masks, slow versions, peers for the interpolation."""
+"""From a map to boxes: hand-made masks, one OpenCV call a threshold, peers for resizing."""
 
 import cv2
 import numpy as np
@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from common.errors import UserError
 from infocam.boxes import (
-    THRESHOLDS,
-    boxes_at_thresholds,
     centre_boxes,
+    contour_boxes,
     largest_contour_box,
+    normalise,
     resize_map,
     to_8bit,
 )
@@ -34,6 +35,7 @@ MASKS = {
     "a blob inside a ring is no rival": ("##### #...# #.#.# #...# #####", (0, 0, 4, 4)),
     "a thin ring beats a thick block": ("####. #..#. ####. ..... ...##", (0, 0, 3, 2)),
 }
+THOUSAND = np.arange(1000) / 1000
 
 
 def mask_of(text: str) -> np.ndarray:
@@ -46,18 +48,179 @@ def test_box_of_a_mask_by_hand(text, box, value):
     assert largest_contour_box(mask_of(text) * value).tolist() == list(box)
 
 
-def test_a_tie_is_one_of_the_equals_and_the_same_every_time():
+def test_all_contours_of_a_mask_by_hand_outer_ones_and_holes():
+    levels = mask_of("##### #...# #.#.# #...# ##### ..... #....") * 9
+    boxes, starts = contour_boxes(levels, np.array([0, 8, 9]))
+    # The ring, its hole with the ring's pixels around it, the pixel inside, and the one below.
+    assert starts.tolist() == [0, 0, 4]
+    found = sorted(map(tuple, boxes[:4].tolist()))
+    assert found == [(0, 0, 4, 4), (0, 0, 4, 4), (0, 6, 0, 6), (2, 2, 2, 2)]
+    assert boxes[0].tolist() == [0, 0, 4, 4]
+    assert boxes[4:].tolist() == [[0, 0, 0, 0]]  # nothing is above 9
+
+
+@pytest.mark.parametrize(
+    ("far", "pixel", "corner", "nothing"),
+    [
+        ("inclusive", [1, 2, 1, 2], [3, 3, 3, 3], [0, 0, 0, 0]),
+        ("clipped", [1, 2, 2, 3], [3, 3, 3, 3], [0, 0, 0, 0]),
+        ("beyond", [1, 2, 2, 3], [3, 3, 4, 4], [0, 0, 1, 1]),
+    ],
+)
+def test_a_box_of_one_pixel_by_convention(far, pixel, corner, nothing):
+    for text, box in (
+        (".... .... .#.. ....", pixel),
+        (".... .... .... ...#", corner),
+        (".... .... .... ....", nothing),
+    ):
+        boxes, starts = contour_boxes(mask_of(text), np.array([0]), far=far)
+        assert (boxes.tolist(), starts.tolist()) == ([box], [0]), text
+
+
+def test_a_tie_is_the_first_contour_that_opencv_lists():
     mask = mask_of("##... ##... ..... ...## ...##")
-    box = largest_contour_box(mask).tolist()
-    assert box in ([0, 0, 1, 1], [3, 3, 4, 4])
-    assert all(largest_contour_box(mask.copy()).tolist() == box for _ in range(5))
+    contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    x, y, w, h = cv2.boundingRect(contours[0])
+    assert [cv2.contourArea(contour) for contour in contours] == [1, 1]
+    boxes, _ = contour_boxes(mask, np.array([0]))
+    assert boxes[0].tolist() == [x, y, x + w - 1, y + h - 1]
+    assert sorted(boxes.tolist()) == [[0, 0, 1, 1], [3, 3, 4, 4]]
 
 
-def test_8_bits_run_from_0_to_255_and_cut_fractions_off():
-    levels = to_8bit(np.array([[-2.0, 0.0], [1.0, 3.0]], np.float32))
-    assert levels.dtype == np.uint8
-    assert levels.tolist() == [[0, 102], [153, 255]]
-    assert to_8bit(np.array([[0.0, 0.999, 1.0]])).tolist() == [[0, 254, 255]]
+def smooth_levels(seed: int, width: int, height: int, most: int = 255) -> np.ndarray:
+    """A bicubic enlargement of 6 x 6 random numbers; below 255 levels there are many ties."""
+    coarse = np.random.default_rng(seed).random((6, 6)).astype(np.float32)
+    return (to_8bit(resize_map(coarse, width, height)) // (255 // most)).astype(np.uint8)
+
+
+def direct(levels: np.ndarray, cut: int, far: str) -> tuple[tuple, list[tuple]]:
+    """The box of the largest contour and the boxes of all, from one call of OpenCV."""
+    height, width = levels.shape
+    _, binary = cv2.threshold(levels, cut, 255, cv2.THRESH_BINARY)
+    contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        box = (0, 0, 1, 1) if far == "beyond" else (0, 0, 0, 0)
+        return box, [box]
+
+    def box_of(contour) -> tuple:
+        x, y, w, h = cv2.boundingRect(contour)
+        if far == "inclusive":
+            return x, y, x + w - 1, y + h - 1
+        if far == "beyond":
+            return x, y, x + w, y + h
+        return x, y, min(x + w, width - 1), min(y + h, height - 1)
+
+    every = [box_of(contour) for contour in contours]
+    return box_of(max(contours, key=cv2.contourArea)), sorted(every)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 30), (31, 64), (9, 7)])
+@pytest.mark.parametrize("most", [255, 17, 3])
+@pytest.mark.parametrize("far", ["inclusive", "clipped", "beyond"])
+def test_a_thousand_thresholds_equal_one_opencv_call_each(width, height, most, far):
+    levels = smooth_levels(width + most, width, height, most)
+    cuts = (THOUSAND * int(levels.max())).astype(int)
+    cuts = np.concatenate([cuts, [int(levels.max()), 255]])  # nothing is above the last two
+    boxes, starts = contour_boxes(levels, cuts, far=far)
+    ends = {start: end for start, end in zip(*each_and_next(starts, len(boxes)), strict=True)}
+    for cut, start in zip(cuts.tolist(), starts.tolist(), strict=True):
+        largest, every = direct(levels, cut, far)
+        assert tuple(boxes[start]) == largest, cut
+        assert sorted(map(tuple, boxes[start : ends[start]].tolist())) == every, cut
+    assert len(ends) == len(np.unique(levels))  # a call for each level that the map has
+
+
+def each_and_next(starts: np.ndarray, total: int) -> tuple[list[int], list[int]]:
+    own = np.unique(starts).tolist()
+    return own, [*own[1:], total]
+
+
+def test_cuts_may_come_in_any_order_and_twice():
+    levels = smooth_levels(0, 20, 15)
+    cuts = np.array([200, 0, 77, 200, 254, 1])
+    boxes, starts = contour_boxes(levels, cuts)
+    assert [tuple(boxes[s]) for s in starts] == [direct(levels, c, "inclusive")[0] for c in cuts]
+    assert starts[0] == starts[3]
+
+
+def test_foreground_is_strictly_above_the_cut():
+    levels = np.array([[0, 57, 58, 59, 200, 200]], np.uint8)
+    boxes, starts = contour_boxes(levels, np.array([0, 56, 57, 58, 199, 200]))
+    assert boxes[starts, 0].tolist() == [1, 1, 2, 3, 4, 0]
+    nothing_at_zero = np.array([[3, 9]], np.uint8)
+    boxes, starts = contour_boxes(nothing_at_zero, np.array([0, 2, 3]))
+    assert boxes[starts].tolist() == [[0, 0, 1, 0], [0, 0, 1, 0], [1, 0, 1, 0]]
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 4))
+)
+def test_the_largest_box_is_that_of_one_component_and_shrinks_inside_a_single_one(levels):
+    cuts = np.arange(4)
+    boxes, starts = contour_boxes(levels, cuts)
+    whole = None  # the box of a single component: boxes of higher thresholds lie inside
+    for cut, start in zip(cuts, starts, strict=True):
+        box = boxes[start]
+        components, count = ndimage.label(levels > cut, np.ones((3, 3)))
+        expected = [
+            [columns.start, rows.start, columns.stop - 1, rows.stop - 1]
+            for rows, columns in ndimage.find_objects(components)
+        ] or [[0, 0, 0, 0]]
+        assert box.tolist() in expected
+        if whole is not None and count:
+            assert (box[:2] >= whole[:2]).all()
+            assert (box[2:] <= whole[2:]).all()
+        whole = box if count == 1 else whole
+
+
+BY_HAND = np.array([[-2.0, 0.0], [1.0, 3.0]])
+
+
+@pytest.mark.parametrize(
+    ("how", "expected", "levels"),
+    [
+        # (v + 2) / 5 and its 255th parts, cut off
+        ("minmax", [[0, 0.4], [0.6, 1]], [[0, 102], [153, 255]]),
+        # v / 3, nothing below zero
+        ("max", [[0, 0], [1 / 3, 1]], [[0, 0], [85, 255]]),
+        # Percentiles of four values lie 0.03 of a gap inside: -1.94 and 2.94.
+        ("percentile", [[0, 1.94 / 4.88], [2.94 / 4.88, 1]], [[0, 101], [153, 255]]),
+    ],
+)
+def test_normalisations_by_hand(how, expected, levels):
+    found = normalise(BY_HAND, how)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert to_8bit(BY_HAND, how).tolist() == levels
+    assert to_8bit(BY_HAND, how).dtype == np.uint8
+
+
+def test_percentiles_are_numpys_and_what_lies_outside_is_cut():
+    values = np.random.default_rng(0).normal(size=(30, 20)) ** 3
+    low, high = np.percentile(values, 1), np.percentile(values, 99)
+    expected = (np.clip(values, low, high) - low) / (high - low)
+    np.testing.assert_allclose(normalise(values, "percentile"), expected, rtol=0, atol=1e-5)
+    assert (expected == 1).sum() == (normalise(values, "percentile") == 1).sum() == 6
+
+
+def test_percentile_of_one_peak_on_a_plain_says_nothing():
+    values = np.zeros((20, 20))
+    values[3, 3] = 5  # a four-hundredth: both percentiles are zero
+    assert not normalise(values, "percentile").any()
+    assert normalise(values, "minmax").sum() == 1
+
+
+@pytest.mark.parametrize("largest", [-1.0, 0.0])
+def test_max_of_a_map_that_is_nowhere_positive_is_zero(largest):
+    values = np.linspace(-5, largest, 12).reshape(3, 4)
+    assert not normalise(values, "max").any()
+    assert normalise(values, "minmax").max() == 1
+
+
+def test_another_normalisation_is_refused():
+    with pytest.raises(UserError) as error:
+        normalise(BY_HAND, "softmax")
+    assert str(error.value) == "normalisation 'softmax': use one of minmax, max, percentile"
 
 
 @given(arrays(np.float32, (3, 4), elements=st.floats(-1e6, 1e6, width=32)))
@@ -72,76 +235,18 @@ def test_8_bits_keep_the_order_and_the_endpoints(values):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, None])
-def test_constant_and_non_finite_maps_give_zeros_and_the_neutral_box(bad):
-    values = np.full((5, 5), 3.5, np.float32)
+@pytest.mark.parametrize("how", ["minmax", "max", "percentile"])
+def test_constant_and_non_finite_maps_give_zeros_and_the_neutral_box(bad, how):
+    values = np.full((5, 5), -3.5, np.float32)
     if bad is not None:
         values = np.arange(25, dtype=np.float32).reshape(5, 5)
         values[2, 2] = bad
     with np.errstate(all="raise"):  # what a cast of NaN gives depends on the machine
-        levels = to_8bit(values)
+        levels = to_8bit(values, how)
     assert levels.tolist() == [[0] * 5] * 5
-    boxes = boxes_at_thresholds(levels)
-    assert boxes.shape == (len(THRESHOLDS), 4)
-    assert not boxes.any()
-
-
-def slow_boxes(levels: np.ndarray, thresholds: np.ndarray) -> list[list[int]]:
-    """One OpenCV call a threshold, as the evaluation of Choe et al. does it."""
-    boxes = []
-    for threshold in thresholds:
-        cut = int(threshold * int(levels.max()))
-        _, binary = cv2.threshold(levels, cut, 255, cv2.THRESH_BINARY)
-        contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        box = [0, 0, 0, 0]
-        if len(contours):
-            x, y, w, h = cv2.boundingRect(max(contours, key=cv2.contourArea))
-            box = [x, y, x + w - 1, y + h - 1]
-        boxes.append(box)
-    return boxes
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("most", [255, 100, 7])
-def test_boxes_at_thresholds_equal_one_call_a_threshold(seed, most):
-    rng = np.random.default_rng(seed)
-    coarse = rng.random((5, 5)).astype(np.float32)
-    levels = (to_8bit(resize_map(coarse, 40, 30)) * (most / 255)).astype(np.uint8)
-    thresholds = np.concatenate([THRESHOLDS, [1.0], rng.random(20)])  # in no order
-    assert boxes_at_thresholds(levels, thresholds).tolist() == slow_boxes(levels, thresholds)
-
-
-def test_foreground_is_strictly_above_the_whole_number_below_t_times_max():
-    levels = np.array([[0, 57, 58, 59, 200, 200]], np.uint8)
-    # 0.29 * 200 is 57.99999999999999 in floats, so its cut is 57; 0.295 * 200 is 59.
-    thresholds = np.array([0.0, 0.29, 0.295, 0.999, 1.0])
-    first = boxes_at_thresholds(levels, thresholds)[:, 0].tolist()
-    assert [int(t * 200) for t in thresholds] == [0, 57, 59, 199, 200]
-    assert first == [1, 2, 4, 4, 0]
-
-
-def test_thresholds_are_hundredths_from_0():
-    assert THRESHOLDS.tolist() == [i / 100 for i in range(100)]
-
-
-@given(
-    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 4))
-)
-def test_each_box_is_that_of_one_component_and_shrinks_inside_a_single_one(levels):
-    thresholds = np.array([0, 0.3, 0.55, 0.8])
-    boxes = boxes_at_thresholds(levels, thresholds)
-    whole = None  # the box of a single component: boxes of higher thresholds lie inside
-    for threshold, box in zip(thresholds, boxes, strict=True):
-        mask = levels > int(threshold * levels.max())
-        components, count = ndimage.label(mask, np.ones((3, 3)))
-        expected = [
-            [columns.start, rows.start, columns.stop - 1, rows.stop - 1]
-            for rows, columns in ndimage.find_objects(components)
-        ] or [[0, 0, 0, 0]]
-        assert box.tolist() in expected
-        if whole is not None and count:
-            assert (box[:2] >= whole[:2]).all()
-            assert (box[2:] <= whole[2:]).all()
-        whole = box if count == 1 else whole
+    boxes, starts = contour_boxes(levels, np.arange(255))
+    assert boxes.tolist() == [[0, 0, 0, 0]]
+    assert not starts.any()
 
 
 def cubic(distance: float, a: float = -0.75) -> float:
@@ -166,15 +271,13 @@ def test_resizing_is_bicubic_as_in_opencv_torch_and_on_paper(width, height):
     values = np.random.default_rng(0).normal(size=(7, 6))
     found = resize_map(values, width, height)
     assert (found.shape, found.dtype) == ((height, width), np.float32)
+    theirs = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    assert np.array_equal(found, theirs)
     by_hand = weights_1d(7, height) @ values @ weights_1d(6, width).T
     np.testing.assert_allclose(found, by_hand, rtol=0, atol=1e-4)
     inputs = torch.from_numpy(values)[None, None].float()
-    theirs = nn_bicubic(inputs, (height, width))
-    np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-4)
-
-
-def nn_bicubic(inputs: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    return torch.nn.functional.interpolate(inputs, size, mode="bicubic")[0, 0].numpy()
+    theirs = torch.nn.functional.interpolate(inputs, (height, width), mode="bicubic")[0, 0]
+    np.testing.assert_allclose(found, theirs.numpy(), rtol=0, atol=1e-4)
 
 
 def test_centre_boxes_by_hand():

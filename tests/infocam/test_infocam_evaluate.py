@@ -1,4 +1,4 @@
-"""`infocam.evaluate` end to end: the numbers of results.csv, pictures, the cache."""
+"""`infocam.evaluate` end to end on trained runs: the numbers of results.csv, the cache."""
 
 import shutil
 
@@ -7,64 +7,36 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from slow_evaluation import (
+    DIGITS,
+    HUNDREDTHS,
+    METHODS,
+    RULES,
+    SCORED,
+    network_of,
+    plain_words,
+    results_of,
+    slow_scores,
+    tiny_features,
+)
 
-from common.records import RunFolder
-from infocam import evaluate, overlay, plots
-from infocam.boxes import THRESHOLDS, centre_boxes
+from infocam.boxes import centre_boxes
 from infocam.data import load_parts
 from infocam.evaluate import main
 from infocam.metrics import box_iou
-from infocam.networks import build_network
-
-COLUMNS = "method,threshold_rule,threshold,gt_known,top1_loc,max_box_acc,n_images"
-METHODS = ["cam", "infocam", "infocam+"]
-RULES = ["held-out", "oracle"]
-DIGITS = {"images_per_class": 14, "held_out_per_class": 4, "test_images": 25}
-TINY = {"images_per_class": 6, "held_out_per_class": 2, "test_images": None}
-
-
-@pytest.fixture(scope="module")
-def tiny_evaluation(tiny_run, evaluate_words, tmp_path_factory):
-    """The folder of an evaluation of the Tiny-ImageNet run; not to be written to."""
-    folder = tmp_path_factory.mktemp("tiny-evaluation") / "out"
-    main(evaluate_words(tiny_run, folder, "--overlays", 5))
-    return folder
-
-
-def network_of(run) -> torch.nn.Module:
-    """The run's network, put together without `infocam.evaluate`."""
-    flags, state = RunFolder(run.folder).config(), RunFolder(run.folder).load_checkpoint()["model"]
-    classes = 4 if flags["dataset"] == "tiny-imagenet" else 10
-    network = build_network(flags["network"], weights=flags["weights"], num_classes=classes)
-    (network.head if classes == 4 else network).load_state_dict(state)
-    return network.eval()
-
-
-def slow_scores(hits, held_out_hits, correct, thresholds, rule) -> list[float]:
-    """threshold, gt_known, top1_loc and max_box_acc, image by image."""
-    chooser = hits if rule == "oracle" else held_out_hits
-    counts = [int(chooser[:, t].sum()) for t in range(len(thresholds))]
-    best = counts.index(max(counts))
-    known = sum(bool(h[best]) for h in hits)
-    both = sum(bool(h[best]) and bool(c) for h, c in zip(hits, correct, strict=True))
-    most = max(int(hits[:, t].sum()) for t in range(len(thresholds)))
-    n = len(hits)
-    return [thresholds[best], known / n, both / n, most / n]
 
 
 def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits) -> None:
     """Every row of results.csv against the slow evaluation of the given feature maps."""
-    rows = rows.set_index(["method", "threshold_rule"])
-    found = {}
+    rows = rows.set_index(["method", "threshold_rule"])[SCORED]
     for method in METHODS:
-        found[method] = [
+        (hits, correct), (held_out_hits, _) = (
             slow_hits(features[part], head, parts[part].labels, parts[part].boxes, method)
             for part in ("test", "held-out")
-        ]
-        (hits, correct), (held_out_hits, _) = found[method]
+        )
         for rule in RULES:
-            expected = slow_scores(hits, held_out_hits, correct, THRESHOLDS.tolist(), rule)
-            assert rows.loc[(method, rule)].tolist()[:4] == pytest.approx(expected), (method, rule)
+            expected = slow_scores(hits, held_out_hits, correct, HUNDREDTHS, rule)
+            assert rows.loc[(method, rule)].tolist() == pytest.approx(expected), (method, rule)
     sides = (1 + np.arange(100)) / 100
     fitting = {
         part: np.array(
@@ -72,126 +44,141 @@ def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits)
         )
         for part in ("test", "held-out")
     }
-    for rule in RULES:
+    for rule in RULES[1:]:
         expected = slow_scores(fitting["test"], fitting["held-out"], correct, sides.tolist(), rule)
-        assert rows.loc[("centre-box", rule)].tolist()[:4] == pytest.approx(expected), rule
+        assert rows.loc[("centre-box", rule)].tolist() == pytest.approx(expected), rule
     whole = fitting["test"][:, -1]
     expected = [1.0, whole.mean(), (whole & correct).mean(), whole.mean()]
-    assert rows.loc[("whole-image", "none")].tolist()[:4] == pytest.approx(expected)
+    assert rows.loc[("whole-image", "none")].tolist() == pytest.approx(expected)
 
 
 def test_results_on_scattered_digits_equal_a_slow_evaluation(
     digits_run, evaluate_words, tmp_path, small_window, slow_hits
 ):
-    main(evaluate_words(digits_run, tmp_path / "out", "--test-images", 25, "--overlays", 2))
-    rows = pd.read_csv(tmp_path / "out/results.csv")
+    more = ["--test-images", 25, "--overlays", 2, "--gallery", 1, "--faithfulness", 2]
+    main(evaluate_words(digits_run, tmp_path / "out", *more))
+    rows = results_of(tmp_path / "out")
     parts = load_parts("scattered-digits", digits_run.data_dir, **DIGITS)
     network = network_of(digits_run)
     with torch.inference_mode():
         features = {part: network.features(d.images).numpy() for part, d in parts.items()}
-    assert set(rows["n_images"]) == {25}
     check_rows(rows, parts, features, network.head, slow_hits)
     assert len(set(rows["gt_known"])) > 2  # the methods do not all hit alike
+    assert set(rows["map"]) == {"16x16"}
+    faithful = rows.groupby("method")[["insertion", "deletion"]].first()
+    assert faithful.loc[["centre-box", "whole-image"]].isna().all(axis=None)
+    assert faithful.loc[[*METHODS, "random"]].apply(lambda c: c.between(0, 1)).all(axis=None)
+    assert "insertion" in (tmp_path / "out/table.md").read_text().splitlines()[0]
 
 
 def test_results_on_tiny_imagenet_equal_a_slow_evaluation(tiny_run, tiny_evaluation, slow_hits):
-    text = (tiny_evaluation / "results.csv").read_text()
-    assert text.splitlines()[0] == COLUMNS
-    rows = pd.read_csv(tiny_evaluation / "results.csv")
+    rows = results_of(tiny_evaluation)
     assert list(map(tuple, rows[["method", "threshold_rule"]].to_numpy())) == [
         ("whole-image", "none"),
-        *[(method, rule) for method in ("centre-box", *METHODS) for rule in RULES],
+        *[("centre-box", rule) for rule in RULES[1:]],
+        *[(method, rule) for method in (*METHODS, "random") for rule in RULES],
     ]
-    assert set(rows["n_images"]) == {12}
-    parts = load_parts("tiny-imagenet", tiny_run.data_dir, **TINY)
     network = network_of(tiny_run)
-    transform = network.spec.transform()
-    features = {}
-    for part in ("held-out", "test"):
-        pictures = [Image.open(path).convert("RGB") for path in parts[part].images.paths]
-        with torch.inference_mode():
-            maps = network.features(torch.stack([transform(picture) for picture in pictures]))
-        features[part] = maps.half().float().numpy()  # the cache keeps 16 bits
+    parts, features = tiny_features(tiny_run, network)
     check_rows(rows, parts, features, network.head, slow_hits)
     assert rows["top1_loc"].max() > 0
+    with torch.inference_mode():
+        guesses = network.head(torch.from_numpy(features["test"]).mean(dim=(2, 3))).argmax(dim=1)
+    accuracy = (guesses == parts["test"].labels).float().mean().item()
+    assert rows["accuracy"].tolist() == pytest.approx([accuracy] * len(rows))
+    (seed,), (region,), (rule,) = (set(rows[name]) for name in ("seed", "region", "region_rule"))
+    assert (seed, region, rule) == (1, 1, "off")
+    assert set(rows["map"]) == {"7x7"} and set(rows["protocol"]) == {"infocam"}
+
+
+def test_with_four_classes_the_label_is_always_among_five(tiny_evaluation):
+    rows = results_of(tiny_evaluation)
+    assert rows["top5_loc"].tolist() == pytest.approx(rows["gt_known"].tolist())
+    assert (rows["top1_loc"] <= rows["top5_loc"]).all()
+
+
+def test_random_maps_are_one_direction_of_the_features(tiny_run, tiny_evaluation):
+    network = network_of(tiny_run)
+    parts, features = tiny_features(tiny_run, network)
+    direction = torch.randn(features["test"].shape[1], generator=torch.Generator().manual_seed(0))
+    maps = np.einsum("bchw,c->bhw", features["test"], direction.numpy())
+    folder = tiny_evaluation / "maps/test/random"
+    saved = np.stack([np.load(folder / f"{name}.npy") for name in parts["test"].names])
+    np.testing.assert_allclose(saved, maps, rtol=0, atol=1e-3)
 
 
 def test_table_shows_the_percent_of_results(tiny_evaluation):
-    rows = pd.read_csv(tiny_evaluation / "results.csv")
-    lines = (tiny_evaluation / "table.md").read_text().splitlines()
-    assert lines[0] == "| " + COLUMNS.replace(",", " | ") + " |"
-    for row, line in zip(rows.itertuples(), lines[2:], strict=True):
-        scores = [f"{100 * v:.1f}" for v in (row.gt_known, row.top1_loc, row.max_box_acc)]
-        cells = [row.method, row.threshold_rule, f"{row.threshold:.2f}", *scores, "12"]
+    rows = results_of(tiny_evaluation)
+    header, _, *lines = (tiny_evaluation / "table.md").read_text().splitlines()
+    shown = ["max_box_acc", "max_box_acc_v2", "pointing", "energy"]  # no masks: no PxAP
+    columns = ["method", "region", "region_rule", "threshold_rule", "threshold"]
+    assert header == f"| {' | '.join([*columns, 'gt_known', 'top1_loc', 'top5_loc', *shown])} |"
+    for row, line in zip(rows.to_dict("records"), lines, strict=True):
+        cells = [row["method"], "1", "off", row["threshold_rule"], f"{row['threshold']:.2f}"]
+        for name in ("gt_known", "top1_loc"):
+            value, low, high = (100 * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+            cells.append(f"{value:.1f} ({low:.1f} to {high:.1f})")
+        cells += [f"{100 * row[name]:.1f}" for name in ("top5_loc", *shown)]
         assert line == "| " + " | ".join(cells) + " |"
+    assert (tiny_evaluation / "table.tex").read_text().startswith(r"\begin{tabular}")
+    assert not (tiny_evaluation / "differences.md").exists()
 
 
-def test_overlays_are_readable_pictures_of_images_spread_evenly(tiny_evaluation):
+def test_pictures_are_readable_and_overlays_spread_evenly(tiny_evaluation):
     files = sorted(path.name for path in (tiny_evaluation / "overlays").iterdir())
     assert files == [f"{i:05d}.png" for i in (0, 3, 6, 8, 11)]
-    for path in [tiny_evaluation / "threshold_curves.png", *tiny_evaluation.glob("overlays/*")]:
+    galleries = sorted(path.name for path in tiny_evaluation.glob("*.png"))
+    assert galleries == [
+        *(f"gallery_{name}.png" for name in ("best", "differ", "worst")),
+        "threshold_curves.png",
+    ]
+    for path in [*tiny_evaluation.glob("*.png"), *tiny_evaluation.glob("overlays/*")]:
         with Image.open(path) as picture:
             assert min(picture.size) > 100
             assert np.asarray(picture.convert("L")).std() > 5
 
 
+def test_threshold_curves_agree_with_the_rows(tiny_evaluation):
+    curves = pd.read_csv(tiny_evaluation / "threshold_curves.csv").set_index("method")
+    rows = results_of(tiny_evaluation).set_index(["method", "threshold_rule"])
+    for method in (*METHODS, "random"):
+        own = curves.loc[method]
+        assert own["threshold"].tolist() == HUNDREDTHS
+        assert own["gt_known"].max() == pytest.approx(rows.loc[(method, "oracle"), "gt_known"])
+        best = own["threshold"].iloc[own["held_out_gt_known"].argmax()]
+        assert best == rows.loc[(method, "held-out"), "threshold"]
+
+
 def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
-    tiny_run, tiny_evaluation, evaluate_words, tmp_path, trunk_must_rest
+    tiny_run, tiny_evaluation, tmp_path, trunk_must_rest
 ):
-    main(evaluate_words(tiny_run, tmp_path / "out", "--overlays", 0, "--methods", "infocam", "cam"))
-    again, first = (pd.read_csv(f / "results.csv") for f in (tmp_path / "out", tiny_evaluation))
-    assert again["method"].tolist() == ["whole-image"] + [
-        method for method in ("centre-box", "infocam", "cam") for _ in RULES
+    more = ["--overlays", 0, "--methods", "infocam", "cam", "infocam"]
+    main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
+    again, first = results_of(tmp_path / "out"), results_of(tiny_evaluation)
+    assert again["method"].drop_duplicates().tolist() == [
+        *("whole-image", "centre-box"),
+        *("infocam", "cam", "random"),
     ]
     index = ["method", "threshold_rule"]
     first = first.set_index(index).loc[list(map(tuple, again[index].to_numpy()))]
     pd.testing.assert_frame_equal(again.set_index(index), first)
-    assert not (tmp_path / "out/overlays").exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("config.json", "results.csv", "table.md", "table.tex"),
+        *("threshold_curves.csv", "threshold_curves.png"),
+    ]
 
 
-def test_fewer_test_images_do_not_move_the_held_out_threshold(
-    tiny_run, tiny_evaluation, evaluate_words, tmp_path
-):
-    main(evaluate_words(tiny_run, tmp_path / "out", "--overlays", 1, "--test-images", 3))
+def test_fewer_test_images_do_not_move_the_held_out_threshold(tiny_run, tiny_evaluation, tmp_path):
+    more = ["--overlays", 1, "--test-images", 3]
+    main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
     few, all_images = (
-        pd.read_csv(f / "results.csv").query("threshold_rule == 'held-out'")
-        for f in (tmp_path / "out", tiny_evaluation)
+        results_of(folder).query("threshold_rule == 'held-out'")
+        for folder in (tmp_path / "out", tiny_evaluation)
     )
-    assert set(few["n_images"]) == {3}
     assert few["threshold"].tolist() == all_images["threshold"].tolist()
-
-
-def rectangles(panel) -> list[tuple[float, ...]]:
-    return [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in panel.patches]
-
-
-def test_picture_draws_boxes_around_whole_pixels(monkeypatch, tmp_path):
-    drawn = []
-    monkeypatch.setattr(overlay, "save_figure", lambda figure, path, dpi: drawn.append(figure))
-    picture = np.zeros((64, 64, 3), np.uint8)
-    values = np.linspace(-1, 3, 64 * 64).reshape(64, 64)
-    truths = np.array([[1, 2, 10, 20], [30, 30, 30, 30]])
-    box = np.array([4, 5, 63, 60])
-    overlay.save_overlay(tmp_path / "x.png", picture, {"cam": values}, {"cam": box}, truths, "cat")
-    left, right = drawn[0].axes
-    true = [(0.5, 1.5, 10, 19), (29.5, 29.5, 1, 1)]
-    assert rectangles(left) == [b for b in true for _ in range(2)]
-    assert rectangles(right) == [(3.5, 4.5, 60, 56)] * 2 + rectangles(left)
-    assert right.images[1].get_clim() == (-3, 3)  # signed: zero is the middle of the colours
-
-
-def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch, tmp_path):
-    drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
-    hit = np.array([[1, 0, 1], [0, 0, 1]], bool)
-    baselines = {"whole-image": 0.25, "centre-box": 0.75}
-    plots.plot_threshold_curves(
-        np.array([0, 0.1, 0.2]), {"cam": hit}, {"cam": 2}, baselines, tmp_path / "x.png"
-    )
-    curve, dot, whole, centre = drawn[0].axes[0].lines
-    assert curve.get_xydata().tolist() == [[0, 50], [0.1, 0], [0.2, 100]]
-    assert dot.get_xydata().tolist() == [[0.2, 100]]
-    assert (whole.get_ydata()[0], centre.get_ydata()[0]) == (25, 75)
+    thirds = few["gt_known"] * 3
+    assert thirds.tolist() == pytest.approx(thirds.round().tolist())
+    assert [path.name for path in (tmp_path / "out/overlays").iterdir()] == ["00000.png"]
 
 
 def test_overwrite_replaces_an_evaluation(tiny_run, tiny_evaluation, evaluate_words, tmp_path):
@@ -199,22 +186,13 @@ def test_overwrite_replaces_an_evaluation(tiny_run, tiny_evaluation, evaluate_wo
     main(evaluate_words(tiny_run, tmp_path / "out", "--overwrite", "--overlays", 2))
     files = sorted(path.name for path in (tmp_path / "out/overlays").iterdir())
     assert files == ["00000.png", "00011.png"]
+    assert not (tmp_path / "out/maps").exists()
     same = [(f / "results.csv").read_text() for f in (tmp_path / "out", tiny_evaluation)]
     assert same[0] == same[1]
 
 
-def test_most_and_least_likely_classes_are_those_of_the_logits_with_their_bias(
-    digits_run, small_window, cpu, tmp_path
-):
-    part = load_parts("scattered-digits", digits_run.data_dir, **DIGITS)["test"]
-    network = network_of(digits_run).requires_grad_(False)
-    network.head.bias[3], network.head.bias[5] = 100, -100
-    options = {"cache_dir": tmp_path, "num_workers": 0, "runtime": cpu}
-    found = evaluate.localise(network, part, ["infocam+"], **options)
-    assert found.predicted.tolist() == [3] * 25
-    contrasts = network.head.weight[part.labels] - network.head.weight[5]
-    with torch.inference_mode():
-        maps = torch.einsum("nchw,nc->nhw", network.features(part.images), contrasts)
-    np.testing.assert_allclose(found.maps["infocam+"], maps, rtol=0, atol=1e-4)
-    assert found.boxes["infocam+"].shape == (25, 100, 4)
-    assert list(tmp_path.iterdir()) == []  # tensors are not cached
+def test_two_workers_write_the_same_results(tiny_run, tiny_evaluation, evaluate_words, tmp_path):
+    words = ["--num-workers", 2, "--overlays", 0, "--gallery", 0]
+    main(evaluate_words(tiny_run, tmp_path / "out", *words))
+    same = [(f / "results.csv").read_text() for f in (tmp_path / "out", tiny_evaluation)]
+    assert same[0] == same[1]

@@ -1,4 +1,4 @@
-"""`infocam.evaluate` on wrong input: exit status 2, one line, nothing half-written."""
+"""`infocam.evaluate` on wrong input: exit status 2, one line, nothing half-written or deleted."""
 
 import json
 import shutil
@@ -16,7 +16,8 @@ def run_copy(tiny_run, tmp_path):
 
 
 def words_of(run, tiny_run, *more) -> list[str]:
-    words = [run, "--data-dir", tiny_run.data_dir, "--device", "cpu", "--num-workers", 0]
+    runs = run if isinstance(run, list) else [run]
+    words = [*runs, "--data-dir", tiny_run.data_dir, "--device", "cpu", "--num-workers", 0]
     return [str(word) for word in [*words, *more]]
 
 
@@ -32,10 +33,21 @@ def test_an_unfinished_run_is_refused(run_copy, tiny_run, user_error):
     assert contents(run_copy) == before
 
 
-def test_a_missing_run_is_refused(tiny_run, tmp_path, user_error):
-    line = user_error(main, words_of(tmp_path / "none", tiny_run))
+@pytest.mark.parametrize("made", [False, True])
+def test_a_missing_run_is_refused_wherever_its_table_would_go(tiny_run, tmp_path, user_error, made):
+    if made:
+        (tmp_path / "out").mkdir()
+    before = list(tmp_path.iterdir())
+    line = user_error(main, words_of(tmp_path / "none", tiny_run, "--output-dir", tmp_path / "out"))
     assert f"{tmp_path}/none holds no finished run" in line
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_a_missing_second_run_is_found_before_the_work(run_copy, tiny_run, tmp_path, user_error):
+    more = ["--output-dir", tmp_path / "out"]
+    line = user_error(main, words_of([run_copy, tmp_path / "none"], tiny_run, *more))
+    assert f"{tmp_path}/none holds no finished run" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_of_another_script_is_refused_without_a_traceback(run_copy, tiny_run, user_error):
@@ -43,19 +55,20 @@ def test_a_run_of_another_script_is_refused_without_a_traceback(run_copy, tiny_r
     config["flags"] = {"dataset": "mnist", "loss": "softmax", "seed": 0}  # as of pc_softmax.train
     (run_copy / "config.json").write_text(json.dumps(config))
     line = user_error(main, words_of(run_copy, tiny_run))
-    assert str(run_copy) in line
+    assert line == f"error: {run_copy} is not a run of infocam.train"
     assert not (run_copy / "evaluation").exists()
 
 
 def test_a_finished_run_without_its_checkpoint_is_refused(run_copy, tiny_run, user_error):
     (run_copy / "checkpoint.pt").unlink()
     line = user_error(main, words_of(run_copy, tiny_run))
-    assert "checkpoint.pt" in line
+    assert f"{run_copy}/checkpoint.pt: not there" in line
     assert not (run_copy / "evaluation").exists()
 
 
 def test_an_existing_evaluation_is_refused_and_left_as_it_is(run_copy, tiny_run, user_error):
-    main(words_of(run_copy, tiny_run, "--overlays", 1))
+    (run_copy / "evaluation").mkdir()
+    (run_copy / "evaluation/results.csv").write_text("method\n")
     before = contents(run_copy)
     line = user_error(main, words_of(run_copy, tiny_run, "--overlays", 2))
     assert f"{run_copy}/evaluation exists" in line
@@ -63,15 +76,54 @@ def test_an_existing_evaluation_is_refused_and_left_as_it_is(run_copy, tiny_run,
     assert contents(run_copy) == before
 
 
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+@pytest.mark.parametrize("parent", [False, True])
+def test_a_run_is_never_overwritten_by_its_evaluation(
+    run_copy, tiny_run, tmp_path, user_error, more, parent
+):
+    shutil.copy(run_copy / "config.json", tmp_path / "config.json")  # as if a script had made it
+    folder = tmp_path if parent else run_copy / "../run"
+    before = contents(tmp_path)
+    line = user_error(main, words_of(run_copy, tiny_run, "--output-dir", folder, *more))
+    assert line == f"error: --output-dir {folder}: {run_copy} is in it; choose another folder"
+    assert contents(tmp_path) == before
+
+
+def test_several_runs_want_a_folder_of_their_own(run_copy, tiny_run, user_error):
+    line = user_error(main, words_of([run_copy, tiny_run.folder], tiny_run))
+    assert "--output-dir: name a folder for the table of several runs" in line
+
+
+def test_two_runs_with_one_seed_are_refused_before_the_work(
+    run_copy, tiny_run, tmp_path, user_error
+):
+    more = ["--output-dir", tmp_path / "out"]
+    line = user_error(main, words_of([run_copy, tiny_run.folder], tiny_run, *more))
+    same = "both have seed 1; leave one out"
+    assert line == f"error: {run_copy} and {tiny_run.folder}: {same}"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--methods", "cam", "gradcam"], "'gradcam'"),
+        (["--methods", "cam", "gradcam"], "method 'gradcam': use one of cam, infocam, infocam+"),
+        (["--methods", "lowest:0"], "method 'lowest:0': use one of"),
+        (["--methods", "random"], "method 'random': use one of"),
+        (["--methods", "class:zebra"], "no such class; give a name or a number below 4"),
+        (["--region", "1", "4"], "region 4: use an odd number of cells"),
+        (["--region", "0"], "'0' is not a whole number above 0"),
+        (["--region-padding", "valid"], "invalid choice: 'valid'"),
+        (["--normalisation", "softmax"], "invalid choice: 'softmax'"),
+        (["--protocol", "cub"], "invalid choice: 'cub'"),
+        (["--fixed-threshold", "1"], "'1' is not a number from 0 to below 1"),
         (["--test-images", "0"], "'0' is not a whole number above 0"),
         (["--overlays", "-1"], "'-1' is not a whole number from 0"),
+        (["--gallery", "-1"], "'-1' is not a whole number from 0"),
         (["--data-dir", "absent"], "python -m scripts.download_data tiny-imagenet"),
         (["--device", "cuda:99"], "--device cuda:99: "),
         (["--resume"], "unrecognized arguments: --resume"),
+        (["--held-out-maps", "x"], "--held-out-maps and --held-out-annotations go together"),
     ],
 )
 def test_wrong_flags_are_one_line_and_write_nothing(run_copy, tiny_run, user_error, words, said):
@@ -85,14 +137,54 @@ def test_a_corrupt_image_is_named_and_the_mended_set_can_be_evaluated(
     run_copy, tiny_run, corrupt_tiny, user_error, workers
 ):
     data_dir, file = corrupt_tiny("val/images/val_7.JPEG")
+    file.write_bytes(file.read_bytes()[:50])  # not even its header
     words = words_of(run_copy, tiny_run, "--data-dir", data_dir, "--num-workers", workers)
-    words += ["--overlays", "0"]
+    words += ["--overlays", "0", "--gallery", "0"]
+    line = user_error(main, words)
+    assert line.startswith(f"error: {file}: not a readable image (")
+    good = tiny_run.data_dir / "tiny-imagenet-200/val/images/val_7.JPEG"
+    file.write_bytes(good.read_bytes()[:-400])  # its header, but not its last pixels
     line = user_error(main, words)
     assert line == f"error: {file}: not a readable image (OSError)"
-    written = {path.name for path in (run_copy / "evaluation").rglob("*")}
-    assert written <= {"config.json"}
+    assert not (run_copy / "evaluation").exists()
     cached = sorted(path.name for path in (data_dir / "features").iterdir())
     assert len(cached) == 1  # the held-out maps, whole; none of the broken part
-    shutil.copy(tiny_run.data_dir / "tiny-imagenet-200/val/images/val_7.JPEG", file)
-    main([*words, "--overwrite"])
+    shutil.copy(good, file)
+    main(words)
     assert (run_copy / "evaluation/results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--methods", "cam"],
+        ["--region", "3"],
+        ["--region-padding", "legacy-full"],
+        ["--prior"],
+        ["--test-images", "5"],
+        ["--faithfulness", "2"],
+        ["--overlays", "1"],
+        ["--gallery", "1"],
+        ["--save-maps"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_flags_for_runs_are_refused_with_saved_maps(more, tmp_path, capsys):
+    given = ["--maps", tmp_path / "maps", "--annotations", tmp_path / "boxes.csv", *more]
+    with pytest.raises(SystemExit) as error:
+        main([str(word) for word in given])
+    assert error.value.code == 2
+    assert f"error: {more[0]} is for runs, not for --maps" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_of_one_table_must_be_trained_alike(run_copy, tiny_run, tmp_path, user_error):
+    config = json.loads((run_copy / "config.json").read_text())
+    config["flags"] |= {"seed": 7, "lr": 0.5}
+    (run_copy / "config.json").write_text(json.dumps(config))
+    words = words_of([tiny_run.folder, run_copy], tiny_run, "--output-dir", tmp_path / "out")
+    line = user_error(main, words)
+    assert line == (
+        f"error: {tiny_run.folder} and {run_copy}: --lr 0.01 and 0.5; a table wants them alike"
+    )
+    assert not (tmp_path / "out").exists()

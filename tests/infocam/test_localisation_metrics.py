@@ -1,6 +1,6 @@
-"""Intersection over union by hand, and scores that choose the threshold on held-out images."""
+"""Localisation metrics by hand."""
 
-import zipfile
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.image_files import tiny_imagenet
-from infocam.boxes import centre_boxes
-from infocam.metrics import best_threshold, box_iou, hits, scores
+from common.errors import UserError
+from infocam.metrics import Curves, Evaluator, box_iou, centre_curves, predicted_box
+from infocam.protocols import protocol
 
+OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
 PAIRS = {
     "identical": ((2, 3, 8, 9), (2, 3, 8, 9), 1),
     "identical, one pixel": ((5, 5, 5, 5), (5, 5, 5, 5), 1),
@@ -51,82 +52,145 @@ def test_iou_counts_pixels_and_is_symmetric(first, second):
     assert np.array_equal(box_iou(a, b), box_iou(b, a).T)
 
 
-def test_half_is_a_hit_and_any_true_box_counts():
-    truth = np.array([[0, 0, 9, 9]])
-    assert hits(np.array([[0, 0, 9, 4], [0, 0, 9, 3]]), truth).tolist() == [True, False]
-    found = np.array([[0, 0, 3, 3], [20, 20, 29, 29], [50, 50, 60, 60]])
-    several = np.array([[40, 0, 49, 9], [0, 0, 3, 3], [21, 21, 29, 29]])
-    assert hits(found, several).tolist() == [True, True, False]
-    assert hits(found, several[:1]).tolist() == [False] * 3
+# Two images of 5 x 4 pixels, maps of the same size with three values: 8-bit levels 0, 127, 255.
+SQUARE = np.array([[0, 0, 0, 0, 0], [0, 4, 4, 0, 0], [0, 4, 4, 2, 0], [0, 0, 0, 0, 0]], float)
+BLOBS = np.array([[4, 4, 4, 0, 0], [4, 4, 4, 0, 2], [0, 0, 0, 0, 2], [0, 0, 0, 0, 2]], float)
+MAPS = [SQUARE, BLOBS]
+TRUTHS = [np.array([[1, 1, 2, 2]]), np.array([[4, 1, 4, 3]])]
+SIZES = np.array([[5, 4], [5, 4]])
+MASKS = [np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8)]
+MASKS[0][1:3, 1:3], MASKS[0][2, 3] = 1, 255
+MASKS[1][1:, 4] = 1
 
 
-# Five reported images, four thresholds: the oracle's is the third, the held-out images choose the
-# second, and the first image's class is predicted wrongly.
-HIT = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]], bool)
-HELD_OUT = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]], bool)
-CORRECT = np.array([False, True, True, True, True])
+def curves_of(maps=MAPS, boxes=TRUTHS, sizes=SIZES, masks=None, *, rules=OURS, **options) -> Curves:
+    evaluator = Evaluator(rules, **options)
+    evaluator.accumulate(maps, boxes, sizes, masks)
+    return evaluator.compute()
 
 
-def test_threshold_is_chosen_on_held_out_images_with_the_oracle_beside_it():
-    chosen, oracle = scores("cam", HIT, HELD_OUT, CORRECT, np.array([0.1, 0.2, 0.3, 0.4]))
-    assert vars(chosen) == {
-        "method": "cam",
-        "threshold_rule": "held-out",
-        "threshold": 0.2,
-        "gt_known": 2 / 5,
-        "top1_loc": 1 / 5,
-        "max_box_acc": 4 / 5,
-        "n_images": 5,
-    }
-    assert vars(oracle) == vars(chosen) | {
-        "threshold_rule": "oracle",
-        "threshold": 0.3,
-        "gt_known": 4 / 5,
-        "top1_loc": 3 / 5,
-    }
+def max_box_acc(curves: Curves) -> float:
+    return float((curves.largest >= 0.5).mean(axis=0).max())
 
 
-def test_nothing_of_the_reported_images_moves_the_chosen_threshold():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        hit = rng.random(HIT.shape) < 0.5
-        line = scores("cam", hit, HELD_OUT, rng.random(5) < 0.5, np.arange(4) / 4)[0]
-        assert (line.threshold, line.gt_known) == (0.25, hit[:, 1].mean())
+def max_box_acc_v2(curves: Curves) -> float:
+    return float(np.mean([(curves.every >= t).mean(axis=0).max() for t in (0.3, 0.5, 0.7)]))
 
 
-def test_a_single_threshold_leaves_nothing_to_choose():
-    (line,) = scores("whole-image", HIT[:, 2:3], HELD_OUT[:, :1], CORRECT, np.array([1.0]))
-    assert (line.threshold_rule, line.threshold, line.gt_known) == ("none", 1.0, 4 / 5)
-    assert (line.top1_loc, line.max_box_acc) == (3 / 5, 4 / 5)
+def test_overlaps_of_two_maps_by_hand():
+    curves = curves_of()
+    # int(0.49 * 255) = 124 and int(0.5 * 255) = 127, where the level 127 is no longer above.
+    low, high = slice(0, 50), slice(50, 100)
+    # The square with its tail is 3 x 2 pixels, 4 of them true; without it, it is the truth.
+    np.testing.assert_allclose(curves.largest[0, low], 4 / 6, rtol=1e-6)
+    assert (curves.largest[0, high] == 1).all()
+    # The larger blob is never the true one; the other is exactly, as long as it is above.
+    assert (curves.largest[1] == 0).all()
+    assert (curves.every[1, low] == 1).all()
+    assert (curves.every[1, high] == 0).all()
+    assert np.array_equal(curves.every[0], curves.largest[0])
 
 
-def test_the_lowest_of_equal_thresholds_is_chosen():
-    assert best_threshold(np.array([[0, 1, 0, 1], [0, 1, 1, 1]], bool)) == 1
-    assert best_threshold(np.zeros((3, 4), bool)) == 0
+def test_max_box_acc_and_v2_by_hand():
+    curves = curves_of()
+    assert max_box_acc(curves) == 0.5
+    # At 0.3 and 0.5 both images hit at low thresholds; at 0.7 one of them, whatever the threshold.
+    assert max_box_acc_v2(curves) == pytest.approx((1 + 1 + 0.5) / 3)
 
 
-@pytest.fixture(scope="module")
-def validation_boxes(shared_data, tmp_path_factory) -> list[np.ndarray]:
-    """True boxes of the first 3,000 validation images of Tiny-ImageNet."""
-    folder = tmp_path_factory.mktemp("tiny")
-    with zipfile.ZipFile(shared_data / "tiny-imagenet-200.zip") as archive:
-        for name in ("wnids.txt", "words.txt", "val/val_annotations.txt"):
-            archive.extract(f"tiny-imagenet-200/{name}", folder)
-    return tiny_imagenet(folder, "val").boxes[:3000]
+def test_pointing_game_and_energy_by_hand():
+    curves = curves_of()
+    assert curves.pointing.tolist() == [True, False]
+    # Shares of the 0..1 map: 4 of 4.5, and three halves of 6 + 1.5.
+    np.testing.assert_allclose(curves.energy, [4 / 4.5, 1.5 / 7.5], rtol=1e-6)
 
 
-def test_baselines_on_tiny_imagenet(validation_boxes):
-    sides = (1 + np.arange(100)) / 100
-    hit = np.stack([hits(centre_boxes(64, 64, sides), truth) for truth in validation_boxes])
-    correct = np.ones(3000, bool)
-    (whole,) = scores("whole-image", hit[:, -1:], hit[:, -1:], correct, sides[-1:])
-    assert whole.gt_known == 1595 / 3000
-    _, centre = scores("centre-box", hit, hit, correct, sides)
-    assert (centre.gt_known, centre.threshold) == (1753 / 3000, 0.81)
-    assert centre.top1_loc == centre.gt_known
+def test_pixel_scores_by_hand_with_an_ignored_pixel():
+    curves = curves_of(masks=MASKS)
+    # At 1: 4 true pixels and 6 false. At 0.5: 3 more true ones, and the ignored one, which does
+    # not count. At 0: the other 15 and 11 pixels of the ground.
+    assert curves.precision[[0, -1]].tolist() == [4 / 10, 7 / 39]
+    assert sorted(set(curves.recall.tolist())) == [4 / 7, 1]
+    assert curves.pxap == pytest.approx(4 / 10 * 4 / 7 + 7 / 13 * 3 / 7, abs=1e-12)
+    # 4 of 7 + 6, 7 of 7 + 6, 7 of 39.
+    assert curves.peak_iou == pytest.approx(7 / 13, abs=1e-12)
+    without = curves_of()
+    assert np.isnan(without.pxap) and np.isnan(without.peak_iou)
 
 
-def test_a_perfect_box_scores_100(validation_boxes):
-    hit = np.stack([hits(truth, truth) for truth in validation_boxes])
-    (line,) = scores("perfect", hit, hit, np.arange(3000) < 1200, np.ones(1))
-    assert (line.gt_known, line.top1_loc, line.max_box_acc) == (1.0, 0.4, 1.0)
+def test_the_best_of_several_true_boxes_counts():
+    boxes = [np.array([[0, 0, 0, 0], [1, 1, 2, 2], [3, 3, 4, 3]]), np.array([[0, 0, 2, 1]])]
+    curves = curves_of(boxes=boxes)
+    assert np.array_equal(curves.largest[0], curves_of().largest[0])
+    assert (curves.largest[1] == 1).all()
+    assert curves.pointing.tolist() == [True, True]
+    # Inside are the square's 4, nothing at 0 0, nothing in the last row; then 6 of 7.5.
+    np.testing.assert_allclose(curves.energy, [4 / 4.5, 6 / 7.5], rtol=1e-6)
+
+
+def test_a_constant_or_broken_map_points_nowhere_and_has_no_energy():
+    broken = SQUARE.copy()
+    broken[0, 0] = np.nan
+    truths = [np.array([[0, 0, 4, 3]]), np.array([[0, 0, 0, 0]])]
+    curves = curves_of([np.full((4, 5), 7.0), broken], truths)
+    assert curves.pointing.tolist() == [False, False]
+    assert np.isnan(curves.energy).all()
+    # The box of nothing is the first pixel.
+    np.testing.assert_allclose(curves.largest, [[1 / 20] * 100, [1] * 100], rtol=1e-6)
+
+
+def test_a_normalisation_moves_the_boxes():
+    values = SQUARE - 2  # 2 0 -2: by its maximum, the tail and the ground are zero
+    assert (curves_of([values], TRUTHS[:1], SIZES[:1], normalisation="max").largest == 1).all()
+    assert curves_of([values], TRUTHS[:1], SIZES[:1]).largest[0, 0] < 0.7
+
+
+def same(a: Curves, b: Curves) -> None:
+    for field in dataclasses.fields(Curves):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), field.name)
+
+
+def test_a_batch_may_be_an_array_and_maps_smaller_than_images():
+    same(curves_of(np.stack(MAPS)), curves_of(MAPS))
+    small = np.array([[0.0, 1.0]])
+    curves = curves_of([small], [np.array([[32, 0, 63, 63]])], np.array([[64, 64]]))
+    assert curves.largest[0, 50] > 0.95  # bicubic: the border is half-way, within a pixel
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": TRUTHS[:1]}, "2 maps, 1 boxes, 2 sizes, 2 masks: want one of each an image"),
+        ({"sizes": SIZES[:1]}, "2 maps, 2 boxes, 1 sizes, 2 masks: want one of each an image"),
+        ({"masks": MASKS[:1]}, "2 maps, 2 boxes, 2 sizes, 1 masks: want one of each an image"),
+        ({"boxes": [TRUTHS[0], np.zeros((0, 4))]}, "an image has no true box: leave it out or anno"
+         "tate it"),
+        ({"maps": [], "boxes": [], "sizes": SIZES[:0]}, "no maps to evaluate"),
+        ({"masks": [np.zeros((4, 5), np.uint8)] * 2}, "the masks have no foreground pixel"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_evaluated_is_one_line(change, message):
+    with pytest.raises(UserError) as error:
+        curves_of(**change)
+    assert str(error.value) == message
+
+
+def test_the_box_to_draw_is_in_pixels_of_the_image():
+    assert predicted_box(SQUARE, SIZES[0], 0.5, OURS).tolist() == [1, 1, 2, 2]
+    assert predicted_box(SQUARE, SIZES[0], 0.49, OURS).tolist() == [1, 1, 3, 2]
+    # Stretched to 224 x 224 and back to 112 x 56: all of the right half.
+    halves = np.repeat([[0.0, 1.0]], 2, axis=0)
+    assert predicted_box(halves, np.array([112, 56]), 0.5, WSOL).tolist() == [56, 0, 111, 55]
+    # And to 500 x 335: all that the last cell covers, to the last pixel.
+    assert predicted_box(halves, np.array([500, 335]), 0.5, WSOL).tolist() == [250, 0, 499, 334]
+
+
+def test_centre_boxes_by_hand():
+    sides = np.array([0.5, 1.0])
+    boxes = [np.array([[0, 0, 9, 9]]), np.array([[3, 3, 6, 6], [0, 0, 0, 0]])]
+    curves = centre_curves(sides, boxes, np.array([[10, 10], [10, 10]]), OURS)
+    # 5 x 5 pixels from 2 to 6 and the whole image; against 100 pixels, and 16.
+    np.testing.assert_allclose(curves.largest, [[0.25, 1], [16 / 25, 0.16]], rtol=1e-6)
+    assert curves.pointing.tolist() == [True, True]
+    np.testing.assert_allclose(curves.energy, [1, 17 / 100])
+    assert curves.thresholds is sides and curves.every is curves.largest

@@ -1,0 +1,103 @@
+"""Networks with names: ImageNet's, those of runs, and what a user's word for a class means."""
+
+import pytest
+import torch
+
+from common.errors import UserError
+from common.runtime import Runtime
+from infocam.classifiers import class_number, imagenet_classifier, run_classifier
+from infocam.data import load_parts
+
+NAMES = ["tabby", "tiger cat", "Persian cat", "7", "crane fly", "crane bird", "golden retriever"]
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    return imagenet_classifier(
+        "efficientnet_lite0",
+        weights="imagenet",
+        output_stride=16,
+        runtime=Runtime(torch.device("cpu")),
+    )
+
+
+def test_imagenet_classes_have_their_names_each_once(imagenet):
+    assert len(imagenet.class_names) == len(set(imagenet.class_names)) == 1000
+    assert [imagenet.class_names[k] for k in (0, 281, 999)] == ["tench", "tabby", "toilet tissue"]
+    torch.testing.assert_close(imagenet.log_prior, torch.full((1000,), 0.001).log())
+    assert imagenet.softmax and not imagenet.network.training
+
+
+def test_the_output_stride_makes_larger_maps_of_the_same_weights(imagenet):
+    with torch.inference_mode():
+        features = imagenet.network.features(torch.zeros(1, 3, 64, 64))
+    assert features.shape == (1, 1280, 4, 4)
+
+
+def test_a_head_without_training_is_refused(cpu):
+    with pytest.raises(UserError, match="--network resnet18 --weights none: has no trained head"):
+        imagenet_classifier("resnet18", weights="none", output_stride=None, runtime=cpu)
+
+
+def test_a_run_brings_its_network_names_and_class_frequencies(digits_run, cpu, small_window):
+    found = run_classifier(digits_run.folder, digits_run.data_dir, runtime=cpu)
+    assert found.class_names == [str(k) for k in range(10)]
+    assert found.softmax and not found.network.training
+    parts = load_parts(
+        "scattered-digits",
+        digits_run.data_dir,
+        images_per_class=14,
+        held_out_per_class=4,
+        test_images=1,
+    )
+    counts = torch.bincount(parts["train"].labels, minlength=10)
+    assert counts.min() < counts.max()
+    torch.testing.assert_close(found.log_prior, (counts / 100).log())
+
+
+def test_a_run_of_photographs_has_names_in_the_order_of_its_classes(tiny_run, cpu):
+    found = run_classifier(tiny_run.folder, tiny_run.data_dir, runtime=cpu)
+    assert found.class_names == ["red", "green", "blue", "yellow"]  # as wnids.txt has them
+    assert found.network.head.out_features == 4
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, cpu):
+    with pytest.raises(UserError, match="holds no finished run"):
+        run_classifier(tmp_path, tmp_path, runtime=cpu)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("tabby", 0),
+        ("TIGER CAT", 1),
+        ("persian", 2),
+        ("retriever", 6),
+        ("7", 3),  # a name goes before a number
+        ("6", 6),
+        ("crane bird", 5),
+    ],
+)
+def test_a_class_is_meant_by_name_part_of_a_name_or_number(text, number):
+    assert class_number(text, NAMES, "--label") == number
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat", "several classes; .* below 7, such as tiger cat = 1, Persian cat = 2$"),
+        ("crane", "several classes; .* such as crane fly = 4, crane bird = 5$"),
+        ("taby", "no such class; give a name or a number below 7, such as tabby = 0$"),
+        ("8", "no such class; give a name or a number below 7$"),
+        ("zebra", "no such class; give a name or a number below 7$"),
+    ],
+)
+def test_what_is_no_class_or_several_is_answered_with_near_ones(text, message):
+    with pytest.raises(UserError, match=f"^--label {text}: {message}"):
+        class_number(text, NAMES, "--label")
+
+
+def test_an_error_lists_five_classes_at_most():
+    with pytest.raises(UserError) as raised:
+        class_number("a", [f"a{k}" for k in range(9)], "--against")
+    assert str(raised.value).count("=") == 5

@@ -1,0 +1,159 @@
+"""`infocam.evaluate` with regions, the prior, other protocols and several runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from slow_evaluation import (
+    HUNDREDTHS,
+    METHODS,
+    RULES,
+    TINY,
+    network_of,
+    plain_words,
+    results_of,
+    slow_scores,
+    tiny_features,
+)
+
+from common.records import RunFolder
+from infocam import train
+from infocam.cam import region_filter
+from infocam.data import load_parts
+from infocam.evaluate import main
+from infocam.metrics import Evaluator
+from infocam.protocols import protocol
+
+# Regions, the prior, protocols.
+
+
+def test_a_region_adds_rows_and_held_out_images_choose_between_them(
+    tiny_run, tiny_evaluation, tmp_path, slow_hits
+):
+    more = ["--overlays", 0, "--methods", "cam", "infocam", "--region", 3]
+    main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
+    rows, without = results_of(tmp_path / "out"), results_of(tiny_evaluation)
+    plain = rows[rows["region_rule"] == "off"].reset_index(drop=True)
+    kept = without[without["method"] != "infocam+"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(plain, kept)
+    network = network_of(tiny_run)
+    parts, features = tiny_features(tiny_run, network)
+    filtered = {
+        part: region_filter(torch.from_numpy(maps), 3).numpy() for part, maps in features.items()
+    }
+    given = rows[rows["region_rule"] == "fixed"].set_index(["method", "threshold_rule"])
+    assert set(given["region"]) == {3}
+    curves = pd.read_csv(tmp_path / "out/threshold_curves.csv")
+    most = curves.groupby(["method", "region"])["held_out_gt_known"].max()
+    for method in ("cam", "infocam"):  # the filter is linear, and no logits are needed
+        (hits, _), (held_out_hits, _) = (
+            slow_hits(filtered[part], network.head, parts[part].labels, parts[part].boxes, method)
+            for part in ("test", "held-out")
+        )
+        for rule in RULES:
+            threshold, known, _, best = slow_scores(
+                hits, held_out_hits, np.ones(12), HUNDREDTHS, rule
+            )
+            found = given.loc[(method, rule), ["threshold", "gt_known", "max_box_acc"]]
+            assert found.tolist() == pytest.approx([threshold, known, best]), (method, rule)
+    chosen = rows[rows["region_rule"] == "held-out"]
+    for method in ("cam", "infocam", "random"):
+        size = 3 if most[method, 3] > most[method, 1] else 1
+        own = chosen[chosen["method"] == method].drop(columns="region_rule")
+        assert set(own["region"]) == {size}
+        same = rows[(rows["method"] == method) & (rows["region"] == size)]
+        same = same[same["region_rule"] != "held-out"].drop(columns="region_rule")
+        assert own.to_csv(index=False) == same.to_csv(index=False)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "pc-softmax"])
+def test_the_prior_leaves_boxes_of_contrasts_and_gives_maps_in_nats(
+    loss, tiny_run, tiny_words, tiny_evaluation, tmp_path
+):
+    folder = tiny_run.folder
+    if loss == "pc-softmax":
+        folder = tmp_path / "run"
+        train.main(tiny_words(folder, "--loss", loss))
+    saved = {}
+    for name, words in (("without", []), ("with", ["--prior"])):
+        more = ["--overlays", 0, "--save-maps", "--methods", "cam", "infocam", *words]
+        main([str(folder), *plain_words(tiny_run, tmp_path / name, *more)])
+        saved[name] = results_of(tmp_path / name)
+    # Equal classes: the argmax is the same too. The 0..1 map moves by rounding alone.
+    columns = [name for name in saved["with"] if name not in ("loss", "run")]
+    pd.testing.assert_frame_equal(saved["with"][columns], saved["without"][columns], rtol=1e-4)
+    parts = load_parts("tiny-imagenet", tiny_run.data_dir, **TINY)
+    head = network_of(tiny_run).head
+    head.load_state_dict(RunFolder(folder).load_checkpoint()["model"])
+    _, features = tiny_features(tiny_run, network_of(tiny_run))
+    for i, name in enumerate(parts["test"].names):
+        with torch.no_grad():
+            logits = head(torch.from_numpy(features["test"][i]).mean(dim=(1, 2))).numpy()
+        # Equal priors of a quarter shift all logits of softmax alike, which leaves the PMI.
+        information = logits - np.log(np.exp(logits).mean())
+        label = int(parts["test"].labels[i])
+        cam, infocam = (
+            np.load(tmp_path / "with/maps/test" / m / f"{name}.npy").mean()
+            for m in ("cam", "infocam")
+        )
+        assert cam == pytest.approx(information[label], abs=1e-4)
+        others = np.delete(information, label).mean()
+        assert infocam == pytest.approx(information[label] - others, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["wsol", "infocam-legacy"])
+def test_other_protocols_box_the_same_maps_by_their_rules(
+    name, tiny_run, tiny_evaluation, tmp_path
+):
+    more = ["--overlays", 1, "--protocol", name]
+    main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
+    rows = results_of(tmp_path / "out").set_index(["method", "threshold_rule"])
+    part = load_parts("tiny-imagenet", tiny_run.data_dir, **TINY)["test"]
+    for method in METHODS:
+        folder = tiny_evaluation / "maps/test" / method
+        maps = [np.load(folder / f"{image}.npy") for image in part.names]
+        # The original reads Tiny-ImageNet's corners as width and height.
+        evaluator = Evaluator(protocol(name), misread=name == "infocam-legacy")
+        evaluator.accumulate(maps, part.boxes, part.sizes)
+        curves = evaluator.compute()
+        hits = (curves.largest >= 0.5).mean(axis=0)
+        own = rows.loc[(method, "oracle")]
+        assert own[["gt_known", "threshold"]].tolist() == [
+            pytest.approx(hits.max()),
+            curves.thresholds[hits.argmax()],
+        ]
+        assert own["energy"] == pytest.approx(curves.energy.mean())
+        position = int(np.flatnonzero(curves.thresholds <= 0.2)[-1])
+        assert rows.loc[(method, "fixed"), "gt_known"] == pytest.approx(hits[position])
+    assert set(rows["protocol"]) == {name}
+
+
+# Several runs.
+
+
+def test_two_seeds_make_means_and_paired_differences(
+    tiny_run, second_run, tiny_evaluation, tmp_path
+):
+    words = plain_words(tiny_run, tmp_path / "both", "--overlays", 1)
+    main([str(tiny_run.folder), str(second_run), *words])
+    rows = results_of(tmp_path / "both")
+    first = rows[rows["seed"] == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, results_of(tiny_evaluation))
+    assert sorted(set(rows["seed"])) == [1, 2]
+    assert set(rows["run"]) == {str(tiny_run.folder), str(second_run)}
+    header, _, *lines = (tmp_path / "both/table.md").read_text().splitlines()
+    columns = header.strip("| ").split(" | ")
+    table = [dict(zip(columns, line.strip("| ").split(" | "), strict=True)) for line in lines]
+    by_seed = rows.set_index(["seed", "method", "threshold_rule"])["gt_known"]
+    for line in table:
+        pair = [by_seed[s, line["method"], line["threshold_rule"]] for s in (1, 2)]
+        half = 12.7062 * abs(pair[0] - pair[1]) / 2  # Student's quantile with one degree of freedom
+        assert line["gt_known"] == f"{100 * np.mean(pair):.1f} ± {100 * half:.1f}"
+        assert line["n"] == "2"
+    assert len(table) == len(first)
+    text = (tmp_path / "both/differences.md").read_text()
+    pair = [by_seed[s, "infocam", "held-out"] - by_seed[s, "cam", "held-out"] for s in (1, 2)]
+    (line,) = (row for row in text.splitlines() if "| held-out | infocam - cam |" in row)
+    half = 12.7062 * abs(pair[0] - pair[1]) / 2
+    assert f"| {100 * np.mean(pair):.1f} ± {100 * half:.1f} |" in line
+    assert "infocam+ - centre-box" in text
