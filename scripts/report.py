@@ -107,8 +107,8 @@ def _section(runs: Path, section: Section) -> str:
         overlays = sorted((runs / section.gallery).glob("*.png"))
         pictures = "".join(_image(path) for path in overlays)
         parts.append(
-            "<p>Test images spread evenly over the set. White: true box; yellow, dashed: predicted "
-            "box. Red speaks for the class, blue against it.</p>"
+            "<p>Test images spread evenly over the set. White: true box; orange, dashed: predicted "
+            "box. Yellow speaks for the class, blue against it.</p>"
             f'<div class="gallery">{pictures}</div>'
         )
     config = json.loads(_read(runs / section.config))

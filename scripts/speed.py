@@ -1,4 +1,4 @@
-"""Times the stages of imbalanced classification and whole runs, on this machine.
+"""Times the stages of imbalanced classification and of localisation, on this machine.
 
     python -m scripts.speed
     python -m scripts.speed --parts head memory
@@ -6,7 +6,10 @@
 `mnist`: the original's run, its network, 8 epochs of 16,500 images in batches of 64 (2,064 steps),
 in fp32 and bf16, whole and by stage. `head`: a linear head on cached features, 6,000 x 1,280 for
 200 classes, 30 epochs. `memory`: peak memory of an epoch over the memory-mapped features of 100,000
-images. Each figure is the least of `--repeats` runs; prints a table and writes it.
+images. `boxes`: the boxes of a map at 1,000 thresholds, in one process, beside a call of OpenCV for
+each. `localisation`: all methods and thresholds from the cached maps of 5,000 images, and of 10,000
+for the memory. Times of `mnist` and `head` are the least of `--repeats` runs; prints a table and
+writes it.
 """
 
 import multiprocessing
@@ -32,8 +35,9 @@ from pc_softmax.losses import PCSoftmaxLoss
 from pc_softmax.models import new_model
 from pc_softmax.recipes import RECIPES
 from pc_softmax.train import train
+from scripts.localisation_speed import time_boxes, time_localisation
 
-PARTS = ("mnist", "head", "memory")
+PARTS = ("mnist", "head", "memory", "boxes", "localisation")
 HEAD = {"samples": 6_000, "features": 1_280, "classes": 200, "epochs": 30, "batch_size": 64}
 
 
@@ -173,10 +177,13 @@ def _epoch_over_file() -> tuple[float, float]:
 
 
 def get_parser() -> cli.Parser:
-    parser = cli.Parser("Time the stages of imbalanced classification and whole runs.")
+    parser = cli.Parser("Time the stages of imbalanced classification and of localisation.")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to time")
     parser.add_argument("--repeats", type=cli.positive_int, default=3, help="runs of each")
     parser.add_argument("--device", type=cli.device_name, default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--num-workers", type=cli.non_negative_int, default=2, help="processes that box maps"
+    )
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="data folder")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/speed"), help="to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier table")
@@ -199,7 +206,11 @@ def main(argv: list[str] | None = None) -> None:
         lines.append(time_head(device, args.repeats))
     if "memory" in args.parts:
         lines.append(measure_memory())
-    table = pd.DataFrame(lines).assign(seconds=lambda t: t["seconds"].map("{:.2f}".format))
+    if "boxes" in args.parts:
+        lines += time_boxes()
+    if "localisation" in args.parts:
+        lines += [time_localisation(images, args.num_workers) for images in (5_000, 10_000)]
+    table = pd.DataFrame(lines).assign(seconds=lambda t: t["seconds"].map("{:.3g}".format))
     write_tables(table, args.output_dir / "table")
     write_json(args.output_dir / "hardware.json", environment())
     print(to_markdown(table))

@@ -74,9 +74,22 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", *words], cwd=copy, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--smoke"]])
-@pytest.mark.parametrize("script, number", [("quickstart.sh", 6), ("reproduce_mi.sh", 3)])
-def test_every_command_of_a_script_parses(copy, script, number, arguments):
+@pytest.mark.parametrize(
+    "script, arguments, number",
+    [
+        ("quickstart.sh", [], 6),
+        ("quickstart.sh", ["--smoke"], 6),
+        ("reproduce_mi.sh", [], 3),
+        ("reproduce_mi.sh", ["--smoke"], 3),
+        ("reproduce_pc_softmax.sh", [], 4),
+        ("reproduce_pc_softmax.sh", ["--smoke"], 2),
+        ("reproduce_infocam.sh", [], 13),
+        ("reproduce_infocam.sh", ["--smoke"], 3),
+    ],
+)
+def test_every_command_of_a_script_parses(copy, script, arguments, number):
+    for name in ("tiny-imagenet-200", "CUB_200_2011"):  # as if they had been downloaded
+        (copy / "data" / name).mkdir(parents=True)
     (copy / "scripts/setup.sh").write_text("exit 0\n")
     python = copy / ".venv/bin/python"
     python.parent.mkdir(parents=True)
@@ -89,7 +102,7 @@ def test_every_command_of_a_script_parses(copy, script, number, arguments):
         parse(words)
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "reproduce_mi.sh", "setup.sh"])
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("scripts/[qrs]*.sh")))
 def test_an_unknown_argument_is_refused(copy, script):
     done = run(copy, f"scripts/{script}", "--fast")
     assert done.returncode == 2

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.calibration import fit_calibration
 from common.errors import UserError
 from common.information import entropy, log_prior_from_labels, pc_softmax_loss, select_label
 from mi_estimator import estimators
-from common.calibration import fit_calibration
 from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
 from mi_estimator.estimators import ClassifierMI, MIEstimate, hold_back
 

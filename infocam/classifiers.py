@@ -1,0 +1,96 @@
+"""Trained networks with the names and the prior of their classes, to be asked about any picture."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor
+
+from common.backbones import GlobalAveragePoolClassifier
+from common.errors import UserError
+from common.information import log_prior_from_counts, log_prior_from_labels
+from common.records import RunFolder
+from common.runtime import Runtime
+from infocam.data import load_parts
+from infocam.networks import build_network, load_run
+
+LISTED = 5  # classes that an error names at most
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network in eval mode, and what its outputs mean.
+
+    Attributes:
+        class_names: (K,).
+        log_prior: (K,) of the training data.
+        softmax: whether the logits hold the log prior, as those of PC-softmax do not.
+    """
+
+    network: GlobalAveragePoolClassifier
+    class_names: list[str]
+    log_prior: Tensor
+    softmax: bool
+
+
+def imagenet_classifier(
+    name: str, *, weights: str, output_stride: int | None, runtime: Runtime
+) -> Classifier:
+    """A network with the head that it was trained with on ImageNet's 1,000 classes.
+
+    Raises:
+        UserError: those of `build_network`, and a network that has no such head.
+    """
+    names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
+    options = {"weights": weights, "num_classes": len(names), "output_stride": output_stride}
+    network = build_network(name, **options)
+    # PyTorch draws a fresh head within this bound; a trained one has left it.
+    if network.head.weight.abs().max() <= network.head.in_features**-0.5:
+        raise UserError(
+            f"--network {name} --weights {weights}: has no trained head of {len(names)} classes on "
+            "its pooled map; use efficientnet_lite0, resnet50 or the --run of a trained network"
+        )
+    network = network.to(runtime.device, memory_format=torch.channels_last).eval()
+    prior = log_prior_from_counts(torch.ones(len(names), device=runtime.device))
+    return Classifier(network, names, prior, softmax=True)
+
+
+def run_classifier(path: Path, data_dir: Path, *, runtime: Runtime) -> Classifier:
+    """The network of a run of `infocam.train`, with the names and frequencies of its classes.
+
+    Raises:
+        UserError: no finished run of that script, or missing data.
+    """
+    run = RunFolder(path)
+    flags = run.config()
+    if "images_per_class" not in flags:
+        raise UserError(f"--run {path}: not a run of infocam.train")
+    sizes = {name: flags[name] for name in ("images_per_class", "held_out_per_class")}
+    train = load_parts(flags["dataset"], data_dir, **sizes, test_images=1)["train"]
+    log_prior = log_prior_from_labels(train.labels, len(train.class_names)).to(runtime.device)
+    network = load_run(run, len(train.class_names), runtime)
+    return Classifier(network, train.class_names, log_prior, flags["loss"] == "softmax")
+
+
+def class_number(text: str, class_names: list[str], flag: str) -> int:
+    """The class that a text means: its name, its number, or the only name that contains it.
+
+    Raises:
+        UserError: no class or several; the message lists a few that are near.
+    """
+    wanted, names = text.casefold(), [name.casefold() for name in class_names]
+    if wanted in names:
+        return names.index(wanted)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    found = [k for k, name in enumerate(names) if wanted in name]
+    if len(found) == 1:
+        return found[0]
+    near = found or [names.index(name) for name in difflib.get_close_matches(wanted, names, LISTED)]
+    listed = ", ".join(f"{class_names[k]} = {k}" for k in near[:LISTED])
+    raise UserError(
+        f"{flag} {text}: {'several classes' if found else 'no such class'}; give a name or a "
+        f"number below {len(names)}" + (f", such as {listed}" if listed else "")
+    )

@@ -1,0 +1,135 @@
+"""Times localisation: boxes of a map against plain OpenCV, and an evaluation from cached maps."""
+
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from joblib import Parallel
+from torch import nn
+
+from common import runtime
+from common.backbones import GlobalAveragePoolClassifier, InputSpec
+from infocam.boxes import resize_map, to_8bit
+from infocam.data import LocalisationSet
+from infocam.localise import Maps, localise
+from infocam.metrics import V2_IOUS, Evaluator, box_iou
+from infocam.protocols import Protocol, protocol
+
+THRESHOLDS = 1000
+METHODS = ["cam", "infocam", "infocam+", "lowest:20", "similar", "posterior"]
+METHODS += ["grad-cam", "grad-cam++", "layer-cam", "random"]
+FEATURES, CELLS, CLASSES = 1280, 7, 200
+
+
+def smooth_maps(count: int, seed: int) -> np.ndarray:
+    """(count, 7, 7) maps of a blob under noise, as coarse as a network's."""
+    rng = np.random.default_rng(seed)
+    places = np.mgrid[:CELLS, :CELLS][:, None]
+    centres = rng.uniform(1, CELLS - 2, (2, count, 1, 1))
+    blobs = np.exp(-((places - centres) ** 2).sum(axis=0) / 6)
+    return (3 * blobs + 0.5 * rng.normal(size=blobs.shape)).astype(np.float32)
+
+
+def plain_opencv(values: np.ndarray, truths: np.ndarray, side: int) -> tuple[np.ndarray, ...]:
+    """(T,) IoU of the largest contour and of the best one, one call of OpenCV a threshold."""
+    levels = to_8bit(resize_map(values, side, side))
+    boxes, starts, best = [], [], []
+    for t in np.arange(THRESHOLDS) / THRESHOLDS:
+        _, mask = cv2.threshold(levels, int(t * levels.max()), 255, cv2.THRESH_BINARY)
+        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        starts.append(len(boxes))
+        areas = [cv2.contourArea(contour) for contour in contours]
+        best.append(starts[-1] + areas.index(max(areas)))
+        boxes += [cv2.boundingRect(contour) for contour in contours]
+    boxes = np.array(boxes)
+    boxes[:, 2:] += boxes[:, :2] - 1
+    overlaps = box_iou(boxes, truths).max(axis=1).astype(np.float32)
+    return overlaps[best], np.maximum.reduceat(overlaps, starts)
+
+
+def time_boxes(count: int = 40) -> list[dict]:
+    """MaxBoxAccV2 of some maps, the plain way beside this one; seconds of processor time."""
+    lines = []
+    for side in (64, 224):
+        maps, size = smooth_maps(count, side), np.array([side, side])
+        truths = np.array([[side // 4, side // 4, 3 * side // 4, 3 * side // 4]])
+        chosen = Protocol("speed", None, THRESHOLDS, "inclusive")
+        started = time.process_time()
+        found = [plain_opencv(values, truths, side) for values in maps]
+        plain = [np.stack(part) for part in zip(*found, strict=True)]
+        plain_seconds = time.process_time() - started
+        started = time.process_time()
+        evaluator = Evaluator(chosen)
+        evaluator.accumulate(maps, [truths] * count, np.tile(size, (count, 1)))
+        curves = evaluator.compute()
+        seconds = time.process_time() - started
+        cut = (np.arange(THRESHOLDS) / THRESHOLDS * 255).astype(int)
+        columns = np.searchsorted(chosen.cuts, cut)
+        same = all(
+            np.array_equal(found[:, columns], slow)
+            for found, slow in zip((curves.largest, curves.every), plain, strict=True)
+        )
+        v2 = np.mean([(curves.every >= iou).mean(axis=0).max() for iou in V2_IOUS])
+        what = f"boxes of a map, {side} x {side}, {THRESHOLDS} thresholds"
+        note = f"MaxBoxAccV2 {v2:.3f}"
+        lines.append({"what": what, "seconds": seconds / count, "note": note})
+        note = (
+            f"{plain_seconds / seconds:.1f} times as long, {'the same' if same else 'OTHER'} boxes"
+        )
+        lines.append(
+            {"what": "  OpenCV once a threshold", "seconds": plain_seconds / count, "note": note}
+        )
+    return lines
+
+
+def time_localisation(images: int, num_workers: int) -> dict:
+    """An evaluation of all methods from cached maps, in a process of its own for its memory."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        seconds, gigabytes = pool.apply(_evaluate_file, (images, num_workers))
+    what = f"evaluation from cached maps, {images:,} images"
+    note = f"{len(METHODS)} methods, all thresholds; peak memory {gigabytes:.2f} GB"
+    return {"what": what, "seconds": seconds, "note": note}
+
+
+def _evaluate_file(images: int, num_workers: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        path, shape = Path(folder) / "maps.npy", (images, FEATURES, CELLS, CELLS)
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        for start in range(0, images, 1000):
+            rng = np.random.default_rng(start)
+            block = smooth_maps(min(1000, images - start), start)[:, None].clip(0)
+            array[start : start + 1000] = block * rng.random((len(block), FEATURES, 1, 1))
+        array.flush()
+        del array
+        spec = InputSpec(224)
+        torch.manual_seed(0)
+        network = GlobalAveragePoolClassifier(nn.Identity(), FEATURES, CLASSES, spec).eval()
+        data = LocalisationSet(
+            torch.from_numpy(np.load(path, mmap_mode="c")),
+            torch.arange(images) % CLASSES,
+            [np.array([[16, 16, 47, 47]])] * images,
+            [str(k) for k in range(CLASSES)],
+            np.full((images, 2), 64),
+            [str(i) for i in range(images)],
+        )
+        workers = Parallel(num_workers, return_as="generator") if num_workers > 1 else None
+        device = runtime.setup("cpu")
+        started = time.perf_counter()
+        localise(
+            network,
+            data,
+            Maps(METHODS, [1]),
+            protocol("infocam"),
+            misread=False,
+            workers=workers,
+            cache_dir=Path(folder),
+            num_workers=0,
+            runtime=device,
+        )
+        seconds = time.perf_counter() - started
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
