@@ -158,7 +158,7 @@ def check_runs(args: Namespace) -> None:
         if earlier != run:
             raise UserError(f"{earlier} and {run}: both have seed {seed}; leave one out")
         earlier, others = seen.setdefault(key, (run, flags))
-        for name in (flags.keys() | others.keys()) - NOT_TRAINING:
+        for name in sorted((flags.keys() | others.keys()) - NOT_TRAINING):
             if flags.get(name) != others.get(name):
                 values = f"{others.get(name)} and {flags.get(name)}"
                 name = name.replace("_", "-")

@@ -70,14 +70,16 @@ def score_rows(
         for k in (1, 5):
             right = ranks < k if ranks is not None else np.full(len(hits), np.nan)
             values[f"top{k}_loc"] = right * hits[:, position]
-        row = {"threshold_rule": rule, "threshold": curves.thresholds[position], **shared}
+        row = dict(shared)
         draws = {"max_box_acc_v2": v2_draws}
         for name, value in values.items():
-            row[name] = float(weights @ value)
+            row[name] = weights @ value
             draws[name] = counts @ value.astype(np.float32) / total
         for name in INTERVALS:
             row[f"{name}_low"], row[f"{name}_high"] = np.percentile(draws[name], (2.5, 97.5))
-        yield row
+        # Sums of weights in another order differ in the last digits; equal shares must not.
+        row = {name: round(float(value), 12) for name, value in row.items()}
+        yield {"threshold_rule": rule, "threshold": curves.thresholds[position], **row}
 
 
 @functools.cache

@@ -280,3 +280,24 @@ def test_a_contrast_that_is_not_there_and_a_single_class_are_user_errors():
             coefficients(contrast, *alone)
         wanted = f"method {contrast}: a contrast needs two classes, there is one"
         assert str(raised.value) == wanted
+
+
+def test_what_softmax_does_not_determine_moves_cam_alone():
+    """Adding one vector to the weights of all classes changes neither softmax nor a contrast."""
+    generator = torch.Generator().manual_seed(5)
+    features = torch.rand(3, 6, 4, 4, generator=generator, dtype=torch.float64)
+    weights = torch.randn(5, 6, generator=generator, dtype=torch.float64)
+    moved = weights + torch.randn(6, generator=generator, dtype=torch.float64)
+    labels, pooled = torch.tensor([0, 3, 4]), features.mean(dim=(2, 3))
+    logits, others = pooled @ weights.T, pooled @ moved.T
+    torch.testing.assert_close(logits.softmax(dim=1), others.softmax(dim=1))
+    for contrast in ("infocam", "infocam+", "lowest:2", "similar", "posterior", "class:1"):
+        maps = [
+            contrast_maps(features, w, coefficients(contrast, f, labels)[:, None])
+            for w, f in ((weights, logits), (moved, others))
+        ]
+        torch.testing.assert_close(*maps)
+    own = coefficients("cam", logits, labels)[:, None]
+    assert not torch.allclose(
+        contrast_maps(features, weights, own), contrast_maps(features, moved, own)
+    )

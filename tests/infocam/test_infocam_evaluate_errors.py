@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from infocam.evaluate import main
+from infocam.evaluate import check_runs, get_parser, main
 
 
 @pytest.fixture
@@ -169,22 +169,48 @@ def test_a_corrupt_image_is_named_and_the_mended_set_can_be_evaluated(
     ],
     ids=lambda words: words[0],
 )
-def test_flags_for_runs_are_refused_with_saved_maps(more, tmp_path, capsys):
+def test_flags_for_runs_are_refused_with_saved_maps(more, tmp_path, user_error):
     given = ["--maps", tmp_path / "maps", "--annotations", tmp_path / "boxes.csv", *more]
-    with pytest.raises(SystemExit) as error:
-        main([str(word) for word in given])
-    assert error.value.code == 2
-    assert f"error: {more[0]} is for runs, not for --maps" in capsys.readouterr().err
+    line = user_error(main, given)
+    assert f"error: {more[0]} is for runs, not for --maps" in line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_of_one_table_must_be_trained_alike(run_copy, tiny_run, tmp_path, user_error):
-    config = json.loads((run_copy / "config.json").read_text())
-    config["flags"] |= {"seed": 7, "lr": 0.5}
-    (run_copy / "config.json").write_text(json.dumps(config))
-    words = words_of([tiny_run.folder, run_copy], tiny_run, "--output-dir", tmp_path / "out")
-    line = user_error(main, words)
-    assert line == (
-        f"error: {tiny_run.folder} and {run_copy}: --lr 0.01 and 0.5; a table wants them alike"
-    )
+def with_flags(run, **changes):
+    """The run again, as if it had been trained with other flags."""
+    config = json.loads((run / "config.json").read_text())
+    config["flags"] |= changes
+    (run / "config.json").write_text(json.dumps(config))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 0.5}, "--lr 0.01 and 0.5"),
+        ({"epochs": 3}, "--epochs 10 and 3"),
+        ({"images_per_class": 5}, "--images-per-class 6 and 5"),
+        ({"freeze_backbone": False}, "--freeze-backbone True and False"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_runs_of_one_table_must_be_trained_alike(
+    run_copy, tiny_run, second_run, tmp_path, user_error, changes, said
+):
+    runs = [tiny_run.folder, second_run, with_flags(run_copy, seed=7, **changes)]
+    line = user_error(main, words_of(runs, tiny_run, "--output-dir", tmp_path / "out"))
+    assert line == f"error: {runs[0]} and {run_copy}: {said}; a table wants them alike"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 7, "num_workers": 5, "device": "cuda:1", "data_dir": "elsewhere", "resume": True},
+        {"loss": "pc-softmax", "lr": 0.5},  # in rows of its own
+    ],
+    ids=["where it ran", "another loss"],
+)
+def test_runs_may_differ_in_what_is_shown_or_has_no_effect(run_copy, tiny_run, changes):
+    runs = [tiny_run.folder, with_flags(run_copy, **changes)]
+    check_runs(get_parser().parse_args(words_of(runs, tiny_run)))  # raises nothing
