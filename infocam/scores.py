@@ -18,7 +18,6 @@ from infocam.localise import Localised
 from infocam.metrics import IOU_HIT, V2_IOUS, Curves, centre_curves
 from infocam.protocols import Protocol
 
-RULES = ("fixed", "held-out", "oracle")
 INTERVALS = ("gt_known", "top1_loc", "top5_loc", "max_box_acc_v2", "pointing")
 SCORES = (
     *("gt_known", "top1_loc", "top5_loc", "max_box_acc", "max_box_acc_v2"),
@@ -27,9 +26,9 @@ SCORES = (
 RESAMPLES = 1000
 
 
-def best_position(curves: Curves, *, iou: float = IOU_HIT) -> int:
+def best_position(curves: Curves) -> int:
     """Position of the threshold with the most hits by the largest contour; the lowest of equals."""
-    return int((curves.largest >= iou).mean(axis=0).argmax())
+    return int((curves.largest >= IOU_HIT).mean(axis=0).argmax())
 
 
 def score_rows(

@@ -1,9 +1,10 @@
 """Times localisation: boxes of a map against plain OpenCV, and an evaluation from cached maps."""
 
-import multiprocessing
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -89,8 +90,8 @@ def time_boxes(count: int = 40) -> list[dict]:
 
 def time_localisation(images: int, num_workers: int) -> dict:
     """An evaluation of all methods from cached maps, in a process of its own for its memory."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seconds, gigabytes = pool.apply(_evaluate_file, (images, num_workers))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # it may have workers of its own
+        seconds, gigabytes = pool.submit(_evaluate_file, images, num_workers).result()
     what = f"evaluation from cached maps, {images:,} images"
     note = f"{len(METHODS)} methods, all thresholds; peak memory {gigabytes:.2f} GB"
     return {"what": what, "seconds": seconds, "note": note}

@@ -123,7 +123,6 @@ def test_the_lowest_of_equal_thresholds_is_chosen():
     # An overlap of just a half counts.
     half = Curves(THRESHOLDS, np.array([[0.49, 0.5, 0.9, 0.1]]), np.ones((1, 4)), *[np.ones(1)] * 2)
     assert best_position(half) == 1
-    assert best_position(half, iou=0.7) == 2
 
 
 def test_legacy_weights_change_averages_and_the_oracles_threshold():
