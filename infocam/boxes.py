@@ -75,12 +75,18 @@ def contour_boxes(
     present = np.flatnonzero(np.bincount(levels.ravel(), minlength=256))
     below = np.searchsorted(present, cuts, side="right") - 1  # -1: everything is above the cut
     distinct, which = np.unique(below, return_inverse=True)
-    rectangles, starts, mask = [], [], np.empty_like(levels)
-    for position in distinct.tolist():
+    thresholds = np.append(present, -1)[distinct]
+    columns, rows = (_above(levels.max(axis=axis), thresholds) for axis in (0, 1))
+    rectangles, starts = [], []
+    for level, left, right, top, bottom in zip(thresholds.tolist(), *columns, *rows, strict=True):
         starts.append(len(rectangles))
-        level = int(present[position]) if position >= 0 else -1
-        cv2.threshold(levels, level, 1, cv2.THRESH_BINARY, dst=mask)
-        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        contours = ()
+        if left < right:  # OpenCV need not look at what is empty all around
+            part = levels[top:bottom, left:right]
+            _, mask = cv2.threshold(part, level, 1, cv2.THRESH_BINARY)
+            contours, _ = cv2.findContours(
+                mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top)
+            )
         if len(contours) > 1:  # the first of equals, as max() takes it
             contours = sorted(contours, key=cv2.contourArea, reverse=True)
         rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
@@ -91,6 +97,13 @@ def contour_boxes(
         boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
     boxes[empty] = (0, 0, 1, 1) if far == "beyond" else (0, 0, 0, 0)
     return boxes, np.array(starts)[which]
+
+
+def _above(profile: np.ndarray, thresholds: np.ndarray) -> tuple[list[int], list[int]]:
+    """The first place of a (L,) profile above each threshold, and the place after the last."""
+    first = np.searchsorted(np.maximum.accumulate(profile), thresholds, side="right")
+    behind = np.searchsorted(np.maximum.accumulate(profile[::-1]), thresholds, side="right")
+    return first.tolist(), (len(profile) - behind).tolist()
 
 
 def largest_contour_box(mask: np.ndarray) -> np.ndarray:

@@ -53,38 +53,50 @@ def plain_opencv(values: np.ndarray, truths: np.ndarray, side: int) -> tuple[np.
     return overlaps[best], np.maximum.reduceat(overlaps, starts)
 
 
-def time_boxes(count: int = 40) -> list[dict]:
-    """MaxBoxAccV2 of some maps, the plain way beside this one; seconds of processor time."""
+def time_boxes(num_workers: int, count: int = 400) -> list[dict]:
+    """MaxBoxAccV2 of some maps: the plain way, this one, and this one in several processes.
+
+    Seconds a map: of processor time in one process, of the clock in several.
+    """
     lines = []
     for side in (64, 224):
-        maps, size = smooth_maps(count, side), np.array([side, side])
+        maps, sizes = smooth_maps(count, side), np.full((count, 2), side)
         truths = np.array([[side // 4, side // 4, 3 * side // 4, 3 * side // 4]])
         chosen = Protocol("speed", None, THRESHOLDS, "inclusive")
+        few = count // 10
         started = time.process_time()
-        found = [plain_opencv(values, truths, side) for values in maps]
-        plain = [np.stack(part) for part in zip(*found, strict=True)]
-        plain_seconds = time.process_time() - started
-        started = time.process_time()
-        evaluator = Evaluator(chosen)
-        evaluator.accumulate(maps, [truths] * count, np.tile(size, (count, 1)))
-        curves = evaluator.compute()
-        seconds = time.process_time() - started
-        cut = (np.arange(THRESHOLDS) / THRESHOLDS * 255).astype(int)
-        columns = np.searchsorted(chosen.cuts, cut)
-        same = all(
-            np.array_equal(found[:, columns], slow)
-            for found, slow in zip((curves.largest, curves.every), plain, strict=True)
-        )
-        v2 = np.mean([(curves.every >= iou).mean(axis=0).max() for iou in V2_IOUS])
-        what = f"boxes of a map, {side} x {side}, {THRESHOLDS} thresholds"
-        note = f"MaxBoxAccV2 {v2:.3f}"
-        lines.append({"what": what, "seconds": seconds / count, "note": note})
-        note = (
-            f"{plain_seconds / seconds:.1f} times as long, {'the same' if same else 'OTHER'} boxes"
-        )
+        found = [plain_opencv(values, truths, side) for values in maps[:few]]
+        plain_seconds = (time.process_time() - started) / few
         lines.append(
-            {"what": "  OpenCV once a threshold", "seconds": plain_seconds / count, "note": note}
+            {
+                "what": f"boxes of a map, {side} x {side}: OpenCV for each of 1,000 thresholds",
+                "seconds": plain_seconds,
+                "note": "one process",
+            }
         )
+        columns = np.searchsorted(
+            chosen.cuts, (np.arange(THRESHOLDS) / THRESHOLDS * 255).astype(int)
+        )
+        for workers in (1, num_workers) if num_workers > 1 else (1,):
+            clock = time.process_time if workers == 1 else time.perf_counter
+            pool = Parallel(workers, return_as="generator") if workers > 1 else None
+            warm, evaluator = Evaluator(chosen, workers=pool), Evaluator(chosen, workers=pool)
+            warm.accumulate(maps[:100], [truths] * 100, sizes[:100])  # its processes start
+            started = clock()
+            evaluator.accumulate(maps, [truths] * count, sizes)
+            curves = evaluator.compute()
+            seconds = (clock() - started) / count
+            same = all(
+                np.array_equal(ours[:few, columns], np.stack(slow))
+                for ours, slow in zip(
+                    (curves.largest, curves.every), zip(*found, strict=True), strict=True
+                )
+            )
+            agree = "the same boxes" if same else "OTHER BOXES"
+            v2 = np.mean([(curves.every >= iou).mean(axis=0).max() for iou in V2_IOUS])
+            note = f"{workers} process{'es' * (workers > 1)}: {plain_seconds / seconds:.1f} times "
+            note += f"as fast, {agree}; MaxBoxAccV2 {v2:.3f}"
+            lines.append({"what": "  the distinct levels", "seconds": seconds, "note": note})
     return lines
 
 

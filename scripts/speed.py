@@ -6,10 +6,10 @@
 `mnist`: the original's run, its network, 8 epochs of 16,500 images in batches of 64 (2,064 steps),
 in fp32 and bf16, whole and by stage. `head`: a linear head on cached features, 6,000 x 1,280 for
 200 classes, 30 epochs. `memory`: peak memory of an epoch over the memory-mapped features of 100,000
-images. `boxes`: the boxes of a map at 1,000 thresholds, in one process, beside a call of OpenCV for
-each. `localisation`: all methods and thresholds from the cached maps of 5,000 images, and of 10,000
-for the memory. Times of `mnist` and `head` are the least of `--repeats` runs; prints a table and
-writes it.
+images. `boxes`: the boxes of a map at 1,000 thresholds, beside a call of OpenCV for each.
+`localisation`: all methods and thresholds from the cached maps of 5,000 images, and of 10,000 for
+the memory. Times of `mnist` and `head` are the least of `--repeats` runs; prints a table and writes
+it.
 """
 
 import multiprocessing
@@ -207,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
     if "memory" in args.parts:
         lines.append(measure_memory())
     if "boxes" in args.parts:
-        lines += time_boxes()
+        lines += time_boxes(args.num_workers)
     if "localisation" in args.parts:
         lines += [time_localisation(images, args.num_workers) for images in (5_000, 10_000)]
     table = pd.DataFrame(lines).assign(seconds=lambda t: t["seconds"].map("{:.3g}".format))
