@@ -297,7 +297,8 @@ def main(argv: list[str] | None = None) -> None:
     accuracy = rows["accuracy"].iloc[0]
     print(f"{len(parts['test'])} test images; top-1 accuracy {100 * accuracy:.1f} %.\n")
     write_tables_of(pd.concat(results, ignore_index=True), folder)
-    print(f"wrote {folder}/results.csv, table, threshold_curves, overlays and galleries")
+    more = ", maps" if args.save_maps else ""
+    print(f"wrote {folder}/results.csv, table, threshold_curves, overlays, galleries{more}")
 
 
 if __name__ == "__main__":

@@ -98,10 +98,9 @@ def write(
     png, npz = (stem.with_name(stem.name + end) for end in (".png", ".npz"))
     titles = []
     for method, against in zip(found.methods, found.against, strict=True):
-        name = method_name(method, class_names)
+        name = "map" if method.startswith("class:") else method_name(method, class_names)
         unit = ", nats" if prior and method not in GRADIENT_METHODS else ""
-        single = against in class_names and not method.startswith("class:")
-        titles.append(name + unit + (f", less {against}" if single else ""))
+        titles.append(name + unit + (f", less {against}" if against in class_names else ""))
     boxes = {t: box for t, box in zip(titles, found.boxes, strict=True) if box[0] >= 0}
     maps = dict(zip(titles, found.maps, strict=True))
     shown, label = likeliest(found), class_names[found.label]

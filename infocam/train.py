@@ -207,8 +207,10 @@ def main(argv: list[str] | None = None) -> None:
         device.on_main(write_json, run.result_file, result)
     result = run.result()
     device.say(f"held-out top-1 accuracy {100 * result['held_out_accuracy']:.1f} %")
+    more = f" --data-dir {args.data_dir}" if args.data_dir != Path("data") else ""
     device.say(
-        f"wrote {folder}/checkpoint.pt and result.json; next: python -m infocam.evaluate {folder}"
+        f"wrote {folder}/checkpoint.pt and result.json; "
+        f"next: python -m infocam.evaluate {folder}{more}"
     )
 
 

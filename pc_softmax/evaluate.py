@@ -302,6 +302,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.shift:
         shifted = "official" if "official" in names else names[0]
         rows, failures = shift_table(predictions, shifted, np.random.default_rng(args.seed))
+    if predictions.validation is None and (args.shift or args.target_prior == "em"):
+        print("Note: em is of logits that nothing calibrates: hold images out (--val-fraction).")
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_evaluation(found, predictions, args.target_prior, folder)
     if args.shift:

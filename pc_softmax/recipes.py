@@ -61,7 +61,7 @@ def add_arguments(parser: cli.Parser) -> None:
         "--val-fraction",
         type=cli.fraction,
         default=0.0,
-        help="share of the training images that is held out, for --target-prior bbse",
+        help="share of the training images that is held out, for bbse and to calibrate em",
     )
     parser.add_argument(
         "--skip-unreadable", action="store_true", help="leave out and list images that do not open"
