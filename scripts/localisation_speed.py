@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from joblib import Parallel
+from joblib.externals.loky import get_reusable_executor
 from torch import nn
 
 from common import runtime
@@ -145,4 +146,6 @@ def _evaluate_file(images: int, num_workers: int) -> tuple[float, float]:
             runtime=device,
         )
         seconds = time.perf_counter() - started
+        if workers is not None:  # this process would wait for them at its end
+            get_reusable_executor().shutdown(wait=True)
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
