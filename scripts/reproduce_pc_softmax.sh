@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runs=runs/reproduce_pc_softmax
 all="softmax pc-softmax weighted class-balanced focal ldam logit-adjusted ldam-drw crt"
-mnist="--seeds 0 1 2 3 4" photographs="--seeds 0 1 2" sets="tiny-imagenet cub"
+mnist="--seeds 0 1 2 3 4" photographs="--seeds 0 1 2 3 4" sets="tiny-imagenet cub"
 case "${1:-}" in
   "") ;;
   --smoke) runs=runs/reproduce_pc_softmax_smoke mnist="--seeds 0 1 --epochs 1" sets="" ;;
