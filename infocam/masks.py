@@ -7,8 +7,9 @@ from PIL import Image
 
 from common.errors import UserError
 from common.image_files import UNREADABLE
+from infocam.metrics import FOREGROUND
 
-FOREGROUND, IGNORED = 1, 255
+IGNORED = 255
 
 
 def read_mask(path: Path, width: int, height: int) -> np.ndarray:

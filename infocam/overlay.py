@@ -47,18 +47,6 @@ class Overlay:
     title: str
 
 
-def save_overlay(
-    path: Path,
-    picture: np.ndarray,
-    maps: dict[str, np.ndarray],
-    boxes: dict[str, np.ndarray],
-    truths: np.ndarray,
-    title: str,
-) -> None:
-    """One `Overlay` as a PNG."""
-    save_gallery(path, [Overlay(picture, maps, boxes, truths, title)])
-
-
 def save_gallery(path: Path, rows: list[Overlay]) -> None:
     """Several images in one PNG: a row each, the same methods as columns, the IoU above each map.
 

@@ -1,18 +1,16 @@
 """Localisation metrics by hand."""
 
-import dataclasses
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from curve_checks import OURS, WSOL, evaluated, max_box_acc, max_box_acc_v2, same
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from infocam.metrics import Curves, Evaluator, box_iou, centre_curves, predicted_box
-from infocam.protocols import protocol
+from infocam.metrics import Curves, box_iou, centre_curves, predicted_box
 
-OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
 PAIRS = {
     "identical": ((2, 3, 8, 9), (2, 3, 8, 9), 1),
     "identical, one pixel": ((5, 5, 5, 5), (5, 5, 5, 5), 1),
@@ -63,18 +61,8 @@ MASKS[0][1:3, 1:3], MASKS[0][2, 3] = 1, 255
 MASKS[1][1:, 4] = 1
 
 
-def curves_of(maps=MAPS, boxes=TRUTHS, sizes=SIZES, masks=None, *, rules=OURS, **options) -> Curves:
-    evaluator = Evaluator(rules, **options)
-    evaluator.accumulate(maps, boxes, sizes, masks)
-    return evaluator.compute()
-
-
-def max_box_acc(curves: Curves) -> float:
-    return float((curves.largest >= 0.5).mean(axis=0).max())
-
-
-def max_box_acc_v2(curves: Curves) -> float:
-    return float(np.mean([(curves.every >= t).mean(axis=0).max() for t in (0.3, 0.5, 0.7)]))
+def curves_of(maps=MAPS, boxes=TRUTHS, sizes=SIZES, masks=None, **options) -> Curves:
+    return evaluated(maps, boxes, sizes, masks, **options)
 
 
 def test_overlaps_of_two_maps_by_hand():
@@ -143,11 +131,6 @@ def test_a_normalisation_moves_the_boxes():
     values = SQUARE - 2  # 2 0 -2: by its maximum, the tail and the ground are zero
     assert (curves_of([values], TRUTHS[:1], SIZES[:1], normalisation="max").largest == 1).all()
     assert curves_of([values], TRUTHS[:1], SIZES[:1]).largest[0, 0] < 0.7
-
-
-def same(a: Curves, b: Curves) -> None:
-    for field in dataclasses.fields(Curves):
-        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), field.name)
 
 
 def test_a_batch_may_be_an_array_and_maps_smaller_than_images():

@@ -4,12 +4,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from curve_checks import LEGACY, OURS, WSOL
 
 from common.image_files import ImageFiles, cub, tiny_imagenet
 from infocam.metrics import Evaluator, box_iou, centre_curves
-from infocam.protocols import protocol
-
-OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
 
 
 @pytest.fixture(scope="module")

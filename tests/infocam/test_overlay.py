@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from infocam import overlay
-from infocam.overlay import Overlay, draw_panel, save_explanation, save_gallery, save_overlay
+from infocam.overlay import Overlay, draw_panel, save_explanation, save_gallery
 
 NO_TRUTHS = np.zeros((0, 4), int)
 # Viewing without long, middle or short-wave cones, on linear RGB (Machado et al. 2009).
@@ -147,7 +147,7 @@ def test_a_gallery_has_a_line_an_image_a_column_a_method_and_the_overlaps(drawn,
     assert height == pytest.approx((2.2 * (0.5 + 1 + 1.5) + 3 * 0.35) * 110, abs=1)  # 2 is cut
 
 
-def test_an_overlay_is_a_gallery_of_one(tmp_path):
+def test_a_gallery_of_one_is_drawn(tmp_path):
     content = (
         picture(30, 20),
         {"cam": np.eye(3)},
@@ -155,12 +155,9 @@ def test_an_overlay_is_a_gallery_of_one(tmp_path):
         NO_TRUTHS,
         "cat",
     )
-    save_overlay(tmp_path / "a.png", *content)
-    save_gallery(tmp_path / "b.png", [Overlay(*content)])
-    a, b = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
-    np.testing.assert_array_equal(a, b)
-    assert a.std() > 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    save_gallery(tmp_path / "a.png", [Overlay(*content)])
+    assert np.asarray(Image.open(tmp_path / "a.png")).std() > 5
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -1,33 +1,14 @@
 """Localisation metrics against a slow evaluator of the WSOL benchmark, and of the original."""
 
-import dataclasses
-
 import cv2
 import matplotlib
 import numpy as np
 import pytest
+from curve_checks import LEGACY, OURS, WSOL, evaluated, max_box_acc, max_box_acc_v2, same
 from joblib import Parallel
 
 from infocam import metrics
-from infocam.metrics import Curves, Evaluator
-from infocam.protocols import protocol
-
-OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
-
-
-def curves_of(maps, boxes, sizes, masks=None, *, rules=OURS, **options) -> Curves:
-    evaluator = Evaluator(rules, **options)
-    evaluator.accumulate(maps, boxes, sizes, masks)
-    return evaluator.compute()
-
-
-def max_box_acc(curves: Curves) -> float:
-    return float((curves.largest >= 0.5).mean(axis=0).max())
-
-
-def max_box_acc_v2(curves: Curves) -> float:
-    return float(np.mean([(curves.every >= t).mean(axis=0).max() for t in (0.3, 0.5, 0.7)]))
-
+from infocam.metrics import Evaluator
 
 # A slow evaluator of the benchmark's rules, threshold by threshold and box by box.
 
@@ -114,7 +95,7 @@ def random_images():
 
 def test_the_benchmarks_numbers_equal_a_slow_evaluator(random_images):
     slow = slow_benchmark(*random_images)
-    curves = curves_of(*random_images, rules=WSOL)
+    curves = evaluated(*random_images, rules=WSOL)
     hits = (curves.largest >= 0.5).mean(axis=0)
     cut_of = [int(t * 255) for t in np.arange(0, 1, 0.001)]
     assert hits[cut_of].tolist() == slow["hits"].tolist()
@@ -130,7 +111,7 @@ def test_the_benchmarks_numbers_equal_a_slow_evaluator(random_images):
 def test_legacy_overlaps_equal_a_slow_reading_of_its_faults(random_images, misread):
     maps, boxes, sizes, _ = random_images
     boxes = [own[:1] for own in boxes]
-    curves = curves_of(maps, boxes, sizes, rules=LEGACY, misread=misread)
+    curves = evaluated(maps, boxes, sizes, rules=LEGACY, misread=misread)
     colours = matplotlib.colormaps["cubehelix"]
     for i, (values, size, ((x0, y0, x1, y1),)) in enumerate(zip(maps, sizes, boxes, strict=True)):
         painted = (colours((slow_scores(values) * 255).astype(np.uint8))[..., :3]).astype("f4")
@@ -150,17 +131,12 @@ def test_legacy_overlaps_equal_a_slow_reading_of_its_faults(random_images, misre
             assert curves.largest[i, k] == pytest.approx(common / (sum(areas) - common), rel=1e-5)
 
 
-def same(a: Curves, b: Curves) -> None:
-    for field in dataclasses.fields(Curves):
-        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), field.name)
-
-
 def test_two_calls_and_two_processes_give_what_one_gives(random_images, monkeypatch):
     maps, boxes, sizes, masks = random_images
-    whole = curves_of(*random_images)
+    whole = evaluated(*random_images)
     twice = Evaluator(OURS)
     for part in (slice(0, 3), slice(3, 7)):
         twice.accumulate(maps[part], boxes[part], sizes[part], masks[part])
     same(twice.compute(), whole)
     monkeypatch.setattr(metrics, "CHUNK", 3)  # three chunks, the last one smaller
-    same(curves_of(*random_images, workers=Parallel(2, return_as="generator")), whole)
+    same(evaluated(*random_images, workers=Parallel(2, return_as="generator")), whole)
