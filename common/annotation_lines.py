@@ -1,5 +1,6 @@
-"""Lines of annotation files, and the boxes on them; what is wrong is named by file and line."""
+"""Lines of annotation files, and the numbers and boxes on them; errors name file and line."""
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -8,20 +9,44 @@ import numpy as np
 
 from common.errors import UserError
 
+# The largest picture that this project reads: no side of a JPEG file is longer, and Pillow takes
+# one with more pixels for a decompression bomb (2 * PIL.Image.MAX_IMAGE_PIXELS).
+MAX_SIDE, MAX_PIXELS = 65_535, 178_956_970
+# Class numbers stay below; the largest public sets of labelled images have some 22,000 classes.
+MAX_CLASSES = 1_000_000
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # of 18 digits: fits into int64
+
+
+def brief(text: str, limit: int = 100) -> str:
+    """The text for a message: control characters escaped, cut after `limit` characters."""
+    cut = text[:limit]
+    cut = cut if cut.isprintable() else repr(cut)[1:-1]
+    return cut if len(text) <= limit else f"{cut}..."
+
+
+def whole_number(text: str, least: int, most: int) -> int | None:
+    """The number that the digits 0..9 of a text mean; None if it is none from least to most."""
+    # str.isdecimal is true of other scripts' digits too, and int() fails on more than 4,300 digits.
+    if text.isascii() and text.isdecimal() and len(text) <= 18 and least <= int(text) <= most:
+        return int(text)
+    return None
+
 
 def annotation_lines(path: Path) -> Iterator[tuple[str, str]]:
     """The place, "FILE, line N", and the text of each line that is not empty.
 
     Raises:
-        UserError: the file is not text.
+        UserError: the file is missing, cannot be read, or is not text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8-sig") as file:  # Windows editors write the mark
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield f"{path}, line {number}", line.rstrip("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield f"{path}, line {number}", line
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def place_of(path: Path, index: int) -> str:
@@ -29,21 +54,45 @@ def place_of(path: Path, index: int) -> str:
     return next(islice(annotation_lines(path), index, None))[0]
 
 
+def parse_label(text: str, place: str) -> int:
+    """A class number; UserError for a text that is none."""
+    label = whole_number(text, 0, MAX_CLASSES - 1)
+    if label is None:
+        want = f"a whole number from 0 to {MAX_CLASSES - 1}"
+        raise UserError(f"{place}: label '{brief(text)}' is not {want}")
+    return label
+
+
+def parse_size(width: str, height: str, place: str) -> tuple[int, int]:
+    """Width and height of an image in pixels; UserError for a size that no picture here has."""
+    sides = [whole_number(text, 1, MAX_SIDE) for text in (width, height)]
+    for name, text, side in zip(("width", "height"), (width, height), sides, strict=True):
+        if side is None:
+            raise UserError(
+                f"{place}: {name} '{brief(text)}' is not a whole number from 1 to {MAX_SIDE}"
+            )
+    if sides[0] * sides[1] > MAX_PIXELS:
+        raise UserError(
+            f"{place}: an image of {sides[0]} x {sides[1]} pixels; want {MAX_PIXELS} or fewer"
+        )
+    return sides[0], sides[1]
+
+
 def parse_box(
     fields: list[str], place: str, *, width: int, height: int, beyond: float = 0
 ) -> np.ndarray:
-    """(4,) int x0 y0 x1 y1 of inclusive pixels inside a width x height image.
+    """(4,) int64 x0 y0 x1 y1 of inclusive pixels inside a width x height image.
 
     Args:
-        beyond: by how many pixels x1 and y1 may pass the last ones; x0 and y0 never do.
+        beyond: by how many pixels x1 and y1 may pass the last ones, though never `MAX_SIDE`; x0
+            and y0 stay inside.
     """
-    try:
-        box = np.array([int(field) for field in fields], dtype=np.int64)
-        x0, y0, x1, y1 = box.tolist()
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{place}: {fields} are not four whole numbers x0 y0 x1 y1") from error
-    across = 0 <= x0 <= x1 < width + beyond and x0 < width
-    if not (across and 0 <= y0 <= y1 < height + beyond and y0 < height):
+    if len(fields) != 4 or not all(_INTEGER.fullmatch(field) for field in fields):
+        shown = [brief(field) for field in fields[:4]]
+        raise UserError(f"{place}: {shown} are not four whole numbers x0 y0 x1 y1")
+    x0, y0, x1, y1 = map(int, fields)
+    right, bottom = (min(side - 1 + beyond, MAX_SIDE) for side in (width, height))
+    if not (0 <= x0 <= x1 <= right and x0 < width and 0 <= y0 <= y1 <= bottom and y0 < height):
         inside = f"0..{width - 1}, 0..{height - 1}"
         raise UserError(f"{place}: box {x0} {y0} {x1} {y1} is not inside {inside}")
-    return box
+    return np.array([x0, y0, x1, y1], dtype=np.int64)

@@ -6,15 +6,23 @@ def main(argv=None):
 """
 
 import argparse
+import contextlib
+import errno
 import functools
 import math
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import release_locks
+from common.process import kill_workers
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -29,54 +37,130 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with one-line errors, defaults in its help, and no short-hands."""
 
+    can_resume = False  # whether the flags that were parsed last have --resume
+
     def __init__(self, description: str, **kwargs):
         kwargs.setdefault("formatter_class", _HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(description=description, **kwargs)
 
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        for word in sys.argv[1:] if args is None else args:
+            if "\0" in word or any(0xD800 <= ord(letter) < 0xE000 for letter in word):
+                self.error(f"{word!r}: not text that can name a file")
+        found = super().parse_args(args, namespace)
+        Parser.can_resume = hasattr(found, "resume")
+        return found
+
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+        _report(f"{self.prog}: error: {message} (see --help)")
+        self.exit(2)
+
+
+def _report(line: str) -> None:
+    """Prints one line on stderr; under torchrun in the first process of each machine alone."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(" ".join(line.split()), file=sys.stderr)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that what is open is closed and tidied up."""
+
+
+def _terminate(signum, frame):
+    raise _Terminated
 
 
 def entry(main: Callable) -> Callable:
-    """Decorates a `main`: a UserError becomes one line on stderr and exit status 2."""
+    """Decorates a `main`: whatever the user or the machine can cause ends with one line on stderr.
+
+    Wrong input, files and disks that fail, and too little memory end with exit status 2, Ctrl-C
+    with 130, SIGTERM with 143. Worker processes are ended and the folders of the run let go. Under
+    torchrun the first process of each machine reports.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None):
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in _HANDLED}
+            signal.signal(signal.SIGTERM, _terminate)
+        Parser.can_resume = False
         try:
             return main(argv)
-        except UserError as error:
-            # One that crossed from a worker process carries that process's traceback before it.
-            message = str(error).rpartition("common.errors.UserError: ")[2]
-            print("error:", " ".join(message.split()), file=sys.stderr)
-            raise SystemExit(2) from None
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            if not (message := one_line(error)):
+                raise
+            _end(2, f"error: {message}")
         except KeyboardInterrupt:
-            print("interrupted; finished parts are kept, go on with --resume", file=sys.stderr)
-            raise SystemExit(130) from None
+            _end(130, f"interrupted; {_what_now()}")
+        except _Terminated:
+            _end(143, f"terminated; {_what_now()}")
+        finally:
+            release_locks()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     return wrapped
 
 
-def _number(convert: Callable, accept: Callable, allowed: str) -> Callable:
+def one_line(error: Exception) -> str:
+    """What to tell the user about an error; nothing of one that is this project's own fault."""
+    # An error that crossed from a worker process carries that process's traceback before it.
+    text = str(error)
+    if isinstance(error, UserError):
+        return " ".join(text.rpartition("common.errors.UserError: ")[2].split())
+    if isinstance(error, BrokenPipeError):
+        return "the output was closed before it was complete"
+    if isinstance(error, OSError):
+        hint = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        file = f"{error.filename}: " if error.filename is not None else ""
+        return f"{file}{error.strerror or (text or repr(error)).splitlines()[-1]}{hint}"
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "not enough memory" in text or "can't allocate memory" in text:
+        return "not enough memory; use a smaller --batch-size, fewer samples or smaller images"
+    if "DataLoader worker" in text or "process pool was terminated" in text:
+        return "a worker process was killed, as for want of memory; use fewer --num-workers"
+    return ""
+
+
+def _what_now() -> str:
+    if Parser.can_resume:
+        return "finished parts are kept, go on with --resume"
+    return "run the command again"
+
+
+def _end(status: int, line: str):
+    for number in _HANDLED:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(number, signal.SIG_IGN)  # a second one must not stop the tidying up
+    kill_workers()
+    _report(line)
+    raise SystemExit(status) from None
+
+
+def _number(convert: Callable, accept: Callable, allowed: str, limit: float) -> Callable:
     def parse(text: str):
         try:
             value = convert(text)
-            good = math.isfinite(value) and accept(value)
+            good = math.isfinite(value) and value < limit and accept(value)
         except (ValueError, OverflowError):
             good = False
         if not good:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed} below {limit:.10g}")
         return value
 
     return parse
 
 
-positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
-non_negative_int = _number(int, lambda v: v >= 0, "a whole number from 0")
-positive_float = _number(float, lambda v: v > 0, "a number above 0")
-non_negative_float = _number(float, lambda v: v >= 0, "a number from 0")
-seed_number = _number(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1")
-fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+# Larger ones overflow somewhere in a library, and none makes sense.
+_INT, _FLOAT = 2**31, 1e12
+positive_int = _number(int, lambda v: v > 0, "a whole number above 0 and", _INT)
+non_negative_int = _number(int, lambda v: v >= 0, "a whole number from 0 to", _INT)
+positive_float = _number(float, lambda v: v > 0, "a number above 0 and", _FLOAT)
+non_negative_float = _number(float, lambda v: v >= 0, "a number from 0 to", _FLOAT)
+seed_number = _number(int, lambda v: v >= 0, "a whole number from 0 to", 2**32)
+fraction = _number(float, lambda v: v >= 0, "a number from 0 to", 1)
 
 
 def device_name(text: str) -> str:
@@ -152,6 +236,16 @@ def add_common_arguments(
         action=argparse.BooleanOptionalAction,
         default=False,
         help="deterministic kernels only, slower on a GPU",
+    )
+
+
+def add_cluster_argument(parser: argparse.ArgumentParser) -> None:
+    """--cluster, for scripts whose work is many independent computations."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="compute on the workers of this Dask scheduler, such as tcp://HOST:8786, in place of "
+        "--num-workers; they must see the same folders",
     )
 
 

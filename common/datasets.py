@@ -7,9 +7,11 @@ The files lie under one data folder as `python -m scripts.download_data NAME` le
 and Tiny-ImageNet as `common.image_files` reads it.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -19,6 +21,7 @@ from tqdm import tqdm
 
 from common.errors import UserError, damaged, require
 from common.image_files import ImageFiles, read_image, tiny_imagenet
+from common.memory import require_memory
 
 IDX_DATASETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
 CIFAR_DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
@@ -84,20 +87,36 @@ def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: the files are missing or damaged.
     """
-    dataset = IDX_DATASETS[name]
-    folder = Path(data_dir) / dataset.__name__ / "raw"
-    for stem in ("train", "t10k"):  # torchvision wants all four, whichever it reads
-        for file in (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"):
-            require(folder / file, name, data_dir)
-    try:
-        data = dataset(data_dir, train=split == "train")
-    except Exception as error:
-        raise damaged(folder, f"{split} files: {error}", name, data_dir) from error
-    images, labels = data.data, data.targets.long()
-    if images.shape[1:] != (28, 28) or len(images) != len(labels):
-        found = f"{tuple(images.shape)} images, {len(labels)} labels"
+    folder = Path(data_dir) / IDX_DATASETS[name].__name__ / "raw"
+    stem = "train" if split == "train" else "t10k"
+    images = _read_idx(folder / f"{stem}-images-idx3-ubyte", (28, 28), name, data_dir)
+    labels = _read_idx(folder / f"{stem}-labels-idx1-ubyte", (), name, data_dir).long()
+    if not len(images) == len(labels) > 0:
+        found = f"{len(images)} {split} images, {len(labels)} labels"
         raise damaged(folder, found, name, data_dir)
+    if labels.max() > 9:
+        raise damaged(folder, f"a {split} label is {labels.max()}, not 0..9", name, data_dir)
     return images, labels
+
+
+def _read_idx(path: Path, item: tuple[int, ...], name: str, data_dir: Path) -> Tensor:
+    """(N, *item) uint8 from an IDX file: a type, N and `item` as big-endian numbers, the bytes.
+
+    torchvision is not asked, which believes the header, and a `processed` folder before the files.
+    """
+    require(path, name, data_dir)
+    if not path.is_file():
+        raise damaged(path.parent, f"{path.name} is not a file", name, data_dir)
+    header = np.fromfile(path, ">u4", count=2 + len(item)).tolist()
+    if len(header) < 2 + len(item) or header[:1] + header[2:] != [0x0801 + len(item), *item]:
+        raise damaged(path.parent, f"{path.name} has the header {header}", name, data_dir)
+    claimed, size = 4 * len(header) + header[1] * math.prod(item), path.stat().st_size
+    if size != claimed:
+        reason = f"{path.name} has {size:,} bytes, its header claims {claimed:,}"
+        raise damaged(path.parent, reason, name, data_dir)
+    require_memory(size, str(path), "free some")
+    values = np.fromfile(path, np.uint8)[4 * len(header) :]
+    return torch.from_numpy(values).reshape(header[1], *item)
 
 
 def cifar_files(name: str) -> tuple[str, ...]:
@@ -132,8 +151,10 @@ def decode(files: ImageFiles, *, side: int) -> ImageTensors:
     """All images of a list of files, (N, 3, side, side), in one process with a progress bar.
 
     Raises:
-        UserError: a file is missing, not a readable image or of another size.
+        UserError: a file is missing, not a readable image or of another size; or all of them do not
+            fit into memory.
     """
+    require_memory(len(files) * 3 * side * side, f"{files.name}, {len(files):,} images")
     images = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     progress = tqdm(files.paths, desc=f"read {files.name}", disable=None)
     for row, path in zip(images, progress, strict=True):

@@ -161,11 +161,7 @@ def fit(
     metrics: list[dict] = []
     checkpoint = run.load_checkpoint(runtime.device) if run else None
     if checkpoint is not None:
-        for name, part in stateful.items():
-            part.load_state_dict(checkpoint[name])
-        states = checkpoint["rng"]
-        set_rng_state(states[runtime.rank % len(states)], runtime.device)
-        metrics = run.metrics()[: checkpoint["epoch"]]
+        metrics = _take_up(checkpoint, stateful, run, runtime)
     elif runtime.rank > 0:
         torch.manual_seed(torch.initial_seed() + runtime.rank)  # dropout of its own
     network = runtime.wrap(model)
@@ -212,12 +208,32 @@ def fit(
         )
         if run:
             checkpoint = {name: part.state_dict() for name, part in stateful.items()}
-            checkpoint |= {"epoch": epoch + 1, "rng": runtime.gather(rng_state(runtime.device))}
-            runtime.on_main(run.save_epoch, metrics, checkpoint)
+            checkpoint |= {"metrics": metrics, "rng": runtime.gather(rng_state(runtime.device))}
+            runtime.on_main(run.save_epoch, checkpoint)
         if after_epoch is not None and after_epoch():
             break
     model.eval()
     return metrics
+
+
+def _take_up(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) -> list[dict]:
+    """Restores all states, and returns the metrics of the epochs that are done.
+
+    Raises:
+        UserError: the checkpoint is of another network, optimiser or schedule.
+    """
+    try:
+        for name, part in stateful.items():
+            part.load_state_dict(checkpoint[name])
+        states = checkpoint["rng"]
+        set_rng_state(states[runtime.rank % len(states)], runtime.device)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.checkpoint_file}: not a checkpoint of this training; delete it and train again "
+            "with --resume"
+        ) from error
+    runtime.on_main(run.restore_metrics, checkpoint["metrics"])
+    return checkpoint["metrics"]
 
 
 def _share_buffers(model: nn.Module, runtime: Runtime) -> None:

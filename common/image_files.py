@@ -6,6 +6,7 @@
 Reading a list opens no image; `image_size`, `readable` and `ImageFileDataset` do.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
 from common.annotation_lines import annotation_lines, parse_box
 from common.errors import UserError, require
+from common.fingerprints import files_digest
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
@@ -38,6 +40,11 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """A hash of the files' places, sizes and content; see `common.fingerprints`."""
+        return files_digest(self.paths)
 
     def select(self, indices: Tensor) -> "ImageFiles":
         """The images of the given positions, in their order."""
@@ -77,23 +84,41 @@ class ImageFileDataset(torch.utils.data.Dataset):
 
 
 def read_image(path: Path) -> Image.Image:
-    """An RGB image.
+    """An upright 8-bit RGB image, on white where it is transparent.
+
+    Every picture of the project is read here. One of more than 8 bits a channel is stretched from
+    its darkest to its lightest value.
 
     Raises:
         UserError: the file is missing, not a readable image, or of more pixels than PIL trusts.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode[0] in "IF":
+                image = Image.fromarray(_stretched(np.asarray(image, dtype=np.float64)))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
 
 
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """Finite levels to uint8, the smallest to 0 and the largest to 255; a constant image is 0."""
+    span = np.ptp(values)
+    if not np.isfinite(span):
+        raise ValueError("levels that are not finite")
+    return ((values - values.min()) / (span or 1) * 255).astype(np.uint8)
+
+
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height from an image's header alone, with the errors of `read_image`."""
+    """Width and height of the upright image, from its header, with the errors of `read_image`."""
     try:
         with Image.open(path) as image:
-            return image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
 

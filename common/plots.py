@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")  # before pyplot: figures are files, and there may be no display
 import matplotlib.pyplot as plt
 
-from common.records import write_atomically
+from common.files import write_atomically
 
 
 def styles() -> Iterator[dict]:

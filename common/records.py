@@ -1,10 +1,11 @@
-"""Run folders and result files: written whole or not at all, and never silently overwritten.
+"""Run folders: written whole or not at all, and never silently overwritten.
 
-A run folder holds `config.json` (flags, command, versions, commit, hardware), `metrics.jsonl` (a
-line an epoch), `checkpoint.pt` (all that is needed to go on) and `result.json`, written last: its
-presence means that the run is finished.
+A run folder holds `config.json` (flags, data, command, versions, commit, hardware), `checkpoint.pt`
+(all that is needed to go on), `metrics.jsonl` (a line an epoch) and `result.json`, written last:
+its presence means that the run is finished. By its `.lock` one process at a time writes into it.
 """
 
+import io
 import json
 import os
 import platform
@@ -12,39 +13,31 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 
 from common.errors import UserError
+from common.files import (
+    LOCK,
+    damaged_file,
+    lock,
+    read_json,
+    release_locks,
+    remove_partial_files,
+    verify_archive,
+    write_atomically,
+    write_json,
+    write_text,
+)
 
-# Flags that may differ between a run and its resumption: they do not change what is computed.
+# Flags that may differ between a run and its resumption: they do not change what is computed. What
+# the data folder holds does, and is compared by itself.
 _FREE_FLAGS = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` on a temporary neighbour of `path` and renames it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: dict) -> None:
-    text = json.dumps(value, indent=2, default=str) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text))
-
-
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Compressed `.npz`, written atomically."""
-    write_atomically(path, lambda partial: np.savez_compressed(partial, **arrays))
+_FREE_FLAGS |= {"cluster", "retry_failed"}
+_OUTPUT_FLAGS = {"output_dir", "figure"}
 
 
 def environment() -> dict:
@@ -82,57 +75,116 @@ def check_output(
     overwrite: bool,
     resume: bool | None = None,
     extendable: tuple[str, ...] = (),
+    data: dict | None = None,
 ) -> None:
-    """Whether `prepare_output` would accept the folder; it writes nothing.
+    """Whether `prepare_output` would accept the folder; it writes nothing but a lock.
 
     Args:
-        flags: resolved flags, for config.json.
+        flags: resolved flags, for config.json. Paths among them, but --output-dir, are inputs.
         resume: whether to go on with the folder's content; None where a script cannot.
         extendable: flags that may differ when the folder is resumed, such as `seeds`.
+        data: fingerprints of what the run is computed from, by name (`common.fingerprints`); None
+            where it is not known yet.
 
     Raises:
         UserError: the folder has content and neither flag was given; `overwrite` on a folder that
-            no script wrote; `resume` with flags that differ from the earlier ones.
+            no script wrote, that is a link or that holds an input; `resume` with flags or data that
+            differ from the earlier ones; another process writes into the folder.
     """
-    config = folder / "config.json"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another --output-dir")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or not any(path.name != LOCK for path in folder.iterdir()):
         return
-    if overwrite:
-        if not config.exists():
-            raise UserError(f"{folder} has no config.json, so no run wrote it: not deleted")
-        return
-    if not resume:
+    config = folder / "config.json"
+    if not (overwrite or resume):
         choices = "--overwrite" if resume is None else "--resume, --overwrite"
         raise UserError(f"{folder} exists; use {choices} or another --output-dir")
     if not config.exists():
-        raise UserError(f"--resume {folder}: no config.json there, so no run wrote it")
-    earlier, flags = json.loads(config.read_text())["flags"], _as_json(flags)
+        done = "not deleted" if overwrite else "it cannot be resumed"
+        raise UserError(f"{folder} has no config.json, so no run wrote it: {done}")
+    earlier = read_json(config)
+    if not ({"flags", "command", "python", "torch"} <= earlier.keys()) or not isinstance(
+        earlier["flags"], dict
+    ):
+        raise UserError(f"{config}: not written by this project; choose another --output-dir")
+    if overwrite:
+        _check_overwrite(folder, flags)
+    else:
+        _check_flags(folder, earlier["flags"], _as_json(flags), {*_FREE_FLAGS, *extendable})
+        if data is not None:
+            _check_data(folder, earlier.get("data", {}), _as_json(data))
+    lock(folder, "run")
+
+
+def _check_overwrite(folder: Path, flags: dict) -> None:
+    if folder.is_symlink():
+        raise UserError(f"--overwrite {folder}: it is a link; give the folder itself")
+    for path in _inputs(flags):
+        # Where the file is, and on the way to it, where a link may lie.
+        way = [each.resolve() for each in Path(os.path.abspath(path)).parents]
+        if folder.resolve() in (path.resolve(), *path.resolve().parents, *way):
+            raise UserError(
+                f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
+                "--output-dir"
+            )
+    for inner in list(folder.rglob(f"*/{LOCK}")):
+        lock(inner.parent, "run")
+        release_locks(inner.parent)
+
+
+def _inputs(flags: dict) -> Iterator[Path]:
+    """The existing paths among flags, whatever their type, without the output's."""
+    for name, value in flags.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            is_path = isinstance(each, Path) or (isinstance(each, str) and os.path.exists(each))
+            if is_path and name not in _OUTPUT_FLAGS:
+                yield Path(each)
+
+
+def _check_flags(folder: Path, earlier: dict, flags: dict, free: set[str]) -> None:
     changed = [
         f"--{name.replace('_', '-')} {earlier.get(name)} -> {flags.get(name)}"
-        for name in sorted(set(earlier) | set(flags))
-        if name not in {*_FREE_FLAGS, *extendable} and earlier.get(name) != flags.get(name)
+        for name in sorted((earlier.keys() | flags.keys()) - free)
+        if earlier.get(name) != flags.get(name)
     ]
     if changed:
         raise UserError(f"--resume {folder}: flags changed ({', '.join(changed)})")
 
 
-def prepare_output(folder: Path, flags: dict, *, overwrite: bool, **options) -> None:
+def _check_data(folder: Path, earlier: dict, data: dict) -> None:
+    changed = sorted(
+        name for name in earlier.keys() | data.keys() if earlier.get(name) != data.get(name)
+    )
+    if changed:
+        said = ", ".join(f"{name} {earlier.get(name)} -> {data.get(name)}" for name in changed)
+        raise UserError(
+            f"--resume {folder}: the data changed ({said}); restore them or use --overwrite"
+        )
+
+
+def prepare_output(
+    folder: Path, flags: dict, *, overwrite: bool, data: dict | None = None, **options
+) -> None:
     """Makes an output folder with its config.json, or takes the one that `resume` goes on with.
 
-    Options and errors are those of `check_output`.
+    This process holds the folder until `common.files.release_locks`. Options and errors are those
+    of `check_output`.
     """
-    check_output(folder, flags, overwrite=overwrite, **options)
+    check_output(folder, flags, overwrite=overwrite, data=data, **options)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock(folder, "run")
+    check_output(folder, flags, overwrite=overwrite, data=data, **options)  # no race with another
+    if overwrite:
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+    remove_partial_files(folder)
     config = folder / "config.json"
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    if config.exists():
-        return
-    try:
-        write_json(config, {"flags": _as_json(flags), **environment()})
-    except OSError as error:
-        raise UserError(f"--output-dir {folder}: {error.strerror}") from error
+    if not config.exists():
+        known = {} if data is None else {"data": _as_json(data)}
+        write_json(config, {"flags": _as_json(flags), **known, **environment()})
 
 
 def _as_json(flags: dict) -> dict:
@@ -158,84 +210,68 @@ class RunFolder:
         Raises:
             UserError: the folder holds no finished run.
         """
+        return self._config("flags")
+
+    def data(self) -> dict:
+        """The fingerprints of what the run was computed from; errors as `config`."""
+        return self._config("data")
+
+    def _config(self, key: str) -> dict:
         if not self.finished:
             raise UserError(f"{self.path} holds no finished run: there is no result.json in it")
-        return json.loads((self.path / "config.json").read_text())["flags"]
+        value = read_json(self.path / "config.json").get(key)
+        if not isinstance(value, dict):
+            raise UserError(f"{self.path}/config.json: no {key} in it; train again")
+        return value
 
-    def result(self) -> dict:
-        return json.loads(self.result_file.read_text())
+    def result(self, *keys: str) -> dict:
+        """The content of result.json; UserError for a damaged file, or one without these keys."""
+        found = read_json(self.result_file)
+        if missing := [key for key in keys if key not in found]:
+            raise UserError(
+                f"{self.result_file}: no {missing[0]} in it; train again with --overwrite"
+            )
+        return found
 
-    def metrics(self) -> list[dict]:
-        """One dict an epoch, in order."""
-        if not self.metrics_file.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+    def require_files(self, *names: str) -> None:
+        """UserError for a file of a finished run that is not there."""
+        if missing := [name for name in names if not (self.path / name).exists()]:
+            raise UserError(
+                f"{self.path}: the run is finished but {', '.join(missing)} is missing; train "
+                "again with --overwrite"
+            )
 
-    def save_epoch(self, metrics: list[dict], checkpoint: dict) -> None:
-        """Writes both atomically; the checkpoint last, as the one that counts."""
-        lines = "".join(json.dumps(line) + "\n" for line in metrics)
-        write_atomically(self.metrics_file, lambda partial: partial.write_text(lines))
-        write_atomically(self.checkpoint_file, lambda partial: torch.save(checkpoint, partial))
+    def save_epoch(self, checkpoint: dict) -> None:
+        """Writes a checkpoint, whose `metrics` hold a dict an epoch, and those as text."""
+        buffer = io.BytesIO()  # torch turns a full disk into an error that does not say so
+        torch.save(checkpoint, buffer)
+        write_atomically(
+            self.checkpoint_file, lambda partial: partial.write_bytes(buffer.getbuffer())
+        )
+        self._write_metrics(checkpoint["metrics"])
+
+    def _write_metrics(self, metrics: list[dict]) -> None:
+        write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in metrics))
 
     def load_checkpoint(self, device: torch.device | str = "cpu") -> dict | None:
-        """The last checkpoint, or None before the first.
+        """The last checkpoint, or None before the first; metrics.jsonl is made to agree with it.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file is damaged, or is not one of this project.
         """
         if not self.checkpoint_file.exists():
             return None
+        verify_archive(self.checkpoint_file)
         try:
-            return torch.load(self.checkpoint_file, map_location=device, weights_only=True)
-        except Exception as error:
-            raise UserError(
-                f"{self.checkpoint_file} cannot be read ({type(error).__name__}); delete it to "
-                "start the run afresh"
-            ) from error
+            checkpoint = torch.load(self.checkpoint_file, map_location=device, weights_only=True)
+        except Exception as error:  # pickle's own and torch's many
+            raise damaged_file(self.checkpoint_file) from error
+        if not (isinstance(checkpoint, dict) and {"model", "metrics"} <= checkpoint.keys()):
+            raise UserError(f"{self.checkpoint_file}: not a checkpoint of this project; delete it")
+        return checkpoint
 
-
-# From version 3 on, pandas reads every float as it was written without being asked.
-_EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
-
-
-class ResultsFile:
-    """A `results.csv` with a row a (setting, method, seed), added to one by one."""
-
-    def __init__(self, path: Path, columns: list[str], key: list[str]):
-        """
-        Args:
-            columns: of the file, in order.
-            key: the columns that a computation is identified by; it may add several rows.
-
-        Raises:
-            UserError: the file is there with other columns.
-        """
-        self.path, self.columns, self.key = Path(path), columns, key
-        self.frame = pd.DataFrame(columns=columns)
-        if self.path.exists():
-            try:
-                self.frame = pd.read_csv(self.path, **_EXACT_FLOATS)
-            except ValueError as error:
-                raise UserError(f"{path}: not a table ({error}); delete it") from error
-            if list(self.frame.columns) != columns:
-                raise UserError(f"{path}: columns {list(self.frame.columns)}, not {columns}")
-
-    def __contains__(self, key: tuple) -> bool:
-        return tuple(map(str, key)) in self._positions()
-
-    def select(self, keys: list[tuple]) -> pd.DataFrame:
-        """The rows of the given keys, in their order."""
-        positions = self._positions()
-        return self.frame.iloc[[i for key in keys for i in positions.get(tuple(map(str, key)), [])]]
-
-    def _positions(self) -> dict[tuple, list[int]]:
-        positions: dict[tuple, list[int]] = {}
-        for i, row in enumerate(self.frame[self.key].itertuples(index=False, name=None)):
-            positions.setdefault(tuple(map(str, row)), []).append(i)
-        return positions
-
-    def add(self, rows: list[dict]) -> None:
-        """Appends rows and rewrites the file atomically."""
-        new = pd.DataFrame(rows, columns=self.columns)
-        self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
-        write_atomically(self.path, lambda partial: self.frame.to_csv(partial, index=False))
+    def restore_metrics(self, metrics: list[dict]) -> None:
+        """Writes metrics.jsonl again where it is not what the checkpoint says."""
+        text = "".join(json.dumps(line) + "\n" for line in metrics)
+        if not self.metrics_file.exists() or self.metrics_file.read_text() != text:
+            self._write_metrics(metrics)

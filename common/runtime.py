@@ -4,10 +4,9 @@ import argparse
 import os
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from common.errors import UserError
+from common.process import end_with_parent
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,11 +34,19 @@ class Runtime:
         return self.rank == 0
 
     def on_main(self, function: Callable, *args, **kwargs) -> None:
-        """Calls `function` in the first process while the others wait for it."""
+        """Calls `function` in the first process while the others wait for it; all share its error.
+
+        Raises:
+            UserError, OSError: those of `function`.
+        """
+        error = None
         if self.is_main:
-            function(*args, **kwargs)
-        if self.world_size > 1:
-            dist.barrier()
+            try:
+                function(*args, **kwargs)
+            except (UserError, OSError) as caught:
+                error = caught
+        if error := self.gather(error)[0]:
+            raise error
 
     def say(self, text: str) -> None:
         """Prints once, however many processes there are."""
@@ -120,7 +128,11 @@ def setup(
             raise UserError(f"--device {device}: there are {torch.cuda.device_count()} devices")
         torch.cuda.set_device(device)
     if world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        end_with_parent(os.getppid())
+        # The others wait while the first one computes features, for hours if need be.
+        dist.init_process_group(
+            "nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(days=1)
+        )
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -174,30 +186,3 @@ def set_rng_state(state: dict, device: torch.device) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-
-
-def run_jobs(
-    function: Callable, jobs: list[tuple], *, runtime: Runtime, num_workers: int
-) -> Iterator:
-    """Yields `function(*job)` of each job as it is done.
-
-    Small networks gain nothing from a second thread, so on a CPU `num_workers` processes take a
-    job each, on one thread; on a GPU, or with fewer than two workers or jobs, this process does
-    one after the other. `function` and the jobs must be picklable.
-    """
-    if runtime.world_size > 1:
-        raise UserError(
-            "this script starts its own processes (--num-workers); run without torchrun"
-        )
-    num_workers = min(num_workers, len(jobs))
-    if num_workers < 2 or runtime.device.type != "cpu":
-        yield from (function(*job) for job in jobs)
-        return
-    pool = ProcessPoolExecutor(
-        num_workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    )
-    try:
-        for future in as_completed([pool.submit(function, *job) for job in jobs]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from common.errors import UserError
-from common.records import write_atomically
+from common.files import write_atomically
 
 
 def interval_half_width(values: Sequence[float]) -> float:

@@ -10,19 +10,21 @@ or a folder of one split of the benchmark's metadata, see `infocam.wsol_metadata
 
 import csv
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.annotation_lines import parse_box
+from common.annotation_lines import brief, parse_box, parse_label, parse_size
 from common.errors import UserError
-from common.records import write_atomically
+from common.files import write_atomically
 from infocam.box_files import CORNERS, csv_rows
 from infocam.data import LocalisationSet, image_name, require_own_names
 from infocam.wsol_metadata import inner_path, read_wsol_split
 
 COLUMNS = ("image", "width", "height", *CORNERS)
+_UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_annotations(path: Path) -> Annotations:
             nothing but their ending.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike the method of Path, also of a name that is too long
         split = read_wsol_split(path)
         require_own_names(split.image_ids)
         names = [image_name(image) for image in split.image_ids]
@@ -69,7 +71,8 @@ def read_annotations(path: Path) -> Annotations:
         image, own = inner_path(row["image"], place), _facts(row, place, path.parent)
         if (earlier := facts.setdefault(image, own)) != own:
             now, then = (" ".join(str(v) for v in each if v is not None) for each in (own, earlier))
-            raise UserError(f"{place}: {now} for {image}, on an earlier line {then}; want the same")
+            now = f"{now} for {brief(image)}"
+            raise UserError(f"{place}: {now}, on an earlier line {then}; want the same")
         corners = [row[name] for name in CORNERS]
         # as annotated: boxes of CUB may end outside their image
         box = parse_box(corners, place, width=own[0], height=own[1], beyond=np.inf)
@@ -89,28 +92,31 @@ def read_annotations(path: Path) -> Annotations:
 
 def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
     """Width, height, label and mask of a row; None where the file has no such column."""
-    for name, least in (("width", 1), ("height", 1), ("label", 0)):
-        text = row.get(name, "1")
-        if not text.isdecimal() or not least <= int(text) < 2**31:
-            raise UserError(f"{place}: {name} {text!r} is not a whole number from {least}")
+    width, height = parse_size(row["width"], row["height"], place)
+    label = parse_label(row["label"], place) if "label" in row else None
     mask = None
     if "mask" in row:
         mask = Path(os.path.normpath(folder / row["mask"]))
-        if not mask.is_file():
-            raise UserError(f"{place}: no mask {mask}; give every image one, or drop the column")
-    label = int(row["label"]) if "label" in row else None
-    return int(row["width"]), int(row["height"]), label, mask
+        if not os.path.isfile(mask):
+            shown = f"{folder}/{brief(row['mask'])}" if row["mask"] else folder
+            raise UserError(f"{place}: no mask {shown}; give every image one, or drop the column")
+    return width, height, label, mask
 
 
 def write_annotations(path: Path, data: LocalisationSet) -> None:
     """The CSV file of a part of a data set, written atomically; it reads back the same.
 
     Raises:
-        UserError: an image without boxes, as the training part may have.
+        UserError: an image without boxes, as the training part may have, or with a name that would
+            not read back the same.
     """
     path = Path(path)
     lines = [[*COLUMNS, "label", *([] if data.masks is None else ["mask"])]]
     for i, name in enumerate(data.names):
+        if _UNSAFE.search(name):
+            raise UserError(
+                f"{path}: the name {name!r} holds a line break or is not UTF-8; rename the image"
+            )
         if not len(data.boxes[i]):
             raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
         mask = [] if data.masks is None else [os.path.relpath(data.masks[i], path.parent)]

@@ -7,13 +7,14 @@
 """
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from common.annotation_lines import parse_box
+from common.annotation_lines import brief, parse_box
 from common.errors import UserError
 from common.image_files import ImageFiles, image_folder, image_size
 
@@ -27,12 +28,12 @@ def csv_rows(
     """The place, "FILE, line N", and the cells by column of each row that is not empty.
 
     Raises:
-        UserError: a missing file, one that is not CSV text in UTF-8, a header without one of the
-            columns or with others, or a row of another length.
+        UserError: a missing file, one that cannot be read or is not CSV text in UTF-8, a header
+            without one of the columns or with others, or a row of another length.
     """
     want = f"want the columns {','.join(columns)}"
     want += f" and maybe {','.join(optional)}" if optional else ""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike the method of Path, also of a name that is too long
         raise UserError(f"no file {path}; {want}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
@@ -40,7 +41,7 @@ def csv_rows(
             header = next(reader, [])
             allowed = {*columns, *optional}
             if len(set(header)) < len(header) or not set(columns) <= set(header) <= allowed:
-                raise UserError(f"{path}, line 1: columns {','.join(header)}; {want}")
+                raise UserError(f"{path}, line 1: columns {brief(','.join(header))}; {want}")
             for cells in reader:
                 place = f"{path}, line {reader.line_num}"
                 if cells and len(cells) != len(header):
@@ -51,12 +52,16 @@ def csv_rows(
         raise UserError(f"{path}: not UTF-8 text") from error
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
     """The images of `data_dir/train/CLASS` and `data_dir/test/CLASS` with those boxes, by part.
 
-    Images without a row have an array of no boxes, (0, 4); in the test part that is an error.
+    Images without a row have an array of no boxes, (0, 4); in the test part that is an error. A box
+    may stand on several lines, as in some official files: scores take the best or the union of an
+    image's boxes, so that a second copy changes none.
 
     Raises:
         UserError: as `common.image_files.image_folder`; a row that names another image; a box that
@@ -71,7 +76,9 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
     for place, row in csv_rows(Path(data_dir) / "boxes.csv", ("image", *CORNERS)):
         image = row["image"]
         if image not in sizes:
-            raise UserError(f"{place}: no image {image!r}; want a path such as test/CLASS/1.jpg")
+            raise UserError(
+                f"{place}: no image '{brief(image)}'; want a path such as test/CLASS/1.jpg"
+            )
         sizes[image] = sizes[image] or image_size(Path(data_dir) / image)
         width, height = sizes[image]
         box = parse_box([row[name] for name in CORNERS], place, width=width, height=height)

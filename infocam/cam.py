@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.annotation_lines import brief, whole_number
 from common.errors import UserError
 from common.information import pointwise_mutual_information
 
 CONTRASTS = ("cam", "infocam", "infocam+", "similar", "posterior")
 PADDINGS = ("same", "legacy-full")
+MAX_LOWEST = 10**9  # of lowest:N; any N above the number of the other classes means all of them
 
 
 def class_maps(features: Tensor, weights: Tensor) -> Tensor:
@@ -41,24 +43,27 @@ def parse_contrast(text: str, class_names: list[str] | None = None) -> str:
         class_names: to look NAME up in; without them only the form is checked.
 
     Raises:
-        UserError: an unknown contrast, a count below one, or a class that is not there.
+        UserError: an unknown contrast, a count below one, a class that is not there, or a name
+            that several classes have.
     """
     kind, _, rest = text.partition(":")
     if text in CONTRASTS:
         return text
-    if kind == "lowest" and rest.isdecimal() and int(rest) > 0:
-        return f"lowest:{int(rest)}"
+    if kind == "lowest" and (count := whole_number(rest, 1, MAX_LOWEST)):
+        return f"lowest:{count}"
     if kind != "class" or not rest:
         known = ", ".join((*CONTRASTS, "lowest:N", "class:NAME"))
-        raise UserError(f"method {text!r}: use one of {known}")
+        raise UserError(f"method '{brief(text)}': use one of {known}")
     if class_names is None:
         return text
+    if class_names.count(rest) > 1:
+        raise UserError(f"method '{brief(text)}': several classes have this name; give a number")
     if rest in class_names:
         return f"class:{class_names.index(rest)}"
-    if rest.isdecimal() and int(rest) < len(class_names):
-        return text
+    if (number := whole_number(rest, 0, len(class_names) - 1)) is not None:
+        return f"class:{number}"
     raise UserError(
-        f"method {text!r}: no such class; give a name or a number below {len(class_names)}"
+        f"method '{brief(text)}': no such class; give a name or a number below {len(class_names)}"
     )
 
 
@@ -74,8 +79,10 @@ def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
 
     Raises:
         UserError: an unknown contrast, a class that is not there, or fewer than two classes.
+        ValueError: a name of `CONTRASTS` that has no rule here.
     """
     contrast = parse_contrast(contrast)
+    kind, _, rest = contrast.partition(":")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     own = F.one_hot(labels, logits.shape[1]).to(logits)
     if contrast == "cam":
@@ -83,24 +90,25 @@ def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
     others = logits.shape[1] - 1
     if others < 1:
         raise UserError(f"method {contrast}: a contrast needs two classes, there is one")
-    kind, _, rest = contrast.partition(":")
-    if kind == "infocam":
+    if contrast == "infocam":
         return own - (1 - own) / others
     if kind == "class":
-        if not (rest.isdecimal() and int(rest) <= others):
-            raise UserError(f"method {contrast}: want a class number from 0 to {others}")
-        against = F.one_hot(torch.full_like(labels, int(rest)), logits.shape[1]).to(logits)
-        return own - against
-    ranked = logits.masked_fill(own.bool(), -torch.inf)
-    if kind == "posterior":
-        return own - torch.softmax(ranked, dim=1)
-    if kind == "similar":
-        chosen = ranked.argmax(dim=1, keepdim=True)
-    else:  # infocam+ is the lowest one
-        count = min(int(rest or 1), others)
-        lowest = logits.masked_fill(own.bool(), torch.inf)
-        chosen = lowest.topk(count, dim=1, largest=False).indices
-    return own - torch.zeros_like(own).scatter(1, chosen, 1 / chosen.shape[1])
+        number = whole_number(rest, 0, others)
+        if number is None:
+            raise UserError(f"method {brief(contrast)}: want a class number from 0 to {others}")
+        return own - F.one_hot(torch.full_like(labels, number), logits.shape[1]).to(logits)
+    without_label = logits.masked_fill(own.bool(), -torch.inf)
+    if contrast == "posterior":
+        return own - torch.softmax(without_label, dim=1)
+    if contrast == "similar":
+        against = without_label.argmax(dim=1, keepdim=True)
+    elif contrast == "infocam+" or kind == "lowest":
+        count = 1 if contrast == "infocam+" else min(int(rest), others)
+        ranked = logits.masked_fill(own.bool(), torch.inf)
+        against = ranked.topk(count, dim=1, largest=False).indices
+    else:
+        raise ValueError(f"method {contrast}: no rule for its coefficients; add one here")
+    return own - torch.zeros_like(own).scatter(1, against, 1 / against.shape[1])
 
 
 def contrast_maps(features: Tensor, weights: Tensor, coefficients: Tensor) -> Tensor:

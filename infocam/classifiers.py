@@ -8,13 +8,14 @@ import torch
 import torchvision
 from torch import Tensor
 
+from common.annotation_lines import brief, whole_number
 from common.backbones import GlobalAveragePoolClassifier
 from common.errors import UserError
 from common.information import log_prior_from_counts, log_prior_from_labels
 from common.records import RunFolder
 from common.runtime import Runtime
 from infocam.data import load_parts
-from infocam.networks import build_network, load_run
+from infocam.networks import build_network, load_run, run_flags
 
 LISTED = 5  # classes that an error names at most
 
@@ -63,34 +64,35 @@ def run_classifier(path: Path, data_dir: Path, *, runtime: Runtime) -> Classifie
     Raises:
         UserError: no finished run of that script, or missing data.
     """
-    run = RunFolder(path)
-    flags = run.config()
-    if "images_per_class" not in flags:
-        raise UserError(f"--run {path}: not a run of infocam.train")
+    flags = run_flags(path)
     sizes = {name: flags[name] for name in ("images_per_class", "held_out_per_class")}
     train = load_parts(flags["dataset"], data_dir, **sizes, test_images=1)["train"]
     log_prior = log_prior_from_labels(train.labels, len(train.class_names)).to(runtime.device)
-    network = load_run(run, len(train.class_names), runtime)
+    network = load_run(RunFolder(path), len(train.class_names), runtime)
     return Classifier(network, train.class_names, log_prior, flags["loss"] == "softmax")
 
 
 def class_number(text: str, class_names: list[str], flag: str) -> int:
     """The class that a text means: its name, its number, or the only name that contains it.
 
+    A name in the same letters goes before one in other letters of upper or lower case.
+
     Raises:
         UserError: no class or several; the message lists a few that are near.
     """
-    wanted, names = text.casefold(), [name.casefold() for name in class_names]
-    if wanted in names:
-        return names.index(wanted)
-    if text.isdecimal() and int(text) < len(names):
-        return int(text)
-    found = [k for k, name in enumerate(names) if wanted in name]
+    wanted, folded = text.casefold(), [name.casefold() for name in class_names]
+    exact = [k for k, name in enumerate(class_names) if name == text]
+    exact = exact or [k for k, name in enumerate(folded) if name == wanted]
+    number = whole_number(text, 0, len(class_names) - 1)
+    if number is not None and not exact:
+        return number
+    found = exact or [k for k, name in enumerate(folded) if wanted in name]
     if len(found) == 1:
         return found[0]
-    near = found or [names.index(name) for name in difflib.get_close_matches(wanted, names, LISTED)]
-    listed = ", ".join(f"{class_names[k]} = {k}" for k in near[:LISTED])
+    close = difflib.get_close_matches(wanted, folded, LISTED)
+    near = found or [folded.index(name) for name in close]
+    listed = ", ".join(f"{brief(class_names[k])} = {k}" for k in near[:LISTED])
     raise UserError(
-        f"{flag} {text}: {'several classes' if found else 'no such class'}; give a name or a "
-        f"number below {len(names)}" + (f", such as {listed}" if listed else "")
+        f"{flag} {brief(text)}: {'several classes' if found else 'no such class'}; give a name or "
+        f"a number below {len(class_names)}" + (f", such as {listed}" if listed else "")
     )

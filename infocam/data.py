@@ -21,6 +21,7 @@ from tqdm import tqdm
 from common.annotation_lines import annotation_lines, place_of
 from common.datasets import idx_images
 from common.errors import UserError
+from common.fingerprints import fingerprint
 from common.image_files import (
     EXTENSIONS,
     ImageFiles,
@@ -143,6 +144,11 @@ def load_parts(
     if dataset == "folder":
         require_boxes(data_dir, chosen["held-out"])
     return parts
+
+
+def data_fingerprints(parts: dict[str, LocalisationSet]) -> dict[str, str]:
+    """Of the parts that a run is made from, by name; see `common.fingerprints`."""
+    return {name: fingerprint(parts[name].images, parts[name].labels) for name in PARTS[:2]}
 
 
 def _digit_parts(data_dir: Path, counts: dict[str, int]) -> dict[str, LocalisationSet]:

@@ -17,25 +17,28 @@ different boxes, these of the first run; with `--save-maps` `maps/PART/METHOD/NA
 """
 
 from argparse import Namespace
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
-from joblib import Parallel
 
 from common import cli, runtime
 from common.errors import UserError
+from common.files import write_atomically
 from common.information import log_prior_from_labels
-from common.records import RunFolder, check_output, prepare_output, write_atomically
+from common.records import RunFolder, check_output, prepare_output
 from common.runtime import Runtime
 from common.tables import to_markdown, write_tables
+from common.workers import worker_pool
 from infocam.boxes import NORMALISATIONS
 from infocam.cam import PADDINGS, parse_contrast, region_filter
-from infocam.data import LocalisationSet, load_parts
+from infocam.data import LocalisationSet, data_fingerprints, load_parts
 from infocam.gallery import save_galleries, save_overlays
 from infocam.gradient import GRADIENT_METHODS
 from infocam.localise import RANDOM, Localised, Maps, faithfulness, localise
-from infocam.networks import load_run
+from infocam.networks import load_run, run_flags
 from infocam.plots import plot_threshold_curves
 from infocam.protocols import PROTOCOLS, Protocol, protocol
 from infocam.saved_maps import evaluate_saved_maps, save_maps
@@ -61,11 +64,11 @@ def run_description(flags: dict) -> dict:
 
 
 def evaluate_run(
-    path: Path, args: Namespace, device: Runtime, chosen: Protocol
+    path: Path, args: Namespace, device: Runtime, chosen: Protocol, workers: Executor | None
 ) -> tuple[pd.DataFrame, dict[str, LocalisationSet], dict[str, Localised]]:
     """The rows of a run, its parts "held-out" and "test", and what was found on them."""
     run = RunFolder(path)
-    flags = run.config()
+    flags = run_flags(path)
     parts = read_parts(path, flags, args)
     network = load_run(run, len(parts["test"].class_names), device)
     prior = {}
@@ -88,7 +91,6 @@ def evaluate_run(
         "runtime": device,
     }
     misread = flags["dataset"] == "tiny-imagenet" and chosen.legacy
-    workers = box_workers(args.num_workers)
     found = {
         part: localise(
             network, parts[part], options, chosen, misread=misread, workers=workers, **features
@@ -127,30 +129,30 @@ def parse_methods(methods: list[str], class_names: list[str] | None = None) -> l
     return list(dict.fromkeys(parsed))
 
 
-def box_workers(count: int) -> Parallel | None:
-    """Processes that box maps; with fewer than two this process does it."""
-    return Parallel(count, return_as="generator") if count > 1 else None
-
-
 def read_parts(path: Path, flags: dict, args: Namespace) -> dict[str, LocalisationSet]:
     """The parts of the data that a run was trained on."""
-    if "images_per_class" not in flags:
-        raise UserError(f"{path} is not a run of infocam.train")
-    return load_parts(
+    parts = load_parts(
         flags["dataset"],
         args.data_dir,
         images_per_class=flags["images_per_class"],
         held_out_per_class=flags["held_out_per_class"],
         test_images=args.test_images,
     )
+    trained_on, found = RunFolder(path).data(), data_fingerprints(parts)
+    for part, value in found.items():
+        if trained_on.get(part) != value:
+            raise UserError(
+                f"{path} was trained with the {part} part {trained_on.get(part)}, but --data-dir "
+                f"{args.data_dir} holds {value}; give its own data folder or train again"
+            )
+    return parts
 
 
 def check_runs(args: Namespace) -> None:
     """UserError for a run without its data, or runs that the tables cannot tell apart."""
     seen: dict[tuple, tuple[Path, dict]] = {}
     for run in args.runs:
-        flags = RunFolder(run).config()
-        read_parts(run, flags, args)
+        flags = run_flags(run)
         seed = flags.pop("seed")
         shown = ("dataset", "network", "loss", "image_size", "output_stride")
         key = tuple(flags.get(name) for name in shown)
@@ -162,7 +164,11 @@ def check_runs(args: Namespace) -> None:
             if flags.get(name) != others.get(name):
                 values = f"{others.get(name)} and {flags.get(name)}"
                 name = name.replace("_", "-")
-                raise UserError(f"{earlier} and {run}: --{name} {values}; a table wants them alike")
+                raise UserError(
+                    f"{earlier} and {run}: --{name} {values}; runs in one table must match in it"
+                )
+    for run in args.runs:
+        read_parts(run, run_flags(run), args)
 
 
 def write_tables_of(results: pd.DataFrame, folder: Path) -> None:
@@ -259,32 +265,44 @@ def main(argv: list[str] | None = None) -> None:
     parse_methods(args.methods)
     source = args.runs[0] if args.runs else args.maps
     folder = args.output_dir or source / "evaluation"
-    given = [args.maps, args.annotations, args.held_out_maps, args.held_out_annotations]
-    for path in (*args.runs, *filter(None, given)):
-        if folder.resolve() in (path.resolve(), *path.resolve().parents):
-            raise UserError(f"--output-dir {folder}: {path} is in it; choose another folder")
+    if folder.resolve() in (source.resolve(), *source.resolve().parents):
+        raise UserError(f"--output-dir {folder}: {source} is in it; choose another folder")
     check_output(folder, vars(args), overwrite=args.overwrite)
     print(f"infocam: {device.describe()}, {source}, writing {folder}", flush=True)
+    pool = worker_pool(args.num_workers) if args.num_workers > 1 else nullcontext()
     if args.maps:
-        rows = evaluate_saved_maps(
-            (args.maps, args.annotations),
-            (args.held_out_maps, args.held_out_annotations) if args.held_out_maps else None,
-            chosen,
-            normalisation=args.normalisation,
-            fixed=args.fixed_threshold,
-            workers=box_workers(args.num_workers),
-        )
+        with pool as workers:
+            rows = evaluate_saved_maps(
+                (args.maps, args.annotations),
+                (args.held_out_maps, args.held_out_annotations) if args.held_out_maps else None,
+                chosen,
+                normalisation=args.normalisation,
+                fixed=args.fixed_threshold,
+                workers=workers,
+            )
         prepare_output(folder, vars(args), overwrite=args.overwrite)
         write_tables_of(rows, folder)
         print(f"wrote {folder}/results.csv and table")
         return
     check_runs(args)  # what is wrong must be found before the work
     results, first = [], None
-    for run in args.runs:
-        rows, parts, found = evaluate_run(run, args, device, chosen)
-        results.append(rows)
-        first = first or (rows, parts, found)
+    with pool as workers:
+        for run in args.runs:
+            rows, parts, found = evaluate_run(run, args, device, chosen, workers)
+            results.append(rows)
+            first = first or (rows, parts, found)
     prepare_output(folder, vars(args), overwrite=args.overwrite)
+    write_runs(pd.concat(results, ignore_index=True), first, args, chosen, folder)
+
+
+def write_runs(
+    results: pd.DataFrame, first: tuple, args: Namespace, chosen: Protocol, folder: Path
+) -> None:
+    """Writes and prints everything that an evaluation of runs consists of; pictures of the first.
+
+    Args:
+        first: what `evaluate_run` returns of it.
+    """
     rows, parts, found = first
     curves = curve_table(found["test"], found["held-out"])
     write_atomically(folder / "threshold_curves.csv", lambda path: curves.to_csv(path, index=False))
@@ -296,7 +314,7 @@ def main(argv: list[str] | None = None) -> None:
         save_maps(folder / "maps" / part, parts[part], found[part])
     accuracy = rows["accuracy"].iloc[0]
     print(f"{len(parts['test'])} test images; top-1 accuracy {100 * accuracy:.1f} %.\n")
-    write_tables_of(pd.concat(results, ignore_index=True), folder)
+    write_tables_of(results, folder)
     more = ", maps" if args.save_maps else ""
     print(f"wrote {folder}/results.csv, table, threshold_curves, overlays, galleries{more}")
 

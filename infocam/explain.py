@@ -24,7 +24,9 @@ import pandas as pd
 
 from common import cli, runtime
 from common.errors import UserError
-from common.records import check_output, prepare_output, save_arrays
+from common.files import save_arrays
+from common.image_files import read_image
+from common.records import check_output, prepare_output
 from common.runtime import Runtime
 from common.tables import to_markdown
 from infocam.boxes import NORMALISATIONS
@@ -32,7 +34,7 @@ from infocam.cam import parse_contrast
 from infocam.classifiers import Classifier, class_number, imagenet_classifier, run_classifier
 from infocam.gradient import GRADIENT_METHODS
 from infocam.overlay import Overlay, save_explanation
-from infocam.photographs import Explanation, explain, read_photograph
+from infocam.photographs import Explanation, explain
 
 METHODS = ("cam", "infocam", "infocam+")
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}
@@ -106,7 +108,7 @@ def write(
     shown, label = likeliest(found), class_names[found.label]
     save_explanation(
         png,
-        Overlay(np.asarray(read_photograph(path)), maps, boxes, np.zeros((0, 4)), label),
+        Overlay(np.asarray(read_image(path)), maps, boxes, np.zeros((0, 4)), label),
         [f"{rank_of(found, k)}. {class_names[k]}" for k in shown],
         found.scores[shown],
         marked=shown.index(found.label),
@@ -213,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
     if device.world_size > 1:
         raise UserError("infocam.explain is one process; run it without torchrun")
     for path in args.images:
-        read_photograph(path)
+        read_image(path)
     for path in (*args.images, *filter(None, [args.run])):
         if args.overwrite and args.output_dir.resolve() in (
             path.resolve(),
@@ -234,7 +236,7 @@ def main(argv: list[str] | None = None) -> None:
     options = {name: getattr(args, name) for name in kept}
     methods = list(dict.fromkeys(methods))
     explained = [
-        explain(read_photograph(path), classifier, methods, label=label, **options, runtime=device)
+        explain(read_image(path), classifier, methods, label=label, **options, runtime=device)
         for path in args.images
     ]
     prepare_output(args.output_dir, vars(args), overwrite=args.overwrite)

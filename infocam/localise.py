@@ -1,13 +1,13 @@
 """A network's maps of a part of the data and what they are worth: one pass, all methods."""
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -134,7 +134,7 @@ def localise(
     protocol: Protocol,
     *,
     misread: bool,
-    workers: Parallel | None,
+    workers: Executor | None,
     **features,
 ) -> Localised:
     """Boxes and scores of every image of a part, from one pass of the network.

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common.errors import UserError
-from common.image_files import UNREADABLE
 from infocam.metrics import FOREGROUND
 
 IGNORED = 255
@@ -27,14 +26,19 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            mode, rgb = image.mode, np.asarray(image.convert("RGB"))
-    except UNREADABLE as error:
+            # Pillow takes the upper half of 16-bit colours, and a 1 becomes a 0.
+            deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
+            if image.width * image.height == width * height:  # else not worth the memory
+                image = ImageOps.exif_transpose(image)
+                rgb = np.asarray(image.convert("RGB"))
+            found = image.size
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UserError(f"{path}: not a readable mask ({type(error).__name__})") from error
-    if mode.startswith(("I", "F")) or (rgb != rgb[..., :1]).any():
-        raise UserError(f"{path}: not 8-bit grey levels; want 0 background, 255 foreground")
-    if rgb.shape[:2] != (height, width):
-        found = f"{rgb.shape[1]} x {rgb.shape[0]}"
+    if found != (width, height):
+        found = f"{found[0]} x {found[1]}"
         raise UserError(f"{path}: {found} pixels, its image has {width} x {height}")
+    if deep or (rgb != rgb[..., :1]).any():
+        raise UserError(f"{path}: not 8-bit grey levels; want 0 background, 255 foreground")
     levels = rgb[..., 0]
     if (levels == FOREGROUND).any() and np.isin(levels, (0, FOREGROUND, IGNORED)).all():
         return levels.copy()

@@ -16,16 +16,15 @@ A hit is an intersection over union (IoU) of at least 0.5 with any true box of t
                      2020); the largest over thresholds of intersection over union
     pointing game    share of images whose map is largest inside a true box (Zhang et al. 2016)
     energy           share of the 0..1 map that lies inside the true boxes (Wang et al. 2020)
-
-Nothing here needs a network or PyTorch, so processes that box maps start fast.
 """
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
 
 from common.errors import UserError
 from infocam.boxes import centre_boxes, contour_boxes, normalise, resize_map, to_8bit
@@ -94,13 +93,13 @@ class Evaluator:
         *,
         normalisation: str = "minmax",
         misread: bool = False,
-        workers: Parallel | None = None,
+        workers: Executor | None = None,
     ):
         """
         Args:
             normalisation: of the maps, see `boxes.normalise`.
             misread: see `Protocol.truths`.
-            workers: joblib's processes to box maps in; None does it here.
+            workers: processes to box maps in; None does it here.
         """
         self.protocol, self.workers = protocol, workers
         self.options = {"normalisation": normalisation, "misread": misread}
@@ -135,8 +134,8 @@ class Evaluator:
             self.found += [_look(*image, self.protocol, **self.options) for image in images]
             return
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-        jobs = (delayed(_look_at_all)(chunk, self.protocol, self.options) for chunk in chunks)
-        for found in self.workers(jobs):
+        look = functools.partial(_look_at_all, protocol=self.protocol, options=self.options)
+        for found in self.workers.map(look, chunks):
             self.found += found
 
     def compute(self) -> Curves:

@@ -1,6 +1,7 @@
 """Networks that localise: `common.backbones`, VGG16-GAP, and a small one for 64 x 64 digits."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,6 +10,9 @@ from common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backb
 from common.errors import UserError
 from common.records import RunFolder
 from common.runtime import Runtime
+from common.weights import load_state
+from infocam.data import DATASETS
+from infocam.recipes import LOSSES
 
 
 def _block(inputs: int, outputs: int, *, halve: bool = False) -> list[nn.Module]:
@@ -75,31 +79,37 @@ def build_network(
     return network
 
 
+RUN_FLAGS = {"network", "weights", "dataset", "loss", "seed", "output_stride", "image_size"}
+RUN_FLAGS |= {"freeze_backbone", "images_per_class", "held_out_per_class"}
+
+
+def run_flags(path: Path) -> dict:
+    """The flags of a finished run of `infocam.train`; UserError for another folder."""
+    flags = RunFolder(path).config()
+    known = flags.keys() >= RUN_FLAGS and flags["loss"] in LOSSES and flags["dataset"] in DATASETS
+    if not known:
+        raise UserError(f"{path} is not a run of infocam.train")
+    return flags
+
+
 def load_run(run: RunFolder, num_classes: int, device: Runtime) -> GlobalAveragePoolClassifier:
     """The trained network of a finished run of `infocam.train`, in eval mode on the device.
 
     Its `spec` makes images of the size that it was trained on.
 
     Raises:
-        UserError: no finished run of `infocam.train`, no checkpoint, or another number of classes.
+        UserError: no finished run of `infocam.train`, no checkpoint, or one of another network.
     """
-    flags = run.config()
-    if not {"network", "weights", "dataset", "images_per_class"} <= flags.keys():
-        raise UserError(f"{run.path} is not a run of infocam.train")
-    checkpoint = run.load_checkpoint()
-    if checkpoint is None:
-        raise UserError(f"{run.checkpoint_file}: not there; train again with --overwrite")
-    trained_classes = len(next(reversed(checkpoint["model"].values())))  # the head's bias is last
-    if trained_classes != num_classes:
-        raise UserError(f"{run.path} has {trained_classes} classes, the data {num_classes}")
-    # Runs from before the flag was there froze the backbone on photographs, and only there.
-    frozen = flags.get("freeze_backbone", flags["dataset"] == "tiny-imagenet")
+    flags = run_flags(run.path)
+    run.require_files("checkpoint.pt")
+    state = run.load_checkpoint()["model"]
+    frozen = flags["freeze_backbone"]
     network = build_network(
         flags["network"],
         weights=flags["weights"] if frozen else "none",
         num_classes=num_classes,
-        output_stride=flags.get("output_stride"),
-        image_size=flags.get("image_size"),
+        output_stride=flags["output_stride"],
+        image_size=flags["image_size"],
     )
-    (network.head if frozen else network).load_state_dict(checkpoint["model"])
+    load_state(network.head if frozen else network, state, str(run.checkpoint_file))
     return network.to(device.device, memory_format=torch.channels_last).eval()

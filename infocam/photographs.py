@@ -1,11 +1,10 @@
 """Maps and boxes of a single photograph, by any network and for any of its classes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from common.errors import UserError
@@ -36,27 +35,6 @@ class Explanation:
     scores: np.ndarray
     label: int
     against: list[str]
-
-
-def read_photograph(path: Path) -> Image.Image:
-    """An upright RGB image, on white where it is transparent.
-
-    One of more than 8 bits a channel is stretched from its darkest to its lightest value.
-
-    Raises:
-        UserError: not a readable image.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode[0] in "IF":
-                image = Image.fromarray(to_8bit(np.asarray(image)))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
 
 
 @torch.inference_mode()

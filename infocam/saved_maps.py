@@ -6,14 +6,17 @@
 NAME is the image's name in the annotations without its ending, as in the WSOL benchmark.
 """
 
+import os
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel
 
+from common.annotation_lines import MAX_CLASSES, MAX_PIXELS, MAX_SIDE, brief, whole_number
 from common.errors import UserError
-from common.records import write_atomically
+from common.files import write_atomically
+from common.memory import require_memory
 from infocam.annotations import Annotations, map_file, read_annotations, write_annotations
 from infocam.box_files import csv_rows
 from infocam.data import LocalisationSet
@@ -24,6 +27,9 @@ from infocam.protocols import Protocol
 from infocam.scores import baseline_rows, score_rows
 
 PREDICTIONS = "predictions.csv"
+BATCH, BATCH_BYTES = 500, 2**28  # images that are scored at once, and bytes of maps and masks
+BYTES_A_PIXEL = 26  # of memory that scoring an image with a mask takes, measured
+LARGEST_VALUE = 1e37  # of a map: interpolation and differences of such stay within float32
 
 
 def save_maps(folder: Path, data: LocalisationSet, found: Localised) -> None:
@@ -43,30 +49,50 @@ def save_maps(folder: Path, data: LocalisationSet, found: Localised) -> None:
 def read_map(folder: Path, name: str) -> np.ndarray:
     """The (h, w) map of an image; UserError if it is missing or not one."""
     path = map_file(folder, name)
-    if not path.is_file():
-        raise UserError(f"{path}: no map of the annotated image {name}")
+    require_maps(folder, [name])
     try:
-        with path.open("rb") as file:
-            values = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Mapped, a header that claims more than the file holds is an error and takes no memory.
+        values = np.lib.format.open_memmap(path, mode="r")
+        if values.offset + values.nbytes != path.stat().st_size:
+            raise ValueError("more in the file than its header says")
+    except Exception as error:  # a garbled header raises many kinds
         raise UserError(f"{path}: not a NumPy array ({type(error).__name__})") from error
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiub":
         raise UserError(f"{path}: shape {values.shape}, {values.dtype}; want an (h, w) map")
-    return values
+    if values.size > MAX_PIXELS or max(values.shape) > MAX_SIDE:
+        limit = f"sides up to {MAX_SIDE} and {MAX_PIXELS} cells or fewer"
+        raise UserError(f"{path}: shape {values.shape}; want {limit}")
+    return np.array(values)
+
+
+def require_maps(folder: Path, names: list[str]) -> None:
+    """UserError that names the first image without a map."""
+    for name in names:
+        path = map_file(folder, name)
+        if not os.path.isfile(path):  # unlike the method of Path, also of a name that is too long
+            raise UserError(f"{path}: no map of the annotated image {brief(name)}")
 
 
 def read_ranks(folder: Path, names: list[str]) -> np.ndarray | None:
-    """(N,) ranks of the labels in the order of the names; None without predictions.csv."""
+    """(N,) ranks of the labels in the order of the names; None without predictions.csv.
+
+    Raises:
+        UserError: a rank that is none, an image with two lines, or a name without one.
+    """
     path = folder / PREDICTIONS
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     ranks = {}
     for place, row in csv_rows(path, ("image", "rank")):
-        if not row["rank"].isdecimal():
-            raise UserError(f"{place}: rank {row['rank']!r} is not a whole number from 0")
-        ranks[row["image"]] = int(row["rank"])
+        image, rank = row["image"], whole_number(row["rank"], 0, MAX_CLASSES - 1)
+        if rank is None:
+            shown = f"rank '{brief(row['rank'])}'"
+            raise UserError(f"{place}: {shown} is not a whole number from 0 to {MAX_CLASSES - 1}")
+        if image in ranks:
+            raise UserError(f"{place}: a second line for image {brief(image)}; want one")
+        ranks[image] = rank
     if missing := [name for name in names if name not in ranks]:
-        raise UserError(f"{path}: no line for image {missing[0]}")
+        raise UserError(f"{path}: no line for image {brief(missing[0])}")
     return np.array([ranks[name] for name in names])
 
 
@@ -76,27 +102,39 @@ def saved_curves(
     protocol: Protocol,
     *,
     normalisation: str,
-    workers: Parallel | None,
-) -> Curves:
-    """The curves of a folder of maps.
+    workers: Executor | None,
+) -> tuple[Curves, list[str]]:
+    """The curves of a folder of maps, and the images whose maps are not finite.
+
+    A map with NaN, infinity or a value beyond 1e37 is scored as one that is zero everywhere, as in
+    the benchmark's own evaluator (Choe et al. 2020).
 
     Raises:
-        UserError: a map that is missing or none, an image without a true box, a mask that is none.
+        UserError: a map that is missing or none, an image without a true box, a mask that is none,
+            or too little memory for the largest image.
     """
+    if protocol.frame is None:
+        largest = int(annotations.sizes.prod(axis=1).max())
+        remedy = "use --protocol wsol, which scores 224 x 224 pixels"
+        require_memory(largest * BYTES_A_PIXEL, f"an image of {largest} pixels", remedy)
     evaluator = Evaluator(protocol, normalisation=normalisation, workers=workers)
-    for start in range(0, len(annotations.names), 500):
-        part = slice(start, start + 500)
-        masks = None
+    images, not_finite, held = [], [], 0
+    for i, name in enumerate(annotations.names):
+        values = read_map(folder, name)
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+        if not (np.abs(values) <= LARGEST_VALUE).all():
+            not_finite.append(name)
+            values = np.zeros((1, 1), np.float32)
+        mask = None
         if annotations.masks is not None:
-            where = zip(annotations.masks[part], annotations.sizes[part].tolist(), strict=True)
-            masks = [read_mask(path, *size) for path, size in where]
-        evaluator.accumulate(
-            [read_map(folder, name) for name in annotations.names[part]],
-            annotations.boxes[part],
-            annotations.sizes[part],
-            masks,
-        )
-    return evaluator.compute()
+            mask = read_mask(annotations.masks[i], *annotations.sizes[i].tolist())
+        images.append((values, annotations.boxes[i], annotations.sizes[i], mask))
+        held += values.nbytes + (0 if mask is None else mask.nbytes)
+        if len(images) == BATCH or held > BATCH_BYTES or i == len(annotations.names) - 1:
+            evaluator.accumulate(*zip(*images, strict=True))
+            images, held = [], 0
+    return evaluator.compute(), not_finite
 
 
 def evaluate_saved_maps(
@@ -106,9 +144,11 @@ def evaluate_saved_maps(
     *,
     normalisation: str,
     fixed: float,
-    workers: Parallel | None,
+    workers: Executor | None,
 ) -> pd.DataFrame:
-    """The rows of results.csv.
+    """The rows of results.csv; `non_finite_maps` counts the reported maps that are not finite.
+
+    Maps that are not finite, held-out ones too, are counted in a printed line as well.
 
     Args:
         test: folder of maps, and annotations (see `read_annotations`).
@@ -118,20 +158,29 @@ def evaluate_saved_maps(
     annotations = {part: read_annotations(path) for part, (_, path) in pairs.items()}
     if held_out and (both := set(annotations["test"].names) & set(annotations["held-out"].names)):
         raise UserError(f"image {min(both)} is both held out and reported")
-    curves = {
-        part: saved_curves(
+    for part, (maps, _) in pairs.items():  # before the work
+        require_maps(maps, annotations[part].names)
+    names, labels = annotations["test"].names, annotations["test"].labels
+    ranks = read_ranks(test[0], names)
+    curves, not_finite = {}, {}
+    for part, (maps, _) in pairs.items():
+        curves[part], not_finite[part] = saved_curves(
             maps, annotations[part], protocol, normalisation=normalisation, workers=workers
         )
-        for part, (maps, _) in pairs.items()
-    }
-    names, labels = annotations["test"].names, annotations["test"].labels
+        if not_finite[part]:
+            count = f"{len(not_finite[part])} of {len(annotations[part].names)} {part} maps"
+            print(
+                f"Note: {count} hold NaN or infinite values and count as zero everywhere; the "
+                f"first is {map_file(maps, not_finite[part][0])}"
+            )
     options = {
-        "ranks": read_ranks(test[0], names),
+        "ranks": ranks,
         "weights": protocol.weights(np.zeros(len(names)) if labels is None else labels),
     }
     where = {part: (found.boxes, found.sizes) for part, found in annotations.items()}
-    rows = list(baseline_rows(where, protocol, **options))
+    rows = [row | {"non_finite_maps": 0} for row in baseline_rows(where, protocol, **options)]
     held_out_curves = curves.get("held-out")
     for row in score_rows(curves["test"], held_out=held_out_curves, fixed=fixed, **options):
+        row |= {"non_finite_maps": len(not_finite["test"])}
         rows.append({"method": test[0].name, "region": 1, "region_rule": "off"} | row)
     return pd.DataFrame([{"run": str(test[0]), "protocol": protocol.name} | row for row in rows])

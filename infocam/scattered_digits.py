@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+from common.memory import require_memory
+
 CANVAS = 64
 DIGIT_SIZES = (20, 40)  # longer side in pixels
 FRAGMENTS, FRAGMENT_SIZES = 8, (7, 12)
@@ -28,7 +31,20 @@ def scattered_digits(
     Returns:
         (count, 64, 64) uint8 canvases, (count,) int64 labels, and for each canvas a (1, 4) box
         x0 y0 x1 y1 of inclusive pixels.
+
+    Raises:
+        UserError: no digits, a blank one, or too little memory for the canvases.
     """
+    if not len(images):
+        raise UserError("scattered-digits: no digits to draw from; the image file is too short")
+    blank = (images < INK).flatten(1).all(dim=1).nonzero().flatten().tolist()
+    if blank:
+        raise UserError(
+            f"scattered-digits: digit {blank[0]} has no pixel of grey level {INK} or above; "
+            "download the digits again"
+        )
+    # As bytes here, as floats in the network's input.
+    require_memory(5 * count * CANVAS**2, f"scattered-digits, {count} canvases", "draw fewer")
     rng = np.random.default_rng(seed)
     pictures = images.numpy()
     chosen = rng.integers(len(pictures), size=count)

@@ -25,13 +25,15 @@ from common import cli, runtime
 from common.backbones import GlobalAveragePoolClassifier, check_input
 from common.engine import ImageBatches, TensorBatches, fit, predict
 from common.features import cached_features
+from common.files import write_json
+from common.fingerprints import file_fingerprint
 from common.image_files import ImageFileDataset, ImageFiles
 from common.information import log_prior_from_labels, pc_softmax_loss
 from common.optimisation import build_optimizer, build_scheduler
-from common.records import RunFolder, check_output, prepare_output, write_json
+from common.records import RunFolder, check_output, prepare_output
 from common.runtime import Runtime
 from infocam.adl import add_adl
-from infocam.data import LocalisationSet, load_parts
+from infocam.data import LocalisationSet, data_fingerprints, load_parts
 from infocam.networks import build_network
 from infocam.recipes import add_arguments, set_defaults
 
@@ -137,6 +139,14 @@ def pooled_features(
     }
 
 
+def fingerprints(parts: dict[str, LocalisationSet], weights: str) -> dict[str, str]:
+    """What the run is computed from, for config.json; see `common.fingerprints`."""
+    found = data_fingerprints(parts)
+    if Path(weights).is_file():
+        found["weights"] = file_fingerprint(Path(weights))
+    return found
+
+
 def split_names(parts: dict[str, LocalisationSet]) -> dict[str, list[str]]:
     """The names of the training and of the held-out images, where they are files."""
     return {
@@ -179,6 +189,8 @@ def main(argv: list[str] | None = None) -> None:
     device.on_main(check_output, folder, vars(args), **how)
     sizes = {name: getattr(args, name) for name in ("images_per_class", "held_out_per_class")}
     parts = load_parts(args.dataset, args.data_dir, **sizes, test_images=1)
+    how["data"] = fingerprints(parts, args.weights)
+    device.on_main(check_output, folder, vars(args), **how)
     done = args.resume and run.finished
     network = features = None
     if not done:  # before anything is written, so that unreadable images are found in time
@@ -205,7 +217,8 @@ def main(argv: list[str] | None = None) -> None:
         result["feature_seconds"] = feature_seconds
         device.on_main(write_json, run.path / "split.json", split_names(parts))
         device.on_main(write_json, run.result_file, result)
-    result = run.result()
+    run.require_files("checkpoint.pt", "split.json")
+    result = run.result("held_out_accuracy")
     device.say(f"held-out top-1 accuracy {100 * result['held_out_accuracy']:.1f} %")
     more = f" --data-dir {args.data_dir}" if args.data_dir != Path("data") else ""
     device.say(

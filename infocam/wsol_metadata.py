@@ -9,20 +9,29 @@ PATH is relative to the folder of the images. Corners are whole pixels, both inc
 CUB, the splits are in DATA/metadata/CUB/{train,val,test} and the images in DATA/CUB.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common.annotation_lines import annotation_lines, parse_box, place_of
+from common.annotation_lines import (
+    annotation_lines,
+    brief,
+    parse_box,
+    parse_label,
+    parse_size,
+    place_of,
+)
 from common.errors import UserError
 from common.image_files import ImageFiles
 from infocam.box_files import NO_BOXES
 
 WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC"}
 SPLITS = {"train": "train", "held-out": "val", "test": "test"}
+LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
 
 
@@ -52,11 +61,11 @@ def read_wsol_split(folder: Path, *, weak: bool = False) -> WsolSplit:
     folder = Path(folder)
     ids = _image_ids(_file(folder, "image_ids.txt"))
     number = {image: i for i, image in enumerate(ids)}
-    labels = _numbers(folder, "class_labels.txt", number, "PATH,LABEL", least=0)[:, 0]
+    labels = _one_each(folder, "class_labels.txt", number, "PATH,LABEL", parse_label)
     sized, boxed = (not weak or (folder / file).exists() for file in FILES[2:])
     if not (sized or boxed):
         return WsolSplit(ids, labels, None, [NO_BOXES] * len(ids))
-    sizes = _numbers(folder, "image_sizes.txt", number, "PATH,WIDTH,HEIGHT", least=1)
+    sizes = _one_each(folder, "image_sizes.txt", number, "PATH,WIDTH,HEIGHT", parse_size)
     found: dict[int, list] = {}
     if boxed:
         for place, i, fields in _rows(folder, "localization.txt", number, "PATH,X0,Y0,X1,Y1"):
@@ -74,15 +83,20 @@ def read_wsol_split(folder: Path, *, weak: bool = False) -> WsolSplit:
 
 
 def _file(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
+    if not os.path.isfile(folder / name):  # unlike Path.is_file, also of a name that is too long
         raise UserError(f"no file {folder / name}; want {', '.join(FILES)} of a split")
     return folder / name
 
 
 def inner_path(text: str, place: str) -> str:
-    """The text, if it is a relative path with / that stays in its folder."""
-    if not text or text.startswith("/") or ".." in text.split("/"):
-        raise UserError(f"{place}: {text!r} is not a path inside the folder of the images")
+    """The text, if it is a relative path with / that stays in its folder and may name a file.
+
+    Without empty parts, `.` and `..` an image has one name, so that it cannot be in a list twice.
+    """
+    for part in text.split("/"):
+        if part in ("", ".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME:
+            what = "a path inside the folder of the images; want one such as CLASS/1.jpg"
+            raise UserError(f"{place}: '{brief(text)}' is not {what}")
     return text
 
 
@@ -91,7 +105,7 @@ def _image_ids(path: Path) -> list[str]:
     for place, line in annotation_lines(path):
         image = inner_path(line.strip(), place)
         if image in ids:
-            raise UserError(f"{place}: image {image!r} for the second time")
+            raise UserError(f"{place}: image '{brief(image)}' for the second time")
         ids[image] = None
     if not ids:
         raise UserError(f"{path}: no images")
@@ -106,23 +120,30 @@ def _rows(
     for place, line in annotation_lines(_file(folder, name)):
         image, *fields = line.strip().rsplit(",", count)  # a path may hold commas
         if len(fields) != count:
-            raise UserError(f"{place}: {line!r} is not {form}")
+            raise UserError(f"{place}: '{brief(line)}' is not {form}")
         if image not in number:
-            raise UserError(f"{place}: image {image!r} is not in image_ids.txt; want {form}")
+            named = f"image '{brief(image)}'"
+            raise UserError(f"{place}: {named} is not in image_ids.txt; want {form}")
         yield place, number[image], fields
 
 
-def _numbers(
-    folder: Path, name: str, number: dict[str, int], form: str, *, least: int
+def _one_each(
+    folder: Path,
+    name: str,
+    number: dict[str, int],
+    form: str,
+    parse: Callable[..., int | tuple[int, int]],
 ) -> np.ndarray:
-    """(N, fields) whole numbers, from `least` on, of a file with one line an image."""
-    found: dict[int, list[int]] = {}
+    """What `parse` makes of each line of a file with one line an image, in the images' order.
+
+    Args:
+        parse: takes the fields and the place.
+    """
+    found: dict[int, int | tuple[int, int]] = {}
     for place, i, fields in _rows(folder, name, number, form):
         if i in found:
             raise UserError(f"{place}: a second line for its image; want one")
-        if not all(field.isdecimal() and least <= int(field) < 2**31 for field in fields):
-            raise UserError(f"{place}: {','.join(fields)!r} in {form}: want numbers from {least}")
-        found[i] = [int(field) for field in fields]
+        found[i] = parse(*fields, place)
     _require_all(folder, name, number, found)
     return np.array([found[i] for i in number.values()], dtype=np.int64)
 
@@ -130,7 +151,7 @@ def _numbers(
 def _require_all(folder: Path, name: str, number: dict[str, int], found: dict[int, list]) -> None:
     if lacking := next((image for image, i in number.items() if i not in found), None):
         place = place_of(folder / "image_ids.txt", number[lacking])
-        raise UserError(f"{place}: image {lacking!r} has no line in {folder / name}")
+        raise UserError(f"{place}: image '{brief(lacking)}' has no line in {folder / name}")
 
 
 def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
@@ -151,11 +172,13 @@ def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
         for image in split.image_ids:
             if (first := part_of.setdefault(image, part)) != part:
                 both = f"both in {SPLITS[first]} and in {SPLITS[part]}"
-                raise UserError(f"{metadata}: image {image!r} is {both}; it may be in one")
+                raise UserError(f"{metadata}: image '{brief(image)}' is {both}; it may be in one")
     num_classes = 1 + max(int(split.labels.max()) for split in splits.values())
-    if lacking := sorted(set(range(num_classes)) - set(splits["train"].labels.tolist())):
+    present = np.unique(splits["train"].labels)
+    if len(present) < num_classes:
+        lacking = next(k for k, label in enumerate([*present, num_classes]) if k < label)
         place = metadata / "train/class_labels.txt"
-        raise UserError(f"{place}: no image of class {lacking[0]}; want 0..{num_classes - 1}")
+        raise UserError(f"{place}: no image of class {lacking}; want 0..{num_classes - 1}")
     names = _class_names(splits["train"], num_classes)
     return {
         part: ImageFiles(

@@ -1,1 +1,5 @@
 """How many nats do features carry about a label? A classifier's logits answer."""
+
+from common.process import quiet_interrupt
+
+quiet_interrupt()

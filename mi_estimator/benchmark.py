@@ -10,11 +10,8 @@ selected on them. Nearest neighbours have no training: they get the training sam
 """
 
 import dataclasses
-import signal
-import threading
 import time
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +22,17 @@ from tqdm import tqdm
 from common import cli, runtime
 from common.errors import UserError
 from common.information import select_label
-from common.records import ResultsFile, prepare_output
+from common.records import prepare_output
+from common.results import ResultsFile
 from common.tables import to_markdown, write_tables
+from common.workers import run_jobs
 from mi_estimator.estimators import MIEstimate
 from mi_estimator.neighbours import NEIGHBOUR_METHODS
 from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimates_against_truth
 from mi_estimator.registry import ESTIMATORS, build_estimator
 from mi_estimator.suites import SUITES, Task
 from mi_estimator.tables import error_table, estimate_table, rmse_table
+from mi_estimator.time_limit import time_limit
 
 COLUMNS = [
     "task",
@@ -76,7 +76,7 @@ def run_cell(cell: Cell, runtime: runtime.Runtime) -> dict:
     row |= {"truth": truth, "truth_error": truth_error, "status": "ok"}
     started = time.perf_counter()
     try:
-        with _time_limit(cell.timeout):
+        with time_limit(cell.timeout):
             estimate = _estimate(cell, task, runtime)
         if not np.isfinite(estimate.value):
             raise UserError(f"the estimate is {estimate.value}")
@@ -109,31 +109,15 @@ def _estimate(cell: Cell, task: Task, runtime: runtime.Runtime) -> MIEstimate:
     return estimator.estimate(x_test, y_test)
 
 
-@contextmanager
-def _time_limit(seconds: float):
-    """UserError when the block takes longer; a call into a library is let finish first.
-
-    The alarm is Unix's and the main thread's; elsewhere there is no limit.
-    """
-    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
-        yield
-        return
-
-    def stop(signum, frame):
-        raise UserError(f"not done in {seconds:g} seconds")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
 def get_parser() -> cli.Parser:
     parser = cli.Parser("Estimate mutual information on tasks whose exact value is known.")
     cli.add_common_arguments(parser, output_dir=None, seeds=[0])
+    cli.add_cluster_argument(parser)
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: compute again what failed or took too long",
+    )
     parser.add_argument("--suite", choices=list(SUITES), default="paper", help="tasks to run")
     parser.add_argument("--list", action="store_true", help="show suites and estimators, and end")
     parser.add_argument(
@@ -176,6 +160,12 @@ def recipe(task: Task, args) -> dict:
     return own | {"weight_decay": args.weight_decay}
 
 
+def fingerprints(tasks: dict[str, Task]) -> dict[str, str]:
+    """Of the data sets that tasks read, by task."""
+    read = {name: task.distribution for name, task in tasks.items()}
+    return {name: each.fingerprint() for name, each in read.items() if hasattr(each, "data_dir")}
+
+
 def list_suites() -> None:
     for suite, tasks in SUITES.items():
         print(f"{suite}: {', '.join(tasks)}")
@@ -193,6 +183,8 @@ def main(argv: list[str] | None = None) -> None:
         least = 2 * task.distribution.num_classes
         if min(args.n_train or [task.n_train]) < least:
             raise UserError(f"--n-train {min(args.n_train)}: {name} needs at least {least}")
+    if args.retry_failed and not args.resume:
+        raise UserError("--retry-failed: only with --resume")
     if args.n_test == 1:
         raise UserError("--n-test 1: an interval needs at least two samples")
     folder = args.output_dir or Path(f"runs/mi_estimator/{args.suite}")
@@ -203,10 +195,15 @@ def main(argv: list[str] | None = None) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
         extendable=("seeds", "estimators", "n_train", "timeout"),
+        data=fingerprints(tasks),
     )
     print(f"mi_estimator: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 
-    results = ResultsFile(folder / "results.csv", COLUMNS, KEY)
+    results = ResultsFile(
+        folder / "results.csv", COLUMNS, KEY, text=("task", "estimator", "status")
+    )
+    if args.retry_failed:
+        results.drop(results.frame["status"] != "ok")
     keys = [
         (name, estimator, seed, n_train)
         for name, task in tasks.items()
@@ -227,7 +224,9 @@ def main(argv: list[str] | None = None) -> None:
         if key not in results
     ]
     jobs = [(cell, device) for cell in cells]
-    rows = runtime.run_jobs(run_cell, jobs, runtime=device, num_workers=args.num_workers)
+    rows = run_jobs(
+        run_cell, jobs, runtime=device, num_workers=args.num_workers, cluster=args.cluster
+    )
     for row in tqdm(rows, total=len(jobs), disable=None):
         results.add([row])
     report(results.select(keys), tasks, folder)

@@ -17,10 +17,13 @@ from tqdm import tqdm
 
 from common import cli, runtime
 from common.errors import UserError
+from common.files import write_atomically
 from common.information import select_label
-from common.records import ResultsFile, prepare_output, write_atomically
+from common.records import prepare_output
+from common.results import ResultsFile
 from common.runtime import Runtime
 from common.tables import to_markdown
+from common.workers import run_jobs
 from mi_estimator.crossfit import TRAINING, cross_fit
 from mi_estimator.distributions import GaussianClasses
 from mi_estimator.registry import CROSS_ENTROPY, build_estimator
@@ -34,6 +37,7 @@ TASKS = {
 }
 
 COLUMNS = ["task", "replicate", "estimate", "lower", "upper", "expected_value", "p_value"]
+KEY = ["task", "replicate"]
 
 
 def expected_value(estimators: list, name: str, n: int = 20_000) -> float:
@@ -107,6 +111,7 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
 def get_parser() -> cli.Parser:
     parser = cli.Parser("Simulate the coverage of the interval and the size of the test.")
     cli.add_common_arguments(parser, output_dir="runs/mi_coverage", seed=False, data=False)
+    cli.add_cluster_argument(parser)
     parser.add_argument(
         "--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="tasks"
     )
@@ -139,14 +144,16 @@ def main(argv: list[str] | None = None) -> None:
         extendable=("tasks", "replicates"),
     )
     print(f"mi_estimator: {device.describe()}, writing {folder}", flush=True)
-    results = ResultsFile(folder / "replicates.csv", COLUMNS, ["task", "replicate"])
+    results = ResultsFile(folder / "replicates.csv", COLUMNS, KEY, text=("task",))
     keys = [(name, replicate) for name in tasks for replicate in range(args.replicates)]
     jobs = [
         (*key, args.estimator, args.samples, args.permutations, device)
         for key in keys
         if key not in results
     ]
-    done = runtime.run_jobs(run_replicate, jobs, runtime=device, num_workers=args.num_workers)
+    done = run_jobs(
+        run_replicate, jobs, runtime=device, num_workers=args.num_workers, cluster=args.cluster
+    )
     for row in tqdm(done, total=len(jobs), disable=None):
         results.add([row])
     found = coverage(results.select(keys))

@@ -147,6 +147,7 @@ def cross_fit(
     Raises:
         UserError: a class with fewer samples than folds.
     """
+    y = y.cpu()
     num_classes = int(y.max()) + 1
     check_folds(y, folds)
     known = log_prior
@@ -221,6 +222,7 @@ def estimate_mutual_information(
     """
     if estimator not in CROSS_FITTED:
         raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")
+    x, y = (values.cpu() if isinstance(values, Tensor) else values for values in (x, y))
     y = pd.Series(np.ravel(np.asarray(y)))
     if np.ndim(x) == 4:
         x, y = as_samples(x, np.unique(y, return_inverse=True)[1])

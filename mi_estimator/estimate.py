@@ -1,15 +1,19 @@
 """How many nats do these features carry about this label? On your own table, or an image set.
 
-    python -m mi_estimator.estimate FILE --label COLUMN
+    python -m mi_estimator.estimate FILE --label COLUMN [--features A B ... | --drop A B ...]
     python -m mi_estimator.estimate --dataset mnist
 
 Cross-fitted: every sample is scored by a network that never saw it; a part of each training fold
 chooses the epoch and calibrates. Nearest neighbours train nothing and are taken of all samples.
+All columns but the label are features unless flags say otherwise. A row index or an id can tell the
+label, so a column without a name is refused, and of one that numbers the rows the run warns.
 Writes `estimate.json`, `table` (.md, .tex), `pmi.csv` (the pointwise mutual information of each
 sample), `classes.csv`, `pmi_by_class.png` and, but for neighbours, `calibration.png`.
 """
 
 import math
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +24,9 @@ from torch import Tensor
 from common import cli, runtime
 from common.datasets import IMAGE_SETS, image_tensors
 from common.errors import UserError
+from common.files import write_atomically, write_json
 from common.information import class_counts, entropy, log_prior_from_counts
-from common.records import check_output, prepare_output, write_atomically, write_json
+from common.records import check_output, prepare_output
 from common.tables import to_markdown, write_tables
 from mi_estimator.critics import BOUNDS
 from mi_estimator.crossfit import TRAINING, CrossFit, check_folds, cross_fit
@@ -29,6 +34,7 @@ from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourFit
 from mi_estimator.plots import plot_calibration, plot_pointwise_by_class
 from mi_estimator.registry import CROSS_ENTROPY, FROM_SAMPLES, build_estimator
 from mi_estimator.samples import Samples, read_samples
+from mi_estimator.table_files import listed
 
 ENTROPIES = ("plug-in", "miller-madow")
 
@@ -38,6 +44,15 @@ def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
     found = image_tensors(dataset, data_dir, "train")
     images, labels = found.images[:limit], found.labels[:limit]
     return Samples(images, labels, found.class_names[: int(labels.max()) + 1], ["image"])
+
+
+def index_warning(names: list[str]) -> str:
+    """One line about features that number the rows."""
+    flag = " ".join(map(shlex.quote, names[:20]))
+    return (
+        f"warning: columns {listed(names)} number the rows, as an index or id does; where rows are "
+        f"or were sorted by the label, they give it away; leave them out with --drop {flag}"
+    )
 
 
 def known_log_prior(known: list[float], num_classes: int) -> Tensor:
@@ -140,6 +155,19 @@ def get_parser() -> cli.Parser:
     parser.add_argument("file", type=Path, nargs="?", help="a .csv, .parquet, .npz or .npy file")
     cli.add_common_arguments(parser, output_dir=None, workers=False, resume=False)
     parser.add_argument("--label", help="label column of the file (.npy: its number)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--features",
+        metavar="NAME",
+        nargs="+",
+        help="the only columns to use (.npy: their numbers; .npz: x0 x1 ...), all if not given",
+    )
+    chosen.add_argument(
+        "--drop",
+        metavar="NAME",
+        nargs="+",
+        help="columns to leave out, such as an id; one without a name is 'Unnamed: 0'",
+    )
     parser.add_argument(
         "--drop-constant", action="store_true", help="leave out constant columns, not stop at them"
     )
@@ -192,8 +220,10 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     if (args.file is None) == (args.dataset is None):
         raise UserError("give a FILE with --label COLUMN, or --dataset NAME, and not both")
-    if args.dataset and (args.label or args.drop_constant):
-        raise UserError("--label and --drop-constant are for a FILE, not for --dataset")
+    if args.dataset and (args.label or args.features or args.drop or args.drop_constant):
+        raise UserError(
+            "--label, --features, --drop and --drop-constant are for a FILE, not for --dataset"
+        )
     if args.dataset and args.estimator not in ("pc-softmax", "softmax", *BOUNDS):
         raise UserError(f"--estimator {args.estimator}: images need a network, such as pc-softmax")
     if args.estimator not in CROSS_ENTROPY and (args.known_prior or args.entropy != "plug-in"):
@@ -206,7 +236,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.dataset:
         samples = image_samples(args.dataset, args.data_dir, args.max_samples)
     else:
-        samples = read_samples(args.file, args.label, drop_constant=args.drop_constant)
+        samples = read_samples(
+            args.file,
+            args.label,
+            features=args.features,
+            drop=args.drop,
+            drop_constant=args.drop_constant,
+        )
     if args.estimator not in NEIGHBOUR_METHODS:
         check_folds(samples.y, args.folds, samples.class_names)
     log_prior = None
@@ -215,6 +251,9 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.output_dir or Path("runs/mi_estimator") / (args.dataset or args.file.stem)
     check_output(folder, vars(args), overwrite=args.overwrite)
     print(f"mi_estimator: {device.describe()}, seed {args.seed}, writing {folder}", flush=True)
+    print(f"features ({len(samples.feature_names)}): {listed(samples.feature_names)}", flush=True)
+    if samples.index_like:
+        print(index_warning(samples.index_like), file=sys.stderr)
 
     if args.estimator in NEIGHBOUR_METHODS:
         found = NeighbourFit.of(args.estimator, samples.x, samples.y, seed=args.seed)
@@ -235,6 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     if miller_madow:
         found = found.with_miller_madow()
     result = summary(found, miller_madow=miller_madow, p_value=p_value)
+    result["features"] = samples.feature_names
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_estimate(found, result, samples.class_names, folder)
 

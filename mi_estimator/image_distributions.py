@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.datasets import idx_images
 from common.errors import UserError
+from common.fingerprints import fingerprint
 from mi_estimator.joint import Distribution, LabelFirst
 from mi_estimator.mapped import Mapped
 
@@ -86,6 +87,11 @@ class NoisyMnist(LabelFirst):
                 f"NoisyMnist: flip {self.flip}, split {self.split!r}; "
                 "needs flip from 0 to below 1 and split train or test"
             )
+
+    def fingerprint(self) -> str:
+        """Of the images; see `common.fingerprints`."""
+        images, counts = digits(self.data_dir, self.split)
+        return fingerprint(images, torch.arange(10).repeat_interleave(counts))
 
     @property
     def _joint(self) -> Tensor:

@@ -3,9 +3,9 @@
 Whatever would make an estimate wrong is an error that names the place; nothing is dropped.
 """
 
-import zipfile
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,60 +14,44 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-
-READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+from mi_estimator.table_files import Columns, listed, read_table
 
 
 @dataclass(frozen=True)
 class Samples:
-    """(N, d) float32 features, or (N, 1, H, W) images, and (N,) labels 0..K-1."""
+    """(N, d) float32 features, or (N, 1, H, W) images, and (N,) labels 0..K-1.
+
+    `index_like` names the features that number the rows; see `numbers_rows`.
+    """
 
     x: Tensor
     y: Tensor
     class_names: list[str]
     feature_names: list[str]
+    index_like: list[str] = field(default_factory=list)
 
 
-def read_samples(path: Path, label: str | None, *, drop_constant: bool = False) -> Samples:
+def read_samples(
+    path: Path,
+    label: str | None,
+    *,
+    features: list[str] | None = None,
+    drop: list[str] | None = None,
+    drop_constant: bool = False,
+) -> Samples:
     """Reads CSV, Parquet, `.npz` (arrays x and y) or `.npy` (a table, the label's column number).
 
     Args:
         label: name of the label column; for `.npy` its number; not used for `.npz`.
+        features: the only columns to use; for `.npy` their numbers, for `.npz` x0, x1, ...
+        drop: columns to leave out, named alike.
         drop_constant: leave out features that are constant, and say so.
 
     Raises:
-        UserError: a missing or unreadable file, a missing label column, and all of
-            `checked_samples`.
+        UserError: all of `read_table` and of `checked_samples`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                if not {"x", "y"} <= set(arrays):
-                    raise UserError(f"{path}: needs arrays x and y, has {', '.join(arrays)}")
-                x, y = np.atleast_1d(arrays["x"]), arrays["y"]
-            frame = pd.DataFrame(x.reshape(len(x), -1)).rename(columns=lambda c: f"x{c}")
-            return checked_samples(frame, pd.Series(y.reshape(-1)), drop_constant=drop_constant)
-        if suffix == ".npy":
-            frame = pd.DataFrame(np.load(path, allow_pickle=False)).rename(columns=str)
-        elif suffix in READERS:
-            frame = READERS[suffix](path)
-        else:
-            raise UserError(f"{path}: use .csv, .parquet, .npz or .npy")
-    except ImportError as error:
-        raise UserError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
-    except UserError:
-        raise
-    # pandas' and NumPy's reading errors are ValueErrors, a damaged file may raise any of these
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    frame = frame.rename(columns=str)
-    if label is None or label not in frame:
-        columns = ", ".join(frame.columns[:20]) + (", ..." if frame.shape[1] > 20 else "")
-        raise UserError(f"--label {label}: no such column; the columns are {columns}")
-    return checked_samples(frame.drop(columns=label), frame[label], drop_constant=drop_constant)
+    table, labels = read_table(path, Columns(label, features, drop))
+    return checked_samples(table, labels, drop_constant=drop_constant)
 
 
 def checked_samples(
@@ -85,35 +69,115 @@ def checked_samples(
         raise UserError("no samples: the file is empty")
     if features.shape[1] == 0:
         raise UserError("no feature columns beside the label")
-    wrong = [c for c in features if not pd.api.types.is_numeric_dtype(features[c])]
-    if wrong:
-        raise UserError(f"columns {', '.join(wrong[:10])} are not numeric; encode or remove them")
-    values = features.to_numpy(dtype=np.float64)
+    names = list(map(str, features.columns))
+    features = features.set_axis(range(len(names)), axis=1)
+    _require_real_numbers(features, names)
+    with np.errstate(over="ignore"):  # of a longdouble, which is infinite then
+        values = features.to_numpy(dtype=np.float64, na_value=np.nan)
     rows, columns = np.nonzero(~(np.abs(values) <= np.finfo(np.float32).max))
     if len(rows):
         raise UserError(
-            f"row {rows[0]} (from 0), column {features.columns[columns[0]]}: "
+            f"row {rows[0]} (from 0), column {names[columns[0]]}: "
             f"{values[rows[0], columns[0]]}; fill in or remove the {len(np.unique(rows))} such rows"
         )
-    missing = np.flatnonzero(labels.isna())
-    if len(missing):
-        raise UserError(f"row {missing[0]} (from 0): no label; remove the {len(missing)} such rows")
-    varies = np.ptp(values, axis=0) > 0
-    if not varies.all():
-        constant = ", ".join(features.columns[~varies][:10])
-        if not (drop_constant and varies.any()):
+    codes, class_names = _classes(labels)
+    spread = np.ptp(values, axis=0)
+    if not spread.all():
+        constant = listed([names[i] for i in np.flatnonzero(spread == 0)], 10)
+        if not (drop_constant and spread.any()):
             raise UserError(f"columns {constant} are constant; remove them or use --drop-constant")
-        print(f"leaving out {(~varies).sum()} constant columns: {constant}")
-        features, values = features.loc[:, varies], values[:, varies]
-    # float32 cannot tell apart values that differ little beside their size, such as times.
-    far = np.ptp(values, axis=0) < 1e-3 * np.abs(values).max(axis=0)
+        print(f"leaving out {(spread == 0).sum()} constant columns: {constant}")
+    kept = np.flatnonzero(spread)
+    values, spread = values[:, kept], spread[kept]
+    # float32 cannot tell apart values that differ little beside their size, such as times, and has
+    # no values as small as 1e-50.
+    far = spread < 1e-3 * np.abs(values).max(axis=0)
     values = values - np.where(far, values.mean(axis=0), 0)
-    codes, names = pd.factorize(labels, sort=True)
-    if len(names) < 2:
-        raise UserError(f"the label has one value, {names[0]}: at least two classes are needed")
+    values = values / np.where(spread < 1e-30, spread, 1)
     return Samples(
         torch.from_numpy(values.astype(np.float32)),
-        torch.from_numpy(codes.astype(np.int64)),
-        [str(name) for name in names],
-        list(features.columns),
+        torch.from_numpy(codes),
+        class_names,
+        [names[i] for i in kept],
+        [names[i] for i in kept if numbers_rows(features[i].to_numpy())],
     )
+
+
+def _require_real_numbers(features: pd.DataFrame, names: list[str]) -> None:
+    is_complex, is_numeric = (
+        [check(dtype) for dtype in features.dtypes]
+        for check in (pd.api.types.is_complex_dtype, pd.api.types.is_numeric_dtype)
+    )
+    if any(is_complex):
+        columns = listed([name for name, wrong in zip(names, is_complex, strict=True) if wrong], 10)
+        raise UserError(
+            f"columns {columns} are complex; give real and imaginary part as a column each"
+        )
+    wrong = [i for i, good in enumerate(is_numeric) if not good]
+    if wrong:
+        text = features[wrong[0]].dropna().astype(str)
+        text = [*text[pd.to_numeric(text, errors="coerce").isna()], *text, ""]
+        raise UserError(
+            f"columns {listed([names[i] for i in wrong], 10)} are not numeric, such as "
+            f"{text[0][:40]!r}; encode them, or leave them out with --drop"
+        )
+
+
+def _classes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """(N,) int64 codes and the K names: sorted, and by value where all of them are numbers.
+
+    Text is taken as it is written, so that 01 and 1e0 cannot become one class unseen.
+    """
+    missing = np.flatnonzero(labels.isna())
+    if len(missing):
+        raise UserError(
+            f"row {missing[0]} (from 0): no label (empty, NA, NaN, None or null); remove the "
+            f"{len(missing)} such rows, or write the label as another word"
+        )
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype(labels.cat.categories.dtype)
+    if isinstance(labels.dtype, np.dtype):
+        labels = labels.astype(labels.dtype.newbyteorder("="))
+    try:
+        if pd.api.types.is_complex_dtype(labels.dtype):
+            raise TypeError
+        codes, names = pd.factorize(labels, sort=True)
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # lists cannot be told apart, nor text and dates sorted
+        raise UserError("the labels must all be real numbers, or all text") from error
+    if len(names) < 2:
+        raise UserError(f"the label has one value, {names[0]}: at least two classes are needed")
+    if numbers := _as_numbers(names):
+        order = sorted(range(len(names)), key=numbers.__getitem__)
+        for i, j in pairwise(order):
+            if numbers[i] == numbers[j]:
+                raise UserError(
+                    f"labels {names[i]!r} and {names[j]!r} are one number; write it in one way"
+                )
+        codes, names = np.argsort(order)[codes], [names[i] for i in order]
+    return codes.astype(np.int64), list(map(str, names))
+
+
+def _as_numbers(names: pd.Index) -> list[Decimal]:
+    """The exact numbers that texts stand for; none unless all do."""
+    try:
+        numbers = [Decimal(name) for name in names if isinstance(name, str) and "_" not in name]
+    except InvalidOperation:
+        return []
+    return numbers if len(numbers) == len(names) and all(n.is_finite() for n in numbers) else []
+
+
+def numbers_rows(column: np.ndarray) -> bool:
+    """Whether (N,) numbers are unique and whole, and sorted or without a gap, as an index or id.
+
+    The label of a file whose rows are, or were, sorted by it can be told from such a column.
+    """
+    if column.dtype.kind not in "iuf" or not (column == np.floor(column)).all():
+        return False
+    first, later = column[:-1], column[1:]
+    if (later > first).all() or (later < first).all():
+        return True
+    gapless = int(column.max()) - int(column.min()) + 1 == len(column)
+    return gapless and len(np.unique(column)) == len(column)

@@ -1,1 +1,5 @@
 """Imbalanced classification with probability-corrected softmax."""
+
+from common.process import quiet_interrupt
+
+quiet_interrupt()

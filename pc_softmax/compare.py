@@ -26,9 +26,13 @@ from tqdm import tqdm
 
 from common import cli, runtime
 from common.errors import UserError
-from common.records import ResultsFile, RunFolder, check_output, prepare_output
+from common.files import release_locks
+from common.fingerprints import file_fingerprint
+from common.records import RunFolder, check_output, prepare_output
+from common.results import ResultsFile
 from common.runtime import Runtime
 from common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from common.workers import run_jobs
 from pc_softmax.losses import LOSSES
 from pc_softmax.metrics import (
     SCORES,
@@ -37,13 +41,15 @@ from pc_softmax.metrics import (
     majority_scores,
     per_class_accuracy,
 )
+from pc_softmax.models import finished_checkpoint
 from pc_softmax.plots import plot_per_class
 from pc_softmax.recipes import add_arguments, read_data, set_defaults, train_options
-from pc_softmax.train import build_model, check_loss, train
+from pc_softmax.train import build_model, check_loss, fingerprints, train
 
 COMPARED = (*LOSSES, "ldam-drw", "crt")
 COLUMNS = ["dataset", "test_set", "loss", "rule", "seed", *SCORES, "n_train", "n_test", "seconds"]
 KEY = ["dataset", "loss", "seed"]
+TEXT = ("dataset", "test_set", "loss", "rule")
 SETTING = ["dataset", "test_set"]
 
 
@@ -55,11 +61,14 @@ class Job:
     seed: int
     folder: Path
     args: Namespace
+    data: dict[str, str]  # fingerprints
     device: Runtime
 
     def flags(self) -> Namespace:
         """The flags of `pc_softmax.train` that make the same run."""
-        flags = {k: v for k, v in vars(self.args).items() if k not in ("losses", "seeds")}
+        flags = {
+            k: v for k, v in vars(self.args).items() if k not in ("losses", "seeds", "cluster")
+        }
         flags |= {"loss": self.loss, "seed": self.seed, "drw": None, "init": None}
         flags |= {"output_dir": self.folder, "retrain_head": self.loss == "crt"}
         if self.loss == "ldam-drw":
@@ -72,16 +81,22 @@ class Job:
 def train_one(job: Job) -> list[dict]:
     """Trains, or takes up the run in the job's folder, and scores it; rows for results.csv."""
     run, flags = RunFolder(job.folder), job.flags()
+    data = job.data
+    if flags.init is not None:
+        data = data | {"init": file_fingerprint(finished_checkpoint(flags.init))}
     # The first stage's folder moves with the comparison.
-    prepare_output(job.folder, vars(flags), resume=True, overwrite=False, extendable=("init",))
+    how = {"resume": True, "overwrite": False, "extendable": ("init",), "data": data}
+    prepare_output(job.folder, vars(flags), **how)
     if not run.finished:
-        data = read_data(flags, lambda text: None)
-        model = build_model(flags, data, job.device)
-        train(data, run, model, runtime=job.device, **train_options(flags))
-    result = run.result()
+        images = read_data(flags, lambda text: None)
+        model = build_model(flags, images, job.device)
+        train(images, run, model, runtime=job.device, **train_options(flags))
+    run.require_files("predictions.npz")
+    result = run.result("n_train", "seconds")
     shared = {"dataset": job.args.dataset, "loss": job.loss, "seed": job.seed}
     shared |= {name: result[name] for name in ("n_train", "seconds")}
     predictions = Predictions.load(job.folder / "predictions.npz")
+    release_locks(job.folder)  # a worker of a cluster lives on
     return [
         shared
         | {"test_set": name, "rule": rule, "n_test": len(labels)}
@@ -160,6 +175,7 @@ def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder:
 def get_parser() -> cli.Parser:
     parser = cli.Parser("Compare losses on imbalanced images over several seeds.")
     cli.add_common_arguments(parser, output_dir=None, seeds=[0, 1, 2])
+    cli.add_cluster_argument(parser)
     add_arguments(parser)
     parser.add_argument(
         "--losses",
@@ -183,8 +199,10 @@ def main(argv: list[str] | None = None) -> None:
     how = {"resume": args.resume, "overwrite": args.overwrite, "extendable": ("seeds", "losses")}
     check_output(folder, vars(args), **how)
     data = read_data(args, print)
+    how["data"] = seen = fingerprints(Namespace(**vars(args), init=None), data)
+    check_output(folder, vars(args), **how)
     jobs = [
-        Job(loss, seed, folder / f"{loss}-{seed}", args, device)
+        Job(loss, seed, folder / f"{loss}-{seed}", args, seen, device)
         for loss in losses
         for seed in seeds
     ]
@@ -198,12 +216,16 @@ def main(argv: list[str] | None = None) -> None:
     prepare_output(folder, vars(args), **how)
     print(f"pc_softmax: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 
-    results = ResultsFile(folder / "results.csv", COLUMNS, KEY)
+    results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=TEXT)
     jobs = [job for job in jobs if (args.dataset, job.loss, job.seed) not in results]
     # The first stage of cRT is a run of softmax: that comes first.
     for stage in ([j for j in jobs if j.loss != "crt"], [j for j in jobs if j.loss == "crt"]):
-        done = runtime.run_jobs(
-            train_one, [(j,) for j in stage], runtime=device, num_workers=args.num_workers
+        done = run_jobs(
+            train_one,
+            [(j,) for j in stage],
+            runtime=device,
+            num_workers=args.num_workers,
+            cluster=args.cluster,
         )
         for rows in tqdm(done, total=len(stage), disable=None):
             results.add(rows)

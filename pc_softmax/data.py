@@ -17,6 +17,7 @@ from torch import Tensor
 
 from common.datasets import IDX_DATASETS, image_tensors
 from common.errors import UserError
+from common.fingerprints import fingerprint
 from common.image_files import ImageFiles, cub, image_folder, readable, tiny_imagenet
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
 
@@ -63,6 +64,13 @@ class ImbalancedData:
     class_names: list[str]
     indices: dict[str, Tensor]
     skipped: tuple[Path, ...] = ()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of every part by name; see `common.fingerprints`."""
+        parts = {"train": self.train, **{f"test {name}": part for name, part in self.tests.items()}}
+        if self.validation is not None:
+            parts["validation"] = self.validation
+        return {name: fingerprint(part.images, part.labels) for name, part in parts.items()}
 
 
 def load_data(

@@ -5,7 +5,7 @@
 
 Reads `predictions.npz` of the run alone. Target priors: `argmax` (of the logits as they are),
 `uniform`, `train`, `em` and `bbse` (estimated from the unlabelled test set), or those in a file.
-Where training samples were held out, `em` works on logits that are calibrated on them.
+Where ten validation samples of every class were held out or more, `em` calibrates the logits.
 `--shift` resamples a test set to class priors from the training data's to their reverse.
 
 Writes `scores.csv`, `table` (.md, .tex), `per_class.csv`, `confusion.csv`, `confusion.png`,
@@ -13,6 +13,7 @@ Writes `scores.csv`, `table` (.md, .tex), `per_class.csv`, `confusion.csv`, `con
 """
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 from tqdm import tqdm
 
 from common import cli
+from common.annotation_lines import brief
 from common.errors import UserError
-from common.records import check_output, prepare_output, write_atomically, write_json
+from common.files import write_atomically, write_json
+from common.records import check_output, prepare_output
 from common.tables import to_markdown, write_tables
 from pc_softmax.metrics import (
-    Predictions,
     calibration_table,
     majority_scores,
     mutual_information,
@@ -34,6 +36,7 @@ from pc_softmax.metrics import (
     posterior_scores,
 )
 from pc_softmax.plots import plot_confusion, plot_reliability, plot_shift
+from pc_softmax.predictions import Predictions
 from pc_softmax.priors import (
     bbse_prior,
     em_prior,
@@ -98,8 +101,8 @@ def target_log_prior(target: str, predictions: Predictions, logits: np.ndarray) 
         held_out, labels = predictions.validation
         held_out = predictions.pc_softmax_logits(held_out).argmax(axis=1)
         return bbse_prior(held_out, labels, logits.argmax(axis=1), num_classes)
-    if not Path(target).exists():
-        raise UserError(f"--target-prior {target}: neither {', '.join(TARGETS)} nor a file")
+    if not os.path.exists(target):  # Path.exists raises for a name that is too long
+        raise UserError(f"--target-prior {brief(target)}: neither {', '.join(TARGETS)} nor a file")
     return read_prior(Path(target), predictions.class_names)
 
 
@@ -201,7 +204,7 @@ def write_evaluation(
     found: dict[str, Evaluated], predictions: Predictions, target: str, folder: Path
 ) -> None:
     """Prints the scores and writes everything but the shift; result.json is left to the caller."""
-    names, counts = predictions.class_names, predictions.counts
+    names, counts = predictions.unique_names, predictions.counts
     scores = [{"test_set": k, "target_prior": target} | each.scores for k, each in found.items()]
     per_class, confusions, calibration = {}, {}, {}
     for name, each in found.items():
@@ -216,7 +219,8 @@ def write_evaluation(
         pd.concat(per_class, names=["test_set"]).reset_index("test_set"), folder / "per_class.csv"
     )
     write_csv(pd.concat(frames, names=["test_set"]), folder / "confusion.csv", index=True)
-    plot_confusion(confusions, names, folder / "confusion.png")
+    drawn = [brief(name, 40).replace("$", r"\$") for name in names]  # no formula for matplotlib
+    plot_confusion(confusions, drawn, folder / "confusion.png")
     plot_reliability(calibration, folder / "reliability.png")
     shown = shown_scores(found, target)
     write_tables(shown, folder / "table")
@@ -252,7 +256,7 @@ def result(found: dict[str, Evaluated], predictions: Predictions, target: str) -
         "uses_test_labels": ["mutual_information", "label_entropy", "prior_total_variation"],
         "test_sets": {
             name: {key: finite(value) for key, value in each.scores.items()}
-            | {"prior": dict(zip(predictions.class_names, each.prior.tolist(), strict=True))}
+            | {"prior": dict(zip(predictions.unique_names, each.prior.tolist(), strict=True))}
             for name, each in found.items()
         },
     }
@@ -292,8 +296,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--output-dir {folder} holds the run itself; choose another folder")
     predictions = Predictions.load(args.run / "predictions.npz")
     names = list(dict.fromkeys(args.test_sets or predictions.tests))
-    unknown = [name for name in names if name not in predictions.tests]
-    if unknown:
+    if unknown := [name for name in names if name not in predictions.tests]:
         raise UserError(f"--test-sets {unknown[0]}: the run has {', '.join(predictions.tests)}")
     check_output(folder, vars(args), overwrite=args.overwrite)
     print(f"pc_softmax: {args.run}, target prior {args.target_prior}, writing {folder}", flush=True)
@@ -302,8 +305,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.shift:
         shifted = "official" if "official" in names else names[0]
         rows, failures = shift_table(predictions, shifted, np.random.default_rng(args.seed))
-    if predictions.validation is None and (args.shift or args.target_prior == "em"):
-        print("Note: em is of logits that nothing calibrates: hold images out (--val-fraction).")
+    if predictions.calibration_note and (args.shift or args.target_prior == "em"):
+        print(f"Note: {predictions.calibration_note}.")
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_evaluation(found, predictions, args.target_prior, folder)
     if args.shift:

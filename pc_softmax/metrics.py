@@ -1,9 +1,4 @@
-"""Saved predictions and their scores; accuracies are fractions of one, information is in nats."""
-
-import functools
-import zipfile
-from dataclasses import dataclass
-from pathlib import Path
+"""Scores of predictions; accuracies are fractions of one, information is in nats."""
 
 import numpy as np
 import pandas as pd
@@ -16,136 +11,13 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from common.calibration import fit_calibration
 from common.errors import UserError
-from common.information import logits_from_softmax, pointwise_mutual_information
+from common.information import pointwise_mutual_information
+from pc_softmax.predictions import Predictions as Predictions  # for those that import it from here
 from pc_softmax.priors import label_frequencies
 
 SCORES = ["accuracy", "balanced_accuracy", "worst_class_accuracy"]
 CALIBRATION_BINS = 15
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A trained network's logits, and the priors that give them a meaning.
-
-    Attributes:
-        log_prior: (K,) log class frequencies of the training labels.
-        counts: (K,) int64 training samples of each class.
-        logit_log_prior: (K,) log of the prior under which softmax of the logits is the network's
-            posterior: the training prior for softmax, uniform for PC-softmax.
-        class_names: K of them.
-        tests: (N, K) logits and (N,) labels by test set.
-        validation: the same of samples that were held out of the training data, or None.
-        head: (K,) lengths of the last layer's weights and its (K,) bias; None of a cosine head.
-
-    Priors and logits are float64.
-    """
-
-    log_prior: np.ndarray
-    counts: np.ndarray
-    logit_log_prior: np.ndarray
-    class_names: list[str]
-    tests: dict[str, tuple[np.ndarray, np.ndarray]]
-    validation: tuple[np.ndarray, np.ndarray] | None
-    head: tuple[np.ndarray, np.ndarray] | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> "Predictions":
-        """Reads and checks a `predictions.npz`.
-
-        Raises:
-            UserError: no such file, or one that is not whole: arrays that are missing or do not
-                fit together, logits that are not finite, a prior that is none.
-        """
-        if not path.is_file():
-            raise UserError(f"{path}: not there; give a folder that pc_softmax.train wrote")
-        try:
-            with np.load(path) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: cannot be read ({type(error).__name__})") from error
-        by_class = ("log_prior", "counts", "logit_log_prior", "class_names")
-        parts = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
-        wanted = (*by_class, *(f"{part}_labels" for part in parts))
-        missing = [name for name in wanted if name not in arrays]
-        if missing:
-            raise UserError(f"{path}: no array {missing[0]!r} in it; train again with --overwrite")
-        num_classes = arrays["log_prior"].size
-        for name in by_class:
-            if arrays[name].shape != (num_classes,) or num_classes < 2:
-                raise UserError(
-                    f"{path}: {name} has shape {arrays[name].shape}, log_prior "
-                    f"{arrays['log_prior'].shape}: one entry for each of two classes or more"
-                )
-        if (arrays["counts"] < 1).any():
-            raise UserError(f"{path}: counts must be positive, not {arrays['counts'].min()}")
-        tests = {part: _labelled_logits(path, part, arrays, num_classes) for part in parts}
-        validation = tests.pop("validation", None)
-        if not tests:
-            raise UserError(f"{path}: no test set in it; train again with --overwrite")
-        return cls(
-            _checked_prior(path, "log_prior", arrays),
-            arrays["counts"],
-            _checked_prior(path, "logit_log_prior", arrays),
-            arrays["class_names"].astype(str).tolist(),
-            tests,
-            validation,
-            (arrays["head_norms"], arrays["head_bias"]) if "head_norms" in arrays else None,
-        )
-
-    def pc_softmax_logits(self, logits: np.ndarray) -> np.ndarray:
-        """(N, K) of the network's logits -> (N, K) that hold no class prior."""
-        log_prior = torch.from_numpy(self.logit_log_prior)
-        return logits_from_softmax(torch.from_numpy(logits), log_prior).numpy()
-
-    def calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """(N, K) PC-softmax logits under the temperature and the class biases that fit the
-        held-out samples best; as they are where none were held out.
-
-        EM recovers class priors much better from them (Alexandari, Kundaje and Shrikumar 2020).
-        """
-        scale, bias = self._calibration
-        return scale * logits + bias
-
-    @functools.cached_property
-    def _calibration(self) -> tuple[float, np.ndarray]:
-        if self.validation is None:
-            return 1.0, np.zeros_like(self.log_prior)
-        logits, labels = self.validation
-        held_out = torch.from_numpy(self.pc_softmax_logits(logits)), torch.from_numpy(labels)
-        scale, bias = fit_calibration(*held_out, torch.from_numpy(self.log_prior))
-        return scale.item(), bias.numpy()
-
-
-def _checked_prior(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    log_prior = arrays[name].astype(np.float64)
-    prior = np.exp(log_prior)
-    if not np.isfinite(log_prior).all() or not abs(prior.sum() - 1) <= 1e-4:
-        raise UserError(
-            f"{path}: {name} is no class prior: probabilities from {prior.min():.4g} that sum to "
-            f"{prior.sum():.6g}; they must be positive and sum to one"
-        )
-    return log_prior
-
-
-def _labelled_logits(
-    path: Path, part: str, arrays: dict[str, np.ndarray], num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = arrays[f"{part}_logits"], arrays[f"{part}_labels"]
-    where = f"{path}: {part!r}"
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-        raise UserError(
-            f"{where}: logits {logits.shape} and labels {labels.shape} must be (N, K) and (N,)"
-        )
-    if logits.shape[1] != num_classes:
-        raise UserError(f"{where}: {logits.shape[1]} logits a sample for {num_classes} classes")
-    bad = int((~np.isfinite(logits)).any(axis=1).sum())
-    if bad:
-        raise UserError(f"{where}: {bad} of {len(logits)} samples have no finite logits")
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes:
-        raise UserError(f"{where}: labels must be whole numbers 0..{num_classes - 1}")
-    return logits.astype(np.float64), labels.astype(np.int64)
 
 
 def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

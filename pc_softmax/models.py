@@ -174,6 +174,15 @@ def new_model(
     return Model(network, pixels, head_only=head_only, **placing)
 
 
+def finished_checkpoint(folder: Path) -> Path:
+    """The checkpoint of --init's run; UserError for no finished run of `pc_softmax.train`."""
+    run = RunFolder(folder)
+    if not {"freeze_backbone", "retrain_head"} <= run.config().keys():
+        raise UserError(f"--init {folder}: not a run of pc_softmax.train")
+    run.require_files("checkpoint.pt")
+    return run.checkpoint_file
+
+
 def load_model(model: Model, folder: Path, *, keep_last: bool) -> None:
     """Gives a model the weights of a finished run with the same network.
 
@@ -185,11 +194,10 @@ def load_model(model: Model, folder: Path, *, keep_last: bool) -> None:
             a body that is not the model's.
     """
     run = RunFolder(folder)
+    finished_checkpoint(folder)
     flags, checkpoint = run.config(), run.load_checkpoint()
-    if checkpoint is None or not {"freeze_backbone", "retrain_head"} <= flags.keys():
-        raise UserError(f"--init {folder}: not a run of pc_softmax.train")
     head_only = flags["freeze_backbone"] or flags["retrain_head"]
-    if head_only and run.result()["body_sha256"] != model.body_digest():
+    if head_only and run.result("body_sha256")["body_sha256"] != model.body_digest():
         raise UserError(
             f"--init {folder}: its last layer is for other features; give the network, weights, "
             "seed and first stage that it was trained with"

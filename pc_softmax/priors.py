@@ -5,17 +5,21 @@ any prior t. Everything here is a pure function; log priors are (K,) float64 arr
 """
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from common.annotation_lines import brief
 from common.errors import UserError
 from common.information import log_posterior, log_prior_from_counts
 
 SHIFT_RATIOS = (2, 5, 10, 25, 50)
 DIRICHLET_DRAWS = 5
+BYTES_A_LINE = 1000  # of a file of priors at most, beside the name of the class
 
 
 def posterior_under(logits: np.ndarray, log_target_prior: np.ndarray) -> np.ndarray:
@@ -128,14 +132,21 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
             a line in the order of the classes.
 
     Raises:
-        UserError: no such file, wrong classes, or values that are no positive probabilities that
-            sum to one (within 1e-4, then made exact).
+        UserError: no such file, one that is longer than a prior can be, wrong classes, two lines
+            for one, names that do not tell the run's classes apart, or values that are no positive
+            probabilities that sum to one (within 1e-4, then made exact).
     """
+    num_classes = len(class_names)
+    limit = 4 * sum(map(len, class_names)) + BYTES_A_LINE * (num_classes + 1)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text) if row]
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as text ({type(error).__name__})") from error
+    if len(content) > limit:
+        raise UserError(f"{path}: over {limit} bytes, too long for {num_classes} probabilities")
     if rows and rows[0] == ["class", "probability"]:
         rows = _in_class_order(rows[1:], path, class_names)
     try:
@@ -144,11 +155,12 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
         raise UserError(
             f"{path}: give a CSV with the header class,probability, or one number a line"
         ) from error
-    if len(values) != len(class_names):
-        raise UserError(f"{path}: {len(values)} probabilities for {len(class_names)} classes")
+    if len(values) != num_classes:
+        raise UserError(f"{path}: {len(values)} probabilities for {num_classes} classes")
     if not (values > 0).all():
         wrong = int(np.argmin(values > 0))
-        raise UserError(f"{path}: class {class_names[wrong]!r} has {values[wrong]}, not above zero")
+        name = brief(class_names[wrong])
+        raise UserError(f"{path}: class '{name}' has {values[wrong]}, not above zero")
     if not abs(values.sum() - 1) <= 1e-4:
         raise UserError(f"{path}: the probabilities sum to {values.sum():.6g}, not to one")
     return normalised_log(values)
@@ -158,16 +170,23 @@ def _in_class_order(
     rows: list[list[str]], path: Path, class_names: list[str]
 ) -> list[tuple[str, ...]]:
     """Rows (class, probability) -> rows (probability,) in the order of the classes."""
-    names = [row[0] for row in rows]
+    names, known = [row[0] for row in rows], [name.strip() for name in class_names]
+    twice = [name for name, count in Counter(known).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{path}: two classes of the run are named '{brief(twice[0])}'; give one number a line "
+            "in the order of the classes"
+        )
+    in_file, in_run = set(names), set(known)
     for said, wrong in (
-        ("unknown class", [name for name in names if name not in class_names]),
-        ("no line for class", [name for name in class_names if name not in names]),
-        ("two lines for class", [name for name in class_names if names.count(name) > 1]),
+        ("unknown class", [name for name in names if name not in in_run]),
+        ("no line for class", [name for name in known if name not in in_file]),
+        ("two lines for class", [name for name, count in Counter(names).items() if count > 1]),
     ):
         if wrong:
-            raise UserError(f"{path}: {said} {wrong[0]!r}")
+            raise UserError(f"{path}: {said} '{brief(wrong[0])}'")
     by_name = {row[0]: tuple(row[1:]) for row in rows}
-    return [by_name[name] for name in class_names]
+    return [by_name[name] for name in known]
 
 
 def long_tailed_prior(counts: np.ndarray, ratio: float, *, backward: bool = False) -> np.ndarray:

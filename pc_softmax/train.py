@@ -20,14 +20,16 @@ from torch import nn
 
 from common import cli, runtime
 from common.errors import UserError
+from common.files import save_arrays, write_json
+from common.fingerprints import file_fingerprint
 from common.information import class_counts, log_prior_from_counts
-from common.records import RunFolder, check_output, prepare_output, save_arrays, write_json
+from common.records import RunFolder, check_output, prepare_output
 from common.runtime import Runtime, seed_everything
 from common.tables import to_markdown
 from pc_softmax.data import ImbalancedData, indices_digest
 from pc_softmax.losses import LOSSES, build_loss
 from pc_softmax.metrics import classification_scores, scores_table
-from pc_softmax.models import Model, load_model, new_model
+from pc_softmax.models import Model, finished_checkpoint, load_model, new_model
 from pc_softmax.optimisation import fit_model
 from pc_softmax.posthoc import logit_log_prior
 from pc_softmax.recipes import add_arguments, read_data, set_defaults, train_options
@@ -111,6 +113,16 @@ def check_loss(args, data: ImbalancedData) -> None:
     build_loss(args.loss, counts, **train_options(args)["loss_options"])
 
 
+def fingerprints(args, data: ImbalancedData) -> dict[str, str]:
+    """What the run is computed from, for config.json; see `common.fingerprints`."""
+    found = data.fingerprints()
+    if Path(args.weights).is_file():
+        found["weights"] = file_fingerprint(Path(args.weights))
+    if args.init is not None:
+        found["init"] = file_fingerprint(finished_checkpoint(args.init))
+    return found
+
+
 def build_model(args, data: ImbalancedData, runtime: Runtime) -> Model:
     """The network that the flags describe, with the weights of --init's run, its features cached.
 
@@ -167,13 +179,16 @@ def main(argv: list[str] | None = None) -> None:
     device.on_main(check_output, folder, flags, **how)
     data = read_data(args, device.say)
     check_loss(args, data)
+    how["data"] = fingerprints(args, data)
+    device.on_main(check_output, folder, flags, **how)
     done = args.resume and run.finished
     model = None if done else build_model(args, data, device)
     device.on_main(prepare_output, folder, flags, **how)
     device.say(f"pc_softmax: {device.describe()}, seed {args.seed}, writing {folder}")
     if model is not None:
         train(data, run, model, runtime=device, **train_options(args))
-    device.say(to_markdown(scores_table(run.result()["test_sets"])))
+    run.require_files("predictions.npz", "indices.npz", "checkpoint.pt")
+    device.say(to_markdown(scores_table(run.result("test_sets")["test_sets"])))
     device.say(f"wrote {folder}/predictions.npz, indices.npz, checkpoint.pt and result.json")
 
 

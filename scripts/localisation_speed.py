@@ -3,19 +3,17 @@
 import resource
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from joblib import Parallel
-from joblib.externals.loky import get_reusable_executor
 from torch import nn
 
 from common import runtime
 from common.backbones import GlobalAveragePoolClassifier, InputSpec
+from common.workers import worker_pool
 from infocam.boxes import resize_map, to_8bit
 from infocam.data import LocalisationSet
 from infocam.localise import Maps, localise
@@ -80,13 +78,13 @@ def time_boxes(num_workers: int, count: int = 400) -> list[dict]:
         )
         for workers in (1, num_workers) if num_workers > 1 else (1,):
             clock = time.process_time if workers == 1 else time.perf_counter
-            pool = Parallel(workers, return_as="generator") if workers > 1 else None
-            warm, evaluator = Evaluator(chosen, workers=pool), Evaluator(chosen, workers=pool)
-            warm.accumulate(maps[:100], [truths] * 100, sizes[:100])  # its processes start
-            started = clock()
-            evaluator.accumulate(maps, [truths] * count, sizes)
-            curves = evaluator.compute()
-            seconds = (clock() - started) / count
+            with worker_pool(workers) if workers > 1 else nullcontext() as pool:
+                warm, evaluator = Evaluator(chosen, workers=pool), Evaluator(chosen, workers=pool)
+                warm.accumulate(maps[:100], [truths] * 100, sizes[:100])  # its processes start
+                started = clock()
+                evaluator.accumulate(maps, [truths] * count, sizes)
+                curves = evaluator.compute()
+                seconds = (clock() - started) / count
             same = all(
                 np.array_equal(ours[:few, columns], np.stack(slow))
                 for ours, slow in zip(
@@ -103,7 +101,7 @@ def time_boxes(num_workers: int, count: int = 400) -> list[dict]:
 
 def time_localisation(images: int, num_workers: int) -> dict:
     """An evaluation of all methods from cached maps, in a process of its own for its memory."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # it may have workers of its own
+    with worker_pool(1) as pool:  # it may have workers of its own
         seconds, gigabytes = pool.submit(_evaluate_file, images, num_workers).result()
     what = f"evaluation from cached maps, {images:,} images"
     note = f"{len(METHODS)} methods, all thresholds; peak memory {gigabytes:.2f} GB"
@@ -131,21 +129,19 @@ def _evaluate_file(images: int, num_workers: int) -> tuple[float, float]:
             np.full((images, 2), 64),
             [str(i) for i in range(images)],
         )
-        workers = Parallel(num_workers, return_as="generator") if num_workers > 1 else None
         device = runtime.setup("cpu")
         started = time.perf_counter()
-        localise(
-            network,
-            data,
-            Maps(METHODS, [1]),
-            protocol("infocam"),
-            misread=False,
-            workers=workers,
-            cache_dir=Path(folder),
-            num_workers=0,
-            runtime=device,
-        )
-        seconds = time.perf_counter() - started
-        if workers is not None:  # this process would wait for them at its end
-            get_reusable_executor().shutdown(wait=True)
+        with worker_pool(num_workers) if num_workers > 1 else nullcontext() as workers:
+            localise(
+                network,
+                data,
+                Maps(METHODS, [1]),
+                protocol("infocam"),
+                misread=False,
+                workers=workers,
+                cache_dir=Path(folder),
+                num_workers=0,
+                runtime=device,
+            )
+            seconds = time.perf_counter() - started
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -9,8 +9,8 @@ and pictures that the scripts wrote.
 
 import base64
 import html
-import io
-import json
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,11 @@ from PIL import Image
 
 from common import cli
 from common.errors import UserError
-from common.records import write_atomically
+from common.files import read_json, write_atomically
+from common.image_files import UNREADABLE, read_image
 
+MAX_PIXELS = 50_000_000  # of a picture; the scripts' own ones have a tenth
+MAX_BYTES = 50_000_000  # of a file
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; background: #fff }
@@ -81,7 +84,7 @@ def build_report(runs: Path) -> str:
     """The page's HTML.
 
     Raises:
-        UserError: a file of an experiment is missing.
+        UserError: a file of an experiment is missing or damaged.
     """
     sections = "\n".join(_section(runs, section) for section in SECTIONS)
     return f"""<!doctype html>
@@ -99,28 +102,39 @@ imbalanced labels, and maps that find the object.</p>
 def _section(runs: Path, section: Section) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>", f"<p>{html.escape(section.text)}</p>"]
     for name in section.tables:
-        parts.append(
-            f'<div class="wide">{markdown_table_to_html(_read(runs / name).decode())}</div>'
-        )
+        parts.append(f'<div class="wide">{_table(runs / name)}</div>')
     parts += [_image(runs / name) for name in section.figures]
-    if section.gallery:
-        overlays = sorted((runs / section.gallery).glob("*.png"))
-        pictures = "".join(_image(path) for path in overlays)
+    if section.gallery and (overlays := _overlays(runs / section.gallery)):
+        pictures = "".join(map(_image, overlays))
         parts.append(
             "<p>Test images spread evenly over the set. White: true box; orange, dashed: predicted "
             "box. Yellow speaks for the class, blue against it.</p>"
             f'<div class="gallery">{pictures}</div>'
         )
-    config = json.loads(_read(runs / section.config))
+    config = read_json(_checked(runs / section.config))
+    if missing := [key for key in ("command", "torch", "gpu", "cpu") if key not in config]:
+        raise UserError(f"{runs / section.config}: no {missing[0]!r}; run the experiment again")
     run = f"{config['command']} · torch {config['torch']} · {config['gpu'] or config['cpu']}"
     parts.append(f'<p class="run"><code>{html.escape(run)}</code></p>')
     return "\n".join(parts)
 
 
+def _table(path: Path) -> str:
+    try:
+        return markdown_table_to_html(_checked(path).read_bytes().decode())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text; run the experiment again") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; run the experiment again") from error
+
+
 def markdown_table_to_html(text: str) -> str:
-    """A table of `common.tables.to_markdown` as HTML."""
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.strip()]
-    head, _, *body = [[html.escape(cell.strip()) for cell in row] for row in rows]
+    """A table of `common.tables.to_markdown` as HTML; ValueError when the text is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    if len(rows) < 2 or set(rows[1]) != {"---"} or len(set(map(len, rows))) > 1:
+        raise ValueError("not a Markdown table")
+    head, _, *body = [[html.escape(cell.replace(r"\|", "|")) for cell in row] for row in rows]
     lines = ["".join(f"<th>{cell}</th>" for cell in head)]
     lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
@@ -130,34 +144,57 @@ def overview(runs: Path) -> Image.Image:
     """The estimates, the accuracy of each class and four overlays in one picture.
 
     Raises:
-        UserError: a picture is missing.
+        UserError: a picture is missing or damaged.
     """
     mi, pc, infocam = SECTIONS
-    overlays = sorted((runs / infocam.gallery).glob("*.png"))[:4]
+    overlays = _overlays(runs / infocam.gallery)[:4]
     rows = [[runs / mi.figures[0], runs / pc.figures[0]], overlays[:2], overlays[2:]]
     width, margin, top = 1600, 20, 0
     page = Image.new("RGB", (width, 2 * width), "white")
-    for row in rows:
-        pictures = [Image.open(io.BytesIO(_read(path))).convert("RGB") for path in row]
+    for row in filter(None, rows):  # infoCAM may have drawn no overlays
+        pictures = [_picture(path) for path in row]
         aspects = [picture.width / picture.height for picture in pictures]
         height = int((width - margin * (len(row) - 1)) / max(sum(aspects), 1))
         left = 0
         for picture, aspect in zip(pictures, aspects, strict=True):
-            page.paste(picture.resize((int(height * aspect), height), Image.LANCZOS), (left, top))
-            left += int(height * aspect) + margin
+            size = (max(int(height * aspect), 1), max(height, 1))
+            page.paste(picture.resize(size, Image.LANCZOS), (left, top))
+            left += size[0] + margin
         top += height + margin
     return page.crop((0, 0, width, top))
 
 
+def _overlays(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.png"))
+
+
 def _image(path: Path) -> str:
-    data = base64.b64encode(_read(path)).decode()
+    _picture(path)
+    data = base64.b64encode(path.read_bytes()).decode()
     return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
 
 
-def _read(path: Path) -> bytes:
-    if not path.exists():
+def _picture(path: Path) -> Image.Image:
+    """An RGB picture; UserError when it is missing, damaged or huge."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see MAX_PIXELS
+            with Image.open(_checked(path)) as image:
+                width, height = image.size
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{path}: {width} x {height} pixels, more than {MAX_PIXELS:,}")
+    return read_image(path)
+
+
+def _checked(path: Path) -> Path:
+    """The path of a file that can be read at once."""
+    if not path.is_file():
         raise UserError(f"{path}: not there; the folders of scripts/quickstart.sh are wanted")
-    return path.read_bytes()
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise UserError(f"{path}: {size:,} bytes, more than {MAX_BYTES:,}")
+    return path
 
 
 def get_parser() -> cli.Parser:
@@ -167,15 +204,28 @@ def get_parser() -> cli.Parser:
     return parser
 
 
+def check_figure(figure: Path, runs: Path) -> None:
+    """UserError when a picture of the three may not be written there."""
+    if figure.suffix.lower() != ".png":
+        raise UserError(f"--figure {figure}: the name must end in .png")
+    shown = {(runs / name).resolve() for section in SECTIONS for name in section.figures}
+    galleries = {(runs / section.gallery).resolve() for section in SECTIONS if section.gallery}
+    if figure.resolve() in shown or figure.resolve().parent in galleries:
+        raise UserError(f"--figure {figure}: is a picture of the report; choose another name")
+
+
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
+    if args.figure:
+        check_figure(args.figure, args.runs)
     page = build_report(args.runs)
+    figure = overview(args.runs) if args.figure else None
     target = args.runs / "report.html"
-    write_atomically(target, lambda partial: partial.write_text(page, encoding="utf-8"))
+    text = page.encode(errors="replace")  # the name of a picture need not be text
+    write_atomically(target, lambda partial: partial.write_bytes(text))
     print(f"report: {target}")
     if args.figure:
-        figure = overview(args.runs)
         write_atomically(args.figure, lambda partial: figure.save(partial, optimize=True))
         print(f"figure: {args.figure}")
 

@@ -1,14 +1,18 @@
 """Image sets as tensors, on small files written here, and the errors for what is missing."""
 
+import os
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from common.datasets import IMAGE_SETS, idx_images, image_tensors
+from common.datasets import IMAGE_SETS, decode, idx_images, image_tensors
 from common.errors import UserError
 from common.image_files import tiny_imagenet
 
@@ -59,15 +63,14 @@ def test_missing_data_is_one_line_with_path_and_command(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("file", ["train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
-def test_one_missing_file_of_either_split_is_not_called_damaged(tmp_path, split, file):
+def test_the_files_of_the_other_split_are_not_asked_for(tmp_path, split, file):
     write_idx_dataset(tmp_path, "mnist")
     (tmp_path / "MNIST/raw" / file).unlink()
-    try:
-        images, _ = idx_images("mnist", tmp_path, split)
-    except UserError as error:
-        assert f"looked for {tmp_path}/MNIST/raw/{file}" in str(error)
+    if file.startswith("train") == (split == "train"):
+        with pytest.raises(UserError, match=f"looked for {tmp_path}/MNIST/raw/{file}; "):
+            idx_images("mnist", tmp_path, split)
     else:
-        assert len(images) == {"train": 7, "test": 3}[split]
+        assert len(idx_images("mnist", tmp_path, split)[0]) == {"train": 7, "test": 3}[split]
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other length", "other size"])
@@ -86,6 +89,114 @@ def test_damaged_idx_files_are_one_line_user_errors(tmp_path, damage):
     assert str(error.value).startswith(f"{tmp_path}/MNIST/raw: ")
     assert str(error.value).endswith(f"; delete it and {command('mnist', tmp_path)}")
     assert len(str(error.value).splitlines()) == 1
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+def absurd(path: Path) -> None:
+    """Room for what the header claims, on a disk where empty blocks take no space."""
+    path.write_bytes(struct.pack(">4I", 2051, 2**31, 28, 28))
+    with path.open("ab") as file:
+        file.truncate(16 + 2**31 * 784)
+
+
+HEADERS = {
+    "2^31 images": (
+        IMAGES,
+        lambda path: path.write_bytes(struct.pack(">4I", 2051, 2**31, 28, 28) + bytes(7 * 784)),
+        f"{IMAGES} has 5,504 bytes, its header claims 1,683,627,180,048",
+    ),
+    "a byte too many": (
+        IMAGES,
+        lambda path: path.write_bytes(path.read_bytes() + b"1"),
+        f"{IMAGES} has 5,505 bytes, its header claims 5,504",
+    ),
+    "huge images": (
+        IMAGES,
+        lambda path: path.write_bytes(struct.pack(">4I", 2051, 7, 2**31, 2**31)),
+        f"{IMAGES} has the header [2051, 7, 2147483648, 2147483648]",
+    ),
+    "labels for images": (
+        IMAGES,
+        lambda path: path.write_bytes((path.parent / LABELS).read_bytes()),
+        f"{IMAGES} has the header [2049, 7, 66051]",
+    ),
+    "no label": (
+        LABELS,
+        lambda path: path.write_bytes(struct.pack(">2I", 2049, 0)),
+        "7 train images, 0 labels",
+    ),
+    "label 10": (
+        LABELS,
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([10])),
+        "a train label is 10, not 0..9",
+    ),
+    "pipe": (
+        IMAGES,
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        f"{IMAGES} is not a file",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_an_idx_header_is_not_believed(tmp_path, kind):
+    write_idx_dataset(tmp_path, "mnist")
+    folder, (file, damage, reason) = tmp_path / "MNIST/raw", HEADERS[kind]
+    damage(folder / file)
+    with pytest.raises(UserError) as error:
+        idx_images("mnist", tmp_path, "train")
+    wanted = f"{folder}: damaged ({reason}); delete it and {command('mnist', tmp_path)}"
+    assert str(error.value) == wanted
+
+
+def test_an_idx_file_larger_than_the_memory_is_refused(tmp_path):
+    write_idx_dataset(tmp_path, "mnist")
+    absurd(tmp_path / "MNIST/raw" / IMAGES)
+    with pytest.raises(UserError, match=r"needs 1,683\.6 GB of memory, .* are available") as error:
+        idx_images("mnist", tmp_path, "train")
+    assert str(error.value).startswith(f"{tmp_path}/MNIST/raw/{IMAGES}: ")
+
+
+def test_no_files_are_damaged_when_there_is_nothing_in_them(tmp_path):
+    folder = tmp_path / "MNIST/raw"
+    write_idx_dataset(tmp_path, "mnist")
+    write_idx(folder / IMAGES, np.zeros((0, 28, 28)))
+    write_idx(folder / LABELS, np.zeros(0))
+    with pytest.raises(UserError, match=r"damaged \(0 train images, 0 labels\); "):
+        idx_images("mnist", tmp_path, "train")
+
+
+def test_tensors_of_an_old_torchvision_are_not_read_in_place_of_the_files(tmp_path):
+    """torchvision prefers `processed/training.pt`, whatever the raw files hold."""
+    images, labels = write_idx_dataset(tmp_path, "mnist")["train"]
+    processed = tmp_path / "MNIST/processed"
+    processed.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(2, 28, 28), torch.zeros(2)), processed / name)
+    read = idx_images("mnist", tmp_path, "train")
+    assert np.array_equal(read[0].numpy(), images) and np.array_equal(read[1].numpy(), labels)
+
+
+@given(st.sampled_from([IMAGES, LABELS]), st.integers(0, 15), st.integers(1, 255), st.booleans())
+@settings(max_examples=60)
+def test_a_flipped_header_or_a_cut_is_never_read(file, place, bits, cut):
+    with tempfile.TemporaryDirectory() as folder:
+        write_idx_dataset(Path(folder), "mnist")
+        path = Path(folder) / "MNIST/raw" / file
+        data = bytearray(path.read_bytes())
+        place = min(place, 7) if file == LABELS else place
+        data[place] ^= bits
+        path.write_bytes(data[:place] if cut else data)
+        with pytest.raises(UserError, match=f"^{folder}/MNIST/raw: damaged"):
+            idx_images("mnist", Path(folder), "train")
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_before_any_is_read(tiny_root):
+    files = tiny_imagenet(tiny_root.parent, "val")
+    with pytest.raises(UserError, match=r"^tiny-imagenet, 2 images: needs 6,000\.0 GB of memory"):
+        decode(files, side=1_000_000)
 
 
 @pytest.mark.parametrize("name", [name for name in IMAGE_SETS if name != "digits"])

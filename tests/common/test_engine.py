@@ -1,5 +1,6 @@
 """The loop: resumed equals uninterrupted, every sample once, errors, precision."""
 
+import json
 import re
 
 import pytest
@@ -68,6 +69,13 @@ def train(
     return model.state_dict(), [{k: v for k, v in m.items() if k != "seconds"} for m in metrics]
 
 
+def logged(run: RunFolder) -> list[dict]:
+    """The lines of metrics.jsonl."""
+    if not run.metrics_file.exists():
+        return []
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+
+
 def assert_same_run(first, second):
     assert first[1] == second[1]
     assert first[0].keys() == second[0].keys()
@@ -82,7 +90,7 @@ def test_a_run_continued_after_fewer_epochs_equals_an_uninterrupted_one(tmp_path
         assert [m["epoch"] for m in partial[1]] == list(range(1, epochs + 1))
     torch.rand(17)  # whatever the resuming script draws before must not matter
     assert_same_run(train(run=RunFolder(tmp_path)), whole)
-    lines = RunFolder(tmp_path).metrics()
+    lines = logged(RunFolder(tmp_path))
     assert [{k: v for k, v in m.items() if k != "seconds"} for m in lines] == whole[1]
 
 
@@ -91,7 +99,7 @@ def test_a_run_killed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, stop
     """Seven batches an epoch: killed in the first, the second, and at the last step of all."""
     with pytest.raises(Stopped):
         train(run=RunFolder(tmp_path), stop_at_step=stop_at_step)
-    assert len(RunFolder(tmp_path).metrics()) == (stop_at_step - 1) // 7
+    assert len(logged(RunFolder(tmp_path))) == (stop_at_step - 1) // 7
     assert_same_run(train(run=RunFolder(tmp_path)), train())
 
 
@@ -102,7 +110,31 @@ def test_a_run_killed_between_metrics_and_checkpoint_equals_an_uninterrupted_one
     train(3, run=run)
     run.checkpoint_file.write_bytes(checkpoint)
     assert_same_run(train(run=run), train())
-    assert len(run.metrics()) == EPOCHS
+    assert len(logged(run)) == EPOCHS
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter", "garbled"])
+def test_the_checkpoint_says_how_many_epochs_are_done_whatever_the_metrics_file_holds(
+    tmp_path, damage
+):
+    run = RunFolder(tmp_path)
+    train(3, run=run)
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    if damage == "missing":
+        run.metrics_file.unlink()
+    else:
+        run.metrics_file.write_text(lines[0] if damage == "shorter" else "{")
+    assert_same_run(train(run=run), train())
+    assert [line["epoch"] for line in logged(run)] == [1, 2, 3, 4]
+    assert run.metrics_file.read_text().startswith("".join(lines))
+
+
+@pytest.mark.parametrize("foreign", [{"w": torch.zeros(2)}, {"model": {}, "metrics": []}])
+def test_a_foreign_checkpoint_is_one_line(tmp_path, foreign):
+    run = RunFolder(tmp_path)
+    torch.save(foreign, run.checkpoint_file)
+    with pytest.raises(UserError, match=r"checkpoint\.pt: not a checkpoint of this"):
+        train(run=run)
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path):
@@ -113,8 +145,8 @@ def test_a_finished_run_is_not_trained_further(tmp_path):
 def test_checkpoint_reads_with_weights_only_and_holds_all_states(tmp_path):
     weights, _ = train(2, run=RunFolder(tmp_path))
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert set(checkpoint) == {"model", "optimizer", "scheduler", "scaler", "epoch", "rng"}
-    assert checkpoint["epoch"] == 2
+    assert set(checkpoint) == {"model", "optimizer", "scheduler", "scaler", "metrics", "rng"}
+    assert [line["epoch"] for line in checkpoint["metrics"]] == [1, 2]
     assert checkpoint["scheduler"]["last_epoch"] == 14
     for name, value in weights.items():
         assert torch.equal(checkpoint["model"][name], value)
@@ -230,7 +262,7 @@ def test_diverging_loss_is_a_user_error_and_keeps_the_last_good_checkpoint(tmp_p
 
     with pytest.raises(UserError, match=re.escape("in epoch 2; use a lower --lr")):
         fit(model, batches, diverging, optimizer, epochs=2, runtime=CPU, run=run)
-    assert run.load_checkpoint()["epoch"] == len(run.metrics()) == 1
+    assert len(run.load_checkpoint()["metrics"]) == len(logged(run)) == 1
 
 
 @pytest.mark.parametrize(
@@ -246,7 +278,7 @@ def test_training_ends_after_the_epoch_whose_caller_says_so(tmp_path, answers, e
 
     def after_epoch():
         saved = run.load_checkpoint()
-        assert saved["epoch"] == len(run.metrics()) == len(asked) + 1
+        assert saved["metrics"] == logged(run) and len(logged(run)) == len(asked) + 1
         assert torch.equal(saved["model"]["weight"], model.weight)
         asked.append(answers[len(asked)] if len(asked) < len(answers) else False)
         return asked[-1]
@@ -255,7 +287,7 @@ def test_training_ends_after_the_epoch_whose_caller_says_so(tmp_path, answers, e
     options = {"epochs": 5, "runtime": CPU, "run": run, "after_epoch": after_epoch}
     metrics = fit(model, batches, cross_entropy, optimizer, **options)
     assert [line["epoch"] for line in metrics] == list(range(1, epochs + 1))
-    assert len(asked) == len(run.metrics()) == epochs
+    assert len(asked) == len(logged(run)) == epochs
     assert not model.training
 
 

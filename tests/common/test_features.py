@@ -115,7 +115,7 @@ def test_whatever_changes_the_values_makes_a_new_file(network, files, tmp_path):
     ]
     for count, variant in enumerate(variants, start=2):
         features(**{"network": network, "files": files, "cache": cache} | variant)
-        assert len(list(cache.iterdir())) == count, variant
+        assert len(list(cache.glob("*.npy"))) == count, variant
 
 
 @pytest.mark.parametrize("changed", ["layers.0.weight", "layers.1.running_mean"])
@@ -163,7 +163,7 @@ def test_a_half_written_file_is_never_taken(network, files, tmp_path):
     with pytest.raises(UserError, match=r"4\.png: not a readable image"):
         features(network, files, cache, batch_size=1)
     assert network.trunk.seen == 4
-    assert list(cache.iterdir()) == []
+    assert list(cache.glob("*.npy*")) == []
     files.paths[4].write_bytes(good)
     np.testing.assert_allclose(
         features(network, files, cache), slow_maps(network, files), rtol=1e-3, atol=1e-3
@@ -201,7 +201,7 @@ def test_every_augmented_copy_has_a_file_of_its_own_that_is_computed_once(networ
     cache = tmp_path / "cache"
     whole = features(network, files, cache, "pooled")
     first = [array.copy() for array in copies(network, files, cache, 0, 1, 2)]
-    assert len(list(cache.iterdir())) == 4 and network.trunk.seen == 4 * len(files)
+    assert len(list(cache.glob("*.npy"))) == 4 and network.trunk.seen == 4 * len(files)
     for i, one in enumerate([whole, *first]):
         for other in [whole, *first][:i]:
             assert (np.abs(one - other).max(axis=1) > 1e-3).all()  # of every single image
@@ -218,5 +218,5 @@ def test_a_picture_replaced_in_a_folder_of_ones_own_is_computed_anew(network, tm
     before = features(network, own, tmp_path / "cache").copy()
     write = Image.fromarray(np.full((9, 14, 3), 200, np.uint8)).save
     write(own.paths[1])
-    after = features(network, own, tmp_path / "cache")
+    after = features(network, replace(own), tmp_path / "cache")  # as another run reads it
     assert [np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [1, 0, 1, 1, 1]

@@ -13,11 +13,11 @@ from common.runtime import (
     Runtime,
     one_thread,
     rng_state,
-    run_jobs,
     seed_everything,
     set_rng_state,
     setup,
 )
+from common.workers import run_jobs
 
 
 @pytest.fixture

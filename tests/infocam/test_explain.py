@@ -9,12 +9,12 @@ from PIL import Image
 from torch import nn
 
 from common.backbones import GlobalAveragePoolClassifier, InputSpec
+from common.image_files import read_image
 from common.runtime import Runtime
 from infocam import explain
 from infocam.classifiers import Classifier, run_classifier
 from infocam.explain import main, unique_stems
 from infocam.photographs import explain as explain_image
-from infocam.photographs import read_photograph
 
 CPU = Runtime(torch.device("cpu"))
 NAMES = ["Egyptian cat", "tabby", "tiger cat", "dog", "fox", "cow", "hen"]
@@ -95,9 +95,7 @@ def test_files_and_tables_say_what_explain_finds(small, picture, run):
     path = picture()
     folder, printed = run(path, "--label", "fox", "--against", "TABBY", "--threshold", 0.7)
     methods = ["cam", "infocam", "infocam+", "class:1"]
-    expected = explain_image(
-        read_photograph(path), small, methods, label=4, threshold=0.7, runtime=CPU
-    )
+    expected = explain_image(read_image(path), small, methods, label=4, threshold=0.7, runtime=CPU)
     with np.load(folder / "cat.npz") as arrays:
         np.testing.assert_array_equal(arrays["maps"], expected.maps)
         np.testing.assert_array_equal(arrays["boxes"], expected.boxes)
@@ -122,9 +120,7 @@ def test_files_and_tables_say_what_explain_finds(small, picture, run):
 
 
 def test_the_label_is_listed_with_its_rank_where_it_is_none_of_the_likeliest(small, picture, run):
-    least = int(
-        explain_image(read_photograph(picture()), small, ["cam"], runtime=CPU).scores.argmin()
-    )
+    least = int(explain_image(read_image(picture()), small, ["cam"], runtime=CPU).scores.argmin())
     _, printed = run(picture(), "--label", least)
     lines = rows(printed, "rank")
     assert len(lines) == 6 and lines[-1][:3] == ["7", NAMES[least], str(least)]
@@ -134,7 +130,7 @@ def test_the_likeliest_class_of_each_image_is_its_label(small, picture, run):
     paths = [picture(name) for name in ("a.png", "bb.png", "ccc.png")]
     folder, printed = run(*paths, "--methods", "infocam+")
     for path in paths:
-        expected = explain_image(read_photograph(path), small, ["infocam+"], runtime=CPU)
+        expected = explain_image(read_image(path), small, ["infocam+"], runtime=CPU)
         with np.load(folder / f"{path.stem}.npz") as arrays:
             assert int(arrays["label"]) == expected.label
             np.testing.assert_array_equal(arrays["maps"], expected.maps)
@@ -180,7 +176,7 @@ def test_a_run_brings_its_network_and_names(digits_run, small_window, picture, r
     classifier = run_classifier(digits_run.folder, digits_run.data_dir, runtime=CPU)
     methods = ["cam", "infocam", "infocam+", "class:1"]
     expected = explain_image(
-        read_photograph(path), classifier, methods, label=7, prior=True, runtime=CPU
+        read_image(path), classifier, methods, label=7, prior=True, runtime=CPU
     )
     with np.load(folder / "digit.npz") as arrays:
         np.testing.assert_allclose(arrays["maps"], expected.maps, atol=1e-5)

@@ -62,7 +62,7 @@ def test_a_run_of_another_script_is_refused_without_a_traceback(run_copy, tiny_r
 def test_a_finished_run_without_its_checkpoint_is_refused(run_copy, tiny_run, user_error):
     (run_copy / "checkpoint.pt").unlink()
     line = user_error(main, words_of(run_copy, tiny_run))
-    assert f"{run_copy}/checkpoint.pt: not there" in line
+    assert f"{run_copy}: the run is finished but checkpoint.pt is missing" in line
     assert not (run_copy / "evaluation").exists()
 
 
@@ -199,7 +199,7 @@ def test_runs_of_one_table_must_be_trained_alike(
 ):
     runs = [tiny_run.folder, second_run, with_flags(run_copy, seed=7, **changes)]
     line = user_error(main, words_of(runs, tiny_run, "--output-dir", tmp_path / "out"))
-    assert line == f"error: {runs[0]} and {run_copy}: {said}; a table wants them alike"
+    assert line == f"error: {runs[0]} and {run_copy}: {said}; runs in one table must match in it"
     assert not (tmp_path / "out").exists()
 
 

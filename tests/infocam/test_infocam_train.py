@@ -33,8 +33,12 @@ def test_run_on_digits_learns_and_counts_its_images(digits_run):
     run = RunFolder(digits_run.folder)
     result = run.result()
     assert (result["n_train"], result["n_held_out"]) == (100, 40)
-    assert [line["epoch"] for line in run.metrics()] == [1, 2]
-    assert result["train_loss"] == run.metrics()[1]["loss"] < run.metrics()[0]["loss"]
+    assert [line["epoch"] for line in run.load_checkpoint()["metrics"]] == [1, 2]
+    assert (
+        result["train_loss"]
+        == run.load_checkpoint()["metrics"][1]["loss"]
+        < run.load_checkpoint()["metrics"][0]["loss"]
+    )
     assert json.loads((run.path / "split.json").read_text()) == {}  # no files
 
 
@@ -102,8 +106,8 @@ def test_interrupted_run_resumes_to_the_same_weights(trained, tmp_path, monkeypa
     run, words = trained
     save_epoch = RunFolder.save_epoch
 
-    def stop_after_first_epoch(self, metrics, checkpoint):
-        save_epoch(self, metrics, checkpoint)
+    def stop_after_first_epoch(self, checkpoint):
+        save_epoch(self, checkpoint)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -111,9 +115,9 @@ def test_interrupted_run_resumes_to_the_same_weights(trained, tmp_path, monkeypa
         with pytest.raises(SystemExit) as stopped:
             main(words(tmp_path / "run"))
     assert stopped.value.code == 130
-    (first_epoch,) = RunFolder(tmp_path / "run").metrics()
+    (first_epoch,) = RunFolder(tmp_path / "run").load_checkpoint()["metrics"]
     main(words(tmp_path / "run", "--resume"))
-    assert RunFolder(tmp_path / "run").metrics()[0] == first_epoch
+    assert RunFolder(tmp_path / "run").load_checkpoint()["metrics"][0] == first_epoch
     whole, resumed = model_of(run.folder), model_of(tmp_path / "run")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -1,8 +1,12 @@
 """Masks: grey levels above 127, or 0, 1 and 255 as they are; anything else is named."""
 
+import struct
+import zlib
+
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from common.errors import UserError
 from infocam.masks import read_mask
@@ -61,5 +65,34 @@ def test_what_is_no_mask_of_the_image_is_named(tmp_path):
     palette.putpixel((1, 1), 1)
     palette.save(path)
     refused(grey)
-    Image.fromarray(np.full((2, 3), 1000, np.uint16)).save(path)
-    refused(grey)
+    for levels in (np.full((2, 3), 1000), np.full((2, 3, 3), 1), np.full((2, 3, 4), 255)):
+        assert cv2.imwrite(str(path), levels.astype(np.uint16))  # Pillow reads a colour as 1 / 256
+        refused(grey)
+
+
+def test_a_mask_that_claims_to_be_huge_is_named_before_it_is_decoded(tmp_path, monkeypatch):
+    """40,000 x 4,000 zeros in 20 kB, below Pillow's own limit."""
+    path = tmp_path / "1.png"
+    rows = zlib.compress(bytes(4_000 * (1 + 40_000 // 8)), 9)
+    head = struct.pack(">IIBBBBB", 40_000, 4_000, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    sealed = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(sealed))
+    assert path.stat().st_size < 25_000
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(UserError, match=r"40000 x 4000 pixels, its image has 30 x 20$"),
+    ):
+        read_mask(path, 30, 20)
+
+
+def test_a_mask_is_turned_upright_as_pictures_are(tmp_path):
+    image = Image.fromarray(np.array([[0, 255, 255]], np.uint8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    image.save(tmp_path / "1.png", exif=exif)
+    assert read_mask(tmp_path / "1.png", 1, 3).tolist() == [[0], [1], [1]]

@@ -9,8 +9,9 @@ from torch import nn
 
 from common.backbones import GlobalAveragePoolClassifier, InputSpec
 from common.errors import UserError
+from common.image_files import read_image
 from infocam.classifiers import Classifier
-from infocam.photographs import box_of, explain, read_photograph
+from infocam.photographs import box_of, explain
 
 NAMES = ["cat", "dog", "cow", "hen"]
 PRIOR = [0.1, 0.2, 0.3, 0.4]
@@ -198,7 +199,7 @@ PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10  # 6 x 4 pixels, all d
 
 def test_a_grey_picture_is_read_with_three_equal_channels(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "x.png")
-    image = read_photograph(tmp_path / "x.png")
+    image = read_image(tmp_path / "x.png")
     np.testing.assert_array_equal(np.asarray(image), np.stack([PIXELS] * 3, axis=-1))
 
 
@@ -207,7 +208,7 @@ def test_what_is_transparent_is_white(tmp_path):
     rgba[..., 0], rgba[..., 3] = 200, 255
     rgba[0, :, 3], rgba[1, :, 3] = 0, 51  # a fifth
     Image.fromarray(rgba).save(tmp_path / "x.png")
-    pixels = np.asarray(read_photograph(tmp_path / "x.png"))
+    pixels = np.asarray(read_image(tmp_path / "x.png"))
     assert pixels[:, 0].tolist() == [[255] * 3, [244, 204, 204], [200, 0, 0], [200, 0, 0]]
 
 
@@ -215,7 +216,7 @@ def test_a_palette_with_a_transparent_entry_is_read(tmp_path):
     image = Image.fromarray(PIXELS // 10 % 3).convert("P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     image.save(tmp_path / "x.gif", transparency=2)
-    pixels = np.asarray(read_photograph(tmp_path / "x.gif"))
+    pixels = np.asarray(read_image(tmp_path / "x.gif"))
     assert pixels[0, :3].tolist() == [[255, 0, 0], [0, 255, 0], [255, 255, 255]]
 
 
@@ -223,14 +224,14 @@ def test_a_camera_on_its_side_gives_an_upright_picture(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     Image.fromarray(PIXELS).save(tmp_path / "x.png", exif=exif)
-    image = read_photograph(tmp_path / "x.png")
+    image = read_image(tmp_path / "x.png")
     assert image.size == (4, 6)
     np.testing.assert_array_equal(np.asarray(image)[..., 0], np.rot90(PIXELS, -1))
 
 
 def test_sixteen_bits_are_stretched_and_not_cut(tmp_path):
     Image.fromarray(PIXELS.astype(np.uint16) * 100 + 5000).save(tmp_path / "x.png")
-    pixels = np.asarray(read_photograph(tmp_path / "x.png"))[..., 0]
+    pixels = np.asarray(read_image(tmp_path / "x.png"))[..., 0]
     np.testing.assert_allclose(pixels, PIXELS / 230 * 255, atol=1)
 
 
@@ -239,4 +240,4 @@ def test_what_is_no_picture_is_named(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
     for path in (tmp_path / "x.png", tmp_path / "absent.png", tmp_path):
         with pytest.raises(UserError, match=f"{path}: not a readable image"):
-            read_photograph(path)
+            read_image(path)

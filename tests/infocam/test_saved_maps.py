@@ -16,6 +16,7 @@ from infocam.protocols import protocol
 from infocam.saved_maps import read_map, read_ranks, save_maps, saved_curves
 
 NAMES = ["cat/1", "cat/2.5", "dog/1"]
+RANKS = "is not a whole number from 0 to 999999"
 DIGITS = {"images_per_class": 14, "held_out_per_class": 4, "test_images": 25}
 
 
@@ -58,7 +59,7 @@ def test_curves_of_files_are_those_of_the_maps(three, tmp_path):
     data, found = three
     save_maps(tmp_path, data, found)
     rules = protocol("wsol")
-    curves = saved_curves(
+    curves, not_finite = saved_curves(
         tmp_path / "lowest:2",
         read_annotations(tmp_path / "annotations.csv"),
         rules,
@@ -68,7 +69,7 @@ def test_curves_of_files_are_those_of_the_maps(three, tmp_path):
     evaluator = Evaluator(rules, normalisation="percentile")
     evaluator.accumulate(found.maps["lowest:2"], data.boxes, data.sizes)
     assert np.array_equal(curves.every, evaluator.compute().every)
-    assert len(np.unique(curves.every)) > 3
+    assert len(np.unique(curves.every)) > 3 and not_finite == []
 
 
 def test_ranks_follow_the_names_whatever_the_order_of_the_file(tmp_path):
@@ -82,6 +83,17 @@ def test_ranks_follow_the_names_whatever_the_order_of_the_file(tmp_path):
     [
         ("image,rank\ncat/1,0\n", "predictions.csv: no line for image cat/2.5"),
         ("image,rank\ncat/1,-1\n", "predictions.csv, line 2: rank '-1' is not a whole number"),
+        ("image,rank\ncat/1,²\n", "predictions.csv, line 2: rank '²' is not a whole number"),
+        ("image,rank\ncat/1,1000000\n", f"predictions.csv, line 2: rank '1000000' {RANKS}"),
+        (f"image,rank\ncat/1,{2**63}\n", f"predictions.csv, line 2: rank '{2**63}' {RANKS}"),
+        (
+            f"image,rank\na,{'9' * 5000}\n",
+            f"predictions.csv, line 2: rank '{'9' * 100}...' {RANKS}",
+        ),
+        (
+            "image,rank\ncat/1,0\ndog/1,1\n\ncat/1,0\n",
+            "predictions.csv, line 5: a second line for image cat/1; want one",
+        ),
         ("image,rank\ncat/1,\n", "predictions.csv, line 2: rank '' is not a whole number"),
         ("image,rank\ncat/1,0,0\n", "predictions.csv, line 2: 3 cells, not 2"),
         ("image,label\ncat/1,0\n", "predictions.csv, line 1: columns image,label; want"),
@@ -118,7 +130,7 @@ def maps_words(folder, method, out, *more) -> list[str]:
 
 def rows_by_rule(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     own = rows[rows["method"] == method].set_index("threshold_rule")
-    described = ["run", "dataset", "network", "loss", "seed", "map", "accuracy"]
+    described = ["run", "dataset", "network", "loss", "seed", "map", "accuracy", "non_finite_maps"]
     return own.drop(columns=[name for name in described if name in own])
 
 
@@ -131,7 +143,7 @@ def test_saved_maps_score_as_the_run_did(digits_maps, tmp_path):
     for method in ("infocam", "centre-box", "whole-image"):
         pd.testing.assert_frame_equal(rows_by_rule(rows, method), rows_by_rule(of_run, method))
     assert rows_by_rule(rows, "infocam").index.tolist() == ["fixed", "held-out", "oracle"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         *("config.json", "results.csv", "table.md", "table.tex")
     ]
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from common.errors import UserError
 from infocam import data, scattered_digits
 from infocam.scattered_digits import CANVAS, DIGIT_SIZES, INK
 
@@ -87,6 +88,28 @@ def test_places_spread_over_the_canvas(rectangles):
     middle = CANVAS // 2
     over_centre = (corners[:, :2] <= middle).all(axis=1) & (corners[:, 2:] >= middle).all(axis=1)
     assert 0.05 < over_centre.mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "count", "message"),
+    [
+        (lambda images: images[:0], 5, "no digits to draw from; the image file is too short"),
+        (
+            lambda images: images.clamp(max=INK - 1),
+            5,
+            "digit 0 has no pixel of grey level 64 or above; download the digits again",
+        ),
+        (
+            lambda images: images,
+            10**12,
+            r"10+ canvases: needs 20,480,000.0 GB of memory, .* GB are available; draw fewer",
+        ),
+    ],
+)
+def test_digits_that_cannot_be_drawn_are_one_line(rectangles, change, count, message):
+    images, labels = rectangles
+    with pytest.raises(UserError, match=rf"^scattered-digits[:,] {message}$"):
+        scattered_digits.scattered_digits(change(images), labels, count, seed=0)
 
 
 def test_parts_draw_from_digits_of_their_own(monkeypatch, rectangles, tmp_path):

@@ -5,8 +5,8 @@ import matplotlib
 import numpy as np
 import pytest
 from curve_checks import LEGACY, OURS, WSOL, evaluated, max_box_acc, max_box_acc_v2, same
-from joblib import Parallel
 
+from common.workers import worker_pool
 from infocam import metrics
 from infocam.metrics import Evaluator
 
@@ -139,4 +139,5 @@ def test_two_calls_and_two_processes_give_what_one_gives(random_images, monkeypa
         twice.accumulate(maps[part], boxes[part], sizes[part], masks[part])
     same(twice.compute(), whole)
     monkeypatch.setattr(metrics, "CHUNK", 3)  # three chunks, the last one smaller
-    same(evaluated(*random_images, workers=Parallel(2, return_as="generator")), whole)
+    with worker_pool(2) as workers:
+        same(evaluated(*random_images, workers=workers), whole)

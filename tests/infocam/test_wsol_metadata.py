@@ -17,6 +17,8 @@ SPLIT = {
     "localization.txt": "a/1.jpg,0,0,10,11\nb, c/2.jpg,7,7,7,7\n"
     "a/1.jpg,9,10,9,10\na/3.jpg,3,0,9,0\n",
 }
+LABELS = "is not a whole number from 0 to 999999"
+SIDES = "is not a whole number from 1 to 65535"
 
 
 def write_split(folder: Path, files: dict[str, str]) -> Path:
@@ -51,16 +53,36 @@ def test_a_split_in_the_order_of_its_ids(folder):
         ("class_labels.txt", "a/1.jpg,0", "a second line for its image; want one"),
         ("class_labels.txt", "a/4.jpg,1", "image 'a/4.jpg' is not in image_ids.txt"),
         ("class_labels.txt", "a/3.jpg,4,4", "image 'a/3.jpg,4' is not in image_ids.txt"),
-        ("class_labels.txt", "a/3.jpg,-1", "'-1' in PATH,LABEL: want numbers from 0"),
-        ("class_labels.txt", "a/3.jpg,crow", "'crow' in PATH,LABEL: want numbers from 0"),
-        ("class_labels.txt", f"a/3.jpg,{2**31}", f"'{2**31}' in PATH,LABEL: want numbers"),
+        ("image_ids.txt", "./a/1.jpg", "'./a/1.jpg' is not a path inside the folder"),
+        ("image_ids.txt", "a//1.jpg", "'a//1.jpg' is not a path inside the folder"),
+        ("image_ids.txt", "a/\0.jpg", r"'a/\x00.jpg' is not a path inside the folder"),
+        ("image_ids.txt", "é" * 128, f"'{'é' * 100}...' is not a path inside the folder"),
+        ("class_labels.txt", "a/3.jpg,-1", f"label '-1' {LABELS}"),
+        ("class_labels.txt", "a/3.jpg,crow", f"label 'crow' {LABELS}"),
+        ("class_labels.txt", "a/3.jpg,²", f"label '²' {LABELS}"),
+        ("class_labels.txt", "a/3.jpg,٣", f"label '٣' {LABELS}"),
+        ("class_labels.txt", f"a/3.jpg,{'9' * 5000}", f"label '{'9' * 100}...' {LABELS}"),
+        ("class_labels.txt", f"a/3.jpg,{2**31 - 1}", f"label '{2**31 - 1}' {LABELS}"),
         ("image_sizes.txt", "a/3.jpg,30", "'a/3.jpg,30' is not PATH,WIDTH,HEIGHT"),
-        ("image_sizes.txt", "a/3.jpg,0,9", "'0,9' in PATH,WIDTH,HEIGHT: want numbers from 1"),
-        ("image_sizes.txt", "a/3.jpg,9.5,9", "'9.5,9' in PATH,WIDTH,HEIGHT: want numbers from 1"),
+        ("image_sizes.txt", "a/3.jpg,0,9", f"width '0' {SIDES}"),
+        ("image_sizes.txt", "a/3.jpg,9,9.5", f"height '9.5' {SIDES}"),
+        ("image_sizes.txt", "a/3.jpg,2000000000,9", f"width '2000000000' {SIDES}"),
+        ("image_sizes.txt", "a/3.jpg,9,65536", f"height '65536' {SIDES}"),
+        (
+            "image_sizes.txt",
+            "a/3.jpg,65535,2731",
+            "an image of 65535 x 2731 pixels; want 178956970 or fewer",
+        ),
         ("image_sizes.txt", "b, c/2.jpg,30,20", "a second line for its image; want one"),
         ("localization.txt", "b, c/2.jpg,1,2,3", "image 'b' is not in image_ids.txt; want PATH,X0"),
         ("localization.txt", "2.jpg,1,2,3", "'2.jpg,1,2,3' is not PATH,X0,Y0,X1,Y1"),
         ("localization.txt", "b, c/2.jpg,1,2,3,x", "['1', '2', '3', 'x'] are not four whole"),
+        (
+            "localization.txt",
+            f"b, c/2.jpg,1,2,3,{2**63}",
+            f"['1', '2', '3', '{2**63}'] are not four",
+        ),
+        ("localization.txt", "b, c/2.jpg,1,2,3,1_0", "['1', '2', '3', '1_0'] are not four whole"),
         ("localization.txt", "b, c/2.jpg,5,2,4,9", "box 5 2 4 9 is not inside 0..29, 0..19"),
         ("localization.txt", "b, c/2.jpg,5,2,31,9", "box 5 2 31 9 is not inside 0..29, 0..19"),
         ("localization.txt", "b, c/2.jpg,5,2,9,21", "box 5 2 9 21 is not inside 0..29, 0..19"),
@@ -205,6 +227,10 @@ def test_classes_without_a_folder_of_their_own_are_numbers(tmp_path, train):
         ({"test": {"gull/7.jpg": 0}}, ": image 'gull/7.jpg' is both in val and in test"),
         ({"test": {"gull/2.jpg": 0}}, ": image 'gull/2.jpg' is both in train and in test"),
         ({"test": {"emu/1.jpg": 2}}, "/train/class_labels.txt: no image of class 2; want 0..2"),
+        (
+            {"val": {"emu/1.jpg": 999_999}},
+            "/train/class_labels.txt: no image of class 2; want 0..999999",
+        ),
         ({"train": {"crow/1.jpg": 1}}, "/train/class_labels.txt: no image of class 0; want 0..1"),
     ],
 )

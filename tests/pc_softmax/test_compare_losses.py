@@ -180,7 +180,7 @@ def test_class_weights_of_ldam_drw_work_in_the_last_fifth_and_always_in_one_epoc
 ):
     flags = json.loads((compared[0] / "config.json").read_text())["flags"]
     args = compare.Namespace(**flags | {"epochs": epochs})
-    assert compare.Job("ldam-drw", 0, tmp_path, args, None).flags().drw == start < epochs
+    assert compare.Job("ldam-drw", 0, tmp_path, args, {}, None).flags().drw == start < epochs
 
 
 def test_differences_are_those_of_each_loss_and_rule_to_softmax(compared, rows):

@@ -95,7 +95,9 @@ def test_the_schedule_reaches_the_optimiser_of_a_run(digits_dir, tmp_path):
     main(arguments(digits_dir, tmp_path / "run", *words, "--head-lr-ratio", 10))
     run = RunFolder(tmp_path / "run")
     # After 10, 20, 30 and 40 of 40 steps, of the body.
-    assert [line["lr"] for line in run.metrics()] == pytest.approx([0.02, 2e-3, 2e-4, 2e-4])
+    assert [line["lr"] for line in run.load_checkpoint()["metrics"]] == pytest.approx(
+        [0.02, 2e-3, 2e-4, 2e-4]
+    )
     groups = run.load_checkpoint()["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == pytest.approx([2e-4, 2e-3])
     assert [group["momentum"] for group in groups] == [0.5, 0.5]
@@ -111,9 +113,9 @@ def test_class_weights_work_from_the_epoch_of_drw_on_after_a_resume_too(
         used.append(weight(self, logits))
         return used[-1]
 
-    def stop_after_two(self, metrics, checkpoint):
-        save_epoch(self, metrics, checkpoint)
-        if len(metrics) == 2:
+    def stop_after_two(self, checkpoint):
+        save_epoch(self, checkpoint)
+        if len(checkpoint["metrics"]) == 2:
             raise KeyboardInterrupt
 
     words = arguments(digits_dir, tmp_path, "--loss", "ldam", "--drw", 1, "--epochs", 3)

@@ -89,7 +89,9 @@ def test_argmax_of_the_saved_logits_gives_the_scores_of_the_result(run):
         )
     assert result["n_train"] == 480
     assert result["test_sets"]["official"]["accuracy"] > 0.25  # chance is 0.1
-    assert result["seconds"] == pytest.approx(sum(line["seconds"] for line in run.metrics()))
+    assert result["seconds"] == pytest.approx(
+        sum(line["seconds"] for line in run.load_checkpoint()["metrics"])
+    )
 
 
 def test_saved_logits_and_last_layer_are_those_of_the_checkpoint(run, digits_dir):
@@ -143,8 +145,8 @@ def test_interrupted_run_resumes_to_the_same_predictions(
     replaced = []
     replace, save_epoch = os.replace, RunFolder.save_epoch
 
-    def stop_after_first_epoch(self, metrics, checkpoint):
-        save_epoch(self, metrics, checkpoint)
+    def stop_after_first_epoch(self, checkpoint):
+        save_epoch(self, checkpoint)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -155,14 +157,14 @@ def test_interrupted_run_resumes_to_the_same_predictions(
     assert capsys.readouterr().err.splitlines()[-1].endswith("go on with --resume")
     half = RunFolder(tmp_path / "run")
     assert not half.finished
-    (first_epoch,) = half.metrics()
+    (first_epoch,) = half.load_checkpoint()["metrics"]
 
-    monkeypatch.setattr(
-        "common.records.os.replace", lambda a, b: (replaced.append(b), replace(a, b))
-    )
+    monkeypatch.setattr("common.files.os.replace", lambda a, b: (replaced.append(b), replace(a, b)))
     main(arguments(digits_dir, tmp_path / "run", "--resume"))
-    assert half.metrics()[0] == first_epoch  # not trained again: the seconds are the old ones
-    assert len(half.metrics()) == 2
+    assert (
+        half.load_checkpoint()["metrics"][0] == first_epoch
+    )  # with its old seconds
+    assert len(half.load_checkpoint()["metrics"]) == 2
     assert replaced[-1].name == "result.json"
     assert {path.name for path in replaced} >= {"predictions.npz", "indices.npz", "checkpoint.pt"}
     whole, resumed = arrays(run), arrays(half)
@@ -228,7 +230,7 @@ def test_overwrite_starts_anew_but_never_deletes_what_no_run_wrote(
     main(arguments(digits_dir, folder, "--overwrite", "--epochs", 1))
     assert not (folder / "stale.txt").exists()
     assert json.loads((folder / "config.json").read_text())["flags"]["epochs"] == 1
-    assert len(RunFolder(folder).metrics()) == 1
+    assert len(RunFolder(folder).load_checkpoint()["metrics"]) == 1
 
     (tmp_path / "own").mkdir()
     (tmp_path / "own/thesis.txt").write_text("mine")

@@ -114,8 +114,8 @@ def test_a_whole_network_resumes_to_the_same_predictions_with_any_number_of_work
 ):
     save_epoch = RunFolder.save_epoch
 
-    def stop(self, metrics, checkpoint):
-        save_epoch(self, metrics, checkpoint)
+    def stop(self, checkpoint):
+        save_epoch(self, checkpoint)
         raise KeyboardInterrupt
 
     words = ["--no-freeze-backbone", "--image-size", 64, "--loss", "pc-softmax"]

@@ -148,7 +148,7 @@ def test_runs_that_do_not_fit_are_one_line_and_nothing_is_written(
         ([tmp_path / "unfinished"], "unfinished holds no finished run"),
         ([tmp_path / "none"], "none holds no finished run"),
         ([tmp_path / "other"], "other: not a run of pc_softmax.train"),
-        ([tmp_path / "empty"], "empty: not a run of pc_softmax.train"),
+        ([tmp_path / "empty"], "empty: the run is finished but checkpoint.pt is missing"),
         ([first.path, "--network", "small-cnn"], "another network; 'trunk.0.weight' does not fit"),
         ([frozen.path], "its last layer is for other features"),
     ]

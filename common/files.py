@@ -1,0 +1,181 @@
+"""Files that are whole or not there, and that are checked when they are read.
+
+    write_atomically(path, write)    save_arrays(path, logits=...)    write_json(path, {...})
+    read_arrays(path)                read_json(path)                  lock(folder, "a run")
+
+What is written is synced to the disk before it gets its name, so that a crash or a power cut leaves
+the old file or the new one. Binary files are zip archives with a checksum of each entry.
+"""
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from common.errors import UserError
+
+LOCK = ".lock"
+_locks: dict[Path, FileLock] = {}  # of the folders that this process holds
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` on a temporary neighbour of `path`, syncs it and renames it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        write(partial)
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and needs no sync of it
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: dict) -> None:
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged, it is not JSON; {remedy_for(path)}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: damaged, it holds no JSON object; {remedy_for(path)}")
+    return value
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Compressed `.npz`, written atomically; of 64-bit, boolean and text arrays, no objects."""
+    # Into memory first: a zip file on a full disk reports the failure a second time when it closes.
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, after its checksums were verified.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds Python objects.
+    """
+    verify_archive(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise damaged_file(path) from error
+
+
+def verify_archive(path: Path) -> None:
+    """Reads a zip archive, as `.npz` and `.pt` files are, and compares its checksums.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except OSError:
+        raise
+    except Exception as error:  # a flipped bit makes zipfile raise many kinds
+        raise damaged_file(path) from error
+    if broken is not None:
+        raise damaged_file(path)
+
+
+def damaged_file(path: Path) -> UserError:
+    """To be raised for a file whose content is not what was written."""
+    return UserError(f"{path}: damaged, its content is not what was written; {remedy_for(path)}")
+
+
+def remedy_for(path: Path) -> str:
+    """What to do about a damaged file of a run folder, or any other one."""
+    if path.name == "checkpoint.pt":
+        return "delete it and train again with --resume"
+    if path.name == "results.csv":
+        return "delete it and run again with --resume"
+    if path.name == "config.json":
+        return "choose another --output-dir"
+    return "write it again with --overwrite"
+
+
+def lock(folder: Path, writer: str = "process") -> None:
+    """Holds an existing folder for this process until `release_locks`, or until it dies.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    key = folder.resolve()
+    if key in _locks:
+        return
+    held = FileLock(key / LOCK)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{folder}: another {writer} is writing there; wait for it or choose another folder"
+        ) from error
+    _locks[key] = held
+
+
+def release_locks(folder: Path | None = None) -> None:
+    """Gives up one folder, or all, and removes the unfinished files in it."""
+    for key in [folder.resolve()] if folder else list(_locks):
+        if held := _locks.pop(key, None):
+            if key.is_dir():
+                remove_partial_files(key)
+            release(held)
+
+
+def release(lock: FileLock) -> None:
+    """Gives up a lock and removes its file; who waits for that file sees it and takes a new one."""
+    with contextlib.suppress(OSError):  # Windows deletes no open file
+        Path(lock.lock_file).unlink()
+    lock.release()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Deletes what killed processes left half-written in a folder that this process holds.
+
+    A run folder inside it that another process holds is left alone.
+    """
+    for path in folder.iterdir():
+        if path.match(".*.partial*"):
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
+            if not (path / LOCK).exists():
+                remove_partial_files(path)
+                continue
+            with contextlib.suppress(UserError):
+                lock(path)
+                release_locks(path)

@@ -1,0 +1,280 @@
+"""Tables in CSV, Parquet, `.npy` and `.npz` files: which columns are read, and what is refused.
+
+A column without a name is a row index more often than a feature, and an index gives the label away
+wherever rows are sorted by it. A name that stands twice, or a line with more or fewer cells than
+the header, puts values into the wrong column. Sizes are checked before memory is taken for them.
+"""
+
+import csv
+import math
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+
+from common.errors import UserError
+from common.memory import require_memory
+
+# What pandas and Parquet call a column, or an index, that was written without a name.
+UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|")
+LONGEST_LINE = 2**27  # characters; a file without line ends must not be read at once
+BYTES_PER_CELL, BYTES_PER_COLUMN = 32, 300  # at the peak: float64 thrice, float32, pandas' own
+HEADERS = {  # version 3 differs from 2 in the names of fields only
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def listed(names: list[str], most: int = 20) -> str:
+    """`a, b, c`, shortened past `most` names."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The flags that choose columns.
+
+    Attributes:
+        label: name of the label column.
+        features: the only columns to use; None for all but the label.
+        drop: columns to leave out.
+    """
+
+    label: str | None
+    features: list[str] | None = None
+    drop: list[str] | None = None
+
+    def of_table(self, names: list[str], where: str) -> list[int]:
+        """Positions of the features, in the file's order, and of the label, which comes last.
+
+        Raises:
+            UserError: no such label or two of them, and all of `of_features`.
+        """
+        if self.label not in names:
+            hint = "; separate cells by commas" if re.search("[;\t|]", names[0]) else ""
+            columns = listed(names)
+            raise UserError(
+                f"--label {self.label}: no such column; the columns are {columns}{hint}"
+            )
+        if names.count(self.label) > 1:
+            raise UserError(f"{where}: {names.count(self.label)} columns are named {self.label}")
+        return [*self.of_features(names, where), names.index(self.label)]
+
+    def of_features(self, names: list[str], where: str) -> list[int]:
+        """Positions of the features, in the file's order.
+
+        Raises:
+            UserError: a flag names an unknown column or the label; a feature has no name, or the
+                name of another one.
+        """
+        known = set(names)
+        for flag, given in (("--features", self.features), ("--drop", self.drop)):
+            for name in given or []:
+                if name == self.label:
+                    raise UserError(f"{flag} {name}: this is the label, which is no feature")
+                if name not in known:
+                    columns = listed(names)
+                    raise UserError(f"{flag} {name}: no such column; the columns are {columns}")
+        wanted = (known if self.features is None else set(self.features)) - set(self.drop or [])
+        positions = [i for i, name in enumerate(names) if name in wanted and name != self.label]
+        chosen = [names[i] for i in positions]
+        if unnamed := [name for name in chosen if UNNAMED.fullmatch(name)]:
+            raise UserError(
+                f"{where}: column {unnamed[0]!r} has no name, as a row index, which tells the "
+                f"label wherever rows are sorted by it; leave it out with --drop {unnamed[0]!r}, "
+                "or name it"
+            )
+        name, count = max(Counter(chosen).items(), key=itemgetter(1), default=("", 0))
+        if count > 1:
+            raise UserError(
+                f"{where}: {count} columns are named {name}; rename them, or leave them out with "
+                f"--drop {name!r}"
+            )
+        return positions
+
+
+def read_table(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+    """Features and labels of a file, as they are written.
+
+    Raises:
+        UserError: a missing, damaged or foreign file, one that does not fit into memory, and all
+            of `Columns`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise UserError(f"{path}: use .csv, .parquet, .npz or .npy")
+    try:
+        return read(path, columns)
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
+    except Exception as error:  # on a damaged file the formats' readers raise many kinds
+        reason = str(error)[:200] or type(error).__name__
+        raise UserError(f"{path}: cannot be read: {reason}") from error
+
+
+def _read_csv(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line, names, rows = _scan(path, file)
+            positions = columns.of_table(names, f"{path}: line {line}")
+            _require_memory(path, rows, len(positions))
+            file.seek(0)
+            # In one piece, or pandas takes a 1 among numbers and a 1 after text for two labels.
+            frame = pd.read_csv(
+                file,
+                header=0,
+                names=list(range(len(names))),
+                usecols=positions,
+                dtype={positions[-1]: str},
+                index_col=False,
+                low_memory=False,
+            )
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read: {error}; save it as UTF-8") from error
+    if len(frame) != rows:
+        raise UserError(f"{path}: cannot be read: {rows} lines of cells, but {len(frame)} rows")
+    features = frame[positions[:-1]].set_axis([names[i] for i in positions[:-1]], axis=1)
+    return features, frame[positions[-1]]
+
+
+def _scan(path: Path, file: IO[str]) -> tuple[int, list[str], int]:
+    """The header's line number, its names and the number of rows, which must be of its length.
+
+    pandas takes longer rows for rows with an index, and fills up shorter ones.
+    """
+    reader = csv.reader(_lines(path, file), strict=True)
+    line, names, rows = 0, [], 0
+    try:
+        for cells in reader:
+            if len(cells) <= 1 and not "".join(cells).strip():
+                continue
+            if not names:
+                # pandas' own name, which --drop can take.
+                names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(cells)]
+                line = reader.line_num
+            elif len(cells) != len(names):
+                raise UserError(
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, the header has "
+                    f"{len(names)}"
+                )
+            else:
+                rows += 1
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read: line {reader.line_num}: {error}") from error
+    if not names:
+        raise UserError(f"{path}: cannot be read: there is no header line")
+    return line, names, rows
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), start=1):
+        if "\0" in line or len(line) == LONGEST_LINE:
+            content = "holds a NUL character" if "\0" in line else "does not end"
+            raise UserError(
+                f"{path}: cannot be read: line {number} {content}; save it as CSV in UTF-8"
+            )
+        yield line
+
+
+def _read_parquet(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+    import pyarrow.parquet
+
+    # Checksums are optional in Parquet.
+    with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        _require_memory(path, file.metadata.num_rows, file.metadata.num_columns)
+        frame = file.read().to_pandas()
+    names = list(map(str, frame.columns))
+    positions = columns.of_table(names, str(path))
+    features = frame.iloc[:, positions[:-1]].set_axis([names[i] for i in positions[:-1]], axis=1)
+    return features, frame.iloc[:, positions[-1]]
+
+
+def _read_npy(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+    table = _read_array(str(path), partial(path.open, "rb"), path.stat().st_size)
+    if table.ndim != 2:
+        raise UserError(f"{path}: shape {table.shape}; a table has two axes, samples and columns")
+    names = list(map(str, range(table.shape[1])))
+    *positions, label = columns.of_table(names, str(path))
+    features = pd.DataFrame(table[:, positions], columns=[names[i] for i in positions])
+    return features, pd.Series(table[:, label])
+
+
+def _read_npz(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+    with zipfile.ZipFile(path) as archive:
+        arrays = [name.removesuffix(".npy") for name in archive.namelist()]
+        if not {"x", "y"} <= set(arrays):
+            raise UserError(f"{path}: needs arrays x and y, has {listed(arrays)}")
+        if len(set(arrays)) < len(arrays):
+            raise UserError(f"{path}: holds arrays of the same name: {listed(sorted(arrays))}")
+        # Read to its end, each entry is compared with its checksum.
+        x, y = (
+            _read_array(
+                f"{path}: {name}",
+                partial(archive.open, f"{name}.npy"),
+                archive.getinfo(f"{name}.npy").file_size,
+                kinds=kinds,
+            )
+            for name, kinds in (("x", "biuf"), ("y", "biufUS"))
+        )
+    x = np.atleast_1d(x)
+    x = x.reshape(len(x), -1)
+    names = [f"x{i}" for i in range(x.shape[1])]
+    positions = Columns(None, columns.features, columns.drop).of_features(names, str(path))
+    features = pd.DataFrame(x[:, positions], columns=[names[i] for i in positions])
+    return features, pd.Series(y.reshape(-1))
+
+
+def _read_array(where: str, open_file: Callable, size: int, *, kinds: str = "biuf") -> np.ndarray:
+    """One array in NumPy's format, in this machine's byte order.
+
+    Args:
+        where: what messages call it.
+        open_file: opens it for reading bytes.
+        size: bytes it has, header included.
+        kinds: of NumPy's types, those that are allowed.
+
+    Raises:
+        UserError: a header that does not fit the size, an empty array, another kind.
+    """
+    with open_file() as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise UserError(f"{where}: version {version} of NumPy's format cannot be read")
+        shape, _, dtype = HEADERS[version](file)
+        held = size - file.tell()
+    if dtype.kind not in kinds:
+        allowed = "real numbers" if "U" not in kinds else "real numbers or text"
+        raise UserError(f"{where} holds values of type {str(dtype)[:60]}; use {allowed}")
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != held:
+        raise UserError(
+            f"{where}: its header claims shape {shape}, {claimed} bytes, but it holds {held}"
+        )
+    if claimed == 0:
+        raise UserError(f"{where} is empty: its shape is {shape}")
+    rows = shape[0] if shape else 1
+    _require_memory(where, rows, math.prod(shape) // rows)
+    with open_file() as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _require_memory(what: Path | str, rows: int, columns: int) -> None:
+    needed = BYTES_PER_CELL * rows * columns + BYTES_PER_COLUMN * columns
+    require_memory(needed, f"{what}: {rows} samples of {columns} columns", "use fewer of them")
+
+
+READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".npy": _read_npy, ".npz": _read_npz}

@@ -1,0 +1,204 @@
+"""Unpacks an archive from anywhere: exactly its files and folders, within limits, or an error.
+
+Headers are not believed: nothing is written outside of the folder or over another file, no member
+becomes longer than it claims, and all of them together stay below a limit and fit on the disk.
+"""
+
+import bz2
+import gzip
+import lzma
+import shutil
+import stat
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from common.errors import UserError
+
+MAX_MEMBERS = 300_000  # Tiny-ImageNet has 120,000
+MAX_DEPTH = 20  # folders in folders
+MAX_NAME, MAX_PART = 1000, 255  # bytes of a path, and of one name in it
+TAR_HEADER_BYTES = 1 << 13  # a member's header with its long names
+TAR_TAIL_BYTES = 1 << 20  # padding behind the last member
+ZIP_DIRECTORY_BYTES = 1 << 26
+DISK_BLOCK = 4096  # a small file takes as much of the disk
+CHUNK = 1 << 20
+
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+
+
+@dataclass(frozen=True)
+class Member:
+    """What an archive's header says of one file or folder."""
+
+    name: str
+    size: int  # bytes, unpacked
+    is_folder: bool
+    is_plain: bool  # a file or folder, no link or device
+    open: Callable[[], BinaryIO]
+
+
+class _Allowance:
+    """A file from which `left` bytes may be read, so that no header takes all memory or time."""
+
+    def __init__(self, file: BinaryIO, left: int):
+        self.file, self.left, self.last = file, left, b""
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.left:
+            raise ValueError(f"a header of {size:,} bytes")
+        self.last = self.file.read(self.left if size < 0 else size)
+        self.left -= len(self.last)
+        return self.last
+
+
+def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+    """Extracts a zip or tar archive into a new folder, whose parent is there.
+
+    Raises:
+        UserError: the archive is damaged or none; it unpacks to more than `max_bytes`, than the
+            disk holds or than `MAX_MEMBERS`; a member is a link, a device, sparse, outside of the
+            folder or there twice, or its name is too long or no plain text. All but damage is
+            found before anything is written.
+        OSError: the disk fails; like damage, it leaves an unfinished folder.
+    """
+    try:
+        with archive.open("rb") as file:
+            start = file.read(2)
+            file.seek(0)
+            if start == b"PK":
+                members = _zip_members(file)
+            else:
+                members = _tar_members(COMPRESSED.get(start, lambda file: file)(file))
+            checked = check_members(archive, members, max_bytes)
+            needed = sum(member.size + DISK_BLOCK for member in checked.values())
+            require_disk(needed, folder.parent, str(archive))
+            progress = partial(tqdm, desc=f"unpack {archive.name}", unit=" files", disable=None)
+            for path, member in progress(checked.items()):
+                _extract(member, folder.joinpath(*path.parts))
+    except UserError:
+        raise
+    except Exception as error:  # damage makes the readers raise many kinds
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the archive's
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{archive}: no whole .zip, .tar or .tgz archive ({reason})") from error
+
+
+def _zip_members(file: BinaryIO) -> Iterator[Member]:
+    bounded = _Allowance(file, ZIP_DIRECTORY_BYTES)
+    archive = zipfile.ZipFile(bounded)
+    bounded.left = sys.maxsize
+    for member in archive.infolist():
+        name = member.orig_filename  # the other one ends at a NUL
+        is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+        is_folder = name.endswith(("/", "\\"))
+        yield Member(name, member.file_size, is_folder, is_plain, partial(archive.open, member))
+
+
+def _tar_members(file: BinaryIO) -> Iterator[Member]:
+    """Reads the archive to its end, so that a compressed one's checksum is compared."""
+    bounded = _Allowance(file, TAR_HEADER_BYTES)
+    archive = tarfile.TarFile(fileobj=bounded, encoding="utf-8")
+    while member := archive.next():
+        is_plain = member.isdir() or (member.isfile() and not member.issparse())
+        size = 0 if member.isdir() else member.size
+        open_member = partial(archive.extractfile, member)
+        yield Member(member.name, size, member.isdir(), is_plain, open_member)
+        bounded.left = TAR_HEADER_BYTES
+    if bounded.last != bytes(tarfile.BLOCKSIZE):  # tarfile ends at a damaged header, too
+        raise EOFError("it does not end with an empty block")
+    bounded.left = TAR_TAIL_BYTES
+    if len(bounded.read()) == TAR_TAIL_BYTES:
+        raise ValueError("something follows its end")
+    bounded.left = sys.maxsize
+
+
+def check_members(
+    archive: Path, members: Iterator[Member], max_bytes: int
+) -> dict[PureWindowsPath, Member]:
+    """The members by their paths, which no two may share on a disk that ignores case.
+
+    Raises:
+        UserError: as `unpack` does; of what `members` gives, no more is read than needed for that.
+    """
+    checked: dict[PureWindowsPath, Member] = {}
+    parents: set[PureWindowsPath] = set()
+    total = 0
+    for member in members:
+        path = PureWindowsPath(member.name)  # knows both separators and drives: one rule everywhere
+        fault = _fault(member, path)
+        if path in checked and not (member.is_folder and checked[path].is_folder):
+            fault = fault or "is there twice"
+        if fault:
+            raise UserError(f"{archive}: member {member.name[:MAX_PART]!r} {fault}")
+        checked[path] = member
+        parents.update(path.parents)
+        total += member.size
+        if total > max_bytes:
+            raise UserError(f"{archive}: unpacks to more than the limit of {in_mb(max_bytes)}")
+        if len(checked) > MAX_MEMBERS:
+            raise UserError(f"{archive}: more than {MAX_MEMBERS:,} members")
+    for path in parents & checked.keys():
+        if not checked[path].is_folder:
+            raise UserError(f"{archive}: member {checked[path].name!r} is a file and a folder")
+    if all(member.is_folder for member in checked.values()):
+        raise UserError(f"{archive}: holds no files")
+    return checked
+
+
+def _fault(member: Member, path: PureWindowsPath) -> str | None:
+    """What forbids to unpack a member."""
+    inside = not path.anchor and ".." not in path.parts and (path.parts or member.is_folder)
+    if not (member.is_plain and inside):
+        return "is a link, a device, sparse or outside the folder"
+    if not member.name.isprintable():
+        return "has a name that is no plain UTF-8 text"
+    if len(member.name.encode()) > MAX_NAME or any(len(p.encode()) > MAX_PART for p in path.parts):
+        return f"has a name of more than {MAX_PART} or a path of more than {MAX_NAME} bytes"
+    if len(path.parts) > MAX_DEPTH:
+        return f"lies more than {MAX_DEPTH} folders deep"
+    if member.size < 0:
+        return f"claims {member.size} bytes"
+    return None
+
+
+def _extract(member: Member, path: Path) -> None:
+    if member.is_folder:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with member.open() as source, path.open("xb") as target:
+        copy_at_most(member.size, source, target, f"member {member.name!r}")
+        if target.tell() != member.size:
+            raise EOFError(f"member {member.name!r} has less bytes than it claims")
+
+
+def copy_at_most(size: int, source: BinaryIO, target: BinaryIO, what: str) -> None:
+    """Copies all that comes; ValueError when it is more than `size` bytes."""
+    left = size
+    while chunk := source.read(CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise ValueError(f"{what}: more than {size:,} bytes")
+        target.write(chunk)
+
+
+def require_disk(size: int, folder: Path, what: str) -> None:
+    """UserError when `size` bytes do not fit on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        needs = f"needs {in_mb(size)}, {in_mb(free)} are free in {folder.absolute()}"
+        raise UserError(f"{what}: {needs}; free some space")
+
+
+def in_mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
