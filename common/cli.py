@@ -159,7 +159,16 @@ positive_int = _number(int, lambda v: v > 0, "a whole number above 0 and", _INT)
 non_negative_int = _number(int, lambda v: v >= 0, "a whole number from 0 to", _INT)
 positive_float = _number(float, lambda v: v > 0, "a number above 0 and", _FLOAT)
 non_negative_float = _number(float, lambda v: v >= 0, "a number from 0 to", _FLOAT)
+
+
+def count_to(limit: int) -> Callable:
+    """A type for counts that would otherwise take all memory."""
+    return _number(int, lambda v: v > 0, "a whole number above 0 and", limit + 1)
+
+
+image_side = count_to(4096)  # pixels
 seed_number = _number(int, lambda v: v >= 0, "a whole number from 0 to", 2**32)
+worker_count = _number(int, lambda v: v >= 0, "a whole number from 0 to", 1025)
 fraction = _number(float, lambda v: v >= 0, "a number from 0 to", 1)
 
 
@@ -220,9 +229,7 @@ def add_common_arguments(
         help="folder to write" + (", made from the flags if not given" if not output_dir else ""),
     )
     if workers:
-        group.add_argument(
-            "--num-workers", type=non_negative_int, default=2, help="worker processes"
-        )
+        group.add_argument("--num-workers", type=worker_count, default=2, help="worker processes")
     existing = group.add_mutually_exclusive_group()
     if resume:
         existing.add_argument(

@@ -4,7 +4,7 @@
     read_arrays(path)                read_json(path)                  lock(folder, "a run")
 
 What is written is synced to the disk before it gets its name, so that a crash or a power cut leaves
-the old file or the new one. Binary files are zip archives with a checksum of each entry.
+the old file or the new one. Binary files are zip archives with a checksum of all that is in them.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from filelock import FileLock, Timeout
 from common.errors import UserError
 
 LOCK = ".lock"
+_COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
+_WITH_ITS_OWN = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
 _locks: dict[Path, FileLock] = {}  # of the folders that this process holds
 
 
@@ -77,7 +80,21 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     # Into memory first: a zip file on a full disk reports the failure a second time when it closes.
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomically(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
+    write_archive(path, buffer)
+
+
+def write_archive(path: Path, archive: io.BytesIO) -> None:
+    """Writes a zip archive atomically, with the CRC-32 of all that comes before as its comment.
+
+    The checksums of its entries leave out their names, places and attributes: one flipped bit there
+    made torch read zeros for a tensor.
+    """
+    archive.seek(-2, io.SEEK_END)
+    archive.write(_COMMENT_LENGTH)
+    with archive.getbuffer() as content:
+        checksum = zlib.crc32(content)
+    archive.write(checksum.to_bytes(4, "little"))
+    write_atomically(path, lambda partial: partial.write_bytes(archive.getbuffer()))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -97,17 +114,29 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def verify_archive(path: Path) -> None:
     """Reads a zip archive, as `.npz` and `.pt` files are, and compares its checksums.
 
+    One of `write_archive` has a checksum of the whole file, others only those of their entries.
+
     Raises:
         UserError: the file is missing or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - 26))
+        end = file.read()
+        if end[:4] == b"PK\5\6" and end[20:22] == _COMMENT_LENGTH:
+            file.seek(0)
+            checksum = 0
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+            if checksum != _WITH_ITS_OWN:
+                raise damaged_file(path)
+            return
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except OSError:
-        raise
-    except Exception as error:  # a flipped bit makes zipfile raise many kinds
+    except Exception as error:  # a flipped bit makes zipfile raise many kinds, OSError too
         raise damaged_file(path) from error
     if broken is not None:
         raise damaged_file(path)

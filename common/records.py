@@ -28,7 +28,7 @@ from common.files import (
     release_locks,
     remove_partial_files,
     verify_archive,
-    write_atomically,
+    write_archive,
     write_json,
     write_text,
 )
@@ -245,9 +245,7 @@ class RunFolder:
         """Writes a checkpoint, whose `metrics` hold a dict an epoch, and those as text."""
         buffer = io.BytesIO()  # torch turns a full disk into an error that does not say so
         torch.save(checkpoint, buffer)
-        write_atomically(
-            self.checkpoint_file, lambda partial: partial.write_bytes(buffer.getbuffer())
-        )
+        write_archive(self.checkpoint_file, buffer)
         self._write_metrics(checkpoint["metrics"])
 
     def _write_metrics(self, metrics: list[dict]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from common.errors import UserError
-from common.files import damaged_file, write_atomically
+from common.files import damaged_file, remedy_for, write_atomically
 
 # From version 3 on, pandas reads every float as it was written without being asked.
 _EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
@@ -39,7 +39,8 @@ class ResultsFile:
         except (ValueError, csv.Error) as error:
             raise damaged_file(self.path) from error
         if lines[0] != self.columns:
-            raise UserError(f"{self.path}: columns {lines[0]}, not {self.columns}")
+            said = f"columns {lines[0]}, not {self.columns}"
+            raise UserError(f"{self.path}: {said}; {remedy_for(self.path)}")
         if not text.endswith("\n") or any(len(line) != len(self.columns) for line in lines):
             raise damaged_file(self.path)
         numbers = frame.drop(columns=list(self.text))

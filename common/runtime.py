@@ -14,8 +14,10 @@ import torch.distributed as dist
 from torch import nn
 
 from common.errors import UserError
+from common.memory import require_memory
 from common.process import end_with_parent
 
+READER_MEMORY = 100_000_000  # bytes that a process takes which reads images for this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -153,7 +155,13 @@ def one_thread() -> Iterator[None]:
 
 
 def from_flags(args: argparse.Namespace) -> Runtime:
-    """`setup` with the flags of `cli.add_common_arguments`."""
+    """`setup` with the flags of `cli.add_common_arguments`.
+
+    Raises:
+        UserError: also for more workers than fit into memory, be they small ones that read images.
+    """
+    workers = getattr(args, "num_workers", 0)
+    require_memory(workers * READER_MEMORY, f"--num-workers {workers}", "use fewer")
     return setup(
         args.device, args.precision, compile=args.compile, deterministic=args.deterministic
     )

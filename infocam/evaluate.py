@@ -200,7 +200,7 @@ def get_parser() -> cli.Parser:
         help="cam, infocam, infocam+, lowest:N, similar, posterior, class:NAME, "
         + ", ".join(GRADIENT_METHODS),
     )
-    add("--region", type=cli.positive_int, nargs="+", default=[1], help="sides of a mean filter")
+    add("--region", type=cli.count_to(99), nargs="+", default=[1], help="sides of a mean filter")
     add("--region-padding", choices=PADDINGS, default="same", help="of the region filter")
     add("--normalisation", choices=NORMALISATIONS, default="minmax", help="of the maps")
     add(

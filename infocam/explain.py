@@ -153,7 +153,7 @@ def get_parser() -> cli.Parser:
     )
     parser.add_argument(
         "--image-size",
-        type=cli.positive_int,
+        type=cli.image_side,
         help="side of the square that images are stretched to, more for larger maps "
         "(the network's own)",
     )
@@ -167,7 +167,7 @@ def get_parser() -> cli.Parser:
         + ", ".join(GRADIENT_METHODS),
     )
     parser.add_argument(
-        "--region", type=cli.positive_int, default=1, help="mean filter on the maps, cells, odd"
+        "--region", type=cli.count_to(99), default=1, help="mean filter on the maps, cells, odd"
     )
     parser.add_argument(
         "--threshold",
@@ -216,19 +216,13 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("infocam.explain is one process; run it without torchrun")
     for path in args.images:
         read_image(path)
-    for path in (*args.images, *filter(None, [args.run])):
-        if args.overwrite and args.output_dir.resolve() in (
-            path.resolve(),
-            *path.resolve().parents,
-        ):
-            raise UserError(f"{path}: in the --output-dir that --overwrite deletes; choose another")
+    check_output(args.output_dir, vars(args), overwrite=args.overwrite)
     classifier = _classifier(args, device)
     names = classifier.class_names
     label = None if args.label is None else class_number(args.label, names, "--label")
     methods = [parse_method(text, names) for text in args.methods]
     if args.against is not None:
         methods.append(f"class:{class_number(args.against, names, '--against')}")
-    check_output(args.output_dir, vars(args), overwrite=args.overwrite)
     source = f"run {args.run}" if args.run else f"{args.network} ({args.weights})"
     device.say(f"infocam: {device.describe()}, {source}, writing {args.output_dir}")
 

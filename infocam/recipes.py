@@ -108,7 +108,7 @@ def add_arguments(parser: cli.Parser) -> None:
         "small-cnn (digits only), efficientnet_lite0, vgg16_gap, a torchvision name or timm:NAME",
     )
     add("weights", "of the backbone: imagenet, none or a file", default="imagenet")
-    add("image_size", "side of the images; the network's own if not given", type=cli.positive_int)
+    add("image_size", "side of the images; the network's own if not given", type=cli.image_side)
     add(
         "output_stride",
         "pixels from one cell of the map to the next",

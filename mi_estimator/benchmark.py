@@ -22,6 +22,7 @@ from tqdm import tqdm
 from common import cli, runtime
 from common.errors import UserError
 from common.information import select_label
+from common.memory import require_memory
 from common.records import prepare_output
 from common.results import ResultsFile
 from common.tables import to_markdown, write_tables
@@ -138,7 +139,7 @@ def get_parser() -> cli.Parser:
     )
     parser.add_argument(
         "--members",
-        type=cli.positive_int,
+        type=cli.count_to(1000),
         help="networks whose logits are averaged (by task if not given)",
     )
     by_task = dict.fromkeys(("epochs", "batch_size", "lr"), "by task if not given")
@@ -166,6 +167,13 @@ def fingerprints(tasks: dict[str, Task]) -> dict[str, str]:
     return {name: each.fingerprint() for name, each in read.items() if hasattr(each, "data_dir")}
 
 
+def check_memory(name: str, task: Task, n_train: int, n_test: int) -> None:
+    """UserError if the samples of a task do not fit, twice over, into memory."""
+    one, _ = task.distribution.sample(1, torch.Generator().manual_seed(0))
+    needed = 2 * (n_train + n_test) * one.numel() * one.element_size()
+    require_memory(needed, f"{name}: {n_train} training and {n_test} test samples", "use fewer")
+
+
 def list_suites() -> None:
     for suite, tasks in SUITES.items():
         print(f"{suite}: {', '.join(tasks)}")
@@ -183,6 +191,7 @@ def main(argv: list[str] | None = None) -> None:
         least = 2 * task.distribution.num_classes
         if min(args.n_train or [task.n_train]) < least:
             raise UserError(f"--n-train {min(args.n_train)}: {name} needs at least {least}")
+        check_memory(name, task, max(args.n_train or [task.n_train]), args.n_test or task.n_test)
     if args.retry_failed and not args.resume:
         raise UserError("--retry-failed: only with --resume")
     if args.n_test == 1:

@@ -19,6 +19,7 @@ from common import cli, runtime
 from common.errors import UserError
 from common.files import write_atomically
 from common.information import select_label
+from common.memory import require_memory
 from common.records import prepare_output
 from common.results import ResultsFile
 from common.runtime import Runtime
@@ -116,7 +117,10 @@ def get_parser() -> cli.Parser:
         "--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="tasks"
     )
     parser.add_argument(
-        "--replicates", type=cli.positive_int, default=300, help="data sets drawn of each task"
+        "--replicates",
+        type=cli.count_to(1_000_000),
+        default=300,
+        help="data sets drawn of each task",
     )
     parser.add_argument(
         "--samples", type=cli.positive_int, default=500, help="samples of a data set"
@@ -136,6 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     least = max(20 * TASKS[name].num_classes for name in tasks)
     if args.samples < least:
         raise UserError(f"--samples {args.samples}: at least {least}, so that no class is too rare")
+    require_memory(args.samples * 100, f"--samples {args.samples}", "use fewer")
     prepare_output(
         folder,
         vars(args),

@@ -67,8 +67,9 @@ class Predictions:
         parts = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
         parts_of_head = ("head_norms", "head_bias") if "head_norms" in arrays else ()
         by_class = ("log_prior", "counts", "logit_log_prior", "class_names", *parts_of_head)
-        wanted = (*by_class, *(f"{part}_labels" for part in parts))
-        missing = [name for name in wanted if name not in arrays]
+        of_parts = (f"{part}_{what}" for part in parts for what in ("logits", "labels"))
+        # NumPy gives the bytes of an entry that is no array.
+        missing = [n for n in (*by_class, *of_parts) if not isinstance(arrays.get(n), np.ndarray)]
         if missing:
             raise UserError(f"{path}: no array {missing[0]!r} in it; {AGAIN}")
         num_classes = arrays["log_prior"].size
@@ -134,7 +135,7 @@ class Predictions:
         if not self.scarce_classes:
             return ""
         shown = [f"{brief(name, 40)} ({count})" for name, count in self.scarce_classes.items()]
-        more = f" and {len(shown) - LISTED} more classes" if len(shown) > LISTED else ""
+        more = f" and {len(shown) - LISTED} more" if len(shown) > LISTED else ""
         return (
             f"EM uses uncalibrated logits: fewer than {MIN_CALIBRATION_SAMPLES} validation samples "
             f"of {', '.join(shown[:LISTED])}{more}; hold more images out with --val-fraction"

@@ -74,7 +74,7 @@ def add_arguments(parser: cli.Parser) -> None:
         f"timm:NAME ({by_dataset['network']})",
     )
     add("--weights", default="imagenet", help="of the backbone: imagenet, none or a file")
-    add("--image-size", type=cli.positive_int, help="side of image files (the network's own)")
+    add("--image-size", type=cli.image_side, help="side of image files (the network's own)")
     add(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,

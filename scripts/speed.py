@@ -183,7 +183,7 @@ def get_parser() -> cli.Parser:
     parser.add_argument("--repeats", type=cli.positive_int, default=3, help="runs of each")
     parser.add_argument("--device", type=cli.device_name, default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--num-workers", type=cli.non_negative_int, default=2, help="processes that box maps"
+        "--num-workers", type=cli.worker_count, default=2, help="processes that box maps"
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="data folder")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/speed"), help="to write")

@@ -159,7 +159,7 @@ def test_an_idx_file_larger_than_the_memory_is_refused(tmp_path):
     assert str(error.value).startswith(f"{tmp_path}/MNIST/raw/{IMAGES}: ")
 
 
-def test_no_files_are_damaged_when_there_is_nothing_in_them(tmp_path):
+def test_files_without_images_are_damaged(tmp_path):
     folder = tmp_path / "MNIST/raw"
     write_idx_dataset(tmp_path, "mnist")
     write_idx(folder / IMAGES, np.zeros((0, 28, 28)))

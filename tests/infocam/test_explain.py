@@ -227,9 +227,9 @@ def test_overwrite_replaces_the_files_of_an_earlier_call(small, picture, run, us
 def test_overwrite_does_not_delete_what_it_is_to_explain(small, picture, run, tmp_path, user_error):
     folder, _ = run(picture("cat.png"))
     words = [folder / "cat.png", "--output-dir", folder, "--overwrite", "--device", "cpu"]
-    assert f"{folder}/cat.png: in the --output-dir" in user_error(main, words)
+    assert f"it holds {folder}/cat.png, which this command reads" in user_error(main, words)
     words = [picture(), "--run", folder, "--output-dir", folder, "--overwrite", "--device", "cpu"]
-    assert f"{folder}: in the --output-dir" in user_error(main, words)
+    assert f"it holds {folder}, which this command reads" in user_error(main, words)
     assert (folder / "cat.npz").exists()
 
 

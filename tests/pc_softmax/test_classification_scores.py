@@ -1,4 +1,4 @@
-"""Scores by hand, against scikit-learn and scipy; saved predictions that are whole or refused."""
+"""Scores by hand, against scikit-learn and scipy."""
 
 import math
 import warnings
@@ -14,7 +14,6 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 from common.errors import UserError
 from pc_softmax import plots
 from pc_softmax.metrics import (
-    Predictions,
     calibration_table,
     classification_scores,
     expected_calibration_error,
@@ -228,93 +227,3 @@ def test_confusions_have_numbers_in_percent_of_the_true_class_up_to_20_classes(m
     many = np.eye(21, dtype=int)
     plot_confusion({"a": many, "b": many}, [str(k) for k in range(21)], Path("x.png"))
     assert not drawn[1].axes[0].texts and not len(drawn[1].axes[1].get_xticks())
-
-
-def arrays(**changes) -> dict[str, np.ndarray]:
-    """What a predictions.npz of two classes holds, with changes; None leaves an array out."""
-    whole = {
-        "log_prior": np.log([0.75, 0.25]).astype(np.float32),
-        "counts": np.array([30, 10]),
-        "logit_log_prior": np.log([0.5, 0.5]),
-        "class_names": np.array(["ape", "bee"]),
-        "paper-window_logits": np.zeros((3, 2), np.float32),
-        "paper-window_labels": np.array([0, 0, 1]),
-        "validation_logits": np.ones((2, 2), np.float32),
-        "validation_labels": np.array([1, 0]),
-    }
-    return {name: array for name, array in (whole | changes).items() if array is not None}
-
-
-def test_predictions_are_read_as_they_were_saved(tmp_path):
-    np.savez(tmp_path / "predictions.npz", **arrays())
-    found = Predictions.load(tmp_path / "predictions.npz")
-    assert np.exp(found.log_prior) == pytest.approx([0.75, 0.25])
-    assert found.counts.tolist() == [30, 10]
-    assert found.class_names == ["ape", "bee"]
-    assert list(found.tests) == ["paper-window"]
-    assert found.tests["paper-window"][1].tolist() == [0, 0, 1]
-    assert found.validation[0].dtype == np.float64 and found.validation[1].tolist() == [1, 0]
-    logits = found.pc_softmax_logits(np.array([[1.0, 2.0]]))
-    assert logits == pytest.approx(np.array([[1, 2]]) + math.log(2))
-    assert found.head is None
-
-    without = arrays(validation_logits=None, validation_labels=None)
-    np.savez(tmp_path / "predictions.npz", **without)
-    assert Predictions.load(tmp_path / "predictions.npz").validation is None
-
-
-NOT_FINITE = np.array([[0, np.nan], [1, 2], [np.inf, 0]])
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"counts": None}, "no array 'counts' in it; train again"),
-        ({"paper-window_labels": None}, "no array 'paper-window_labels' in it"),
-        ({"paper-window_logits": None}, "no test set in it"),
-        ({"paper-window_logits": NOT_FINITE}, "'paper-window': 2 of 3 samples have no finite"),
-        ({"validation_logits": NOT_FINITE[:2]}, "'validation': 1 of 2 samples have no finite"),
-        ({"paper-window_logits": np.zeros((3, 4))}, "4 logits a sample for 2 classes"),
-        ({"paper-window_logits": np.zeros((2, 2))}, "logits (2, 2) and labels (3,) must be"),
-        ({"paper-window_logits": np.zeros(3)}, "logits (3,) and labels (3,) must be"),
-        (
-            {"validation_labels": np.array([0, 2])},
-            "'validation': labels must be whole numbers 0..1",
-        ),
-        ({"validation_labels": np.array([-1, 0])}, "labels must be whole numbers 0..1"),
-        ({"validation_labels": np.array([0.0, 1.0])}, "labels must be whole numbers 0..1"),
-        ({"class_names": np.array(["ape"])}, "class_names has shape (1,), log_prior (2,)"),
-        ({"logit_log_prior": np.zeros((1, 2))}, "logit_log_prior has shape (1, 2)"),
-        ({"counts": np.array([30, 0])}, "counts must be positive, not 0"),
-        (
-            {"log_prior": np.array([0.0, -np.inf])},
-            "log_prior is no class prior: probabilities from 0",
-        ),
-        (
-            {"logit_log_prior": np.zeros(2)},
-            "logit_log_prior is no class prior: probabilities from 1",
-        ),
-        ({"logit_log_prior": np.full(2, np.nan)}, "that sum to nan; they must be positive and sum"),
-        ({"class_names": np.array(["ape", None])}, "cannot be read (ValueError)"),
-    ],
-)
-def test_predictions_that_are_not_whole_are_a_user_error_that_names_the_file(
-    tmp_path, changes, said
-):
-    path = tmp_path / "predictions.npz"
-    np.savez(path, **arrays(**changes))
-    with pytest.raises(UserError) as error:
-        Predictions.load(path)
-    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_file_that_is_missing_or_cut_off_is_a_user_error(tmp_path):
-    path = tmp_path / "predictions.npz"
-    with pytest.raises(UserError, match=r"npz: not there; give a folder that pc_softmax.train"):
-        Predictions.load(path)
-    np.savez(path, **arrays())
-    for content in (path.read_bytes()[:200], b"", b"text"):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=r"npz: cannot be read \(\w+\)"):
-            Predictions.load(path)

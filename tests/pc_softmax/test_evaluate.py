@@ -11,8 +11,8 @@ from PIL import Image
 from common.errors import UserError
 from pc_softmax import evaluate, plots
 from pc_softmax.evaluate import main
-from pc_softmax.metrics import Predictions
 from pc_softmax.plots import plot_shift
+from pc_softmax.predictions import Predictions
 
 COUNTS = np.array([150, 40, 10])
 LOG_PRIOR = np.log(COUNTS / 200)
@@ -55,7 +55,7 @@ def accuracy(arrays: dict, name: str, added: np.ndarray) -> float:
 
 
 def files(folder) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [path for path in folder.rglob("[!.]*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -223,6 +223,7 @@ def test_shift_without_validation_leaves_bbse_out_and_an_estimate_that_fails_is_
     printed = capsys.readouterr().out
     assert "Without bbse: that needs held-out training samples" in printed
     assert "subsets of imbalanced" in printed
+    assert "Note: EM uses uncalibrated logits; hold images out with --val-fraction." in printed
     assert "No estimate for backward, 50: em: still moves" in printed
     assert "nan" not in (tmp_path / "evaluation/shift.md").read_text()
 
@@ -285,7 +286,7 @@ def test_an_earlier_evaluation_is_replaced_with_overwrite_alone(tmp_path, user_e
     user_error(main, [tmp_path, "--target-prior", "none.csv", "--overwrite"])
     assert files(tmp_path) == before
     main([str(tmp_path), "--target-prior", "train", "--overwrite"])
-    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == WRITTEN
+    assert {path.name for path in (tmp_path / "evaluation").glob("[!.]*")} == WRITTEN
 
 
 def test_an_evaluation_that_is_cut_off_has_no_result(tmp_path, monkeypatch):

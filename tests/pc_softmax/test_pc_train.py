@@ -161,9 +161,7 @@ def test_interrupted_run_resumes_to_the_same_predictions(
 
     monkeypatch.setattr("common.files.os.replace", lambda a, b: (replaced.append(b), replace(a, b)))
     main(arguments(digits_dir, tmp_path / "run", "--resume"))
-    assert (
-        half.load_checkpoint()["metrics"][0] == first_epoch
-    )  # with its old seconds
+    assert half.load_checkpoint()["metrics"][0] == first_epoch  # with its old seconds
     assert len(half.load_checkpoint()["metrics"]) == 2
     assert replaced[-1].name == "result.json"
     assert {path.name for path in replaced} >= {"predictions.npz", "indices.npz", "checkpoint.pt"}

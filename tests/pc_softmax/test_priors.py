@@ -1,7 +1,11 @@
 """Class priors at test time: estimated, read, shifted, sampled; by hand and on exact posteriors."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from common.errors import UserError
@@ -162,6 +166,13 @@ def test_class_names_may_hold_commas_and_a_rounded_prior_is_made_exact(tmp_path)
         ("class,probability\nape,0.1\nbee,0.9\n", "no line for class 'cat'"),
         ("class,probability\nape,0.1\ncow,0.9\n", "unknown class 'cow'"),
         ("class,probability\nape,.1\nape,.1\nbee,.1\ncat,.8", "two lines for class 'ape'"),
+        ("class,probability\nape,.1\n ape ,.1\nbee,.1\ncat,.8", "two lines for class 'ape'"),
+        ("class,probability\nape,.1,1\nbee,.1\ncat,.8", "give a CSV with the header class"),
+        ("class,probability\na\0\n", r"unknown class 'a\x00'"),
+        ("class,probability\n" + "x" * 500, f"unknown class '{'x' * 100}...'"),
+        ("9" * 3000 + "\n.5\n.5", "the probabilities sum to inf, not to one"),
+        ("0.5\n" * 3000, "over 4036 bytes, too long for 3 probabilities"),
+        ("0" * 10_000, "over 4036 bytes, too long for 3 probabilities"),
     ],
 )
 def test_a_file_that_is_no_prior_is_a_user_error_that_names_it(tmp_path, text, said):
@@ -174,9 +185,55 @@ def test_a_file_that_is_no_prior_is_a_user_error_that_names_it(tmp_path, text, s
 
 def test_a_prior_that_is_no_text_file_is_a_user_error(tmp_path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
-    for path in (tmp_path, tmp_path / "none.csv", tmp_path / "image.png"):
+    names = ("", "none.csv", "image.png", "n" * 300, "a\0b")
+    for path in (tmp_path / name for name in names):
         with pytest.raises(UserError, match=r"cannot be read as text \(\w+Error\)"):
             read_prior(path, NAMES)
+
+
+def test_an_endless_file_is_not_read_to_its_end():
+    with pytest.raises(UserError, match=r"^/dev/zero: over 4036 bytes, too long for 3 probab"):
+        read_prior(Path("/dev/zero"), NAMES)
+
+
+def test_spaces_around_a_name_do_not_count_and_line_breaks_in_it_do(tmp_path):
+    path = tmp_path / "prior.csv"
+    path.write_text('class,probability\n"b\n|<b>",0.3\n cat ,0.6\nape,0.1\n')
+    assert np.exp(read_prior(path, [" ape", "b\n|<b>", "cat  "])) == pytest.approx(SHIFTED)
+
+
+def test_classes_of_the_same_name_are_told_apart_by_their_order_alone(tmp_path):
+    path = tmp_path / "prior.csv"
+    path.write_text("class,probability\nape,0.1\nbee,0.3\nape,0.6\n")
+    for names in (["ape", "bee", "ape"], ["ape", "bee", " ape"]):
+        with pytest.raises(UserError) as error:
+            read_prior(path, names)
+        assert str(error.value) == (
+            f"{path}: two classes of the run are named 'ape'; give one number a line in the order "
+            "of the classes"
+        )
+    path.write_text("0.1\n0.3\n0.6\n")
+    assert np.exp(read_prior(path, ["ape", "bee", "ape"])) == pytest.approx(SHIFTED)
+
+
+CELLS = st.sampled_from(
+    ["class", "probability", *NAMES, "0.1", "0.3", "0.6", "1e-400", "nan", "1_0", "²", '"', "\0"]
+)
+LINES = st.lists(st.lists(CELLS | st.text(max_size=5), max_size=3).map(",".join), max_size=6)
+
+
+@settings(max_examples=80)
+@given(LINES.map("\n".join).map(str.encode) | st.binary(max_size=40))
+@example(b"class,probability\nape,.1\nbee,.3\ncat,.6")
+def test_whatever_a_file_holds_it_is_a_prior_or_one_line(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    try:
+        log_prior = read_prior(path, NAMES)
+    except UserError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    else:
+        assert log_prior.shape == (3,) and np.exp(log_prior).sum() == pytest.approx(1)
 
 
 def test_long_tailed_prior_follows_the_training_counts_or_turns_them_around():

@@ -1,0 +1,92 @@
+"""`pc_softmax.evaluate` on odd class names, odd --target-prior and few validation samples."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pc_softmax.evaluate import main
+from pc_softmax.predictions import Predictions
+
+
+def save_run(folder: Path, names: list[str], validation_counts: list[int] | None = None) -> Path:
+    """A run with thirty test samples of each class."""
+    num_classes, rng = len(names), np.random.default_rng(0)
+    uniform = np.full(num_classes, -np.log(num_classes))
+    arrays = {"log_prior": uniform, "logit_log_prior": uniform}
+    arrays |= {"counts": np.full(num_classes, 50), "class_names": np.array(names)}
+    counts = {"official": [30] * num_classes}
+    counts |= {"validation": validation_counts} if validation_counts else {}
+    for part, of_part in counts.items():
+        labels = np.repeat(np.arange(num_classes), of_part)
+        arrays[f"{part}_labels"] = labels
+        arrays[f"{part}_logits"] = 2 * np.eye(num_classes)[labels] + rng.normal(
+            size=(len(labels), num_classes)
+        )
+    folder.mkdir()
+    np.savez(folder / "predictions.npz", **arrays)
+    return folder
+
+
+ODD = ["$\\frac{$", "a\nb", "<b>|</b>", "x" * 3000, "same", "same", "\x1b[31m", "", " ", "日本"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph", "ignore:Tight layout")
+def test_odd_class_names_are_written_whole_each_to_its_own_class(tmp_path):
+    run = save_run(tmp_path / "run", ODD)
+    main([str(run)])
+    wanted = [*ODD[:4], "same (4)", "same (5)", *ODD[6:]]
+    prior = json.loads((run / "evaluation/result.json").read_text())["test_sets"]["official"]
+    assert prior["prior"] == pytest.approx(dict.fromkeys(wanted, 0.1))
+    rows = pd.read_csv(run / "evaluation/per_class.csv", keep_default_na=False)
+    assert rows["class"].tolist() == wanted
+    confusion = pd.read_csv(run / "evaluation/confusion.csv", keep_default_na=False)
+    assert confusion["true_class"].tolist() == wanted
+    assert confusion.drop(columns=["test_set", "true_class"]).sum(axis=1).tolist() == [30] * 10
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            "n" * 5000,
+            f"--target-prior {'n' * 100}...: neither argmax, uniform, train, em, bbse nor",
+        ),
+        ("a\nb", r"--target-prior a\nb: neither argmax, uniform, train, em, bbse nor a file"),
+        ("", "--target-prior : neither argmax, uniform, train, em, bbse nor a file"),
+        ("{run}", "{run}: cannot be read as text (IsADirectoryError)"),
+        ("{run}/predictions.npz", "{run}/predictions.npz: cannot be read as text (UnicodeDecode"),
+        ("{run}/long.csv", "{run}/long.csv: over 3008 bytes, too long for 2 probabilities"),
+    ],
+)
+def test_a_target_prior_that_is_none_is_one_line(tmp_path, user_error, target, said):
+    run = save_run(tmp_path / "run", ["a", "b"])
+    (run / "long.csv").write_text("0.5\n" * 10**6)
+    line = user_error(main, [run, "--target-prior", target.replace("{run}", str(run))])
+    assert line.startswith("error: " + said.replace("{run}", str(run)))
+    assert not (run / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("counts", "note"),
+    [
+        (None, "Note: EM uses uncalibrated logits; hold images out with --val-fraction."),
+        (
+            [20, 9],
+            "Note: EM uses uncalibrated logits: fewer than 10 validation samples of b (9); hold "
+            "more images out with --val-fraction.",
+        ),
+        ([20, 10], None),
+    ],
+)
+def test_a_note_says_why_em_is_not_calibrated_where_em_is_asked_for(tmp_path, capsys, counts, note):
+    run = save_run(tmp_path / "run", ["a", "b"], counts)
+    for target, asked in (("train", False), ("em", True)):
+        main([str(run), "--target-prior", target, "--output-dir", str(tmp_path / target)])
+        notes = [line for line in capsys.readouterr().out.splitlines() if "Note" in line]
+        assert notes == ([note] if asked and note else [])
+    found = Predictions.load(run / "predictions.npz")
+    logits = found.tests["official"][0]
+    assert (found.calibrated(logits) == logits).all() == (note is not None)

@@ -1,0 +1,228 @@
+"""Saved predictions: whole and sensible, or refused in one line, whatever bytes the file holds."""
+
+import io
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from common.errors import UserError
+from pc_softmax.predictions import Predictions
+
+
+def arrays(**changes) -> dict[str, np.ndarray]:
+    """What a predictions.npz of two classes holds, with changes; None leaves an array out."""
+    whole = {
+        "log_prior": np.log([0.75, 0.25]).astype(np.float32),
+        "counts": np.array([30, 10]),
+        "logit_log_prior": np.log([0.5, 0.5]),
+        "class_names": np.array(["ape", "bee"]),
+        "paper-window_logits": np.zeros((3, 2), np.float32),
+        "paper-window_labels": np.array([0, 0, 1]),
+        "validation_logits": np.ones((2, 2), np.float32),
+        "validation_labels": np.array([1, 0]),
+    }
+    return {name: array for name, array in (whole | changes).items() if array is not None}
+
+
+def test_predictions_are_read_as_they_were_saved(tmp_path):
+    np.savez(tmp_path / "predictions.npz", **arrays())
+    found = Predictions.load(tmp_path / "predictions.npz")
+    assert np.exp(found.log_prior) == pytest.approx([0.75, 0.25])
+    assert found.counts.tolist() == [30, 10]
+    assert found.class_names == ["ape", "bee"]
+    assert list(found.tests) == ["paper-window"]
+    assert found.tests["paper-window"][1].tolist() == [0, 0, 1]
+    assert found.validation[0].dtype == np.float64 and found.validation[1].tolist() == [1, 0]
+    logits = found.pc_softmax_logits(np.array([[1.0, 2.0]]))
+    assert logits == pytest.approx(np.array([[1, 2]]) + math.log(2))
+    assert found.head is None
+
+    without = arrays(validation_logits=None, validation_labels=None)
+    np.savez(tmp_path / "predictions.npz", **without)
+    assert Predictions.load(tmp_path / "predictions.npz").validation is None
+
+
+NOT_FINITE = np.array([[0, np.nan], [1, 2], [np.inf, 0]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"counts": None}, "no array 'counts' in it; train again"),
+        ({"paper-window_labels": None}, "no array 'paper-window_labels' in it"),
+        ({"paper-window_logits": None}, "no test set in it"),
+        ({"paper-window_logits": NOT_FINITE}, "'paper-window': 2 of 3 samples have no finite"),
+        ({"validation_logits": NOT_FINITE[:2]}, "'validation': 1 of 2 samples have no finite"),
+        ({"paper-window_logits": np.zeros((3, 4))}, "4 logits a sample for 2 classes"),
+        ({"paper-window_logits": np.zeros((2, 2))}, "logits (2, 2) and labels (3,) must be"),
+        ({"paper-window_logits": np.zeros(3)}, "logits (3,) and labels (3,) must be"),
+        (
+            {"validation_labels": np.array([0, 2])},
+            "'validation': labels must be whole numbers 0..1",
+        ),
+        ({"validation_labels": np.array([-1, 0])}, "labels must be whole numbers 0..1"),
+        ({"validation_labels": np.array([0.0, 1.0])}, "labels must be whole numbers 0..1"),
+        ({"class_names": np.array(["ape"])}, "class_names has shape (1,), log_prior (2,)"),
+        ({"logit_log_prior": np.zeros((1, 2))}, "logit_log_prior has shape (1, 2)"),
+        ({"counts": np.array([30, 0])}, "counts must be positive, not 0"),
+        (
+            {"log_prior": np.array([0.0, -np.inf])},
+            "log_prior is no class prior: probabilities from 0",
+        ),
+        (
+            {"logit_log_prior": np.zeros(2)},
+            "logit_log_prior is no class prior: probabilities from 1",
+        ),
+        ({"logit_log_prior": np.full(2, np.nan)}, "that sum to nan; they must be positive and sum"),
+        ({"class_names": np.array(["ape", None])}, "damaged, its content is not what was written"),
+        (
+            {"class_names": np.array(["ape", "bee\ud800"])},
+            r"class name 'bee\ud800' is not UTF-8",
+        ),
+        ({"class_names": np.array([1, 2])}, "class_names holds int64, not text; train again with"),
+        ({"counts": np.array(["30", "10"])}, "counts holds <U2, not whole numbers; train again"),
+        ({"counts": np.array([30.0, 10.0])}, "counts holds float64, not whole numbers; train"),
+        ({"log_prior": np.array(["a", "b"])}, "log_prior holds <U1, not floats; train again"),
+        ({"log_prior": np.array([[0.5, 0.5]])}, "log_prior has shape (1, 2), log_prior (1, 2)"),
+        ({"logit_log_prior": np.array([0, 0])}, "logit_log_prior holds int64, not floats; train"),
+        ({"paper-window_logits": np.full((3, 2), "a")}, "paper-window_logits holds <U1, not flo"),
+        ({"paper-window_logits": np.zeros((3, 2), complex)}, "paper-window_logits holds complex1"),
+        ({"validation_labels": np.array(["0", "1"])}, "labels must be whole numbers 0..1"),
+        ({"validation_labels": np.array([True, False])}, "labels must be whole numbers 0..1"),
+        ({"head_norms": np.ones(2)}, "no array 'head_bias' in it; train again with --overwrite"),
+        (
+            {"head_norms": np.ones(2), "head_bias": np.ones(3)},
+            "head_bias has shape (3,), log_prior (2,): one entry for each of two classes or more",
+        ),
+        (
+            {"head_norms": np.array([1, np.nan]), "head_bias": np.ones(2)},
+            "the head's weights or bias are not finite; train again with --overwrite",
+        ),
+    ],
+)
+def test_predictions_that_are_not_whole_are_a_user_error_that_names_the_file(
+    tmp_path, changes, said
+):
+    path = tmp_path / "predictions.npz"
+    np.savez(path, **arrays(**changes))
+    with pytest.raises(UserError) as error:
+        Predictions.load(path)
+    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_missing_or_cut_off_is_a_user_error(tmp_path):
+    path = tmp_path / "predictions.npz"
+    with pytest.raises(UserError, match=r"npz: not there; give a folder that pc_softmax.train"):
+        Predictions.load(path)
+    np.savez(path, **arrays())
+    for content in (path.read_bytes()[:200], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"npz: damaged, its content is not what was written"):
+            Predictions.load(path)
+    with pytest.raises(UserError, match=r"npz: not there; give a folder"):
+        Predictions.load(Path("n" * 300) / "predictions.npz")
+
+
+def content_of(found: Predictions) -> list:
+    parts = [*found.tests.values(), found.validation]
+    pairs = [(logits.tolist(), labels.tolist()) for logits, labels in parts]
+    priors = found.log_prior.tolist(), found.counts.tolist(), found.logit_log_prior.tolist()
+    return [*priors, found.class_names, list(found.tests), *pairs]
+
+
+def test_a_flipped_bit_anywhere_is_an_error_or_changes_nothing(tmp_path):
+    """The checksums of the zip; a few bits are of dates and other remarks that nobody reads."""
+    path = tmp_path / "predictions.npz"
+    np.savez_compressed(path, **arrays())
+    whole, content, refused = content_of(Predictions.load(path)), path.read_bytes(), 0
+    generator = np.random.default_rng(0)
+    for position, bit in zip(
+        generator.integers(len(content), size=250).tolist(),
+        generator.integers(8, size=250).tolist(),
+        strict=True,
+    ):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << bit
+        path.write_bytes(flipped)
+        try:
+            assert content_of(Predictions.load(path)) == whole
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+    assert refused > 150
+
+
+def loads_or_says_what_is_wrong(content: bytes, folder: Path) -> None:
+    path = folder / "predictions.npz"
+    path.write_bytes(content)
+    try:
+        found = Predictions.load(path)
+    except UserError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    else:
+        num_classes = len(found.class_names)
+        for logits, labels in found.tests.values():
+            assert logits.shape == (len(labels), num_classes) and np.isfinite(logits).all()
+            assert labels.dtype == np.int64
+            assert labels.min() >= 0 and labels.max() < num_classes
+        assert np.exp(found.log_prior).sum() == pytest.approx(1, abs=1e-4)
+
+
+ANY_ARRAY = arrays_of.arrays(
+    st.one_of(
+        arrays_of.boolean_dtypes(),
+        arrays_of.integer_dtypes(),
+        arrays_of.floating_dtypes(),
+        arrays_of.complex_number_dtypes(),
+        arrays_of.unicode_string_dtypes(max_len=3),
+        arrays_of.byte_string_dtypes(max_len=3),
+        arrays_of.datetime64_dtypes(),
+    ),
+    arrays_of.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(st.sampled_from([*arrays(), "head_norms", "head_bias"]), ANY_ARRAY))
+def test_arrays_of_any_kind_are_valid_or_one_line(tmp_path_factory, changes):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays(**changes))
+    loads_or_says_what_is_wrong(buffer.getvalue(), tmp_path_factory.getbasetemp())
+
+
+STARTS = (
+    "",
+    "\x93NUMPY\1\0",
+    "\x93NUMPY\1\0\x46\0{'descr': '<f8', 'fortran_order': False, 'shape': (",
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.sampled_from([name for name in arrays() if name != "validation_labels"]),
+    st.sampled_from([start.encode("latin-1") for start in STARTS]),
+    st.binary(max_size=100),
+)
+def test_any_bytes_in_place_of_an_array_are_one_line(tmp_path_factory, entry, start, content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, values in arrays().items():
+            with archive.open(f"{name}.npy", "w") as file:
+                if name == entry:
+                    file.write(start + content)
+                else:
+                    np.save(file, values)
+    loads_or_says_what_is_wrong(buffer.getvalue(), tmp_path_factory.getbasetemp())
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=300))
+def test_any_bytes_in_place_of_the_file_are_one_line(tmp_path_factory, content):
+    loads_or_says_what_is_wrong(content, tmp_path_factory.getbasetemp())
