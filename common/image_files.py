@@ -114,7 +114,10 @@ def _stretched(values: np.ndarray) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright image, from its header, with the errors of `read_image`."""
+    """Width and height of the upright image, with the errors of `read_image`.
+
+    They come from the header, but a PNG is decoded: its EXIF data may stand at its end.
+    """
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)

@@ -9,6 +9,7 @@ import gzip
 import lzma
 import shutil
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -50,7 +51,12 @@ class _Allowance:
 
     def __init__(self, file: BinaryIO, left: int):
         self.file, self.left, self.last = file, left, b""
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if position < 0 and whence == 0:
+            raise ValueError("a header that points before the start")
+        return self.file.seek(position, whence)
 
     def read(self, size: int = -1) -> bytes:
         if size > self.left:
@@ -89,15 +95,25 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     except Exception as error:  # damage makes the readers raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the archive's
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{archive}: no whole .zip, .tar or .tgz archive ({reason})") from error
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise UserError(
+            f"{archive}: no whole .zip, .tar or .tgz archive ({reason}); get it again"
+        ) from error
 
 
 def _zip_members(file: BinaryIO) -> Iterator[Member]:
     bounded = _Allowance(file, ZIP_DIRECTORY_BYTES)
     archive = zipfile.ZipFile(bounded)
     bounded.left = sys.maxsize
-    for member in archive.infolist():
+    members = archive.infolist()
+    file.seek(-22 - len(archive.comment), 2)  # of the record at the end, which counts them
+    signature, count = struct.unpack("<4s6xH10x", file.read(22))
+    if signature != b"PK\5\6":
+        raise ValueError("something follows its end")
+    # zipfile ends at a damaged entry; one writer's count stops at the largest, another's overflows
+    if count not in (min(len(members), 0xFFFF), len(members) & 0xFFFF):
+        raise EOFError(f"{len(members)} members where its end claims {count}")
+    for member in members:
         name = member.orig_filename  # the other one ends at a NUL
         is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
         is_folder = name.endswith(("/", "\\"))

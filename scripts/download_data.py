@@ -238,7 +238,7 @@ def download(url: str, path: Path, md5: str, limit: int) -> None:
     path.parent.mkdir(exist_ok=True)
     with connect(url) as response, path.open("wb") as file:
         header = response.headers.get("Content-Length", "")
-        size = int(header) if header.isdecimal() and len(header) < 16 else None
+        size = int(header) if header.isdecimal() and len(header) < 19 else None
         require_disk(size or 0, path.parent, path.name)
         with tqdm.wrapattr(response, "read", total=size, desc=path.name, disable=None) as stream:
             copy_at_most(limit, stream, file, path.name)

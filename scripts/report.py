@@ -120,8 +120,9 @@ def _section(runs: Path, section: Section) -> str:
 
 
 def _table(path: Path) -> str:
+    data = _checked(path).read_bytes()
     try:
-        return markdown_table_to_html(_checked(path).read_bytes().decode())
+        return markdown_table_to_html(data.decode())
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text; run the experiment again") from error
     except ValueError as error:
@@ -154,10 +155,10 @@ def overview(runs: Path) -> Image.Image:
     for row in filter(None, rows):  # infoCAM may have drawn no overlays
         pictures = [_picture(path) for path in row]
         aspects = [picture.width / picture.height for picture in pictures]
-        height = int((width - margin * (len(row) - 1)) / max(sum(aspects), 1))
+        height = max(int((width - margin * (len(row) - 1)) / max(sum(aspects), 1)), 1)
         left = 0
         for picture, aspect in zip(pictures, aspects, strict=True):
-            size = (max(int(height * aspect), 1), max(height, 1))
+            size = (max(int(height * aspect), 1), height)
             page.paste(picture.resize(size, Image.LANCZOS), (left, top))
             left += size[0] + margin
         top += height + margin
@@ -176,10 +177,11 @@ def _image(path: Path) -> str:
 
 def _picture(path: Path) -> Image.Image:
     """An RGB picture; UserError when it is missing, damaged or huge."""
+    _checked(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see MAX_PIXELS
-            with Image.open(_checked(path)) as image:
+            with Image.open(path) as image:
                 width, height = image.size
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error

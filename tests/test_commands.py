@@ -23,7 +23,7 @@ def commands(text: str) -> list[list[str]]:
     """The `python -m ...` commands of a text, as lists of words, continued lines joined."""
     lines = text.replace("\\\n", " ").splitlines()
     found = [
-        re.match(r"\s*(?:torchrun \S+ \d+ |\.venv/bin/)?(?:python )?-m (.+)", s) for s in lines
+        re.match(r"\s*(?:torchrun (?:--\S+ \S+ )+|\.venv/bin/)?(?:python )?-m (.+)", s) for s in lines
     ]
     return [shlex.split(match[1], comments=True) for match in found if match]
 

@@ -46,9 +46,13 @@ class Place:
         return Result(status, *self.capsys.readouterr())
 
     def installed(self) -> dict[str, bytes]:
-        """All files below the data folder, hidden ones too."""
-        files = [path for path in self.data.rglob("*") if path.is_file()]
+        """All files below the data folder, hidden ones too, but no locks."""
+        files = [path for path in self.data.rglob("*") if path.is_file() and path.suffix != ".lock"]
         return {str(path.relative_to(self.data)): path.read_bytes() for path in files}
+
+    def top(self) -> list[str]:
+        """The names right in the data folder, hidden ones too, but no locks."""
+        return sorted(path.name for path in self.data.iterdir() if path.suffix != ".lock")
 
     def mirror(self, files: dict[str, bytes]) -> str:
         """A mirror as a file:// URL."""

