@@ -68,7 +68,14 @@ class _Terminated(BaseException):
 
 
 def _terminate(signum, frame):
+    _forget_children()
     raise _Terminated
+
+
+def _forget_children() -> None:
+    """torch raises an error, anywhere, for a reader of images that a signal ended: no more."""
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
 
 
 def entry(main: Callable) -> Callable:
@@ -87,11 +94,16 @@ def entry(main: Callable) -> Callable:
             signal.signal(signal.SIGTERM, _terminate)
         Parser.can_resume = False
         try:
-            return main(argv)
-        except (UserError, OSError, MemoryError, RuntimeError) as error:
-            if not (message := one_line(error)):
-                raise
-            _end(2, f"error: {message}")
+            try:
+                result = main(argv)
+                sys.stdout.flush()  # what the disk does not take is an error, not a success
+                return result
+            except (UserError, OSError, MemoryError, RuntimeError) as error:
+                if "killed by signal: Terminated" in str(error):  # before this process
+                    raise _Terminated from None
+                if not (message := one_line(error)):
+                    raise
+                _end(2, f"error: {message}")
         except KeyboardInterrupt:
             _end(130, f"interrupted; {_what_now()}")
         except _Terminated:
@@ -131,10 +143,15 @@ def _what_now() -> str:
 
 
 def _end(status: int, line: str):
-    for number in _HANDLED:
-        with contextlib.suppress(ValueError):  # not in the main thread
+    with contextlib.suppress(ValueError):  # not in the main thread
+        for number in _HANDLED:
             signal.signal(number, signal.SIG_IGN)  # a second one must not stop the tidying up
+        _forget_children()
     kill_workers()
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _report(line)
     raise SystemExit(status) from None
 

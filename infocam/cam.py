@@ -29,6 +29,7 @@ from common.information import pointwise_mutual_information
 CONTRASTS = ("cam", "infocam", "infocam+", "similar", "posterior")
 PADDINGS = ("same", "legacy-full")
 MAX_LOWEST = 10**9  # of lowest:N; any N above the number of the other classes means all of them
+MAX_REGION = 999  # cells; a region twice as wide as the map already averages all of it
 
 
 def class_maps(features: Tensor, weights: Tensor) -> Tensor:
@@ -151,10 +152,13 @@ def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
             stretched to the image, shrinks it toward the centre, as the original code had it.
 
     Raises:
-        UserError: an even or non-positive size, or another padding.
+        UserError: a size that is even or not from 1 to `MAX_REGION`, or another padding.
     """
-    if size < 1 or size % 2 == 0:
-        raise UserError(f"region {size}: use an odd number of cells, such as 1, 3 or 5")
+    if not 1 <= size <= MAX_REGION or size % 2 == 0:
+        raise UserError(
+            f"region {brief(str(size))}: use an odd number of cells, such as 1, 3 or 5, up to "
+            f"{MAX_REGION}"
+        )
     if padding not in PADDINGS:
         raise UserError(f"padding {padding!r}: use one of {', '.join(PADDINGS)}")
     if size == 1:

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from common.plots import save_figure
+from common.plots import plain, save_figure
 from infocam.boxes import resize_map
 from infocam.metrics import box_iou
 
@@ -64,7 +64,7 @@ def save_gallery(path: Path, rows: list[Overlay]) -> None:
     )
     for row, (first, *others) in zip(rows, grid, strict=True):
         draw_panel(first, row.picture, truths=row.truths)
-        first.set_title(row.title, fontsize=8)
+        first.set_title(plain(row.title), fontsize=8)
         for panel, method in zip(others, methods, strict=True):
             box = row.boxes.get(method)
             draw_panel(panel, row.picture, row.maps[method], box=box, truths=row.truths)
@@ -107,8 +107,9 @@ def save_explanation(
     titles = {"picture": overlay.title, "scores": score}
     for name, panel in panels.items():
         panel.set_anchor("N")  # in a line, whatever hangs below
-        panel.set_title(titles.get(name, name), fontsize=9)
-    sides = f"yellow speaks for {overlay.title}, blue against it; white line: zero; dashed: box"
+        panel.set_title(plain(titles.get(name, name)), fontsize=9)
+    sides = f"yellow speaks for {plain(overlay.title)}, blue against it"
+    sides += "; white line: zero; dashed: box"
     figure.supxlabel(sides, fontsize=9)
     save_figure(figure, path, dpi=110)
 
@@ -117,7 +118,7 @@ def _draw_chart(chart: plt.Axes, names: list[str], scores: np.ndarray, marked: i
     """A bar each, with name and score written over its left end."""
     places = range(len(names))
     chart.barh(places, scores, color=[MARKED_COLOUR if k == marked else "0.85" for k in places])
-    shown = [n if len(n) <= LONGEST_NAME else n[: LONGEST_NAME - 1] + "…" for n in names]
+    shown = [plain(name, LONGEST_NAME) for name in names]
     texts = [f"{name}  {score:.2f}" for name, score in zip(shown, scores, strict=True)]
     chart.set_yticks(places, texts, fontsize=8, ha="left")
     chart.tick_params(length=0, pad=-5)

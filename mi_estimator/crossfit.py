@@ -27,7 +27,7 @@ from common.runtime import Runtime, default_runtime
 from mi_estimator.critics import CriticMI
 from mi_estimator.estimators import MIEstimate, as_samples
 from mi_estimator.registry import CROSS_FITTED, build_estimator
-from mi_estimator.samples import checked_samples
+from mi_estimator.samples import checked_samples, class_codes
 
 # How the networks of a data set of ordinary size (100 to 100,000 samples) are trained.
 TRAINING = {
@@ -223,11 +223,18 @@ def estimate_mutual_information(
     if estimator not in CROSS_FITTED:
         raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")
     x, y = (values.cpu() if isinstance(values, Tensor) else values for values in (x, y))
-    y = pd.Series(np.ravel(np.asarray(y)))
-    if np.ndim(x) == 4:
-        x, y = as_samples(x, np.unique(y, return_inverse=True)[1])
+    try:
+        x, y = np.asarray(x), pd.Series(np.ravel(np.asarray(y)))
+    except ValueError as error:
+        raise UserError(f"x or y is no array: {error}") from error
+    if x.ndim not in (1, 2, 4):
+        raise UserError(f"x of shape {x.shape}: use (N, d) features or (N, C, H, W) images")
+    if x.ndim == 4:
+        if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
+            raise UserError(f"images of type {x.dtype}: use finite real numbers")
+        x, y = as_samples(x.astype(x.dtype.newbyteorder("="), copy=False), class_codes(y)[0])
     else:
-        samples = checked_samples(pd.DataFrame(np.asarray(x)), y)
+        samples = checked_samples(pd.DataFrame(x), y)
         x, y = samples.x, samples.y
     runtime = runtime or default_runtime()
     training = TRAINING | training

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common.plots import save_figure, styles
+from common.plots import plain, save_figure, styles
 
 
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
@@ -101,7 +101,7 @@ def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) 
     values = [rows.loc[rows["label"] == name, "pmi_nats"] for name in shown]
     axes.boxplot(values, showfliers=len(rows) < 5000, flierprops={"markersize": 3})
     axes.axhline(0, color="0.6", linewidth=1)
-    axes.set_xticks(range(1, len(shown) + 1), shown, rotation=30, ha="right")
+    axes.set_xticks(range(1, len(shown) + 1), list(map(plain, shown)), rotation=30, ha="right")
     axes.set_ylabel("pointwise MI (nats)")
     axes.set_title(f"held-out samples by class{' (first 50)' if len(classes) > 50 else ''}")
     save_figure(figure, path)

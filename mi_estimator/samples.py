@@ -80,7 +80,7 @@ def checked_samples(
             f"row {rows[0]} (from 0), column {names[columns[0]]}: "
             f"{values[rows[0], columns[0]]}; fill in or remove the {len(np.unique(rows))} such rows"
         )
-    codes, class_names = _classes(labels)
+    codes, class_names = class_codes(labels)
     spread = np.ptp(values, axis=0)
     if not spread.all():
         constant = listed([names[i] for i in np.flatnonzero(spread == 0)], 10)
@@ -123,7 +123,7 @@ def _require_real_numbers(features: pd.DataFrame, names: list[str]) -> None:
         )
 
 
-def _classes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
+def class_codes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
     """(N,) int64 codes and the K names: sorted, and by value where all of them are numbers.
 
     Text is taken as it is written, so that 01 and 1e0 cannot become one class unseen.

@@ -195,7 +195,9 @@ def _read_parquet(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series
     # Checksums are optional in Parquet.
     with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
         _require_memory(path, file.metadata.num_rows, file.metadata.num_columns)
-        frame = file.read().to_pandas()
+        table = file.read()
+    table.validate(full=True)  # text that is not UTF-8 would fail where it is first used
+    frame = table.to_pandas()
     names = list(map(str, frame.columns))
     positions = columns.of_table(names, str(path))
     features = frame.iloc[:, positions[:-1]].set_axis([names[i] for i in positions[:-1]], axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 
-from common.plots import save_figure, styles
+from common.plots import plain, save_figure, styles
 
 
 def plot_per_class(
@@ -70,8 +70,8 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
             continue
         short = all(len(label) <= 3 for label in class_names)
         positions = range(len(class_names))
-        panel.set_xticks(positions, class_names, rotation=0 if short else 90)
-        panel.set_yticks(positions, class_names)
+        panel.set_xticks(positions, list(map(plain, class_names)), rotation=0 if short else 90)
+        panel.set_yticks(positions, list(map(plain, class_names)))
         for i, k in zip(*counts.nonzero(), strict=True):
             colour = "white" if percent[i, k] > 35 else "black"
             text = f"{percent[i, k]:.0f}" if percent[i, k] >= 0.95 else f"{percent[i, k]:.1f}"

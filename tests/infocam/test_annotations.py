@@ -190,6 +190,17 @@ def test_what_was_written_reads_back_the_same(tmp_path, monkeypatch, kind):
     assert len(lines) == 5
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "caf\udce9"])
+def test_a_name_that_would_not_read_back_is_not_written(tmp_path, name):
+    data = localisation_set(None)
+    data.names[1] = name
+    with pytest.raises(UserError) as error:
+        write_annotations(tmp_path / "boxes.csv", data)
+    what = f"the name {name!r} holds a line break or is not UTF-8; rename the image"
+    assert str(error.value) == f"{tmp_path}/boxes.csv: {what}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_image_without_boxes_is_not_written(tmp_path):
     data = localisation_set(None)
     data.boxes[2] = np.zeros((0, 4), int)

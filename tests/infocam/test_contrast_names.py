@@ -1,9 +1,11 @@
 """Which words name a contrast, and what is said about the others."""
 
 import pytest
+import torch
 
 from common.errors import UserError
-from infocam.cam import CONTRASTS, parse_contrast
+from infocam import cam
+from infocam.cam import CONTRASTS, coefficients, parse_contrast
 
 
 def test_names_of_contrasts():
@@ -23,6 +25,7 @@ def test_names_of_contrasts():
 
 
 UNKNOWN = ["", "CAM", "cam ", "infocam:2", "lowest", "lowest:", "lowest:0", "lowest:-1", "lowest:x"]
+UNKNOWN += ["lowest:²", "lowest:٣", "lowest:1_0", f"lowest:{10**9 + 1}"]
 
 
 @pytest.mark.parametrize("name", [*UNKNOWN, "lowest:1.5", "class", "class:", "infocam, cam"])
@@ -40,3 +43,44 @@ def test_a_class_that_is_not_there_is_a_user_error(name):
         parse_contrast(name, ["fox", "hen"])
     expected = f"method {name!r}: no such class; give a name or a number below 2"
     assert str(raised.value) == expected
+
+
+def test_numbers_of_any_length_are_one_short_line():
+    long, shown = "9" * 5000, "9" * 92
+    for classes in (None, ["fox", "hen"]):
+        with pytest.raises(UserError, match=rf"^method 'lowest:{shown}9\.\.\.': use one of cam, "):
+            parse_contrast(f"lowest:{long}", classes)
+    with pytest.raises(UserError) as raised:
+        parse_contrast(f"class:{long}", ["fox", "hen"])
+    expected = f"method 'class:{shown}99...': no such class; give a name or a number below 2"
+    assert str(raised.value) == expected
+    for rest in (long, "2", "²", "fox"):
+        with pytest.raises(UserError, match=r": want a class number from 0 to 1$"):
+            coefficients(f"class:{rest}", torch.zeros(1, 2), torch.tensor([0]))
+
+
+def test_a_name_of_several_classes_is_a_user_error_and_their_numbers_are_not():
+    classes = ["crane", "fox", "crane"]
+    with pytest.raises(UserError) as raised:
+        parse_contrast("class:crane", classes)
+    expected = "method 'class:crane': several classes have this name; give a number"
+    assert str(raised.value) == expected
+    assert parse_contrast("class:fox", classes) == "class:1"
+    assert parse_contrast("class:2", classes) == "class:2"
+
+
+@pytest.mark.parametrize("name", ["infocam++", "infocam:2", "cam:1", "similar:3"])
+def test_a_contrast_without_a_rule_is_an_error_and_never_another_contrast(monkeypatch, name):
+    monkeypatch.setattr(cam, "CONTRASTS", (*CONTRASTS, name))
+    assert parse_contrast(name) == name
+    given = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([1])
+    with pytest.raises(ValueError) as raised:
+        coefficients(name, *given)
+    assert str(raised.value) == f"method {name}: no rule for its coefficients; add one here"
+
+
+@pytest.mark.parametrize("name", CONTRASTS)
+def test_every_contrast_has_a_rule_of_its_own(name):
+    given = torch.tensor([[3.0, 0.0, 1.0, 2.0]]), torch.tensor([3])
+    rows = {contrast: coefficients(contrast, *given).tolist() for contrast in CONTRASTS}
+    assert [other for other in CONTRASTS if rows[other] == rows[name]] == [name]

@@ -84,13 +84,6 @@ def test_parquet_is_read_like_csv(tmp_path):
     assert found.class_names == same.class_names and found.feature_names == same.feature_names
 
 
-@pytest.mark.skipif(HAS_PYARROW, reason="pyarrow is there")
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path):
-    (tmp_path / "table.parquet").write_bytes(b"PAR1")
-    message = f"{tmp_path}/table.parquet: reading Parquet needs pyarrow (pip install pyarrow)"
-    assert refusal(tmp_path / "table.parquet") == message
-
-
 def test_a_missing_file_and_a_wrong_suffix(tmp_path):
     assert refusal(tmp_path / "no.csv") == f"{tmp_path}/no.csv: no such file"
     assert refusal(tmp_path) == f"{tmp_path}: no such file"
@@ -112,7 +105,9 @@ def test_only_twenty_columns_are_listed(tmp_path):
 
 def test_columns_that_are_not_numeric_are_named(tmp_path):
     path = csv_file(tmp_path, size=["S", "M", "L", "S"], day=["2020-01-01"] * 4)
-    assert refusal(path) == "columns size, day are not numeric; encode or remove them"
+    assert refusal(path) == (
+        "columns size, day are not numeric, such as 'S'; encode them, or leave them out with --drop"
+    )
 
 
 def test_constant_columns_are_named_or_left_out_with_a_word(tmp_path, capsys):
@@ -137,7 +132,10 @@ def test_nan_and_infinity_are_found_by_row_and_column(tmp_path, value, shown):
 
 def test_a_missing_label_is_found_by_row(tmp_path):
     path = csv_file(tmp_path, kind=["owl", None, "cat", "owl"])
-    assert refusal(path) == "row 1 (from 0): no label; remove the 1 such rows"
+    assert refusal(path) == (
+        "row 1 (from 0): no label (empty, NA, NaN, None or null); remove the 1 such rows, or write "
+        "the label as another word"
+    )
 
 
 def test_one_class_is_refused_by_its_name(tmp_path):
@@ -152,9 +150,9 @@ def test_a_table_without_features_is_refused(tmp_path):
 def test_empty_files_are_refused(tmp_path):
     assert refusal(csv_file(tmp_path, TABLE[:0])) == "no samples: the file is empty"
     np.savez(tmp_path / "a.npz", x=np.zeros((0, 3)), y=np.zeros(0))
-    assert "empty" in refusal(tmp_path / "a.npz")
+    assert refusal(tmp_path / "a.npz") == f"{tmp_path}/a.npz: x is empty: its shape is (0, 3)"
     np.save(tmp_path / "a.npy", np.zeros((0, 3)))
-    assert refusal(tmp_path / "a.npy", "0") == "no samples: the file is empty"
+    assert refusal(tmp_path / "a.npy", "0") == f"{tmp_path}/a.npy is empty: its shape is (0, 3)"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz", ".npy"])
@@ -221,9 +219,9 @@ def test_other_bytes_under_a_known_suffix_are_refused(tmp_path):
 def test_object_arrays_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.eye(2), y=np.array(["a", 1], dtype=object))
     np.save(tmp_path / "a.npy", np.array([["a", 1], ["b", 2]], dtype=object))
-    for name in ("a.npz", "a.npy"):
-        message = refusal(tmp_path / name, "0")
-        assert message.startswith(f"{tmp_path}/{name}: cannot be read: ") and "pickle" in message
+    message = "holds values of type object; use real numbers"
+    assert refusal(tmp_path / "a.npz") == f"{tmp_path}/a.npz: y {message} or text"
+    assert refusal(tmp_path / "a.npy", "0") == f"{tmp_path}/a.npy {message}"
 
 
 def test_a_value_beyond_float32_is_not_turned_into_infinity(tmp_path):
