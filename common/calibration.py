@@ -7,10 +7,11 @@ from common.information import pc_softmax_loss
 
 
 def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
-    """The temperature and class biases that minimise the loss of held-back samples.
+    """The temperature and class biases that minimise the loss of validation samples.
 
     The calibrated logits are `scale * logits + bias`. Standard normal priors on log scale and on
-    each bias keep few samples from bending them; with none they stay as they are.
+    each bias keep few samples from bending them; without samples the logits stay as they are. A
+    class with one or two samples may still get a bias that is far off.
 
     Args:
         logits: (N, K) of PC-softmax.

@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from common.errors import UserError
+from common.memory import require_memory
 
 LOCK = ".lock"
 _COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
@@ -104,11 +105,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         UserError: the file is missing, damaged, or holds Python objects.
     """
     verify_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        require_memory(sum(entry.file_size for entry in archive.infolist()), str(path))
     try:
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            arrays = dict(file)
+    except OSError:
+        raise
+    except Exception as error:  # a garbled header makes NumPy raise many kinds
         raise damaged_file(path) from error
+    if not all(isinstance(values, np.ndarray) for values in arrays.values()):
+        raise damaged_file(path)
+    return arrays
 
 
 def verify_archive(path: Path) -> None:
@@ -151,6 +159,8 @@ def remedy_for(path: Path) -> str:
     """What to do about a damaged file of a run folder, or any other one."""
     if path.name == "checkpoint.pt":
         return "delete it and train again with --resume"
+    if path.name == "predictions.npz":
+        return "train again with --overwrite"
     if path.name == "results.csv":
         return "delete it and run again with --resume"
     if path.name == "config.json":

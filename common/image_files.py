@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from common.annotation_lines import annotation_lines, parse_box
+from common.annotation_lines import annotation_lines, parse_box, parse_size
 from common.errors import UserError, require
 from common.fingerprints import files_digest
 
@@ -259,10 +259,8 @@ def _corners(text: str) -> list[int]:
 
 
 def _size(text: str) -> list[int]:
-    width, height = map(int, text.split())
-    if min(width, height) < 1:
-        raise ValueError(text)
-    return [width, height]
+    width, height = text.split()
+    return list(parse_size(width, height, text))
 
 
 def image_folder(data_dir: Path, split: str) -> ImageFiles:
@@ -303,6 +301,9 @@ def _class_names(folder: Path) -> list[str]:
     names = [path.name for path in _visible(folder) if path.is_dir()]
     if not names:
         raise UserError(f"{folder}: no class folders; want the images of each class in CLASS/")
+    for name in names:
+        if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise UserError(f"{folder}: the class folder {name!r} has a name that is not UTF-8")
     return names
 
 

@@ -49,18 +49,9 @@ DEFAULT_METHODS = ("cam", "infocam", "infocam+")
 FIXED_THRESHOLD = 0.2  # of the maximum, as Zhou et al. (2016) have it
 FOR_RUNS = ("methods", "region", "region_padding", "prior", "test_images", "faithfulness")
 FOR_RUNS += ("overlays", "gallery", "save_maps")
+DESCRIPTION = ("dataset", "network", "loss", "seed")  # flags that name a run in the tables
 # Flags of training that may differ between runs of which a table takes the mean.
 NOT_TRAINING = {"output_dir", "data_dir", "num_workers", "device", "resume", "overwrite"}
-
-
-def run_description(flags: dict) -> dict:
-    """What names a run in the tables."""
-    return {
-        "dataset": flags["dataset"],
-        "network": flags["network"],
-        "loss": flags["loss"],
-        "seed": flags["seed"],
-    }
 
 
 def evaluate_run(
@@ -98,7 +89,8 @@ def evaluate_run(
         for part in ("held-out", "test")
     }
     side = "x".join(map(str, next(iter(found["test"].maps.values())).shape[1:]))
-    shared = {"run": str(path), **run_description(flags), "map": side, "protocol": chosen.name}
+    shared = {"run": str(path)} | {name: flags[name] for name in DESCRIPTION}
+    shared |= {"map": side, "protocol": chosen.name}
     weights = chosen.weights(parts["test"].labels.numpy())
     shared["accuracy"] = float(weights @ (found["test"].ranks == 0))
     baselines = baseline_rows(

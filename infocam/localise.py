@@ -23,7 +23,7 @@ from infocam.metrics import Curves, Evaluator
 from infocam.protocols import Protocol
 
 BATCH = 100
-BLOCK = 1000  # images whose masks are in memory at once
+BLOCK, BLOCK_PIXELS = 1000, 2**28  # images, and pixels of masks, that are in memory at once
 RANDOM = "random"  # the baseline: maps of a random direction of the features
 
 
@@ -161,8 +161,11 @@ def localise(
         key: Evaluator(protocol, normalisation=normalisation, misread=misread, workers=workers)
         for key in whole
     }
-    for start in tqdm(range(0, len(data), BLOCK), desc="boxes", disable=None):
-        block = range(start, min(start + BLOCK, len(data)))
+    step = BLOCK
+    if data.masks is not None:
+        step = max(1, min(BLOCK, BLOCK_PIXELS // int(data.sizes.prod(axis=1).max())))
+    for start in tqdm(range(0, len(data), step), desc="boxes", disable=None):
+        block = range(start, min(start + step, len(data)))
         masks = None if data.masks is None else [data.mask(i) for i in block]
         boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
         for key, evaluator in evaluators.items():

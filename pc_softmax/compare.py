@@ -36,13 +36,13 @@ from common.workers import run_jobs
 from pc_softmax.losses import LOSSES
 from pc_softmax.metrics import (
     SCORES,
-    Predictions,
     classification_scores,
     majority_scores,
     per_class_accuracy,
 )
 from pc_softmax.models import finished_checkpoint
 from pc_softmax.plots import plot_per_class
+from pc_softmax.predictions import Predictions
 from pc_softmax.recipes import add_arguments, read_data, set_defaults, train_options
 from pc_softmax.train import build_model, check_loss, fingerprints, train
 

@@ -13,7 +13,6 @@ from sklearn.metrics import (
 
 from common.errors import UserError
 from common.information import pointwise_mutual_information
-from pc_softmax.predictions import Predictions as Predictions  # for those that import it from here
 from pc_softmax.priors import label_frequencies
 
 SCORES = ["accuracy", "balanced_accuracy", "worst_class_accuracy"]

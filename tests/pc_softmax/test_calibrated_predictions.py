@@ -126,6 +126,6 @@ def test_a_note_names_the_classes_and_their_validation_samples():
         (np.zeros((13, 7)), labels),
     )
     assert many.calibration_note == (
-        f"{uncalibrated}: fewer than 10 validation samples of same (1) (1), line\\nbreak (0), "
-        f"{'d' * 40}... (2), e (0), f (0) and 1 more; {more}"
+        f"{uncalibrated}: fewer than 10 validation samples of same (1) (1), "
+        f"line\\nbreak (2) (0), {'d' * 40}... (2), e (4) (0), f (5) (0) and 1 more; {more}"
     )

@@ -14,9 +14,10 @@ from pc_softmax import compare
 from pc_softmax.compare import by_rule, main
 from pc_softmax.data import load_data
 from pc_softmax.losses import LOSSES, build_loss
-from pc_softmax.metrics import Predictions, classification_scores
+from pc_softmax.metrics import classification_scores
 from pc_softmax.networks import PaperNet
 from pc_softmax.posthoc import logit_log_prior, tau_normalised
+from pc_softmax.predictions import Predictions
 from pc_softmax.train import main as train_main
 
 ALL = ["softmax", "pc-softmax", "ldam-drw", "crt"]

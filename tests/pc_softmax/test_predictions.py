@@ -197,6 +197,32 @@ def test_arrays_of_any_kind_are_valid_or_one_line(tmp_path_factory, changes):
     loads_or_says_what_is_wrong(buffer.getvalue(), tmp_path_factory.getbasetemp())
 
 
+def saved_with(entry: str, content: bytes) -> bytes:
+    """A predictions.npz with other bytes in place of one array; its checksums are right."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, values in arrays().items():
+            with archive.open(f"{name}.npy", "w") as file:
+                if name == entry:
+                    file.write(content)
+                else:
+                    np.save(file, values)
+    return buffer.getvalue()
+
+
+SHAPES = ["(1000000000, 2)", f"(3, {2**70})", "(-3, 2)", "(3, True)", "(" * 500, "-" * 5000 + "1"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=range(len(SHAPES)))
+def test_a_header_that_claims_what_the_file_does_not_hold_is_one_line(tmp_path, shape):
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    content = b"\x93NUMPY\1\0" + len(head).to_bytes(2, "little") + head + bytes(48)
+    path = tmp_path / "predictions.npz"
+    path.write_bytes(saved_with("paper-window_logits", content))
+    with pytest.raises(UserError, match=r"npz: damaged, its content is not what was written"):
+        Predictions.load(path)
+
+
 STARTS = (
     "",
     "\x93NUMPY\1\0",
@@ -211,15 +237,7 @@ STARTS = (
     st.binary(max_size=100),
 )
 def test_any_bytes_in_place_of_an_array_are_one_line(tmp_path_factory, entry, start, content):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, values in arrays().items():
-            with archive.open(f"{name}.npy", "w") as file:
-                if name == entry:
-                    file.write(start + content)
-                else:
-                    np.save(file, values)
-    loads_or_says_what_is_wrong(buffer.getvalue(), tmp_path_factory.getbasetemp())
+    loads_or_says_what_is_wrong(saved_with(entry, start + content), tmp_path_factory.getbasetemp())
 
 
 @settings(max_examples=50)
