@@ -159,7 +159,7 @@ def fit(
     if scheduler is not None:
         stateful["scheduler"] = scheduler
     metrics: list[dict] = []
-    checkpoint = run.load_checkpoint(runtime.device) if run else None
+    checkpoint = run.load_checkpoint() if run else None
     if checkpoint is not None:
         metrics = _take_up(checkpoint, stateful, run, runtime)
     elif runtime.rank > 0:

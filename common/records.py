@@ -251,8 +251,8 @@ class RunFolder:
     def _write_metrics(self, metrics: list[dict]) -> None:
         write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in metrics))
 
-    def load_checkpoint(self, device: torch.device | str = "cpu") -> dict | None:
-        """The last checkpoint, or None before the first; metrics.jsonl is made to agree with it.
+    def load_checkpoint(self) -> dict | None:
+        """The last checkpoint, on the CPU, or None before the first.
 
         Raises:
             UserError: the file is damaged, or is not one of this project.
@@ -261,7 +261,7 @@ class RunFolder:
             return None
         verify_archive(self.checkpoint_file)
         try:
-            checkpoint = torch.load(self.checkpoint_file, map_location=device, weights_only=True)
+            checkpoint = torch.load(self.checkpoint_file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle's own and torch's many
             raise damaged_file(self.checkpoint_file) from error
         if not (isinstance(checkpoint, dict) and {"model", "metrics"} <= checkpoint.keys()):

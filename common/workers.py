@@ -3,12 +3,13 @@
 Worker processes end when this one does, in whatever way: Ctrl-C, SIGTERM or SIGKILL.
 """
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
@@ -109,22 +110,40 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
         from dask import distributed
     except ImportError as error:
         raise UserError("--cluster needs Dask: pip install -r requirements-cluster.txt") from error
+
+    async def ask() -> None:
+        options = distributed.Security().get_connection_args("client")
+        async with distributed.rpc(address, connection_args=options) as scheduler:
+            await scheduler.identity()
+
     try:
+        # A client would wait for ever where something else listens.
+        asyncio.run(asyncio.wait_for(ask(), CLUSTER_SECONDS))
         client = distributed.Client(address, timeout=CLUSTER_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # strange addresses and answers raise many kinds
         raise UserError(f"--cluster {address}: no Dask scheduler answers there") from error
     with client:
-        futures = [client.submit(_on_one_thread, function, *job, pure=False) for job in jobs]
+        if not client.nthreads():
+            print(f"--cluster {address}: no workers yet, waiting for the first", flush=True)
+        place = os.getcwd()
+        futures = [client.submit(_on_one_thread, place, function, *job, pure=False) for job in jobs]
         for future in distributed.as_completed(futures):
             try:
-                yield future.result()
+                result = future.result()
             except distributed.KilledWorker as error:
                 raise UserError(
                     f"--cluster {address}: a computation was lost with several workers, as for "
                     "want of memory; go on with --resume"
                 ) from error
+            except CancelledError as error:
+                raise UserError(
+                    f"--cluster {address}: the scheduler is gone; go on with --resume"
+                ) from error
+            yield result
 
 
-def _on_one_thread(function: Callable, *job):
+def _on_one_thread(folder: str, function: Callable, *job):
+    if os.getcwd() != folder:
+        os.chdir(folder)  # relative paths are those of the command
     torch.set_num_threads(1)
     return function(*job)

@@ -1,0 +1,189 @@
+"""Losses, networks, maps and estimators on the GPU against the CPU, on the same numbers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from common.backbones import InputSpec, build_backbone
+from common.runtime import Runtime
+from infocam.cam import CONTRASTS
+from infocam.faithfulness import insertion_deletion
+from infocam.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.localise import RANDOM, Maps, method_maps
+from infocam.networks import small_cnn as localising_cnn
+from mi_estimator.critics import BOUNDS
+from mi_estimator.crossfit import cross_fit, estimate_mutual_information
+from mi_estimator.estimators import OBJECTIVES, ClassifierMI
+from mi_estimator.networks import small_cnn as estimator_cnn
+from mi_estimator.registry import build_estimator
+from pc_softmax.losses import LOSSES, build_loss
+from pc_softmax.networks import CosineHead, PaperNet, small_cnn
+
+pytestmark = pytest.mark.gpu
+CLASSES = 5
+TRAINING = {"epochs": 2, "batch_size": 50, "lr": 5e-3, "weight_decay": 1e-2}
+TRAINING |= {"held_back": 0.2, "members": 2}
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def assert_close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual.cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_their_gradients(gpu, name):
+    loss = build_loss(name, torch.tensor([50, 40, 30, 20, 10]))
+    labels = torch.arange(64) % CLASSES
+    found = []
+    for device in ("cpu", gpu.device):
+        logits = (3 * torch.randn(64, CLASSES, generator=generator())).to(device).requires_grad_()
+        value = copy.deepcopy(loss).to(device)(logits, labels.to(device))
+        value.backward()
+        found.append((value.detach(), logits.grad))
+    (value, gradient), (gpu_value, gpu_gradient) = found
+    assert gpu_value.device.type == gpu.device.type
+    assert_close(gpu_value, value)
+    assert_close(gpu_gradient, gradient)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: PaperNet(CLASSES, cosine_head=True), (1, 28, 28)),
+        (lambda: small_cnn(3, CLASSES, InputSpec(32)), (3, 32, 32)),
+        (lambda: localising_cnn(CLASSES), (1, 64, 64)),
+        (lambda: estimator_cnn(1, CLASSES), (1, 32, 32)),
+        (lambda: nn.Sequential(nn.Flatten(), CosineHead(20, CLASSES)), (20,)),
+        (lambda: build_backbone("resnet18", weights="none", num_classes=CLASSES), (3, 64, 64)),
+        (
+            lambda: build_backbone("efficientnet_lite0", weights="none", num_classes=CLASSES),
+            (3, 64, 64),
+        ),
+        (
+            lambda: build_backbone(
+                "timm:vit_tiny_patch16_224", weights="none", num_classes=CLASSES
+            ),
+            (3, 224, 224),
+        ),
+    ],
+    ids=["paper-net", "small-cnn", "localising", "estimating", "cosine", "resnet", "lite0", "vit"],
+)
+@torch.no_grad()
+def test_logits_of_networks(gpu, build, shape):
+    torch.manual_seed(0)
+    network, images = build().eval(), torch.rand(4, *shape, generator=generator())
+    expected = network(images)
+    network.to(gpu.device, memory_format=torch.channels_last)
+    assert_close(network(images.to(gpu.device)), expected, tolerance=1e-4)
+
+
+def maps_of(device, methods: list[str]) -> dict:
+    torch.manual_seed(0)
+    head = nn.Linear(32, CLASSES)
+    features = torch.rand(8, 32, 7, 7, generator=generator())
+    log_prior = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05]).log()
+    with torch.no_grad():
+        logits = head(features.mean(dim=(2, 3)))
+        options = Maps(
+            methods,
+            [1, 3],
+            prior_shift=-log_prior.to(device),
+            log_prior=log_prior.to(device),
+        )
+        labels = (torch.arange(8) % CLASSES).to(device)
+        return method_maps(options, features.to(device), head.to(device), labels, logits.to(device))
+
+
+def test_contrasts_regions_and_shifts(gpu):
+    methods = [*CONTRASTS, "lowest:2", "class:1", "grad-cam++", RANDOM]
+    expected, found = maps_of("cpu", methods), maps_of(gpu.device, methods)
+    assert list(found) == list(expected)
+    for key, maps in expected.items():
+        assert found[key].device.type == gpu.device.type
+        assert_close(found[key], maps)
+
+
+@pytest.mark.parametrize("method", [name for name in GRADIENT_METHODS if name != "grad-cam++"])
+def test_gradient_maps(gpu, method):
+    pytest.importorskip("torchcam", reason="torchcam is not installed")
+    torch.manual_seed(0)
+    head = nn.Linear(32, CLASSES)
+    features = torch.rand(8, 32, 7, 7, generator=generator())
+    labels = torch.arange(8) % CLASSES
+    expected = gradient_maps(method, features, head, labels)
+    device = gpu.device
+    found = gradient_maps(method, features.to(device), head.to(device), labels.to(device))
+    assert_close(found, expected)
+
+
+def test_insertion_and_deletion(gpu):
+    """Pixels that are equal but for rounding may change places: 1e-3 of an area."""
+    torch.manual_seed(0)
+    network = nn.Sequential(localising_cnn(CLASSES).eval(), nn.Softmax(dim=1))
+    images = torch.rand(4, 1, 64, 64, generator=generator())
+    maps, labels = torch.rand(4, 8, 8, generator=generator()), torch.arange(4)
+    expected = insertion_deletion(network, images, maps, labels, steps=8)
+    device = gpu.device
+    found = insertion_deletion(
+        network.to(device), images.to(device), maps.to(device), labels.to(device), steps=8
+    )
+    for areas, gpu_areas in zip(expected, found, strict=True):
+        assert_close(gpu_areas, areas, tolerance=1e-3)
+
+
+def samples() -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(300) % 3
+    return torch.randn(300, 4, generator=generator()) + labels[:, None], labels
+
+
+@pytest.mark.parametrize("name", [*OBJECTIVES, *BOUNDS])
+def test_estimates_of_one_trained_network(gpu, name):
+    cpu, (x, y) = Runtime(torch.device("cpu")), samples()
+    estimator = build_estimator(name, cpu, 0, TRAINING).fit(x, y)
+    expected = estimator.estimate(x, y)
+    estimator.network.to(gpu.device)
+    estimator.log_prior = estimator.log_prior.to(gpu.device)
+    estimator.runtime_ = gpu
+    found = estimator.estimate(x, y)
+    assert found.value == pytest.approx(expected.value, abs=1e-5)
+    assert_close(found.pointwise, expected.pointwise, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pc-softmax", "infonce", "lda", "ross"])
+def test_samples_on_the_gpu_are_those_on_the_cpu(gpu, name):
+    """Estimators that compute on the CPU, so that the results are equal to the last bit."""
+    cpu, (x, y) = Runtime(torch.device("cpu")), samples()
+    values = []
+    for device in ("cpu", gpu.device):
+        placed = x.to(device), y.to(device)
+        estimator = build_estimator(name, cpu, 0, TRAINING)
+        values.append(estimator.fit(*placed).estimate(*placed).value)
+    assert values[0] == values[1]
+
+
+def test_a_cross_fit_takes_samples_on_the_gpu(gpu):
+    cpu, (x, y) = Runtime(torch.device("cpu")), samples()
+    values = []
+    for device in ("cpu", gpu.device):
+        placed = x.to(device), y.to(device)
+        values.append(estimate_mutual_information(*placed, estimator="lda", runtime=cpu).value)
+        found = cross_fit(
+            lambda seed: ClassifierMI(runtime=cpu, seed=seed, epochs=1), *placed, folds=2, seed=0
+        )
+        values.append(found.estimate().value)
+    assert values[:2] == values[2:]
+
+
+def test_training_an_estimator_there_gives_the_estimate_of_the_cpu(gpu):
+    """Twelve steps; rounding errors grow by then to some 1e-5 of the logits."""
+    x, y = samples()
+    values = []
+    for runtime in (Runtime(torch.device("cpu")), gpu):
+        estimator = build_estimator("pc-softmax", runtime, 0, TRAINING).fit(x, y)
+        values.append(estimator.estimate(x, y).value)
+    assert values[1] == pytest.approx(values[0], abs=1e-3)
