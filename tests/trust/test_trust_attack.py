@@ -1,0 +1,211 @@
+"""A small part of the attack, and that the attack sees what it looks for."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from tests.trust.attack import FAILURES, campaign, shares, table
+from tests.trust.cases import Case, Kind
+from tests.trust.faults import ERRORS, Fault
+from tests.trust.kills import point_case
+from tests.trust.kinds import INPUTS, KILLS
+from tests.trust.sameness import unlike
+from tests.trust.scenes import Told
+from tests.trust.workshop import Workshop
+from tests.trust.zygote import import_everything, run_forked
+
+REPO = Path(__file__).resolve().parents[2]
+# The quick ones: those that only read, and those whose commands take a third of a second.
+QUICK = {name: kind for name, kind in INPUTS.items() if not kind.needs}
+QUICK |= {name: INPUTS[name] for name in ("boxes.csv", "saved maps", "resume: coverage", "report")}
+CRASHES = ("download", "report", "coverage", "saved maps", "estimate")
+
+
+def crash(kind: str, number: signal.Signals | None) -> Kind:
+    return Kind(partial(point_case, kinds=(kind,), number=number, names=CRASHES), ())
+
+
+POINTS = {
+    "crash": crash("kill", signal.SIGKILL),
+    "torn file": crash("torn", signal.SIGKILL),
+    "SIGTERM": crash("terminate", signal.SIGTERM),
+    "SIGINT": crash("interrupt", signal.SIGINT),
+    "full disk": crash("disk full", None),
+    "large file": crash("file too large", None),
+}
+
+
+@pytest.fixture(scope="module")
+def attack(tmp_path_factory) -> Callable:
+    """Runs so many cases of some kinds; what went wrong, with the flags that do it again."""
+    import_everything()
+
+    def run(kinds: dict, total: int, needs: set[str], *, seed: int, limit: float) -> list[str]:
+        work = tmp_path_factory.mktemp("attack")
+        shop = Workshop.build(work / "shop", needs)
+        found, cases = [], shares(kinds, total)
+        options = {"at_once": 1, "limit": limit, "until": float("inf")}
+        done = campaign(kinds, cases, seed, work=work / "cases", shop=shop, **options)
+        for name, number, what, outcome, detail in done:
+            if outcome in FAILURES or detail.startswith("REFUSED"):
+                again = f"--seed {seed} --only {name!r} --case {number}"
+                found.append(f"{outcome}: {again}: {what}: {detail[-300:]}")
+        return found
+
+    return run
+
+
+def needs_of(kinds: dict) -> set[str]:
+    return {need for kind in kinds.values() for need in kind.needs}
+
+
+def test_inputs_are_read_right_or_refused_in_one_line(attack):
+    found = attack(QUICK, 90, needs_of(QUICK), seed=0, limit=20)
+    assert found == [], "\n".join(found)
+
+
+def test_crashes_and_full_disks_lose_nothing(attack):
+    needs = {"archive", "report", "maps", "table", "downloaded", "reported", "coverage"}
+    needs |= {"coverage part", "maps-evaluation", "estimate"}
+    found = attack(POINTS, 6, needs, seed=0, limit=60)
+    assert found == [], "\n".join(found)
+
+
+@pytest.mark.slow
+def test_inputs_of_every_kind(attack):
+    found = attack(INPUTS, 400, needs_of(INPUTS), seed=1, limit=20)
+    assert found == [], "\n".join(found)
+
+
+@pytest.mark.slow
+def test_kills_of_every_kind(attack):
+    found = attack(KILLS, 30, needs_of(KILLS), seed=1, limit=150)
+    assert found == [], "\n".join(found)
+
+
+def case(**fields) -> Kind:
+    return Kind(lambda rng, folder, shop: Case("made up", **fields))
+
+
+def lines_and_leave(*lines: str, status: int = 2):
+    for line in lines:
+        print(line, file=sys.stderr)
+    raise SystemExit(status)
+
+
+def fail(error: Exception):
+    raise error
+
+
+def damage_own_file(rng: np.random.Generator, folder: Path, shop) -> Case:
+    (folder / "mine.txt").write_text("before")
+    act = partial((folder / "mine.txt").write_text, "after")
+    return Case("made up", act, lambda answer: True, kept=(folder,))
+
+
+OUTCOMES = {
+    "fine": case(act=lambda: 3, right=lambda answer: answer.value == 3),
+    "clear_error": case(act=lambda: fail(UserError("a: not b"))),
+    "traceback": case(act=lambda: fail(KeyError("flags"))),
+    "hang": case(act=lambda: time.sleep(60)),
+    "silently_wrong": case(act=lambda: 2, right=lambda answer: answer.value == 3),
+    "lost": Kind(damage_own_file),
+}
+ALSO = {
+    "two lines on stderr": ("traceback", case(act=lambda: lines_and_leave("error: a", "error: b"))),
+    "another status": ("traceback", case(act=lambda: lines_and_leave("error: a", status=1))),
+    "no form of an error": ("traceback", case(act=lambda: lines_and_leave("sorry"))),
+    "a killed process": ("traceback", case(act=lambda: signal.raise_signal(signal.SIGKILL))),
+    "accepted": ("silently_wrong", case(act=lambda: 3)),
+    "a complaint": (
+        "silently_wrong",
+        case(act=lambda: fail(UserError("a")), after=lambda: "code ran"),
+    ),
+}
+
+
+def outcomes(kinds: dict, tmp_path: Path, limit: float) -> dict[str, str]:
+    options = {"at_once": 4, "limit": limit, "until": float("inf"), "work": tmp_path, "shop": None}
+    done = campaign(kinds, [(name, 0) for name in kinds], 0, **options)
+    return {name: outcome for name, _, _, outcome, _ in done}
+
+
+def test_each_outcome_is_told_from_the_others(tmp_path):
+    kinds = OUTCOMES | {name: kind for name, (_, kind) in ALSO.items()}
+    expected = {name: name for name in OUTCOMES} | {name: end for name, (end, _) in ALSO.items()}
+    assert outcomes(kinds, tmp_path, limit=2) == expected
+
+
+def test_a_kill_reports_its_own_outcome(tmp_path):
+    told = {"a kill": Kind(lambda rng, folder, shop: Told("killed", "lost", "a row"))}
+    assert outcomes(told, tmp_path, limit=3) == {"a kill": "lost"}
+
+
+def test_a_case_depends_on_seed_kind_and_number_alone(tmp_path):
+    kinds = {"draw": Kind(lambda rng, folder, shop: Told(str(rng.integers(10**9)), "fine", ""))}
+    options = {"at_once": 1, "limit": 3, "until": float("inf"), "shop": None}
+
+    def drawn(cases: list, seed: int, name: str) -> dict[int, str]:
+        done = campaign(kinds, cases, seed, work=tmp_path / name, **options)
+        return {number: what for _, number, what, _, _ in done}
+
+    several = drawn([("draw", i) for i in range(3)], 5, "several")
+    assert drawn([("draw", 2)], 5, "one") == {2: several[2]}
+    assert len(set(several.values())) == 3
+    assert drawn([("draw", 2)], 6, "other") != {2: several[2]}
+
+
+def test_shares_give_the_total_in_proportion():
+    kinds = {"a": Kind(None, share=3), "b": Kind(None, share=1)}
+    cases = shares(kinds, 9)
+    assert len(cases) == len(set(cases)) == 9
+    assert [sum(name == kind for name, _ in cases) for kind in kinds] == [7, 2]
+
+
+def test_the_table_has_a_column_an_outcome():
+    rows = table({"a": Counter(fine=3, hang=1)})
+    assert rows == [
+        {"kind": "a", "tried": 4, "fine": 3, "clear_error": 0, "traceback": 0, "hang": 1}
+        | {"silently_wrong": 0, "lost": 0}
+    ]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_fault_is_at_its_point_and_at_all_later_ones(kind, tmp_path):
+    def job(send: Callable) -> None:
+        Fault(kind, point=2).install([tmp_path])
+        (tmp_path / "first").write_text("a")
+        for name in ("second", "third"):
+            with pytest.raises(OSError) as error:
+                (tmp_path / name).write_text("b")
+            send(error.value.errno)
+
+    ((_, report),) = run_forked([job], at_once=1, limit=10)
+    assert report.sent == [ERRORS[kind]] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_unlike_sees_a_number_and_a_file_but_no_time(tmp_path):
+    for name, value, seconds in (("a", 0.5, 3), ("b", 0.5, 4), ("c", 0.25, 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.csv").write_text(f"x,seconds\n{value},{seconds}\n")
+    assert unlike(tmp_path / "a", tmp_path / "b") == []
+    assert unlike(tmp_path / "a", tmp_path / "c") == ["results.csv"]
+    (tmp_path / "b/more.txt").touch()
+    assert unlike(tmp_path / "a", tmp_path / "b") == ["more.txt (only one has it)"]
+
+
+def test_the_command_explains_itself():
+    words = [sys.executable, "-m", "tests.trust.attack", "--help"]
+    done = subprocess.run(words, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(flag in done.stdout for flag in ("--inputs", "--kills", "--seed", "--only"))
