@@ -41,6 +41,10 @@ def annotation_lines(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with open(path, encoding="utf-8-sig") as file:  # Windows editors write the mark
             for number, line in enumerate(file, start=1):
+                if "\0" in line:
+                    raise UserError(
+                        f"{path}, line {number}: holds a NUL character; not a text file"
+                    )
                 if line.strip():
                     yield f"{path}, line {number}", line.rstrip("\n")
     except UnicodeDecodeError as error:

@@ -22,8 +22,8 @@ def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[
         scale, a scalar above zero, and bias, (K,).
     """
     logits, log_prior = logits.double(), log_prior.double()
-    log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
+    options = {"dtype": torch.float64, "device": logits.device, "requires_grad": True}
+    log_scale, bias = torch.zeros((), **options), torch.zeros(logits.shape[1], **options)
     optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

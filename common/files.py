@@ -8,6 +8,7 @@ the old file or the new one. Binary files are zip archives with a checksum of al
 """
 
 import contextlib
+import glob
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 from filelock import FileLock, Timeout
 
 from common.errors import UserError
@@ -31,6 +33,10 @@ _locks: dict[Path, FileLock] = {}  # of the folders that this process holds
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` on a temporary neighbour of `path`, syncs it and renames it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
+        writer = left.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            left.unlink(missing_ok=True)  # it was killed
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
         write(partial)
@@ -206,12 +212,12 @@ def release(lock: FileLock) -> None:
 def remove_partial_files(folder: Path) -> None:
     """Deletes what killed processes left half-written in a folder that this process holds.
 
-    A run folder inside it that another process holds is left alone.
+    A run folder inside it that this or another process holds by itself is left alone.
     """
     for path in folder.iterdir():
         if path.match(".*.partial*"):
             path.unlink(missing_ok=True)
-        elif path.is_dir() and not path.is_symlink():
+        elif path.is_dir() and not path.is_symlink() and path.resolve() not in _locks:
             if not (path / LOCK).exists():
                 remove_partial_files(path)
                 continue

@@ -152,7 +152,8 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
         split: "train" or "val".
 
     Raises:
-        UserError: missing files, a class that is not in wnids.txt, or an impossible box.
+        UserError: missing files, a class without training images or not in wnids.txt, an impossible
+            box, or a class or an image that stands in a file twice.
     """
     root = Path(data_dir) / "tiny-imagenet-200"
 
@@ -175,9 +176,16 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
         for place, fields in rows(root / "val/val_annotations.txt"):
             file, wnid, *box = [*fields, ""]
             entries.append((place, root / "val/images" / file, wnid, box[:-1]))
-    for place, _, wnid, _ in entries:
+    if len(class_of) < len(wnids):
+        raise UserError(f"{root / 'wnids.txt'}: a class stands there twice")
+    first: dict[Path, str] = {}
+    for place, path, wnid, _ in entries:
         if wnid not in class_of:
             raise UserError(f"{place}: class {wnid!r} is not in wnids.txt")
+        if first.setdefault(path, place) != place:
+            raise UserError(f"{place}: a second line for {path.name}; want one")
+    if split == "train" and (lacking := class_of.keys() - {wnid for _, _, wnid, _ in entries}):
+        raise UserError(f"{root}/train/{min(lacking)}: no images of this class")
     return ImageFiles(
         "tiny-imagenet",
         [path for _, path, _, _ in entries],

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +94,7 @@ def check_output(
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another --output-dir")
-    if not folder.exists() or not any(path.name != LOCK for path in folder.iterdir()):
+    if not folder.exists() or all(_is_left_over(path) for path in folder.iterdir()):
         return
     config = folder / "config.json"
     if not (overwrite or resume):
@@ -114,6 +115,11 @@ def check_output(
         if data is not None:
             _check_data(folder, earlier.get("data", {}), _as_json(data))
     lock(folder, "run")
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a killed process may have left this in a folder before it wrote anything whole."""
+    return path.name == LOCK or path.match(".*.partial*")
 
 
 def _check_overwrite(folder: Path, flags: dict) -> None:
@@ -187,8 +193,12 @@ def prepare_output(
         write_json(config, {"flags": _as_json(flags), **known, **environment()})
 
 
-def _as_json(flags: dict) -> dict:
-    return json.loads(json.dumps(flags, default=str))
+def _as_json(values: dict) -> dict:
+    return json.loads(json.dumps(values, default=str))
+
+
+def _checksum(values: dict) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 class RunFolder:
@@ -224,13 +234,16 @@ class RunFolder:
             raise UserError(f"{self.path}/config.json: no {key} in it; train again")
         return value
 
-    def result(self, *keys: str) -> dict:
-        """The content of result.json; UserError for a damaged file, or one without these keys."""
+    def save_result(self, result: dict) -> None:
+        """Writes result.json, whose presence means that the run is finished, with a checksum."""
+        result = _as_json(result)
+        write_json(self.result_file, result | {"checksum": _checksum(result)})
+
+    def result(self) -> dict:
+        """What `save_result` was given; UserError for a damaged file."""
         found = read_json(self.result_file)
-        if missing := [key for key in keys if key not in found]:
-            raise UserError(
-                f"{self.result_file}: no {missing[0]} in it; train again with --overwrite"
-            )
+        if found.pop("checksum", None) != _checksum(found):
+            raise damaged_file(self.result_file)
         return found
 
     def require_files(self, *names: str) -> None:
@@ -264,12 +277,15 @@ class RunFolder:
             checkpoint = torch.load(self.checkpoint_file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle's own and torch's many
             raise damaged_file(self.checkpoint_file) from error
-        if not (isinstance(checkpoint, dict) and {"model", "metrics"} <= checkpoint.keys()):
+        parts = checkpoint if isinstance(checkpoint, dict) else {}
+        model, metrics = parts.get("model"), parts.get("metrics")
+        good = isinstance(model, dict) and all(isinstance(v, torch.Tensor) for v in model.values())
+        if not (good and isinstance(metrics, list) and all(isinstance(v, dict) for v in metrics)):
             raise UserError(f"{self.checkpoint_file}: not a checkpoint of this project; delete it")
         return checkpoint
 
     def restore_metrics(self, metrics: list[dict]) -> None:
         """Writes metrics.jsonl again where it is not what the checkpoint says."""
-        text = "".join(json.dumps(line) + "\n" for line in metrics)
-        if not self.metrics_file.exists() or self.metrics_file.read_text() != text:
+        text = "".join(json.dumps(line) + "\n" for line in metrics).encode()
+        if not self.metrics_file.exists() or self.metrics_file.read_bytes() != text:
             self._write_metrics(metrics)

@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from common.errors import UserError
@@ -45,6 +46,14 @@ class ResultsFile:
             raise damaged_file(self.path)
         numbers = frame.drop(columns=list(self.text))
         if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
+            raise damaged_file(self.path)
+        good = frame["status"] == "ok" if "status" in frame else pd.Series(True, frame.index)
+        keys = frame[self.key]
+        whole = keys.drop(columns=list(self.text), errors="ignore").dtypes
+        finite = np.isfinite(numbers[good]).all(axis=None)
+        if not (keys.notna().all(axis=None) and all(whole == np.int64) and finite):
+            raise damaged_file(self.path)
+        if "\0" in text or frame.duplicated().any():
             raise damaged_file(self.path)
         return frame
 

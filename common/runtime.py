@@ -139,6 +139,7 @@ def setup(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is what --precision says
     rank = int(os.environ.get("RANK", 0))
     return Runtime(torch.device(device), precision, compile, rank, world_size)
 
@@ -190,7 +191,8 @@ def set_rng_state(state: dict, device: torch.device) -> None:
     """Restores what `rng_state` took."""
     random.setstate(state["python"])
     version, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((version, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    keys = keys.cpu().numpy().astype(np.uint32)
+    np.random.set_state((version, keys, position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,12 +1,15 @@
 """Pre-trained weights for `common.backbones`: out of a package, out of a file, or not to be had."""
 
 import re
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.files import verify_archive
 
 
 def efficientnet_lite0_state_dict() -> dict[str, Tensor]:
@@ -56,7 +59,11 @@ def load_file(whole: nn.Module, weights: str) -> None:
     if not Path(weights).is_file():
         raise UserError(f"--weights {weights}: no such file; use imagenet, none or a state dict")
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(weights):  # older files have no checksums
+            verify_archive(Path(weights))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says enough
+            state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
             f"--weights {weights}: not a state dict ({type(error).__name__})"

@@ -4,6 +4,8 @@ Worker processes end when this one does, in whatever way: Ctrl-C, SIGTERM or SIG
 """
 
 import asyncio
+import importlib.util
+import logging
 import multiprocessing
 import os
 import signal
@@ -122,9 +124,19 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
         client = distributed.Client(address, timeout=CLUSTER_SECONDS)
     except Exception as error:  # strange addresses and answers raise many kinds
         raise UserError(f"--cluster {address}: no Dask scheduler answers there") from error
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says is reported below
     with client:
         if not client.nthreads():
             print(f"--cluster {address}: no workers yet, waiting for the first", flush=True)
+            client.wait_for_workers(1)
+        try:
+            client.run(importlib.util.find_spec, __name__)
+        except ImportError as error:  # a computation would end such a worker, and wait for ever
+            raise UserError(
+                f"--cluster {address}: its workers cannot import {__name__}; start them with the "
+                "project's folder as PYTHONPATH, or install it there"
+            ) from error
         place = os.getcwd()
         futures = [client.submit(_on_one_thread, place, function, *job, pure=False) for job in jobs]
         for future in distributed.as_completed(futures):

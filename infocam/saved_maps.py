@@ -52,7 +52,8 @@ def read_map(folder: Path, name: str) -> np.ndarray:
     require_maps(folder, [name])
     try:
         # Mapped, a header that claims more than the file holds is an error and takes no memory.
-        values = np.lib.format.open_memmap(path, mode="r")
+        with np.errstate(over="ignore"):
+            values = np.lib.format.open_memmap(path, mode="r")
         if values.offset + values.nbytes != path.stat().st_size:
             raise ValueError("more in the file than its header says")
     except Exception as error:  # a garbled header raises many kinds

@@ -31,7 +31,7 @@ from common.image_files import ImageFileDataset, ImageFiles
 from common.information import log_prior_from_labels, pc_softmax_loss
 from common.optimisation import build_optimizer, build_scheduler
 from common.records import RunFolder, check_output, prepare_output
-from common.runtime import Runtime
+from common.runtime import Runtime, seed_everything
 from infocam.adl import add_adl
 from infocam.data import LocalisationSet, data_fingerprints, load_parts
 from infocam.networks import build_network
@@ -64,6 +64,8 @@ def train(
         The content of result.json.
     """
     data, held_out = parts["train"], parts["held-out"]
+    if features is not None:  # whether they came from the cache must not matter
+        seed_everything(seed)
     model = network if features is None else network.head
     shuffling = {"batch_size": batch_size, "seed": seed, "runtime": runtime}
     if features is None and isinstance(data.images, ImageFiles):
@@ -161,7 +163,7 @@ def build(args, num_classes: int, device: Runtime) -> GlobalAveragePoolClassifie
 
     Errors are those of `build_network`, `check_input` and `add_adl`.
     """
-    runtime.seed_everything(args.seed)
+    seed_everything(args.seed)
     names = ("weights", "output_stride", "image_size")
     flags = {name: getattr(args, name) for name in names}
     network = build_network(args.network, num_classes=num_classes, **flags)
@@ -216,9 +218,9 @@ def main(argv: list[str] | None = None) -> None:
         )
         result["feature_seconds"] = feature_seconds
         device.on_main(write_json, run.path / "split.json", split_names(parts))
-        device.on_main(write_json, run.result_file, result)
+        device.on_main(run.save_result, result)
     run.require_files("checkpoint.pt", "split.json")
-    result = run.result("held_out_accuracy")
+    result = run.result()
     device.say(f"held-out top-1 accuracy {100 * result['held_out_accuracy']:.1f} %")
     more = f" --data-dir {args.data_dir}" if args.data_dir != Path("data") else ""
     device.say(

@@ -92,7 +92,7 @@ def train_one(job: Job) -> list[dict]:
         model = build_model(flags, images, job.device)
         train(images, run, model, runtime=job.device, **train_options(flags))
     run.require_files("predictions.npz")
-    result = run.result("n_train", "seconds")
+    result = run.result()
     shared = {"dataset": job.args.dataset, "loss": job.loss, "seed": job.seed}
     shared |= {name: result[name] for name in ("n_train", "seconds")}
     predictions = Predictions.load(job.folder / "predictions.npz")

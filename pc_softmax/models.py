@@ -197,7 +197,7 @@ def load_model(model: Model, folder: Path, *, keep_last: bool) -> None:
     finished_checkpoint(folder)
     flags, checkpoint = run.config(), run.load_checkpoint()
     head_only = flags["freeze_backbone"] or flags["retrain_head"]
-    if head_only and run.result("body_sha256")["body_sha256"] != model.body_digest():
+    if head_only and run.result()["body_sha256"] != model.body_digest():
         raise UserError(
             f"--init {folder}: its last layer is for other features; give the network, weights, "
             "seed and first stage that it was trained with"

@@ -20,7 +20,7 @@ from torch import nn
 
 from common import cli, runtime
 from common.errors import UserError
-from common.files import save_arrays, write_json
+from common.files import save_arrays
 from common.fingerprints import file_fingerprint
 from common.information import class_counts, log_prior_from_counts
 from common.records import RunFolder, check_output, prepare_output
@@ -97,7 +97,7 @@ def train(
     def write() -> None:
         save_arrays(run.path / "predictions.npz", **arrays)
         save_arrays(run.path / "indices.npz", **indices)
-        write_json(run.result_file, result)
+        run.save_result(result)
 
     runtime.on_main(write)
     return result
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     if model is not None:
         train(data, run, model, runtime=device, **train_options(args))
     run.require_files("predictions.npz", "indices.npz", "checkpoint.pt")
-    device.say(to_markdown(scores_table(run.result("test_sets")["test_sets"])))
+    device.say(to_markdown(scores_table(run.result()["test_sets"])))
     device.say(f"wrote {folder}/predictions.npz, indices.npz, checkpoint.pt and result.json")
 
 

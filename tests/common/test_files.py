@@ -38,8 +38,9 @@ def names(folder: Path) -> set[str]:
 
 
 def add_rows(path: Path, value: float) -> None:
-    results = ResultsFile(path, ["value"], ["value"], text=())
-    results.add([{"value": value + i / 7} for i in range(100)])
+    results = ResultsFile(path, ["seed", "value"], ["seed"], text=())
+    first = len(results.frame)
+    results.add([{"seed": first + i, "value": value + i / 7} for i in range(100)])
 
 
 def save_checkpoint(path: Path, value: float) -> None:
@@ -230,3 +231,15 @@ def test_a_folder_that_vanished_does_not_hide_the_error_or_hold_the_others(tmp_p
 
     assert user_error(main, []) == "error: the real reason"
     assert files._locks == {}
+
+
+def test_a_folder_that_this_process_holds_stays_held_when_one_around_it_is_prepared(tmp_path):
+    inner = tmp_path / "inner"
+    prepare(tmp_path)
+    prepare(inner)
+    (inner / ".a.txt.1.partial.txt").touch()
+    prepare(tmp_path, resume=True)
+    assert set(files._locks) == {tmp_path.resolve(), inner.resolve()}
+    assert names(inner) == {"config.json", ".a.txt.1.partial.txt"}
+    release_locks()
+    assert names(inner) == {"config.json"} and files._locks == {}

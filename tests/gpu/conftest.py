@@ -33,6 +33,8 @@ def device() -> Iterator[str]:
     """The word for --device. Convolutions are in full float32 as long as a test has it."""
     if DEVICE == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
+    if DEVICE.startswith("cuda"):
+        torch.cuda.init()  # so that memory can be asked for before the first tensor
     allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     yield DEVICE
@@ -123,8 +125,8 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits_dir(tmp_path_factory) -> Iterator[Path]:
-    """scikit-learn's digits as MNIST files, 1,300 for training, and a window that fits them."""
+def digits_files(tmp_path_factory) -> Path:
+    """scikit-learn's digits as MNIST files: 1,300 for training and 497 for test."""
     digits = load_digits()
     images = np.zeros((len(digits.images), 28, 28), np.uint8)
     images[:, 2:26, 2:26] = (digits.images * 15.9).repeat(3, axis=1).repeat(3, axis=2)
@@ -136,9 +138,15 @@ def digits_dir(tmp_path_factory) -> Iterator[Path]:
             values = values[part].astype(np.uint8)
             head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
             (folder / f"{stem}-{kind}-ubyte").write_bytes(head + values.tobytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def digits_dir(digits_files) -> Iterator[Path]:
+    """Those files, while the window of the training digits is inside them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "DIGITS_TRAIN_WINDOW", DIGITS_WINDOW)
-        yield root
+        yield digits_files
 
 
 @pytest.fixture(scope="session")

@@ -37,13 +37,14 @@ def test_an_imbalance_run_repeats_in_this_process_and_in_its_own(
     # As a user starts it: the script itself must set what cuBLAS reads.
     unset = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
     words = [*words, "--device", device, "--output-dir", tmp_path / "own"]
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "pc_softmax.train", *map(str, words)],
         cwd=REPO,
         env=unset | {"OMP_NUM_THREADS": "1"},
-        check=True,
         capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr
     assert_equal_arrays(folders[0] / "predictions.npz", tmp_path / "own/predictions.npz")
 
 
