@@ -88,14 +88,18 @@ def install(name: str, data_dir: Path, archive: Path | None) -> None:
         require(folder.parent, "cub", data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
     delete_stale_folders(data_dir, archive)
-    partial_folder = partial(tempfile.TemporaryDirectory, prefix=f".partial-{name}.", dir=data_dir)
-    with hold(name, data_dir), partial_folder() as work:
+    with hold(name, data_dir):
         if is_installed(name, folder):  # by another process, just now
             return
-        obtain = obtain_idx_files if idx else obtain_image_folder
-        complete = obtain(name, archive, Path(work), folder)
-        folder.parent.mkdir(exist_ok=True)
-        complete.rename(folder)
+        work = Path(tempfile.mkdtemp(prefix=f".partial-{name}.", dir=data_dir))
+        try:
+            obtain = obtain_idx_files if idx else obtain_image_folder
+            complete = obtain(name, archive, work, folder)
+            folder.parent.mkdir(exist_ok=True)
+            complete.rename(folder)
+            shutil.rmtree(work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)  # the first one may have been interrupted
     print(f"{name}: installed in {folder}")
 
 

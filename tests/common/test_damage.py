@@ -24,7 +24,7 @@ from common.records import RunFolder
 FLIPS = 200
 CHECKPOINT = "checkpoint.pt: damaged, its content is not what was written; delete it and train "
 CHECKPOINT += "again with --resume"
-PREDICTIONS = "predictions.npz: damaged, its content is not what was written; write it again with "
+PREDICTIONS = "predictions.npz: damaged, its content is not what was written; train again with "
 PREDICTIONS += "--overwrite"
 FEATURES = "features.npy: damaged; delete it, and its features are computed again"
 

@@ -85,7 +85,7 @@ def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):
                 "use fewer"
             ],
         )
-        assert alive(everyone) == []
+        wait_until(lambda: not alive(everyone), seconds=5)
 
 
 def test_results_come_as_they_are_done_and_a_mistake_in_a_job_is_one_line(script, tmp_path):
@@ -95,7 +95,7 @@ def test_results_come_as_they_are_done_and_a_mistake_in_a_job_is_one_line(script
         status, results, errors = ended(process)
     assert (status, errors) == (2, ["error: --size 7: no; use 8"])
     assert sorted(results) == ["a 1", "b 1"]  # each on one thread
-    assert alive(everyone) == []
+    wait_until(lambda: not alive(everyone), seconds=5)
 
 
 def test_more_workers_than_memory_are_one_line_before_any_is_started(monkeypatch, user_error, cpu):

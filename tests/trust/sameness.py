@@ -14,7 +14,7 @@ from PIL import Image
 
 # Lock files, and what says when and how the command ran.
 IGNORED = {"config.json", ".lock"}
-OF_THE_MOMENT = ("seconds", "command", "commit", "rng")
+OF_THE_MOMENT = ("seconds", "command", "commit", "rng", "checksum")  # the last one of seconds too
 
 
 def unlike(first: Path, second: Path) -> list[str]:
