@@ -59,8 +59,20 @@ class Parser(argparse.ArgumentParser):
 
 def _report(line: str) -> None:
     """Prints one line on stderr; under torchrun in the first process of each machine alone."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if _is_first_reporter():
         print(" ".join(line.split()), file=sys.stderr)
+
+
+def _is_first_reporter() -> bool:
+    """Whether no other process of this machine has reported an error under the same torchrun."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        return store.add(f"reported on machine {os.environ.get('GROUP_RANK', 0)}", 1) == 1
+    except RuntimeError:  # the first process, which holds the store, is gone
+        return True
 
 
 class _Terminated(BaseException):
@@ -109,6 +121,8 @@ def entry(main: Callable) -> Callable:
         except _Terminated:
             _end(143, f"terminated; {_what_now()}")
         finally:
+            for number in handlers:
+                signal.signal(number, signal.SIG_IGN)  # nothing may stop the tidying up
             release_locks()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -117,7 +131,7 @@ def entry(main: Callable) -> Callable:
 
 
 def one_line(error: Exception) -> str:
-    """What to tell the user about an error; nothing of one that is this project's own fault."""
+    """One line for the user; empty for a bug of this project."""
     # An error that crossed from a worker process carries that process's traceback before it.
     text = str(error)
     if isinstance(error, UserError):
@@ -132,7 +146,7 @@ def one_line(error: Exception) -> str:
     if out_of_memory or "not enough memory" in text or "can't allocate memory" in text:
         return "not enough memory; use a smaller --batch-size, fewer samples or smaller images"
     if "DataLoader worker" in text or "process pool was terminated" in text:
-        return "a worker process was killed, as for want of memory; use fewer --num-workers"
+        return "a worker process was killed, probably out of memory; use fewer --num-workers"
     return ""
 
 

@@ -161,7 +161,7 @@ def fit(
     metrics: list[dict] = []
     checkpoint = run.load_checkpoint() if run else None
     if checkpoint is not None:
-        metrics = _take_up(checkpoint, stateful, run, runtime)
+        metrics = _resume(checkpoint, stateful, run, runtime)
     elif runtime.rank > 0:
         torch.manual_seed(torch.initial_seed() + runtime.rank)  # dropout of its own
     network = runtime.wrap(model)
@@ -216,7 +216,7 @@ def fit(
     return metrics
 
 
-def _take_up(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) -> list[dict]:
+def _resume(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) -> list[dict]:
     """Restores all states, and returns the metrics of the epochs that are done.
 
     Raises:

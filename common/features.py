@@ -31,7 +31,7 @@ from common.image_files import ImageFileDataset, ImageFiles
 from common.runtime import Runtime
 
 BLOCK = 1 << 24  # bytes at most that share a checksum, but a row at least
-READER = 2  # of `read_image`: to be raised when it reads pictures in another way
+READER_VERSION = 2  # of `read_image`: to be raised when it reads pictures in another way
 
 
 @torch.no_grad()
@@ -65,7 +65,9 @@ def cached_features(
         UserError: an unreadable image, a damaged file of features, or too little space on the disk.
     """
     size = size or network.spec.size
-    key = hashlib.sha256(f"{READER} {kind} {size} {network.spec} {runtime.precision}".encode())
+    key = hashlib.sha256(
+        f"{READER_VERSION} {kind} {size} {network.spec} {runtime.precision}".encode()
+    )
     key.update(f"{network.output_stride or 32} {augmentation}".encode())
     key.update(fingerprint(files, files.labels).encode())
     update_with_weights(key, network.trunk)
@@ -95,15 +97,15 @@ def cached_features(
         if target.exists():
             return
         cache_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache_dir / f".{target.stem}.lock")  # another run may want the same ones
+        lock = FileLock(
+            cache_dir / f".{target.stem}.lock"
+        )  # another run may compute the same features
         try:
             lock.acquire(timeout=0)
         except Timeout:
             print(f"waiting for another process that computes {target}", flush=True)
             lock.acquire()
         try:
-            for partial in cache_dir.glob(f".{target.name}.*.partial*"):
-                partial.unlink()  # of a process that was killed
             if not target.exists():
                 write_atomically(target, lambda path: write_rows(path, len(files), rows()))
         finally:

@@ -12,6 +12,7 @@ import glob
 import io
 import json
 import os
+import socket
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -25,8 +26,9 @@ from common.errors import UserError
 from common.memory import require_memory
 
 LOCK = ".lock"
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of unfinished files
 _COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
-_WITH_ITS_OWN = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
+_CRC_OF_DATA_AND_ITS_CRC = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
 _locks: dict[Path, FileLock] = {}  # of the folders that this process holds
 
 
@@ -34,16 +36,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` on a temporary neighbour of `path`, syncs it and renames it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
-        writer = left.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
-            left.unlink(missing_ok=True)  # it was killed
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+        remove_if_stale(left)
+    partial = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.partial{path.suffix}")
     try:
         write(partial)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_if_stale(partial: Path) -> None:
+    """Deletes an unfinished file if the process that wrote it, on this machine, is gone."""
+    host, _, process = partial.name.partition(".partial")[0].rpartition(".")[2].partition("-")
+    if host == _HOST and process.isdecimal() and not psutil.pid_exists(int(process)):
         partial.unlink(missing_ok=True)
 
 
@@ -83,7 +90,7 @@ def read_json(path: Path) -> dict:
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Compressed `.npz`, written atomically; of 64-bit, boolean and text arrays, no objects."""
+    """Compressed `.npz`, written atomically; no object arrays."""
     # Into memory first: a zip file on a full disk reports the failure a second time when it closes.
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -144,7 +151,7 @@ def verify_archive(path: Path) -> None:
             checksum = 0
             while block := file.read(1 << 20):
                 checksum = zlib.crc32(block, checksum)
-            if checksum != _WITH_ITS_OWN:
+            if checksum != _CRC_OF_DATA_AND_ITS_CRC:
                 raise damaged_file(path)
             return
     try:
@@ -197,7 +204,7 @@ def release_locks(folder: Path | None = None) -> None:
     """Gives up one folder, or all, and removes the unfinished files in it."""
     for key in [folder.resolve()] if folder else list(_locks):
         if held := _locks.pop(key, None):
-            if key.is_dir():
+            with contextlib.suppress(OSError):  # whatever it is, the other folders must be let go
                 remove_partial_files(key)
             release(held)
 
@@ -215,8 +222,8 @@ def remove_partial_files(folder: Path) -> None:
     A run folder inside it that this or another process holds by itself is left alone.
     """
     for path in folder.iterdir():
-        if path.match(".*.partial*"):
-            path.unlink(missing_ok=True)
+        if path.match(".*.partial*") and path.is_file():
+            remove_if_stale(path)
         elif path.is_dir() and not path.is_symlink() and path.resolve() not in _locks:
             if not (path / LOCK).exists():
                 remove_partial_files(path)

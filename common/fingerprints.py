@@ -1,4 +1,4 @@
-"""What a computation was made from, in a few bytes: so that it does not go on with something else.
+"""Hashes of the data that a run was computed from, so that --resume can refuse other data.
 
 A fingerprint is kept in config.json and is part of the name of cached features.
 """

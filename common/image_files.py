@@ -7,7 +7,6 @@ Reading a list opens no image; `image_size`, `readable` and `ImageFileDataset` d
 """
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from common.annotation_lines import annotation_lines, parse_box, parse_size
+from common.annotation_lines import MAX_SIDE, annotation_lines, parse_box, parse_size
 from common.errors import UserError, require
 from common.fingerprints import files_digest
 
@@ -261,7 +260,7 @@ def _not_empty(text: str) -> str:
 def _corners(text: str) -> list[int]:
     """Inclusive corners of "x y width height"; ValueError if it is not such a text."""
     x, y, width, height = map(float, text.split())
-    if not (math.isfinite(x + y + width + height) and min(x, y) >= 0 and min(width, height) > 0):
+    if not (min(x, y) >= 0 and min(width, height) > 0 and max(x + width, y + height) <= MAX_SIDE):
         raise ValueError(text)
     return [round(x), round(y), round(x + width), round(y + height)]
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+PARENT = os.getppid()  # at the start: later, an orphan has another one
+
 
 def quiet_interrupt() -> None:
     """Ctrl-C while `python -m` still imports ends with one line; does nothing in a library's use.
@@ -16,20 +18,21 @@ def quiet_interrupt() -> None:
     if sys.argv[:1] != ["-m"]:  # what runpy puts there while it looks for the module
         return
 
-    def report(kind: type, error: BaseException, traceback) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            print("interrupted before it began; nothing was written", file=sys.stderr)
-        else:
-            sys.__excepthook__(kind, error, traceback)
+    sys.excepthook = _report_interrupt
 
-    sys.excepthook = report
+
+def _report_interrupt(kind: type, error: BaseException, traceback) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; run the command again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 _workers: set = set()  # worker processes that are running, of type multiprocessing.Process
 
 
 @contextmanager
-def ended_at_once(workers: Iterable) -> Iterator[None]:
+def killed_on_error(workers: Iterable) -> Iterator[None]:
     """Kills processes if the block, or the script (`kill_workers`), ends with an error."""
     workers = set(workers)
     _workers.update(workers)
@@ -43,8 +46,11 @@ def ended_at_once(workers: Iterable) -> Iterator[None]:
 
 
 def kill_workers() -> None:
-    for worker in _workers:
+    workers = list(_workers)
+    for worker in workers:
         worker.kill()
+    for worker in workers:
+        worker.join(5)  # until it is gone, it holds its locks
 
 
 def end_with_parent(parent: int) -> None:

@@ -36,8 +36,8 @@ from common.files import (
 
 # Flags that may differ between a run and its resumption: they do not change what is computed. What
 # the data folder holds does, and is compared by itself.
-_FREE_FLAGS = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
-_FREE_FLAGS |= {"cluster", "retry_failed"}
+_IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
+_IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
 _OUTPUT_FLAGS = {"output_dir", "figure"}
 
 
@@ -111,7 +111,7 @@ def check_output(
     if overwrite:
         _check_overwrite(folder, flags)
     else:
-        _check_flags(folder, earlier["flags"], _as_json(flags), {*_FREE_FLAGS, *extendable})
+        _check_flags(folder, earlier["flags"], _as_json(flags), {*_IGNORED_ON_RESUME, *extendable})
         if data is not None:
             _check_data(folder, earlier.get("data", {}), _as_json(data))
     lock(folder, "run")
@@ -181,7 +181,8 @@ def prepare_output(
     lock(folder, "run")
     check_output(folder, flags, overwrite=overwrite, data=data, **options)  # no race with another
     if overwrite:
-        for path in folder.iterdir():
+        # config.json goes last: without it, no flag would accept what an interruption leaves.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != LOCK:

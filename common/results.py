@@ -47,6 +47,8 @@ class ResultsFile:
         numbers = frame.drop(columns=list(self.text))
         if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
             raise damaged_file(self.path)
+        if "status" in frame and not frame["status"].str.match("ok$|failed: ").all():
+            raise damaged_file(self.path)
         good = frame["status"] == "ok" if "status" in frame else pd.Series(True, frame.index)
         keys = frame[self.key]
         whole = keys.drop(columns=list(self.text), errors="ignore").dtypes

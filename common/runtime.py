@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.memory import require_memory
-from common.process import end_with_parent
+from common.process import PARENT, end_with_parent
 
 READER_MEMORY = 100_000_000  # bytes that a process takes which reads images for this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,16 +40,21 @@ class Runtime:
         """Calls `function` in the first process while the others wait for it; all share its error.
 
         Raises:
-            UserError, OSError: those of `function`.
+            Exception: that of `function`, in every process.
         """
         error = None
         if self.is_main:
             try:
                 function(*args, **kwargs)
-            except (UserError, OSError) as caught:
+            except Exception as caught:
                 error = caught
         if error := self.gather(error)[0]:
             raise error
+
+    def require_shared(self, folder: Path) -> None:
+        """UserError where a process does not see the run folder that the first one made."""
+        if not all(self.gather((folder / "config.json").exists())):
+            raise UserError(f"{folder}: some machine does not see it; use a folder that all share")
 
     def say(self, text: str) -> None:
         """Prints once, however many processes there are."""
@@ -130,7 +136,7 @@ def setup(
             raise UserError(f"--device {device}: there are {torch.cuda.device_count()} devices")
         torch.cuda.set_device(device)
     if world_size > 1 and not dist.is_initialized():
-        end_with_parent(os.getppid())
+        end_with_parent(PARENT)
         # The others wait while the first one computes features, for hours if need be.
         dist.init_process_group(
             "nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(days=1)
@@ -159,7 +165,7 @@ def from_flags(args: argparse.Namespace) -> Runtime:
     """`setup` with the flags of `cli.add_common_arguments`.
 
     Raises:
-        UserError: also for more workers than fit into memory, be they small ones that read images.
+        UserError: too many workers for the memory, even for workers that only read images.
     """
     workers = getattr(args, "num_workers", 0)
     require_memory(workers * READER_MEMORY, f"--num-workers {workers}", "use fewer")

@@ -18,8 +18,9 @@ from contextlib import contextmanager
 import torch
 
 from common.errors import UserError
+from common.files import release_locks
 from common.memory import require_memory
-from common.process import end_with_parent, ended_at_once
+from common.process import end_with_parent, killed_on_error
 from common.runtime import Runtime
 
 WORKER_MEMORY = 900_000_000  # bytes that a process takes which has imported the libraries
@@ -59,11 +60,11 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
         if previous is not None:
             signal.signal(signal.SIGINT, previous)
     try:
-        with ended_at_once(set(multiprocessing.active_children()) - before):
+        with killed_on_error(set(multiprocessing.active_children()) - before):
             yield pool
     except BrokenProcessPool as error:
         raise UserError(
-            f"{flag}: a worker process was killed, as for want of memory; use fewer"
+            f"{flag}: a worker process was killed, probably out of memory; use fewer"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -107,7 +108,7 @@ def run_jobs(
 
 
 def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator:
-    """A job that a dying worker held is given to another one, by Dask's rules."""
+    """Runs the jobs on Dask, which reruns the job of a worker that dies."""
     try:
         from dask import distributed
     except ImportError as error:
@@ -131,11 +132,12 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
             print(f"--cluster {address}: no workers yet, waiting for the first", flush=True)
             client.wait_for_workers(1)
         try:
+            client.run_on_scheduler(importlib.util.find_spec, __name__)
             client.run(importlib.util.find_spec, __name__)
         except ImportError as error:  # a computation would end such a worker, and wait for ever
             raise UserError(
-                f"--cluster {address}: its workers cannot import {__name__}; start them with the "
-                "project's folder as PYTHONPATH, or install it there"
+                f"--cluster {address}: scheduler or workers cannot import {__name__}; start them "
+                "with the project's folder as PYTHONPATH, or install it there"
             ) from error
         place = os.getcwd()
         futures = [client.submit(_on_one_thread, place, function, *job, pure=False) for job in jobs]
@@ -144,8 +146,8 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
                 result = future.result()
             except distributed.KilledWorker as error:
                 raise UserError(
-                    f"--cluster {address}: a computation was lost with several workers, as for "
-                    "want of memory; go on with --resume"
+                    f"--cluster {address}: a computation was lost with several workers, "
+                    "probably out of memory; go on with --resume"
                 ) from error
             except CancelledError as error:
                 raise UserError(
@@ -158,4 +160,7 @@ def _on_one_thread(folder: str, function: Callable, *job):
     if os.getcwd() != folder:
         os.chdir(folder)  # relative paths are those of the command
     torch.set_num_threads(1)
-    return function(*job)
+    try:
+        return function(*job)
+    finally:
+        release_locks()  # the worker lives on

@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     parts = load_parts(args.dataset, args.data_dir, **sizes, test_images=1)
     how["data"] = fingerprints(parts, args.weights)
     device.on_main(check_output, folder, vars(args), **how)
-    done = args.resume and run.finished
+    done = device.gather(args.resume and run.finished)[0]
     network = features = None
     if not done:  # before anything is written, so that unreadable images are found in time
         network = build(args, len(parts["train"].class_names), device)
@@ -203,6 +203,7 @@ def main(argv: list[str] | None = None) -> None:
             features = pooled_features(network, parts, cache_dir, args.num_workers, device)
         feature_seconds = time.perf_counter() - started
     device.on_main(prepare_output, folder, vars(args), **how)
+    device.require_shared(folder)
     device.say(f"infocam: {device.describe()}, seed {args.seed}, writing {folder}")
     if not done:
         names = ("loss", "seed", "epochs", "batch_size", "schedule", "num_workers")

@@ -33,7 +33,7 @@ from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimate
 from mi_estimator.registry import ESTIMATORS, build_estimator
 from mi_estimator.suites import SUITES, Task
 from mi_estimator.tables import error_table, estimate_table, rmse_table
-from mi_estimator.time_limit import time_limit
+from mi_estimator.time_limit import within
 
 COLUMNS = [
     "task",
@@ -77,8 +77,7 @@ def run_cell(cell: Cell, runtime: runtime.Runtime) -> dict:
     row |= {"truth": truth, "truth_error": truth_error, "status": "ok"}
     started = time.perf_counter()
     try:
-        with time_limit(cell.timeout):
-            estimate = _estimate(cell, task, runtime)
+        estimate = within(cell.timeout, _estimate, cell, task, runtime)
         if not np.isfinite(estimate.value):
             raise UserError(f"the estimate is {estimate.value}")
     except UserError as error:

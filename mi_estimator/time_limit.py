@@ -1,42 +1,10 @@
-"""A limit on the time that a block of Python may take, in any thread."""
+"""A limit on the time that a function may take, in any thread."""
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from common.errors import UserError
-
-
-class _TimeIsUp(BaseException):
-    """Raised in the thread of the block; nothing in between catches it by mistake."""
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """UserError when the block takes longer; a call into a library is let finish first."""
-    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    thread = ctypes.c_ulong(threading.get_ident())
-    lock, running = threading.Lock(), True
-
-    def stop() -> None:
-        with lock:
-            if running:
-                raise_in(thread, ctypes.py_object(_TimeIsUp))
-
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        try:
-            yield
-        finally:
-            timer.cancel()
-            with lock:
-                running = False
-                raise_in(thread, None)  # one that was set but has not been raised yet
-    except _TimeIsUp as error:
-        raise UserError(f"not done in {seconds:g} seconds") from error
 
 
 def within(seconds: float, function: Callable, *arguments):

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from common import cli, runtime
 from common.errors import UserError
-from common.files import release_locks
 from common.fingerprints import file_fingerprint
 from common.records import RunFolder, check_output, prepare_output
 from common.results import ResultsFile
@@ -96,7 +95,6 @@ def train_one(job: Job) -> list[dict]:
     shared = {"dataset": job.args.dataset, "loss": job.loss, "seed": job.seed}
     shared |= {name: result[name] for name in ("n_train", "seconds")}
     predictions = Predictions.load(job.folder / "predictions.npz")
-    release_locks(job.folder)  # a worker of a cluster lives on
     return [
         shared
         | {"test_set": name, "rule": rule, "n_test": len(labels)}

@@ -181,9 +181,10 @@ def main(argv: list[str] | None = None) -> None:
     check_loss(args, data)
     how["data"] = fingerprints(args, data)
     device.on_main(check_output, folder, flags, **how)
-    done = args.resume and run.finished
+    done = device.gather(args.resume and run.finished)[0]
     model = None if done else build_model(args, data, device)
     device.on_main(prepare_output, folder, flags, **how)
+    device.require_shared(folder)
     device.say(f"pc_softmax: {device.describe()}, seed {args.seed}, writing {folder}")
     if model is not None:
         train(data, run, model, runtime=device, **train_options(args))

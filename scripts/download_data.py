@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -96,6 +97,8 @@ def install(name: str, data_dir: Path, archive: Path | None) -> None:
             obtain = obtain_idx_files if idx else obtain_image_folder
             complete = obtain(name, archive, work, folder)
             folder.parent.mkdir(exist_ok=True)
+            if hasattr(os, "sync"):
+                os.sync()  # so that a power cut cannot leave empty files that look installed
             complete.rename(folder)
             shutil.rmtree(work)
         finally:

@@ -160,9 +160,9 @@ def main(argv: list[str] | None = None) -> int:
     until = time.monotonic() + (args.budget_seconds or float("inf"))
     counts: dict[str, Counter] = {}
     with tempfile.TemporaryDirectory(prefix="trust-") as work:
-        for kinds, total, limit in (
-            (INPUTS, args.inputs, INPUT_SECONDS),
-            (KILLS, args.kills, KILL_SECONDS),
+        for part, kinds, total, limit in (
+            ("inputs", INPUTS, args.inputs, INPUT_SECONDS),
+            ("kills", KILLS, args.kills, KILL_SECONDS),
         ):
             kinds = {k: v for k, v in kinds.items() if k.startswith(args.only or "")}
             if not kinds or not total:
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
                 cases = [(name, args.case) for name in kinds]
             counts |= {name: Counter() for name in kinds if any(name == c for c, _ in cases)}
             shop = Workshop.build(
-                Path(work) / "shop", {need for k in kinds.values() for need in k.needs}
+                Path(work) / part, {need for k in kinds.values() for need in k.needs}
             )
             for name, number, what, outcome, detail in campaign(
                 kinds,
@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
                 at_once=args.at_once,
                 limit=limit,
                 until=until,
-                work=Path(work) / "cases",
+                work=Path(work) / f"{part}-cases",
                 shop=shop,
             ):
                 counts[name][outcome] += 1
