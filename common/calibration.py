@@ -28,10 +28,12 @@ def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = pc_softmax_loss(log_scale.exp() * logits + bias, labels, log_prior, reduction="sum")
+        # A step of the line search may go far; what overflows would end the search with NaN.
+        scale = log_scale.clamp(-10, 10).exp()
+        loss = pc_softmax_loss(scale * logits + bias, labels, log_prior, reduction="sum")
         posterior = loss + (log_scale.square() + bias.square().sum()) / 2
         posterior.backward()
         return posterior
 
     optimizer.step(closure)
-    return log_scale.detach().exp(), bias.detach()
+    return log_scale.detach().clamp(-10, 10).exp(), bias.detach()

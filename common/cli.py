@@ -79,9 +79,15 @@ class _Terminated(BaseException):
     """SIGTERM, raised in the main thread so that what is open is closed and tidied up."""
 
 
-def _terminate(signum, frame):
+def _ignore(signum, frame) -> None:
+    """In place of SIG_IGN, with which Python complains about a signal that is under way."""
+
+
+def _stop(signum, frame) -> None:
+    for number in _HANDLED:
+        signal.signal(number, _ignore)  # a second one must not stop the tidying up
     _forget_children()
-    raise _Terminated
+    raise _Terminated if signum == signal.SIGTERM else KeyboardInterrupt
 
 
 def _forget_children() -> None:
@@ -103,7 +109,8 @@ def entry(main: Callable) -> Callable:
         handlers = {}
         if threading.current_thread() is threading.main_thread():
             handlers = {number: signal.getsignal(number) for number in _HANDLED}
-            signal.signal(signal.SIGTERM, _terminate)
+            for number in _HANDLED:
+                signal.signal(number, _stop)
         Parser.can_resume = False
         try:
             try:
@@ -122,10 +129,11 @@ def entry(main: Callable) -> Callable:
             _end(143, f"terminated; {_what_now()}")
         finally:
             for number in handlers:
-                signal.signal(number, signal.SIG_IGN)  # nothing may stop the tidying up
+                signal.signal(number, _ignore)  # nothing may stop the tidying up
             release_locks()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            if argv is not None:  # called by other code, which goes on; a script ends here
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
 
     return wrapped
 
@@ -159,7 +167,7 @@ def _what_now() -> str:
 def _end(status: int, line: str):
     with contextlib.suppress(ValueError):  # not in the main thread
         for number in _HANDLED:
-            signal.signal(number, signal.SIG_IGN)  # a second one must not stop the tidying up
+            signal.signal(number, _ignore)
         _forget_children()
     kill_workers()
     try:

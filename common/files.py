@@ -48,9 +48,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_if_stale(partial: Path) -> None:
-    """Deletes an unfinished file if the process that wrote it, on this machine, is gone."""
+    """Deletes an unfinished file of this process, or of one on this machine that is gone."""
     host, _, process = partial.name.partition(".partial")[0].rpartition(".")[2].partition("-")
-    if host == _HOST and process.isdecimal() and not psutil.pid_exists(int(process)):
+    if host != _HOST or not process.isdecimal():
+        return
+    if int(process) == os.getpid() or not psutil.pid_exists(int(process)):
         partial.unlink(missing_ok=True)
 
 

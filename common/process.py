@@ -1,13 +1,23 @@
 """How a process begins and ends; the standard library alone, as it comes before slow imports."""
 
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-PARENT = os.getppid()  # at the start: later, an orphan has another one
+_parent = os.getppid()  # at the start: later, an orphan has another one
+
+
+def _remember_parent() -> None:
+    global _parent
+    _parent = os.getppid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_remember_parent)
 
 
 def quiet_interrupt() -> None:
@@ -15,17 +25,15 @@ def quiet_interrupt() -> None:
 
     From the start of `main` on, `common.cli.entry` decides.
     """
-    if sys.argv[:1] != ["-m"]:  # what runpy puts there while it looks for the module
-        return
-
-    sys.excepthook = _report_interrupt
+    if sys.argv[:1] == ["-m"]:  # what runpy puts there while it looks for the module
+        signal.signal(signal.SIGINT, _end_at_once)
 
 
-def _report_interrupt(kind: type, error: BaseException, traceback) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted; run the command again", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
+def _end_at_once(signum, frame) -> None:
+    """Not by an exception, which a library that is being imported might swallow."""
+    os.write(2, b"interrupted; run the command again\n")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 _workers: set = set()  # worker processes that are running, of type multiprocessing.Process
@@ -53,14 +61,18 @@ def kill_workers() -> None:
         worker.join(5)  # until it is gone, it holds its locks
 
 
-def end_with_parent(parent: int) -> None:
-    """Ends this process within a second of the end of the process that started it, number `parent`.
+def end_with_parent(parent: int | None = None) -> None:
+    """Ends this process within a second of the end of the process that started it.
 
     A worker that waits for work would otherwise wait for ever.
+
+    Args:
+        parent: its number; None for the parent at the time of the imports.
     """
+    first = _parent if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == first:
             time.sleep(0.5)
         os._exit(1)
 

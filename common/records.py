@@ -8,18 +8,15 @@ its presence means that the run is finished. By its `.lock` one process at a tim
 import io
 import json
 import os
-import platform
-import shlex
+import re
 import shutil
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from common.environment import environment
 from common.errors import UserError
 from common.files import (
     LOCK,
@@ -39,34 +36,14 @@ from common.files import (
 _IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
 _IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
 _OUTPUT_FLAGS = {"output_dir", "figure"}
-
-
-def environment() -> dict:
-    """Command, versions, commit and hardware of this process."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    cuda = torch.cuda.is_available()
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    script = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
-    return {
-        "command": shlex.join([*script, *sys.argv[1:]]),
-        "commit": git.stdout.strip() or None,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "torchvision", "numpy", "timm")},
-        "cpu": f"{_processor()}, {os.cpu_count()} cores",
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; platform.processor() is empty on many of its kinds
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+# Names of all files that scripts write into their folders; `infocam` adds maps and explanations.
+_WRITTEN = re.compile(
+    r"(config|estimate|result|split)\.json|metrics\.jsonl|checkpoint\.pt|(predictions|indices)\.npz"
+    r"|(annotations|classes|confusion|coverage|per_class|pmi|predictions|replicates|results|scores"
+    r"|shift|threshold_curves)\.csv|(table|differences|errors|rmse|shift)\.(md|tex)"
+    r"|(calibration|confusion|estimates|per_class|pmi_by_class|reliability|shift|threshold_curves"
+    r"|truth|error_\w+|gallery_\w+|\d{5})\.png"
+)
 
 
 def check_output(
@@ -133,9 +110,26 @@ def _check_overwrite(folder: Path, flags: dict) -> None:
                 f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
                 "--output-dir"
             )
+    if foreign := next((path for path in folder.rglob("*") if _is_foreign(path)), None):
+        raise UserError(
+            f"--overwrite {folder}: it also holds {foreign.relative_to(folder)}, which no script "
+            "wrote; move it first"
+        )
     for inner in list(folder.rglob(f"*/{LOCK}")):
         lock(inner.parent, "run")
         release_locks(inner.parent)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether no script of this project writes such a file."""
+    if path.is_dir() and not path.is_symlink():
+        return False
+    if _WRITTEN.fullmatch(path.name) or _is_left_over(path):
+        return False
+    if "maps" in path.parts and path.suffix == ".npy":
+        return False
+    pair = {".png": ".npz", ".npz": ".png"}.get(path.suffix)  # of `infocam.explain`
+    return pair is None or not path.with_suffix(pair).exists()
 
 
 def _inputs(flags: dict) -> Iterator[Path]:
@@ -248,12 +242,15 @@ class RunFolder:
         return found
 
     def require_files(self, *names: str) -> None:
-        """UserError for a file of a finished run that is not there."""
+        """UserError for a file of a finished run that is not there or damaged."""
         if missing := [name for name in names if not (self.path / name).exists()]:
             raise UserError(
                 f"{self.path}: the run is finished but {', '.join(missing)} is missing; train "
                 "again with --overwrite"
             )
+        for name in names:
+            if name.endswith((".npz", ".pt")):
+                verify_archive(self.path / name)
 
     def save_epoch(self, checkpoint: dict) -> None:
         """Writes a checkpoint, whose `metrics` hold a dict an epoch, and those as text."""

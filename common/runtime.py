@@ -16,7 +16,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.memory import require_memory
-from common.process import PARENT, end_with_parent
+from common.process import end_with_parent
 
 READER_MEMORY = 100_000_000  # bytes that a process takes which reads images for this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -136,7 +136,7 @@ def setup(
             raise UserError(f"--device {device}: there are {torch.cuda.device_count()} devices")
         torch.cuda.set_device(device)
     if world_size > 1 and not dist.is_initialized():
-        end_with_parent(PARENT)
+        end_with_parent()
         # The others wait while the first one computes features, for hours if need be.
         dist.init_process_group(
             "nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(days=1)

@@ -26,9 +26,10 @@ from torch import nn
 
 from common import cli, runtime
 from common.engine import TensorBatches, fit
+from common.environment import environment
 from common.files import write_json
 from common.information import log_prior_from_labels
-from common.records import RunFolder, environment, prepare_output
+from common.records import RunFolder, prepare_output
 from common.runtime import Runtime
 from common.tables import to_markdown, write_tables
 from pc_softmax.data import load_data

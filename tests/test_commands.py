@@ -22,9 +22,8 @@ ENTRIES = sorted(
 def commands(text: str) -> list[list[str]]:
     """The `python -m ...` commands of a text, as lists of words, continued lines joined."""
     lines = text.replace("\\\n", " ").splitlines()
-    found = [
-        re.match(r"\s*(?:torchrun (?:--\S+ \S+ )+|\.venv/bin/)?(?:python )?-m (.+)", s) for s in lines
-    ]
+    started = r"\s*(?:torchrun (?:--\S+ \S+ )+|\.venv/bin/)?(?:python )?-m (.+)"
+    found = [re.match(started, line) for line in lines]
     return [shlex.split(match[1], comments=True) for match in found if match]
 
 

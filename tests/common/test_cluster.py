@@ -117,8 +117,8 @@ def test_workers_without_the_project_are_one_line(tmp_path, user_error, cpu):
         address, _ = start_scheduler(stack, tmp_path)
         start_worker(stack, tmp_path, address, "d", env={"PYTHONPATH": ""})
         assert user_error(main, [address]) == (
-            f"error: --cluster {address}: its workers cannot import common.workers; start them "
-            "with the project's folder as PYTHONPATH, or install it there"
+            f"error: --cluster {address}: scheduler or workers cannot import common.workers; "
+            "start them with the project's folder as PYTHONPATH, or install it there"
         )
 
 

@@ -188,11 +188,8 @@ def test_an_error_of_the_first_process_ends_all_and_one_reports_it(tmp_path):
     two = {"nprocs": 2, "start_method": "fork"}  # spawned ones would import all again
     torch.multiprocessing.start_processes(fail_on_main, (port, str(tmp_path)), **two)
     assert [(tmp_path / f"{rank}.status").read_text() for rank in (0, 1)] == ["[2, 2, 0]"] * 2
-    assert (tmp_path / "1.txt").read_text() == ""
-    assert (tmp_path / "0.txt").read_text().splitlines() == [
-        "error: --x 3: no",
-        "error: a.pt: No space left on device; free some space",
-    ]
+    printed = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
+    assert sorted(printed) == ["", "error: --x 3: no\n"]  # and nothing of what follows
 
 
 PRINTING = """

@@ -47,6 +47,7 @@ def save_checkpoint(path: Path, value: float) -> None:
     RunFolder(path.parent).save_epoch({"model": torch.full((500,), value), "metrics": []})
 
 
+OLD = f".old.npz.{files._HOST}-{2**22 + 1}.partial.npz"  # no process has such a number
 WRITERS = {
     "a.txt": lambda path, value: write_text(path, f"{value} " * 500),
     "a.json": lambda path, value: write_json(path, {"values": [value] * 500}),
@@ -150,13 +151,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next_run_and_by_no_one_bef
     inner = tmp_path / "inner"
     for folder in (tmp_path / "plain", inner):
         folder.mkdir()
-        (folder / ".old.npz.123.partial.npz").touch()
+        (folder / OLD).touch()
         (folder / "kept.partial.txt").touch()
     write_text(inner / "a.txt", "old")
     with started("-c", WRITE_FOR_EVER, inner / "a.txt") as process:
         assert read_line(process) == "writing"
-        half = f"inner/.a.txt.{process.pid}.partial.txt"
-        held = {"config.json", "inner", "inner/a.txt", "inner/.old.npz.123.partial.npz", half}
+        half = f"inner/.a.txt.{files._HOST}-{process.pid}.partial.txt"
+        held = {"config.json", "inner", "inner/a.txt", f"inner/{OLD}", half}
         held |= {"inner/kept.partial.txt", "plain", "plain/kept.partial.txt"}
         prepare(tmp_path, resume=True)
         assert names(tmp_path) == held
@@ -164,7 +165,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_run_and_by_no_one_bef
         process.wait()
         assert names(tmp_path) == held
         prepare(tmp_path, resume=True)
-    assert names(tmp_path) == held - {half, "inner/.old.npz.123.partial.npz"}
+    assert names(tmp_path) == held - {half, f"inner/{OLD}"}
     assert (inner / "a.txt").read_text() == "old"
 
 
@@ -211,7 +212,7 @@ def test_a_lock_is_given_up_by_release_locks_for_one_folder_or_for_all(tmp_path)
         folder.mkdir()
         lock(folder)
         lock(folder)  # again is no error
-        (folder / ".x.1.partial").touch()
+        (folder / OLD).touch()
     assert free() == "000"
     release_locks(folders[1])
     release_locks(folders[1])
@@ -237,9 +238,9 @@ def test_a_folder_that_this_process_holds_stays_held_when_one_around_it_is_prepa
     inner = tmp_path / "inner"
     prepare(tmp_path)
     prepare(inner)
-    (inner / ".a.txt.1.partial.txt").touch()
+    (inner / OLD).touch()
     prepare(tmp_path, resume=True)
     assert set(files._locks) == {tmp_path.resolve(), inner.resolve()}
-    assert names(inner) == {"config.json", ".a.txt.1.partial.txt"}
+    assert names(inner) == {"config.json", OLD}
     release_locks()
     assert names(inner) == {"config.json"} and files._locks == {}

@@ -1,6 +1,7 @@
 """What --overwrite and --resume refuse: a user's folder, an input, other data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def run(tmp_path) -> Path:
     prepare(folder)
     (folder / "pictures/cats").mkdir(parents=True)
     (folder / "pictures/cats/a.png").write_text("mine")
-    (folder / "table.csv").write_text("a,y\n")
+    (folder / "results.csv").write_text("a,y\n")
     release_locks()
     return folder
 
@@ -56,9 +57,9 @@ def inputs_in_the_folder(folder: Path) -> dict[str, dict]:
     linked.symlink_to(folder / "pictures")
     (folder / "out").symlink_to(folder.parent)
     return {
-        "a file in it": {"table": folder / "table.csv"},
-        "a file in it, as text": {"weights": str(folder / "table.csv")},
-        "one of several": {"tables": [Path("none.csv"), folder / "table.csv"]},
+        "a file in it": {"table": folder / "results.csv"},
+        "a file in it, as text": {"weights": str(folder / "results.csv")},
+        "one of several": {"tables": [Path("none.csv"), folder / "results.csv"]},
         "a folder in it": {"data_dir": folder / "pictures"},
         "the folder itself": {"data_dir": folder},
         "not there yet": {"data_dir": folder / "features"},
@@ -95,12 +96,33 @@ def test_overwrite_deletes_what_is_inside_and_nothing_else(run, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious.txt").write_text("mine")
-    (run / "linked").symlink_to(outside)
-    (run / "linked.txt").symlink_to(outside / "precious.txt")
+    shutil.rmtree(run / "pictures")
+    (run / "overlays").mkdir()
+    (run / "overlays/00000.png").write_text("ours")
+    (run / "table.md").symlink_to(outside / "precious.txt")
     around = {"data_dir": tmp_path, "figure": run / "a.png", "output_dir": run}
     prepare(run, around, overwrite=True)
     assert names(run) == {"config.json"}
     assert names(outside) == {"precious.txt"}
+
+
+@pytest.mark.parametrize("name", ["notes.md", "a.png", "sub/x.csv", "predictions.npz.bak"])
+def test_overwrite_refuses_a_folder_with_a_file_that_no_script_wrote(run, name):
+    shutil.rmtree(run / "pictures")
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("mine")
+    with pytest.raises(UserError, match=f"it also holds {name}, which no script wrote; move it"):
+        prepare(run, overwrite=True)
+    assert (run / name).read_text() == "mine" and (run / "results.csv").exists()
+
+
+def test_overwrite_deletes_explanations_and_maps(run):
+    shutil.rmtree(run / "pictures")
+    for name in ("cat.png", "cat.npz", "maps/test/infocam/a/b.npy", "evaluation/scores.csv"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("ours")
+    prepare(run, overwrite=True)
+    assert names(run) == {"config.json"}
 
 
 def test_overwrite_refuses_a_link_and_leaves_what_it_points_to(run, tmp_path):
@@ -131,6 +153,7 @@ def test_a_foreign_config_means_a_foreign_folder(run, content):
 
 
 def test_overwrite_refuses_a_folder_with_another_process_s_run_in_it(run):
+    shutil.rmtree(run / "pictures")
     (run / "inner").mkdir()
     with started("-c", HOLD, run / "inner") as process:
         assert read_line(process) == "held"

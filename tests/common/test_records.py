@@ -182,7 +182,7 @@ def test_results_file_holds_what_was_added_in_this_and_in_earlier_sessions(tmp_p
         assert chosen["task"].tolist() == ["c", "b", "b"]
     assert path.read_text().splitlines() == [
         "task,method,seed,value,status",
-        'a,pc,0,,"failed: why"',
+        "a,pc,0,,failed: why",
         "b,pc,1,1.0,ok",
         "b,pc,1,2.0,ok",
         "c,pc,0,3.5,ok",

@@ -81,7 +81,7 @@ def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):
         assert (status, errors) == (
             2,
             [
-                "error: --num-workers 2: a worker process was killed, as for want of memory; "
+                "error: --num-workers 2: a worker process was killed, probably out of memory; "
                 "use fewer"
             ],
         )

@@ -224,9 +224,12 @@ def test_overwrite_starts_anew_but_never_deletes_what_no_run_wrote(
 ):
     folder = tmp_path / "run"
     shutil.copytree(run.path, folder)
-    (folder / "stale.txt").write_text("old")
+    (folder / "notes.md").write_text("mine")
+    line = user_error(main, arguments(digits_dir, folder, "--overwrite", "--epochs", 1))
+    assert line.endswith("it also holds notes.md, which no script wrote; move it first")
+    (folder / "notes.md").rename(folder / "table.md")
     main(arguments(digits_dir, folder, "--overwrite", "--epochs", 1))
-    assert not (folder / "stale.txt").exists()
+    assert not (folder / "table.md").exists()
     assert json.loads((folder / "config.json").read_text())["flags"]["epochs"] == 1
     assert len(RunFolder(folder).load_checkpoint()["metrics"]) == 1
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 TAG = "PCS_ORPHANS"  # in the environment of the command and of all that it starts
 SECONDS = 10  # after the signal, within which all processes end
-PATIENCE = 120  # seconds until the processes are there: other work may share the cores
+PATIENCE = 60  # seconds until the processes are there: other work may share the cores
 
 _COMMON = "--device cpu --num-workers 2 --output-dir {out}"
 _FINE_TUNED = (
@@ -33,8 +33,11 @@ def children(process: psutil.Popen) -> list[psutil.Process]:
         return []
 
 
-def a_child(process, out: Path) -> bool:
-    return len(children(process)) > 0
+def a_worker(process, out: Path) -> bool:
+    """It has just been started and imports for seconds; another child may be a short command."""
+    with contextlib.suppress(psutil.Error):
+        return any("spawn_main" in " ".join(child.cmdline()) for child in children(process))
+    return False
 
 
 def two_children(process, out: Path) -> bool:
@@ -42,9 +45,9 @@ def two_children(process, out: Path) -> bool:
 
 
 def two_workers_at_work(process, out: Path) -> bool:
-    """A worker's second thread, which watches its parent, begins after the imports."""
+    """The imports start one thread more; the one that watches the parent comes after them."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return sum(child.num_threads() > 1 for child in children(process)) == 2
+        return sum(child.num_threads() > 2 for child in children(process)) == 2
     return False
 
 
@@ -67,24 +70,21 @@ class Busy:
     says: str | None = "terminated; finished parts are kept, go on with --resume"
 
 
-COVERAGE = (
-    "mi_estimator.coverage --tasks independent-k2 --estimator lda --replicates 100000 "
-    f"--samples 60 --permutations 199 {_COMMON}"
-)
 COMMANDS = {
     "benchmark": Busy(
         f"mi_estimator.benchmark --suite small-sample --epochs 100000 {_COMMON}",
         two_workers_at_work,
     ),
-    "coverage": Busy(COVERAGE, two_workers_at_work),
-    "coverage, while workers import": Busy(COVERAGE, a_child),
-    "compare": Busy(
-        f"pc_softmax.compare --dataset digits --epochs 100000 {_COMMON}", two_workers_at_work
+    "coverage": Busy(
+        "mi_estimator.coverage --tasks independent-k2 --estimator lda --replicates 4000 "
+        f"--samples 60 --permutations 199 {_COMMON}",
+        two_workers_at_work,
     ),
+    "compare": Busy(f"pc_softmax.compare --dataset digits --epochs 100000 {_COMMON}", a_worker),
     "infocam evaluate": Busy(
         "infocam.evaluate {shop}/infocam/whole --data-dir {shop}/mnist --test-images 200 "
         f"--faithfulness 200 {_COMMON}",
-        two_workers_at_work,
+        a_worker,
         "terminated; run the command again",
     ),
     "pc train": Busy(f"pc_softmax.train {_FINE_TUNED} {_COMMON}", two_children),
