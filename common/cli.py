@@ -7,7 +7,6 @@ def main(argv=None):
 
 import argparse
 import contextlib
-import errno
 import functools
 import math
 import os
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import release_locks
 from common.process import kill_workers
 
@@ -136,26 +135,6 @@ def entry(main: Callable) -> Callable:
                     signal.signal(number, handler)
 
     return wrapped
-
-
-def one_line(error: Exception) -> str:
-    """One line for the user; empty for a bug of this project."""
-    # An error that crossed from a worker process carries that process's traceback before it.
-    text = str(error)
-    if isinstance(error, UserError):
-        return " ".join(text.rpartition("common.errors.UserError: ")[2].split())
-    if isinstance(error, BrokenPipeError):
-        return "the output was closed before it was complete"
-    if isinstance(error, OSError):
-        hint = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        file = f"{error.filename}: " if error.filename is not None else ""
-        return f"{file}{error.strerror or (text or repr(error)).splitlines()[-1]}{hint}"
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if out_of_memory or "not enough memory" in text or "can't allocate memory" in text:
-        return "not enough memory; use a smaller --batch-size, fewer samples or smaller images"
-    if "DataLoader worker" in text or "process pool was terminated" in text:
-        return "a worker process was killed, probably out of memory; use fewer --num-workers"
-    return ""
 
 
 def _what_now() -> str:

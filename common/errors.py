@@ -1,5 +1,6 @@
 """The one exception that means: the user's input is wrong, and here is what to do."""
 
+import errno
 from pathlib import Path
 
 
@@ -24,3 +25,23 @@ def damaged(folder: Path, reason: str, name: str, data_dir: Path) -> UserError:
 
 def remedy(name: str, data_dir: Path) -> str:
     return f"get it with: python -m scripts.download_data {name} --data-dir {data_dir}"
+
+
+def one_line(error: Exception) -> str:
+    """One line for the user; empty for a bug of this project."""
+    # An error that crossed from a worker process carries that process's traceback before it.
+    text = str(error)
+    if isinstance(error, UserError):
+        return " ".join(text.rpartition("common.errors.UserError: ")[2].split())
+    if isinstance(error, BrokenPipeError):
+        return "the output was closed before it was complete"
+    if isinstance(error, OSError):
+        hint = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        file = f"{error.filename}: " if error.filename is not None else ""
+        return f"{file}{error.strerror or (text or repr(error)).splitlines()[-1]}{hint}"
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "not enough memory" in text or "can't allocate memory" in text:
+        return "not enough memory; use a smaller --batch-size, fewer samples or smaller images"
+    if "DataLoader worker" in text or "process pool was terminated" in text:
+        return "a worker process was killed, probably out of memory; use fewer --num-workers"
+    return ""

@@ -77,3 +77,7 @@ def end_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+if "--multiprocessing-fork" in sys.orig_argv:  # a worker process, before its slow imports
+    end_with_parent()

@@ -1,6 +1,7 @@
 """How many nats do these features carry about this label? On your own table, or an image set.
 
-    python -m mi_estimator.estimate FILE --label COLUMN [--features A B ... | --drop A B ...]
+    python -m mi_estimator.estimate FILE --label COLUMN
+    python -m mi_estimator.estimate FILE --label COLUMN --features A B C
     python -m mi_estimator.estimate --dataset mnist
 
 Cross-fitted: every sample is scored by a network that never saw it; a part of each training fold

@@ -9,8 +9,8 @@ followed by what a user would do next. A case depends on the seed, its kind and 
     python -m tests.trust.attack --seed 0 --only "table: CSV" --case 12
 
 Writes a row a kind: how many were tried, went fine (the right result), ended with a clear error
-(status 2, one line), with a traceback, hung, were silently wrong, or lost something. The exit
-status is 1 if any was of the last four kinds.
+(status 2, one line), with a traceback, hung, were silently wrong, lost something, or were refused
+though valid. The exit status is 1 if any was of the last five kinds.
 """
 
 import argparse
@@ -28,14 +28,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.trust.outcomes import FAILURES, OUTCOMES
+
 # Before NumPy is imported: a fork has one thread, and sums must come out the same.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 INPUT_SECONDS, KILL_SECONDS = 20.0, 150.0  # that a case may take
-COLUMNS = ("kind", "tried", "fine", "clear_error", "traceback", "hang", "silently_wrong", "lost")
-FAILURES = COLUMNS[4:]
+COLUMNS = ("kind", "tried", *OUTCOMES)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -197,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
 def tell(args, name: str, number: int, what: str, outcome: str, detail: str) -> None:
     """Prints what went wrong with the command that does it again; everything of a single case."""
     alone = args.case is not None
-    if not alone and outcome not in FAILURES and not detail.startswith("REFUSED"):
+    if not alone and outcome not in FAILURES:
         return
     again = shlex.join(["--seed", str(args.seed), "--only", name, "--case", str(number)])
     shown = detail if alone else " | ".join(detail.strip().splitlines()[-3:])[-400:]

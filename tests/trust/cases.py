@@ -19,8 +19,6 @@ import numpy as np
 
 from common import cli
 
-OUTCOMES = ("fine", "clear_error", "traceback", "hang", "silently_wrong", "lost")
-FAILURES = OUTCOMES[2:]
 ERROR_LINE = re.compile(r"(?:error|[\w.-]+(?: -m [\w.]+)?: error): \S.*")
 
 
@@ -124,7 +122,7 @@ def _judge_error(status: int, errors: str, must_read: bool) -> tuple[str, str]:
     lines = errors.splitlines()
     if status != 2 or len(lines) != 1 or not ERROR_LINE.fullmatch(lines[0]):
         return "traceback", f"status {status}, {len(lines)} lines on stderr:\n{errors[-1500:]}"
-    return "clear_error", ("REFUSED ALTHOUGH VALID: " if must_read else "") + lines[0]
+    return "wrongly_refused" if must_read else "clear_error", lines[0]
 
 
 def _redirect(file, descriptor: int) -> None:

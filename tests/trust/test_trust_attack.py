@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from tests.trust.attack import FAILURES, campaign, shares, table
+from tests.trust.attack import campaign, shares, table
 from tests.trust.cases import Case, Kind
 from tests.trust.faults import ERRORS, Fault
 from tests.trust.kills import point_case
 from tests.trust.kinds import INPUTS, KILLS
+from tests.trust.outcomes import FAILURES
 from tests.trust.sameness import unlike
 from tests.trust.scenes import Told
 from tests.trust.workshop import Workshop
@@ -56,7 +57,7 @@ def attack(tmp_path_factory) -> Callable:
         options = {"at_once": 1, "limit": limit, "until": float("inf")}
         done = campaign(kinds, cases, seed, work=work / "cases", shop=shop, **options)
         for name, number, what, outcome, detail in done:
-            if outcome in FAILURES or detail.startswith("REFUSED"):
+            if outcome in FAILURES:
                 again = f"--seed {seed} --only {name!r} --case {number}"
                 found.append(f"{outcome}: {again}: {what}: {detail[-300:]}")
         return found
@@ -119,6 +120,7 @@ OUTCOMES = {
     "hang": case(act=lambda: time.sleep(60)),
     "silently_wrong": case(act=lambda: 2, right=lambda answer: answer.value == 3),
     "lost": Kind(damage_own_file),
+    "wrongly_refused": case(act=lambda: fail(UserError("a: not b")), must_read=True),
 }
 ALSO = {
     "two lines on stderr": ("traceback", case(act=lambda: lines_and_leave("error: a", "error: b"))),
