@@ -177,7 +177,7 @@ def test_the_table_has_a_column_an_outcome():
     rows = table({"a": Counter(fine=3, hang=1)})
     assert rows == [
         {"kind": "a", "tried": 4, "fine": 3, "clear_error": 0, "traceback": 0, "hang": 1}
-        | {"silently_wrong": 0, "lost": 0}
+        | {"silently_wrong": 0, "lost": 0, "wrongly_refused": 0}
     ]
 
 
