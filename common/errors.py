@@ -33,6 +33,8 @@ def one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, UserError):
         return " ".join(text.rpartition("common.errors.UserError: ")[2].split())
+    if "Symlink loop" in text:  # what pathlib raises in place of an OSError
+        return text
     if isinstance(error, BrokenPipeError):
         return "the output was closed before it was complete"
     if isinstance(error, OSError):

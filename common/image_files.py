@@ -21,6 +21,7 @@ from tqdm import tqdm
 from common.annotation_lines import MAX_SIDE, annotation_lines, parse_box, parse_size
 from common.errors import UserError, require
 from common.fingerprints import files_digest
+from common.pixels import stretched, verify_png
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
@@ -92,24 +93,17 @@ def read_image(path: Path) -> Image.Image:
         UserError: the file is missing, not a readable image, or of more pixels than PIL trusts.
     """
     try:
+        verify_png(path)
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode[0] in "IF":
-                image = Image.fromarray(_stretched(np.asarray(image, dtype=np.float64)))
+                image = Image.fromarray(stretched(np.asarray(image, dtype=np.float64)))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
-
-
-def _stretched(values: np.ndarray) -> np.ndarray:
-    """Finite levels to uint8, the smallest to 0 and the largest to 255; a constant image is 0."""
-    span = np.ptp(values)
-    if not np.isfinite(span):
-        raise ValueError("levels that are not finite")
-    return ((values - values.min()) / (span or 1) * 255).astype(np.uint8)
 
 
 def image_size(path: Path) -> tuple[int, int]:

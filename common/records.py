@@ -86,7 +86,7 @@ def check_output(
     ):
         raise UserError(f"{config}: not written by this project; choose another --output-dir")
     if overwrite:
-        _check_overwrite(folder, flags)
+        _check_overwrite(folder, flags, earlier["flags"])
     else:
         _check_flags(folder, earlier["flags"], _as_json(flags), {*_IGNORED_ON_RESUME, *extendable})
         if data is not None:
@@ -99,7 +99,7 @@ def _is_left_over(path: Path) -> bool:
     return path.name == LOCK or path.match(".*.partial*")
 
 
-def _check_overwrite(folder: Path, flags: dict) -> None:
+def _check_overwrite(folder: Path, flags: dict, earlier: dict) -> None:
     if folder.is_symlink():
         raise UserError(f"--overwrite {folder}: it is a link; give the folder itself")
     for path in _inputs(flags):
@@ -110,7 +110,9 @@ def _check_overwrite(folder: Path, flags: dict) -> None:
                 f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
                 "--output-dir"
             )
-    if foreign := next((path for path in folder.rglob("*") if _is_foreign(path)), None):
+    pictures = earlier.get("images")  # of `infocam.explain`, which names its files by them
+    stems = {Path(name).stem for name in pictures} if isinstance(pictures, list) else set()
+    if foreign := next((path for path in folder.rglob("*") if _is_foreign(path, stems)), None):
         raise UserError(
             f"--overwrite {folder}: it also holds {foreign.relative_to(folder)}, which no script "
             "wrote; move it first"
@@ -120,7 +122,7 @@ def _check_overwrite(folder: Path, flags: dict) -> None:
         release_locks(inner.parent)
 
 
-def _is_foreign(path: Path) -> bool:
+def _is_foreign(path: Path, stems: set[str]) -> bool:
     """Whether no script of this project writes such a file."""
     if path.is_dir() and not path.is_symlink():
         return False
@@ -128,8 +130,8 @@ def _is_foreign(path: Path) -> bool:
         return False
     if "maps" in path.parts and path.suffix == ".npy":
         return False
-    pair = {".png": ".npz", ".npz": ".png"}.get(path.suffix)  # of `infocam.explain`
-    return pair is None or not path.with_suffix(pair).exists()
+    explained = path.stem in stems or re.sub(r"-\d+$", "", path.stem) in stems
+    return not (explained and path.suffix in (".png", ".npz"))
 
 
 def _inputs(flags: dict) -> Iterator[Path]:

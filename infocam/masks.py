@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common.errors import UserError
+from common.pixels import verify_png
 from infocam.metrics import FOREGROUND
 
 IGNORED = 255
@@ -25,6 +26,7 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
             or of another size than its image.
     """
     try:
+        verify_png(path)
         with Image.open(path) as image:
             # Pillow takes the upper half of 16-bit colours, and a 1 becomes a 0.
             deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)

@@ -118,7 +118,16 @@ def test_overwrite_refuses_a_folder_with_a_file_that_no_script_wrote(run, name):
 
 def test_overwrite_deletes_explanations_and_maps(run):
     shutil.rmtree(run / "pictures")
-    for name in ("cat.png", "cat.npz", "maps/test/infocam/a/b.npy", "evaluation/scores.csv"):
+    config = json.loads((run / "config.json").read_text())
+    config["flags"]["images"] = ["photos/cat.jpg"]
+    (run / "config.json").write_text(json.dumps(config))
+    for name in (
+        "cat.png",
+        "cat.npz",
+        "cat-2.png",
+        "maps/test/infocam/a/b.npy",
+        "evaluation/scores.csv",
+    ):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("ours")
     prepare(run, overwrite=True)
