@@ -47,9 +47,9 @@ class Parser(argparse.ArgumentParser):
         for word in sys.argv[1:] if args is None else args:
             if "\0" in word or any(0xD800 <= ord(letter) < 0xE000 for letter in word):
                 self.error(f"{word!r}: not text that can name a file")
-        found = super().parse_args(args, namespace)
-        Parser.can_resume = hasattr(found, "resume")
-        return found
+        arguments = super().parse_args(args, namespace)
+        Parser.can_resume = hasattr(arguments, "resume")
+        return arguments
 
     def error(self, message: str):
         _report(f"{self.prog}: error: {message} (see --help)")
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _report(line: str) -> None:
-    """Prints one line on stderr; under torchrun in the first process of each machine alone."""
+    """Prints one line on stderr, under torchrun once on each machine."""
     if _is_first_reporter():
         print(" ".join(line.split()), file=sys.stderr)
 
@@ -90,17 +90,17 @@ def _stop(signum, frame) -> None:
 
 
 def _forget_children() -> None:
-    """torch raises an error, anywhere, for a reader of images that a signal ended: no more."""
+    """Keeps torch from raising an error when a signal has also ended its image readers."""
     if hasattr(signal, "SIGCHLD"):  # not on Windows
-        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        signal.signal(signal.SIGCHLD, _ignore)
 
 
 def entry(main: Callable) -> Callable:
     """Decorates a `main`: whatever the user or the machine can cause ends with one line on stderr.
 
     Wrong input, files and disks that fail, and too little memory end with exit status 2, Ctrl-C
-    with 130, SIGTERM with 143. Worker processes are ended and the folders of the run let go. Under
-    torchrun the first process of each machine reports.
+    with 130, SIGTERM with 143. Worker processes are ended and the locks of folders released. Under
+    torchrun one process of each machine reports.
     """
 
     @functools.wraps(main)
@@ -114,10 +114,10 @@ def entry(main: Callable) -> Callable:
         try:
             try:
                 result = main(argv)
-                sys.stdout.flush()  # what the disk does not take is an error, not a success
+                sys.stdout.flush()  # a full disk is an error, not a success
                 return result
             except (UserError, OSError, MemoryError, RuntimeError) as error:
-                if "killed by signal: Terminated" in str(error):  # before this process
+                if "killed by signal: Terminated" in str(error):  # an image reader got it first
                     raise _Terminated from None
                 if not (message := one_line(error)):
                     raise

@@ -92,8 +92,8 @@ def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
     images = _read_idx(folder / f"{stem}-images-idx3-ubyte", (28, 28), name, data_dir)
     labels = _read_idx(folder / f"{stem}-labels-idx1-ubyte", (), name, data_dir).long()
     if not len(images) == len(labels) > 0:
-        found = f"{len(images)} {split} images, {len(labels)} labels"
-        raise damaged(folder, found, name, data_dir)
+        sizes = f"{len(images)} {split} images, {len(labels)} labels"
+        raise damaged(folder, sizes, name, data_dir)
     if labels.max() > 9:
         raise damaged(folder, f"a {split} label is {labels.max()}, not 0..9", name, data_dir)
     return images, labels

@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong, and here is what to do."""
+"""Errors that the user can mend, and the one line that each error ends a script with."""
 
 import errno
 from pathlib import Path
@@ -28,7 +28,7 @@ def remedy(name: str, data_dir: Path) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """One line for the user; empty for a bug of this project."""
+    """What a script prints about an error before it ends; empty for a bug of this project."""
     # An error that crossed from a worker process carries that process's traceback before it.
     text = str(error)
     if isinstance(error, UserError):

@@ -30,8 +30,8 @@ from common.fingerprints import fingerprint
 from common.image_files import ImageFileDataset, ImageFiles
 from common.runtime import Runtime
 
-BLOCK = 1 << 24  # bytes at most that share a checksum, but a row at least
-READER_VERSION = 2  # of `read_image`: to be raised when it reads pictures in another way
+BLOCK = 1 << 24  # bytes of the array that share a checksum
+READER_VERSION = 2  # of `read_image`; raise it when a picture is read in another way
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def cached_features(
     update_with_weights(key, network.trunk)
     target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
 
-    # In every process: one that computes nothing must not lay out its weights in another way.
+    # In every process: all must have the same memory layout, which DistributedDataParallel checks.
     trunk = network.trunk.to(runtime.device, memory_format=torch.channels_last).eval()
     transform = network.spec.transform(size)
     if augmentation is not None:
@@ -97,9 +97,8 @@ def cached_features(
         if target.exists():
             return
         cache_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(
-            cache_dir / f".{target.stem}.lock"
-        )  # another run may compute the same features
+        # Another run may compute the same features.
+        lock = FileLock(cache_dir / f".{target.stem}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -184,12 +183,12 @@ def read_rows(path: Path) -> np.ndarray:
             array = np.lib.format.open_memmap(path, mode="c")  # PyTorch wants it writable
         except Exception as error:  # NumPy's reader of headers raises many kinds
             raise damaged from error
-        blocks = -(-array.nbytes // BLOCK)
+        blocks = -(-array.nbytes // BLOCK)  # rounded up
         if path.stat().st_size != array.offset + array.nbytes + 4 * (1 + blocks):
             raise damaged
-        found = [zlib.crc32(file.read(array.offset))]
-        starts = range(0, array.nbytes, BLOCK)
-        found += [zlib.crc32(file.read(min(BLOCK, array.nbytes - start))) for start in starts]
-        if found != np.frombuffer(file.read(), "<u4").tolist():
+        lengths = [array.offset]
+        lengths += [min(BLOCK, array.nbytes - start) for start in range(0, array.nbytes, BLOCK)]
+        checksums = [zlib.crc32(file.read(length)) for length in lengths]
+        if checksums != np.frombuffer(file.read(), "<u4").tolist():
             raise damaged
     return array

@@ -1,7 +1,7 @@
 """Files that are whole or not there, and that are checked when they are read.
 
     write_atomically(path, write)    save_arrays(path, logits=...)    write_json(path, {...})
-    read_arrays(path)                read_json(path)                  lock(folder, "a run")
+    read_arrays(path)                read_json(path)                  lock(folder), release_locks()
 
 What is written is synced to the disk before it gets its name, so that a crash or a power cut leaves
 the old file or the new one. Binary files are zip archives with a checksum of all that is in them.
@@ -183,7 +183,7 @@ def remedy_for(path: Path) -> str:
     return "write it again with --overwrite"
 
 
-def lock(folder: Path, writer: str = "process") -> None:
+def lock(folder: Path) -> None:
     """Holds an existing folder for this process until `release_locks`, or until it dies.
 
     Raises:
@@ -197,7 +197,7 @@ def lock(folder: Path, writer: str = "process") -> None:
         held.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
-            f"{folder}: another {writer} is writing there; wait for it or choose another folder"
+            f"{folder}: another run is writing there; wait for it or choose another folder"
         ) from error
     _locks[key] = held
 

@@ -91,7 +91,7 @@ def check_output(
         _check_flags(folder, earlier["flags"], _as_json(flags), {*_IGNORED_ON_RESUME, *extendable})
         if data is not None:
             _check_data(folder, earlier.get("data", {}), _as_json(data))
-    lock(folder, "run")
+    lock(folder)
 
 
 def _is_left_over(path: Path) -> bool:
@@ -103,35 +103,37 @@ def _check_overwrite(folder: Path, flags: dict, earlier: dict) -> None:
     if folder.is_symlink():
         raise UserError(f"--overwrite {folder}: it is a link; give the folder itself")
     for path in _inputs(flags):
-        # Where the file is, and on the way to it, where a link may lie.
-        way = [each.resolve() for each in Path(os.path.abspath(path)).parents]
-        if folder.resolve() in (path.resolve(), *path.resolve().parents, *way):
+        # A link inside the folder may lead to a file outside of it.
+        link_parents = [parent.resolve() for parent in Path(os.path.abspath(path)).parents]
+        if folder.resolve() in (path.resolve(), *path.resolve().parents, *link_parents):
             raise UserError(
                 f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
                 "--output-dir"
             )
     pictures = earlier.get("images")  # of `infocam.explain`, which names its files by them
     stems = {Path(name).stem for name in pictures} if isinstance(pictures, list) else set()
-    if foreign := next((path for path in folder.rglob("*") if _is_foreign(path, stems)), None):
+    inner = (path.relative_to(folder) for path in folder.rglob("*") if not _is_folder(path))
+    if foreign := next((path for path in inner if not _is_written(path, stems)), None):
         raise UserError(
-            f"--overwrite {folder}: it also holds {foreign.relative_to(folder)}, which no script "
-            "wrote; move it first"
+            f"--overwrite {folder}: it also holds {foreign}, which no script wrote; move it first"
         )
-    for inner in list(folder.rglob(f"*/{LOCK}")):
-        lock(inner.parent, "run")
-        release_locks(inner.parent)
+    for inner_lock in list(folder.rglob(f"*/{LOCK}")):  # of runs inside, such as a comparison's
+        lock(inner_lock.parent)
+        release_locks(inner_lock.parent)
 
 
-def _is_foreign(path: Path, stems: set[str]) -> bool:
-    """Whether no script of this project writes such a file."""
-    if path.is_dir() and not path.is_symlink():
-        return False
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_written(path: Path, stems: set[str]) -> bool:
+    """Whether scripts of this project write such a file; `path` is relative to the run folder."""
     if _WRITTEN.fullmatch(path.name) or _is_left_over(path):
-        return False
-    if "maps" in path.parts and path.suffix == ".npy":
-        return False
+        return True
+    if "maps" in path.parts:
+        return path.suffix == ".npy"
     explained = path.stem in stems or re.sub(r"-\d+$", "", path.stem) in stems
-    return not (explained and path.suffix in (".png", ".npz"))
+    return explained and path.suffix in (".png", ".npz")
 
 
 def _inputs(flags: dict) -> Iterator[Path]:
@@ -158,9 +160,9 @@ def _check_data(folder: Path, earlier: dict, data: dict) -> None:
         name for name in earlier.keys() | data.keys() if earlier.get(name) != data.get(name)
     )
     if changed:
-        said = ", ".join(f"{name} {earlier.get(name)} -> {data.get(name)}" for name in changed)
+        changes = ", ".join(f"{name} {earlier.get(name)} -> {data.get(name)}" for name in changed)
         raise UserError(
-            f"--resume {folder}: the data changed ({said}); restore them or use --overwrite"
+            f"--resume {folder}: the data changed ({changes}); restore them or use --overwrite"
         )
 
 
@@ -174,12 +176,12 @@ def prepare_output(
     """
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     folder.mkdir(parents=True, exist_ok=True)
-    lock(folder, "run")
+    lock(folder)
     check_output(folder, flags, overwrite=overwrite, data=data, **options)  # no race with another
     if overwrite:
         # config.json goes last: without it, no flag would accept what an interruption leaves.
         for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
-            if path.is_dir() and not path.is_symlink():
+            if _is_folder(path):
                 shutil.rmtree(path)
             elif path.name != LOCK:
                 path.unlink()
@@ -238,10 +240,10 @@ class RunFolder:
 
     def result(self) -> dict:
         """What `save_result` was given; UserError for a damaged file."""
-        found = read_json(self.result_file)
-        if found.pop("checksum", None) != _checksum(found):
+        result = read_json(self.result_file)
+        if result.pop("checksum", None) != _checksum(result):
             raise damaged_file(self.result_file)
-        return found
+        return result
 
     def require_files(self, *names: str) -> None:
         """UserError for a file of a finished run that is not there or damaged."""

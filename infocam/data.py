@@ -30,7 +30,6 @@ from common.image_files import (
     read_image,
     tiny_imagenet,
 )
-from common.memory import require_memory
 from infocam.box_files import boxed_folder, require_boxes
 from infocam.masks import read_mask
 from infocam.scattered_digits import CANVAS, scattered_digits
@@ -153,8 +152,6 @@ def data_fingerprints(parts: dict[str, LocalisationSet]) -> dict[str, str]:
 
 
 def _digit_parts(data_dir: Path, counts: dict[str, int]) -> dict[str, LocalisationSet]:
-    total = sum(counts.values())
-    require_memory(total * CANVAS**2 * 10, f"{total} scattered digits", "use fewer")
     images, labels = idx_images("mnist", data_dir, "train")
     sources = {
         "train": (images[:DIGITS_TRAIN_WINDOW], labels[:DIGITS_TRAIN_WINDOW]),

@@ -130,12 +130,12 @@ def read_parts(path: Path, flags: dict, args: Namespace) -> dict[str, Localisati
         held_out_per_class=flags["held_out_per_class"],
         test_images=args.test_images,
     )
-    trained_on, found = RunFolder(path).data(), data_fingerprints(parts)
-    for part, value in found.items():
-        if trained_on.get(part) != value:
+    trained_on = RunFolder(path).data()
+    for part, fingerprint in data_fingerprints(parts).items():
+        if trained_on.get(part) != fingerprint:
             raise UserError(
                 f"{path} was trained with the {part} part {trained_on.get(part)}, but --data-dir "
-                f"{args.data_dir} holds {value}; give its own data folder or train again"
+                f"{args.data_dir} holds {fingerprint}; give its own data folder or train again"
             )
     return parts
 

@@ -33,12 +33,12 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
             if image.width * image.height == width * height:  # else not worth the memory
                 image = ImageOps.exif_transpose(image)
                 rgb = np.asarray(image.convert("RGB"))
-            found = image.size
+            size = image.size
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UserError(f"{path}: not a readable mask ({type(error).__name__})") from error
-    if found != (width, height):
-        found = f"{found[0]} x {found[1]}"
-        raise UserError(f"{path}: {found} pixels, its image has {width} x {height}")
+    if size != (width, height):
+        shown = f"{size[0]} x {size[1]}"
+        raise UserError(f"{path}: {shown} pixels, its image has {width} x {height}")
     if deep or (rgb != rgb[..., :1]).any():
         raise UserError(f"{path}: not 8-bit grey levels; want 0 background, 255 foreground")
     levels = rgb[..., 0]

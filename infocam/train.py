@@ -143,10 +143,10 @@ def pooled_features(
 
 def fingerprints(parts: dict[str, LocalisationSet], weights: str) -> dict[str, str]:
     """What the run is computed from, for config.json; see `common.fingerprints`."""
-    found = data_fingerprints(parts)
+    fingerprints = data_fingerprints(parts)
     if Path(weights).is_file():
-        found["weights"] = file_fingerprint(Path(weights))
-    return found
+        fingerprints["weights"] = file_fingerprint(Path(weights))
+    return fingerprints
 
 
 def split_names(parts: dict[str, LocalisationSet]) -> dict[str, list[str]]:
@@ -187,12 +187,12 @@ def main(argv: list[str] | None = None) -> None:
     set_defaults(args)
     device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/infocam/{args.dataset}-{args.loss}-{args.seed}")
-    run, how = RunFolder(folder), {"resume": args.resume, "overwrite": args.overwrite}
-    device.on_main(check_output, folder, vars(args), **how)
+    run, output_options = RunFolder(folder), {"resume": args.resume, "overwrite": args.overwrite}
+    device.on_main(check_output, folder, vars(args), **output_options)
     sizes = {name: getattr(args, name) for name in ("images_per_class", "held_out_per_class")}
     parts = load_parts(args.dataset, args.data_dir, **sizes, test_images=1)
-    how["data"] = fingerprints(parts, args.weights)
-    device.on_main(check_output, folder, vars(args), **how)
+    output_options["data"] = fingerprints(parts, args.weights)
+    device.on_main(check_output, folder, vars(args), **output_options)
     done = device.gather(args.resume and run.finished)[0]
     network = features = None
     if not done:  # before anything is written, so that unreadable images are found in time
@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
             cache_dir = args.data_dir / "features"
             features = pooled_features(network, parts, cache_dir, args.num_workers, device)
         feature_seconds = time.perf_counter() - started
-    device.on_main(prepare_output, folder, vars(args), **how)
+    device.on_main(prepare_output, folder, vars(args), **output_options)
     device.require_shared(folder)
     device.say(f"infocam: {device.describe()}, seed {args.seed}, writing {folder}")
     if not done:

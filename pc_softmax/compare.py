@@ -84,8 +84,8 @@ def train_one(job: Job) -> list[dict]:
     if flags.init is not None:
         data = data | {"init": file_fingerprint(finished_checkpoint(flags.init))}
     # The first stage's folder moves with the comparison.
-    how = {"resume": True, "overwrite": False, "extendable": ("init",), "data": data}
-    prepare_output(job.folder, vars(flags), **how)
+    output_options = {"resume": True, "overwrite": False, "extendable": ("init",), "data": data}
+    prepare_output(job.folder, vars(flags), **output_options)
     if not run.finished:
         images = read_data(flags, lambda text: None)
         model = build_model(flags, images, job.device)
@@ -194,13 +194,17 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--losses crt: it starts from softmax's runs; add softmax")
     device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/pc_softmax/compare-{args.dataset}")
-    how = {"resume": args.resume, "overwrite": args.overwrite, "extendable": ("seeds", "losses")}
-    check_output(folder, vars(args), **how)
+    output_options = {
+        "resume": args.resume,
+        "overwrite": args.overwrite,
+        "extendable": ("seeds", "losses"),
+    }
+    check_output(folder, vars(args), **output_options)
     data = read_data(args, print)
-    how["data"] = seen = fingerprints(Namespace(**vars(args), init=None), data)
-    check_output(folder, vars(args), **how)
+    output_options["data"] = job_data = fingerprints(Namespace(**vars(args), init=None), data)
+    check_output(folder, vars(args), **output_options)
     jobs = [
-        Job(loss, seed, folder / f"{loss}-{seed}", args, seen, device)
+        Job(loss, seed, folder / f"{loss}-{seed}", args, job_data, device)
         for loss in losses
         for seed in seeds
     ]
@@ -211,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
         # What cannot work, unreadable images too, must not leave a folder; and worker processes
         # would compute the same features side by side.
         build_model(first.flags(), data, device)
-    prepare_output(folder, vars(args), **how)
+    prepare_output(folder, vars(args), **output_options)
     print(f"pc_softmax: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 
     results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=TEXT)

@@ -219,8 +219,7 @@ def write_evaluation(
         pd.concat(per_class, names=["test_set"]).reset_index("test_set"), folder / "per_class.csv"
     )
     write_csv(pd.concat(frames, names=["test_set"]), folder / "confusion.csv", index=True)
-    drawn = [brief(name, 40).replace("$", r"\$") for name in names]  # no formula for matplotlib
-    plot_confusion(confusions, drawn, folder / "confusion.png")
+    plot_confusion(confusions, names, folder / "confusion.png")
     plot_reliability(calibration, folder / "reliability.png")
     shown = shown_scores(found, target)
     write_tables(shown, folder / "table")

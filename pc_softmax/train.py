@@ -115,12 +115,12 @@ def check_loss(args, data: ImbalancedData) -> None:
 
 def fingerprints(args, data: ImbalancedData) -> dict[str, str]:
     """What the run is computed from, for config.json; see `common.fingerprints`."""
-    found = data.fingerprints()
+    fingerprints = data.fingerprints()
     if Path(args.weights).is_file():
-        found["weights"] = file_fingerprint(Path(args.weights))
+        fingerprints["weights"] = file_fingerprint(Path(args.weights))
     if args.init is not None:
-        found["init"] = file_fingerprint(finished_checkpoint(args.init))
-    return found
+        fingerprints["init"] = file_fingerprint(finished_checkpoint(args.init))
+    return fingerprints
 
 
 def build_model(args, data: ImbalancedData, runtime: Runtime) -> Model:
@@ -175,15 +175,15 @@ def main(argv: list[str] | None = None) -> None:
     device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/pc_softmax/{args.dataset}-{args.loss}-{args.seed}")
     run, flags = RunFolder(folder), vars(args)
-    how = {"resume": args.resume, "overwrite": args.overwrite}
-    device.on_main(check_output, folder, flags, **how)
+    output_options = {"resume": args.resume, "overwrite": args.overwrite}
+    device.on_main(check_output, folder, flags, **output_options)
     data = read_data(args, device.say)
     check_loss(args, data)
-    how["data"] = fingerprints(args, data)
-    device.on_main(check_output, folder, flags, **how)
+    output_options["data"] = fingerprints(args, data)
+    device.on_main(check_output, folder, flags, **output_options)
     done = device.gather(args.resume and run.finished)[0]
     model = None if done else build_model(args, data, device)
-    device.on_main(prepare_output, folder, flags, **how)
+    device.on_main(prepare_output, folder, flags, **output_options)
     device.require_shared(folder)
     device.say(f"pc_softmax: {device.describe()}, seed {args.seed}, writing {folder}")
     if model is not None:

@@ -1,8 +1,16 @@
-"""A small Tiny-ImageNet in the official layout."""
+"""A small Tiny-ImageNet in the official layout; folders that no test leaves locked."""
 
 from pathlib import Path
 
 import pytest
+
+from common.files import release_locks
+
+
+@pytest.fixture(autouse=True)
+def released():
+    yield
+    release_locks()
 
 
 @pytest.fixture

@@ -10,31 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folders import names, prepare
 from processes import ended, read_line, started
 
 from common import cli, files
 from common.errors import UserError
-from common.files import LOCK, lock, release_locks, save_arrays, write_json, write_text
-from common.records import RunFolder, prepare_output
+from common.files import lock, release_locks, save_arrays, write_json, write_text
+from common.records import RunFolder
 from common.results import ResultsFile
-
-FLAGS = {"lr": 0.1, "output_dir": "x"}
-
-
-@pytest.fixture(autouse=True)
-def released():
-    yield
-    release_locks()
-
-
-def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, data=None):
-    prepare_output(folder, flags, resume=resume, overwrite=overwrite, data=data)
-
-
-def names(folder: Path) -> set[str]:
-    """Of all that is below, without the locks."""
-    paths = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return {path for path in paths if not path.endswith(LOCK)}
 
 
 def add_rows(path: Path, value: float) -> None:

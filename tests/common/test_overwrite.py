@@ -5,30 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from folders import FLAGS, names, prepare
 from processes import read_line, started
 
 from common.errors import UserError
-from common.files import LOCK, release_locks
-from common.records import check_output, prepare_output
-
-FLAGS = {"lr": 0.1, "output_dir": "x"}
-
-
-@pytest.fixture(autouse=True)
-def released():
-    yield
-    release_locks()
-
-
-def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, data=None):
-    prepare_output(folder, flags, resume=resume, overwrite=overwrite, data=data)
-
-
-def names(folder: Path) -> set[str]:
-    """Of all that is below, without the locks."""
-    paths = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return {path for path in paths if not path.endswith(LOCK)}
-
+from common.files import release_locks
+from common.records import check_output
 
 HOLD = """
 import sys, time

@@ -10,17 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.files import release_locks, save_arrays, write_atomically, write_json
+from common.files import save_arrays, write_atomically, write_json
 from common.records import RunFolder, prepare_output
 from common.results import ResultsFile
 
 FLAGS = {"lr": 0.1, "epochs": 3, "seeds": [0, 1], "device": "cpu", "output_dir": "x"}
-
-
-@pytest.fixture(autouse=True)
-def released():
-    yield
-    release_locks()
 
 
 def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, extendable=()):
