@@ -12,9 +12,9 @@ from common.errors import UserError
 # The largest picture that this project reads: no side of a JPEG file is longer, and Pillow takes
 # one with more pixels for a decompression bomb (2 * PIL.Image.MAX_IMAGE_PIXELS).
 MAX_SIDE, MAX_PIXELS = 65_535, 178_956_970
-# Class numbers stay below; the largest public sets of labelled images have some 22,000 classes.
+# Upper limit of class numbers; the largest public sets of labelled images have some 22,000 classes.
 MAX_CLASSES = 1_000_000
-_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # of 18 digits: fits into int64
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # at most 18 digits: fits into int64
 
 
 def brief(text: str, limit: int = 100) -> str:
@@ -25,7 +25,7 @@ def brief(text: str, limit: int = 100) -> str:
 
 
 def whole_number(text: str, least: int, most: int) -> int | None:
-    """The number that the digits 0..9 of a text mean; None if it is none from least to most."""
+    """The number in a text of digits 0..9; None unless it is from `least` to `most`."""
     # str.isdecimal is true of other scripts' digits too, and int() fails on more than 4,300 digits.
     if text.isascii() and text.isdecimal() and len(text) <= 18 and least <= int(text) <= most:
         return int(text)
@@ -39,13 +39,13 @@ def annotation_lines(path: Path) -> Iterator[tuple[str, str]]:
         UserError: the file is missing, cannot be read, or is not text.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:  # Windows editors write the mark
+        with open(path, encoding="utf-8-sig") as file:  # Windows editors write a byte-order mark
             for number, line in enumerate(file, start=1):
                 if "\0" in line:
                     raise UserError(
                         f"{path}, line {number}: holds a NUL character; not a text file"
                     )
-                if line.strip(" \r\n"):  # one of tabs alone has lost its cells: its reader says so
+                if line.strip(" \r\n"):  # keep lines of tabs: their reader reports empty cells
                     yield f"{path}, line {number}", line.rstrip("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text") from error

@@ -85,12 +85,12 @@ def _ignore(signum, frame) -> None:
 def _stop(signum, frame) -> None:
     for number in _HANDLED:
         signal.signal(number, _ignore)  # a second one must not stop the tidying up
-    _forget_children()
+    _ignore_child_deaths()
     raise _Terminated if signum == signal.SIGTERM else KeyboardInterrupt
 
 
-def _forget_children() -> None:
-    """Keeps torch from raising an error when a signal has also ended its image readers."""
+def _ignore_child_deaths() -> None:
+    """Keeps torch from raising an error when a signal has also ended its DataLoader workers."""
     if hasattr(signal, "SIGCHLD"):  # not on Windows
         signal.signal(signal.SIGCHLD, _ignore)
 
@@ -117,7 +117,7 @@ def entry(main: Callable) -> Callable:
                 sys.stdout.flush()  # a full disk is an error, not a success
                 return result
             except (UserError, OSError, MemoryError, RuntimeError) as error:
-                if "killed by signal: Terminated" in str(error):  # an image reader got it first
+                if "killed by signal: Terminated" in str(error):  # a DataLoader worker got it first
                     raise _Terminated from None
                 if not (message := one_line(error)):
                     raise
@@ -147,7 +147,7 @@ def _end(status: int, line: str):
     with contextlib.suppress(ValueError):  # not in the main thread
         for number in _HANDLED:
             signal.signal(number, _ignore)
-        _forget_children()
+        _ignore_child_deaths()
     kill_workers()
     try:
         sys.stdout.flush()

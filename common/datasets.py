@@ -154,7 +154,9 @@ def decode(files: ImageFiles, *, side: int) -> ImageTensors:
         UserError: a file is missing, not a readable image or of another size; or all of them do not
             fit into memory.
     """
-    require_memory(len(files) * 3 * side * side, f"{files.name}, {len(files):,} images")
+    require_memory(
+        len(files) * 3 * side * side, f"{files.name}, {len(files):,} images", "free some"
+    )
     images = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     progress = tqdm(files.paths, desc=f"read {files.name}", disable=None)
     for row, path in zip(images, progress, strict=True):

@@ -48,7 +48,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_if_stale(partial: Path) -> None:
-    """Deletes an unfinished file of this process, or of one on this machine that is gone."""
+    """Deletes a `.partial` file of this process, or of one on this machine that has ended."""
     host, _, process = partial.name.partition(".partial")[0].rpartition(".")[2].partition("-")
     if host != _HOST or not process.isdecimal():
         return
@@ -121,7 +121,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     verify_archive(path)
     with zipfile.ZipFile(path) as archive:
-        require_memory(sum(entry.file_size for entry in archive.infolist()), str(path))
+        require_memory(sum(entry.file_size for entry in archive.infolist()), str(path), "free some")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
@@ -166,7 +166,7 @@ def verify_archive(path: Path) -> None:
 
 
 def damaged_file(path: Path) -> UserError:
-    """To be raised for a file whose content is not what was written."""
+    """The error for a file whose content is not what was written."""
     return UserError(f"{path}: damaged, its content is not what was written; {remedy_for(path)}")
 
 
@@ -212,7 +212,7 @@ def release_locks(folder: Path | None = None) -> None:
 
 
 def release(lock: FileLock) -> None:
-    """Gives up a lock and removes its file; who waits for that file sees it and takes a new one."""
+    """Releases a lock and removes its file; a waiting process notices and locks a new file."""
     with contextlib.suppress(OSError):  # Windows deletes no open file
         Path(lock.lock_file).unlink()
     lock.release()

@@ -86,8 +86,8 @@ class ImageFileDataset(torch.utils.data.Dataset):
 def read_image(path: Path) -> Image.Image:
     """An upright 8-bit RGB image, on white where it is transparent.
 
-    Every picture of the project is read here. One of more than 8 bits a channel is stretched from
-    its darkest to its lightest value.
+    Every picture is read here; masks are read by `infocam.masks`. One of more than 8 bits a channel
+    is stretched from its darkest to its lightest value.
 
     Raises:
         UserError: the file is missing, not a readable image, or of more pixels than PIL trusts.

@@ -18,7 +18,7 @@ def _left_to_container() -> float:
         return float("inf")
 
 
-def require_memory(needed: int, what: str, remedy: str = "use less of it") -> None:
+def require_memory(needed: int, what: str, remedy: str) -> None:
     """UserError when `needed` bytes are more than this machine has available."""
     available = min(psutil.virtual_memory().available, _left_to_container())
     if needed > available:

@@ -23,14 +23,14 @@ if hasattr(os, "register_at_fork"):
 def quiet_interrupt() -> None:
     """Ctrl-C while `python -m` still imports ends with one line; does nothing in a library's use.
 
-    From the start of `main` on, `common.cli.entry` decides.
+    Once `main` runs, `common.cli.entry` handles Ctrl-C.
     """
     if sys.argv[:1] == ["-m"]:  # what runpy puts there while it looks for the module
         signal.signal(signal.SIGINT, _end_at_once)
 
 
 def _end_at_once(signum, frame) -> None:
-    """Not by an exception, which a library that is being imported might swallow."""
+    """Ends with a signal: a library that is being imported could swallow an exception."""
     os.write(2, b"interrupted; run the command again\n")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
@@ -67,7 +67,7 @@ def end_with_parent(parent: int | None = None) -> None:
     A worker that waits for work would otherwise wait for ever.
 
     Args:
-        parent: its number; None for the parent at the time of the imports.
+        parent: its process id; None for the parent at the time of the imports.
     """
     first = _parent if parent is None else parent
 

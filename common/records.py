@@ -31,8 +31,8 @@ from common.files import (
     write_text,
 )
 
-# Flags that may differ between a run and its resumption: they do not change what is computed. What
-# the data folder holds does, and is compared by itself.
+# Flags that may differ when a run is resumed: they change its results by rounding at most. The
+# content of the data folder is compared by its fingerprint.
 _IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
 _IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
 _OUTPUT_FLAGS = {"output_dir", "figure"}
@@ -55,7 +55,7 @@ def check_output(
     extendable: tuple[str, ...] = (),
     data: dict | None = None,
 ) -> None:
-    """Whether `prepare_output` would accept the folder; it writes nothing but a lock.
+    """Raises the errors of `prepare_output`, writes nothing, and locks a folder that has content.
 
     Args:
         flags: resolved flags, for config.json. Paths among them, but --output-dir, are inputs.
@@ -254,7 +254,12 @@ class RunFolder:
             )
         for name in names:
             if name.endswith((".npz", ".pt")):
-                verify_archive(self.path / name)
+                try:
+                    verify_archive(self.path / name)
+                except UserError as error:
+                    raise UserError(
+                        f"{self.path / name}: damaged; train again with --overwrite"
+                    ) from error
 
     def save_epoch(self, checkpoint: dict) -> None:
         """Writes a checkpoint, whose `metrics` hold a dict an epoch, and those as text."""

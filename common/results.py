@@ -15,7 +15,7 @@ _EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precis
 
 
 class ResultsFile:
-    """A `results.csv` with a row a (setting, method, seed), added to one by one."""
+    """A `results.csv` with one or more rows per (setting, method, seed), added to one by one."""
 
     def __init__(self, path: Path, columns: list[str], key: list[str], *, text: tuple[str, ...]):
         """
@@ -40,8 +40,8 @@ class ResultsFile:
         except (ValueError, csv.Error) as error:
             raise damaged_file(self.path) from error
         if lines[0] != self.columns:
-            said = f"columns {lines[0]}, not {self.columns}"
-            raise UserError(f"{self.path}: {said}; {remedy_for(self.path)}")
+            difference = f"columns {lines[0]}, not {self.columns}"
+            raise UserError(f"{self.path}: {difference}; {remedy_for(self.path)}")
         if not text.endswith("\n") or any(len(line) != len(self.columns) for line in lines):
             raise damaged_file(self.path)
         numbers = frame.drop(columns=list(self.text))
@@ -51,9 +51,9 @@ class ResultsFile:
             raise damaged_file(self.path)
         good = frame["status"] == "ok" if "status" in frame else pd.Series(True, frame.index)
         keys = frame[self.key]
-        whole = keys.drop(columns=list(self.text), errors="ignore").dtypes
+        key_dtypes = keys.drop(columns=list(self.text), errors="ignore").dtypes
         finite = np.isfinite(numbers[good]).all(axis=None)
-        if not (keys.notna().all(axis=None) and all(whole == np.int64) and finite):
+        if not (keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite):
             raise damaged_file(self.path)
         if "\0" in text or frame.duplicated().any():
             raise damaged_file(self.path)

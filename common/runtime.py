@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.memory import require_memory
 from common.process import end_with_parent
 
-READER_MEMORY = 100_000_000  # bytes that a process takes which reads images for this one
+READER_MEMORY = 100_000_000  # bytes that a data-loading worker uses
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -1,4 +1,4 @@
-"""Pre-trained weights for `common.backbones`: out of a package, out of a file, or not to be had."""
+"""Pre-trained weights for `common.backbones`: from a package or a file, or missing."""
 
 import re
 import warnings
@@ -58,9 +58,12 @@ def load_file(whole: nn.Module, weights: str) -> None:
         return
     if not Path(weights).is_file():
         raise UserError(f"--weights {weights}: no such file; use imagenet, none or a state dict")
-    try:
-        if zipfile.is_zipfile(weights):  # older files have no checksums
+    if zipfile.is_zipfile(weights):  # older files have no checksums
+        try:
             verify_archive(Path(weights))
+        except UserError as error:
+            raise UserError(f"--weights {weights}: the file is damaged; get it again") from error
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error says enough
             state = torch.load(weights, map_location="cpu", weights_only=True)

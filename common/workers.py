@@ -23,7 +23,7 @@ from common.memory import require_memory
 from common.process import end_with_parent, killed_on_error
 from common.runtime import Runtime
 
-WORKER_MEMORY = 900_000_000  # bytes that a process takes which has imported the libraries
+WORKER_MEMORY = 900_000_000  # bytes that a worker process uses after its imports
 CLUSTER_SECONDS = 20  # within which a scheduler must answer
 
 
@@ -134,7 +134,9 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
         try:
             client.run_on_scheduler(importlib.util.find_spec, __name__)
             client.run(importlib.util.find_spec, __name__)
-        except ImportError as error:  # a computation would end such a worker, and wait for ever
+        except (
+            ImportError
+        ) as error:  # Dask would wait for ever: such a worker dies at its first job
             raise UserError(
                 f"--cluster {address}: scheduler or workers cannot import {__name__}; start them "
                 "with the project's folder as PYTHONPATH, or install it there"

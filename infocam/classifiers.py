@@ -75,7 +75,7 @@ def run_classifier(path: Path, data_dir: Path, *, runtime: Runtime) -> Classifie
 def class_number(text: str, class_names: list[str], flag: str) -> int:
     """The class that a text means: its name, its number, or the only name that contains it.
 
-    A name in the same letters goes before one in other letters of upper or lower case.
+    An exact match is preferred to one that differs only in case.
 
     Raises:
         UserError: no class or several; the message lists a few that are near.

@@ -33,7 +33,7 @@ from common.runtime import Runtime
 from common.tables import to_markdown, write_tables
 from common.workers import worker_pool
 from infocam.boxes import NORMALISATIONS
-from infocam.cam import PADDINGS, parse_contrast, region_filter
+from infocam.cam import MAX_REGION, PADDINGS, parse_contrast, region_filter
 from infocam.data import LocalisationSet, data_fingerprints, load_parts
 from infocam.gallery import save_galleries, save_overlays
 from infocam.gradient import GRADIENT_METHODS
@@ -76,11 +76,8 @@ def evaluate_run(
         normalisation=args.normalisation,
         **prior,
     )
-    features = {
-        "cache_dir": args.data_dir / "features",
-        "num_workers": args.num_workers,
-        "runtime": device,
-    }
+    cache_dir = args.data_dir / "features"
+    features = {"cache_dir": cache_dir, "num_workers": args.num_workers, "runtime": device}
     misread = flags["dataset"] == "tiny-imagenet" and chosen.legacy
     found = {
         part: localise(
@@ -192,7 +189,8 @@ def get_parser() -> cli.Parser:
         help="cam, infocam, infocam+, lowest:N, similar, posterior, class:NAME, "
         + ", ".join(GRADIENT_METHODS),
     )
-    add("--region", type=cli.count_to(99), nargs="+", default=[1], help="sides of a mean filter")
+    region = cli.count_to(MAX_REGION)
+    add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter")
     add("--region-padding", choices=PADDINGS, default="same", help="of the region filter")
     add("--normalisation", choices=NORMALISATIONS, default="minmax", help="of the maps")
     add(

@@ -30,7 +30,7 @@ from common.records import check_output, prepare_output
 from common.runtime import Runtime
 from common.tables import to_markdown
 from infocam.boxes import NORMALISATIONS
-from infocam.cam import parse_contrast
+from infocam.cam import MAX_REGION, parse_contrast
 from infocam.classifiers import Classifier, class_number, imagenet_classifier, run_classifier
 from infocam.gradient import GRADIENT_METHODS
 from infocam.overlay import Overlay, save_explanation
@@ -167,7 +167,10 @@ def get_parser() -> cli.Parser:
         + ", ".join(GRADIENT_METHODS),
     )
     parser.add_argument(
-        "--region", type=cli.count_to(99), default=1, help="mean filter on the maps, cells, odd"
+        "--region",
+        type=cli.count_to(MAX_REGION),
+        default=1,
+        help="mean filter on the maps, cells, odd",
     )
     parser.add_argument(
         "--threshold",

@@ -28,7 +28,7 @@ from infocam.scores import baseline_rows, score_rows
 
 PREDICTIONS = "predictions.csv"
 BATCH, BATCH_BYTES = 500, 2**28  # images that are scored at once, and bytes of maps and masks
-BYTES_A_PIXEL = 26  # of memory that scoring an image with a mask takes, measured
+BYTES_PER_PIXEL = 26  # measured peak memory of scoring an image with a mask
 LARGEST_VALUE = 1e37  # of a map: interpolation and differences of such stay within float32
 
 
@@ -39,8 +39,7 @@ def save_maps(folder: Path, data: LocalisationSet, found: Localised) -> None:
     for method, maps in found.maps.items():
         for name, values in zip(data.names, maps, strict=True):
             path = map_file(folder / method, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, values)
+            write_atomically(path, lambda partial, values=values: np.save(partial, values))
         write_atomically(
             folder / method / PREDICTIONS, lambda path: ranks.to_csv(path, index=False)
         )
@@ -51,7 +50,8 @@ def read_map(folder: Path, name: str) -> np.ndarray:
     path = map_file(folder, name)
     require_maps(folder, [name])
     try:
-        # Mapped, a header that claims more than the file holds is an error and takes no memory.
+        # Memory mapping refuses a header that claims more than the file holds, before any memory is
+        # taken; NumPy warns where the claimed size overflows.
         with np.errstate(over="ignore"):
             values = np.lib.format.open_memmap(path, mode="r")
         if values.offset + values.nbytes != path.stat().st_size:
@@ -78,7 +78,7 @@ def read_ranks(folder: Path, names: list[str]) -> np.ndarray | None:
     """(N,) ranks of the labels in the order of the names; None without predictions.csv.
 
     Raises:
-        UserError: a rank that is none, an image with two lines, or a name without one.
+        UserError: an invalid rank, an image with two lines, or a name without one.
     """
     path = folder / PREDICTIONS
     if not os.path.exists(path):
@@ -117,7 +117,7 @@ def saved_curves(
     if protocol.frame is None:
         largest = int(annotations.sizes.prod(axis=1).max())
         remedy = "use --protocol wsol, which scores 224 x 224 pixels"
-        require_memory(largest * BYTES_A_PIXEL, f"an image of {largest} pixels", remedy)
+        require_memory(largest * BYTES_PER_PIXEL, f"an image of {largest} pixels", remedy)
     evaluator = Evaluator(protocol, normalisation=normalisation, workers=workers)
     images, not_finite, held = [], [], 0
     for i, name in enumerate(annotations.names):

@@ -167,7 +167,7 @@ def fingerprints(tasks: dict[str, Task]) -> dict[str, str]:
 
 
 def check_memory(name: str, task: Task, n_train: int, n_test: int) -> None:
-    """UserError if the samples of a task do not fit, twice over, into memory."""
+    """UserError if twice the samples of a task do not fit into memory."""
     one, _ = task.distribution.sample(1, torch.Generator().manual_seed(0))
     needed = 2 * (n_train + n_test) * one.numel() * one.element_size()
     require_memory(needed, f"{name}: {n_train} training and {n_test} test samples", "use fewer")

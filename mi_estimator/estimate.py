@@ -4,10 +4,10 @@
     python -m mi_estimator.estimate FILE --label COLUMN --features A B C
     python -m mi_estimator.estimate --dataset mnist
 
-Cross-fitted: every sample is scored by a network that never saw it; a part of each training fold
-chooses the epoch and calibrates. Nearest neighbours train nothing and are taken of all samples.
-All columns but the label are features unless flags say otherwise. A row index or an id can tell the
-label, so a column without a name is refused, and of one that numbers the rows the run warns.
+Cross-fitted: every sample is scored by a network that was not trained on it; a part of each fold's
+training samples chooses the epoch and calibrates. Nearest neighbours need no training and use all
+samples. All columns but the label are features unless flags say otherwise. A row index or an id can
+reveal the label: a column without a name is an error, one that looks like an index gives a warning.
 Writes `estimate.json`, `table` (.md, .tex), `pmi.csv` (the pointwise mutual information of each
 sample), `classes.csv`, `pmi_by_class.png` and, but for neighbours, `calibration.png`.
 """
@@ -188,7 +188,7 @@ def get_parser() -> cli.Parser:
     )
     parser.add_argument(
         "--members",
-        type=cli.positive_int,
+        type=cli.count_to(1000),
         default=TRAINING["members"],
         help="networks whose logits are averaged",
     )

@@ -62,6 +62,8 @@ class Columns:
         if self.label not in names:
             hint = "; separate cells by commas" if re.search("[;\t|]", names[0]) else ""
             columns = listed(names)
+            if self.label is None:
+                raise UserError(f"--label is missing; the columns are {columns}{hint}")
             raise UserError(
                 f"--label {self.label}: no such column; the columns are {columns}{hint}"
             )
@@ -132,7 +134,7 @@ def _read_csv(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
             positions = columns.of_table(names, f"{path}: line {line}")
             _require_memory(path, rows, len(positions))
             file.seek(0)
-            # In one piece, or pandas takes a 1 among numbers and a 1 after text for two labels.
+            # In one piece (low_memory), so that each feature column has one type.
             frame = pd.read_csv(
                 file,
                 header=0,
@@ -151,7 +153,7 @@ def _read_csv(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _scan(path: Path, file: IO[str]) -> tuple[int, list[str], int]:
-    """The header's line number, its names and the number of rows, which must be of its length.
+    """The header's line number, its names and the number of rows; each must have as many cells.
 
     pandas takes longer rows for rows with an index, and fills up shorter ones.
     """

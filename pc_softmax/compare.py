@@ -201,10 +201,12 @@ def main(argv: list[str] | None = None) -> None:
     }
     check_output(folder, vars(args), **output_options)
     data = read_data(args, print)
-    output_options["data"] = job_data = fingerprints(Namespace(**vars(args), init=None), data)
+    output_options["data"] = data_fingerprints = fingerprints(
+        Namespace(**vars(args), init=None), data
+    )
     check_output(folder, vars(args), **output_options)
     jobs = [
-        Job(loss, seed, folder / f"{loss}-{seed}", args, job_data, device)
+        Job(loss, seed, folder / f"{loss}-{seed}", args, data_fingerprints, device)
         for loss in losses
         for seed in seeds
     ]

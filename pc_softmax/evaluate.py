@@ -5,7 +5,7 @@
 
 Reads `predictions.npz` of the run alone. Target priors: `argmax` (of the logits as they are),
 `uniform`, `train`, `em` and `bbse` (estimated from the unlabelled test set), or those in a file.
-Where ten validation samples of every class were held out or more, `em` calibrates the logits.
+`em` uses calibrated logits if every class has at least ten validation samples.
 `--shift` resamples a test set to class priors from the training data's to their reverse.
 
 Writes `scores.csv`, `table` (.md, .tex), `per_class.csv`, `confusion.csv`, `confusion.png`,

@@ -67,8 +67,7 @@ class Predictions:
         parts_of_head = ("head_norms", "head_bias") if "head_norms" in arrays else ()
         by_class = ("log_prior", "counts", "logit_log_prior", "class_names", *parts_of_head)
         of_parts = (f"{part}_{what}" for part in parts for what in ("logits", "labels"))
-        # NumPy gives the bytes of an entry that is no array.
-        missing = [n for n in (*by_class, *of_parts) if not isinstance(arrays.get(n), np.ndarray)]
+        missing = [name for name in (*by_class, *of_parts) if name not in arrays]
         if missing:
             raise UserError(f"{path}: no array {missing[0]!r} in it; {AGAIN}")
         num_classes = arrays["log_prior"].size
@@ -127,7 +126,7 @@ class Predictions:
 
     @property
     def calibration_note(self) -> str:
-        """Why EM works on logits that are not calibrated, in one line; empty where it does not."""
+        """One line on why EM uses uncalibrated logits; empty if they are calibrated."""
         if self.validation is None:
             return "EM uses uncalibrated logits; hold images out with --val-fraction"
         if not self.scarce_classes:

@@ -1,6 +1,6 @@
 """Unpacks an archive from anywhere: exactly its files and folders, within limits, or an error.
 
-Headers are not believed: nothing is written outside of the folder or over another file, no member
+Headers are not trusted: nothing is written outside of the folder or over another file, no member
 becomes longer than it claims, and all of them together stay below a limit and fit on the disk.
 """
 

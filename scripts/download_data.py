@@ -4,7 +4,7 @@
 
 Nothing that is there is overwritten. All work is done in a `.partial-NAME.*` folder inside the data
 folder and renamed into place when it is whole, so a broken run leaves nothing that looks finished;
-the next run deletes what a killed one left. `.NAME.lock` there says that a process is at work.
+the next run deletes what a killed one left. A process at work locks `.NAME.lock` there.
 
 An archive may unpack to about four times what the official one does: 250 MB for the MNIST family,
 750 MB for CIFAR, 1 GB for Tiny-ImageNet, 5 GB for CUB, 200 MB for its segmentations.
@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import threading
 import zlib
+from collections.abc import Iterator
 from concurrent import futures
 from functools import partial
 from http.client import HTTPException, HTTPResponse
@@ -32,6 +33,7 @@ from tqdm import tqdm
 from common import cli
 from common.datasets import IDX_DATASETS
 from common.errors import UserError, require
+from common.files import release
 from scripts.archives import copy_at_most, in_mb, require_disk, unpack
 from scripts.published import OFFICIAL, RAW_BYTES, RAW_MAX_BYTES, RAW_MD5
 
@@ -58,7 +60,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.data_dir.exists() and not args.data_dir.is_dir():
         raise UserError(f"--data-dir {args.data_dir} is a file; give a folder")
     if archive is not None:
-        if not archive.is_file() or archive.suffix == ".lock":
+        if (
+            not archive.is_file() or archive.suffix == ".lock"
+        ):  # of another download, not an archive
             raise UserError(f"--archive {archive}: no such file; give a .zip, .tar or .tgz")
         if (size := archive.stat().st_size) > limit:
             raise UserError(
@@ -107,7 +111,7 @@ def install(name: str, data_dir: Path, archive: Path | None) -> None:
 
 
 def is_installed(name: str, folder: Path) -> bool:
-    """Whether the folder is there and complete, which is said; UserError when it is incomplete."""
+    """Whether the folder is there and complete (prints so); UserError when it is incomplete."""
     if not folder.exists():
         return False
     if fault := find_fault(name, folder):
@@ -116,18 +120,24 @@ def is_installed(name: str, folder: Path) -> bool:
     return True
 
 
-def hold(name: str, data_dir: Path) -> contextlib.AbstractContextManager:
-    """Keeps other processes from installing the same data set; ends with the process at the latest.
+@contextlib.contextmanager
+def hold(name: str, data_dir: Path) -> Iterator[None]:
+    """Keeps other processes from installing the same data set.
 
     Raises:
         UserError: another process holds it.
     """
+    lock = FileLock(data_dir / f".{name}.lock")
     try:
-        return FileLock(data_dir / f".{name}.lock").acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
             f"another process is installing {name} into {data_dir}; wait for it"
         ) from error
+    try:
+        yield
+    finally:
+        release(lock)
 
 
 def delete_stale_folders(data_dir: Path, archive: Path | None) -> None:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sets up, gets MNIST for the tests that want real digits, and runs linter and tests.
 #
-#   bash scripts/test.sh [arguments for pytest]     under six minutes on two cores
-#   bash scripts/test.sh --all                      the slow tests as well
-#   bash scripts/test.sh -m gpu                     does the project work on this machine's GPU?
+#   bash scripts/test.sh               linter and fast tests, under six minutes on two cores
+#   bash scripts/test.sh ARGUMENTS     linter, and pytest with these arguments alone
+#   bash scripts/test.sh --all         the slow tests as well
+#   bash scripts/test.sh -m gpu        does the project work on this machine's GPU?
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 arguments=(-m "not slow and not gpu" -n 2 --dist loadfile)

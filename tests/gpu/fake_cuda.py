@@ -17,6 +17,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 CUDA = torch.device("cuda", 0)
+# The first backward pass of a process starts a thread for each device. It must not find the fake
+# one: PyTorch refuses backward passes in a fork of a process that has such threads.
+torch.ones(1, requires_grad=True).backward()
 _MODE = FakeTensorMode(allow_non_fake_inputs=True)
 
 

@@ -91,10 +91,13 @@ def test_a_missing_file_and_a_wrong_suffix(tmp_path):
     assert refusal(tmp_path / "a.xlsx") == f"{tmp_path}/a.xlsx: use .csv, .parquet, .npz or .npy"
 
 
-@pytest.mark.parametrize("label", ["colour", None])
-def test_a_missing_label_column_lists_the_columns(tmp_path, label):
-    columns = "no such column; the columns are length, count, kind, grade"
-    assert refusal(csv_file(tmp_path), label) == f"--label {label}: {columns}"
+@pytest.mark.parametrize(
+    ("label", "problem"),
+    [("colour", "--label colour: no such column"), (None, "--label is missing")],
+)
+def test_a_missing_label_column_lists_the_columns(tmp_path, label, problem):
+    columns = "the columns are length, count, kind, grade"
+    assert refusal(csv_file(tmp_path), label) == f"{problem}; {columns}"
 
 
 def test_only_twenty_columns_are_listed(tmp_path):
