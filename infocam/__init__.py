@@ -1,5 +1,5 @@
 """Informative class activation maps: object boxes from image labels alone."""
 
-from common.process import quiet_interrupt
+from mi_common.process import quiet_interrupt
 
 quiet_interrupt()

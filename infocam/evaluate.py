@@ -24,26 +24,32 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from common import cli, runtime
-from common.errors import UserError
-from common.files import write_atomically
-from common.information import log_prior_from_labels
-from common.records import RunFolder, check_output, prepare_output
-from common.runtime import Runtime
-from common.tables import to_markdown, write_tables
-from common.workers import worker_pool
-from infocam.boxes import NORMALISATIONS
-from infocam.cam import MAX_REGION, PADDINGS, parse_contrast, region_filter
-from infocam.data import LocalisationSet, data_fingerprints, load_parts
-from infocam.gallery import save_galleries, save_overlays
-from infocam.gradient import GRADIENT_METHODS
+from infocam.data.load import LocalisationSet, data_fingerprints, load_parts
+from infocam.figures.gallery import save_galleries, save_overlays
+from infocam.figures.plots import plot_threshold_curves
 from infocam.localise import RANDOM, Localised, Maps, faithfulness, localise
-from infocam.networks import load_run, run_flags
-from infocam.plots import plot_threshold_curves
-from infocam.protocols import PROTOCOLS, Protocol, protocol
-from infocam.saved_maps import evaluate_saved_maps, save_maps
-from infocam.scores import baseline_rows, best_region, curve_table, method_rows, with_best_region
-from infocam.tables import differences, shown, summary
+from infocam.maps.cam import MAX_REGION, PADDINGS, parse_contrast, region_filter
+from infocam.maps.gradient import GRADIENT_METHODS
+from infocam.models.networks import load_run, run_flags
+from infocam.scoring.boxes import NORMALISATIONS
+from infocam.scoring.protocols import PROTOCOLS, Protocol, protocol
+from infocam.scoring.saved_maps import evaluate_saved_maps, save_maps
+from infocam.scoring.scores import (
+    baseline_rows,
+    best_region,
+    curve_table,
+    method_rows,
+    with_best_region,
+)
+from infocam.scoring.tables import differences, shown, summary
+from mi_common import cli, runtime
+from mi_common.errors import UserError
+from mi_common.files import write_atomically
+from mi_common.information import log_prior_from_labels
+from mi_common.records import RunFolder, check_output, prepare_output
+from mi_common.runtime import Runtime
+from mi_common.tables import to_markdown, write_tables
+from mi_common.workers import worker_pool
 
 DEFAULT_METHODS = ("cam", "infocam", "infocam+")
 FIXED_THRESHOLD = 0.2  # of the maximum, as Zhou et al. (2016) have it
@@ -199,7 +205,7 @@ def get_parser() -> cli.Parser:
         help="choose classes by pointwise mutual information, and have maps in its units",
     )
     add = parser.add_argument_group("scores").add_argument
-    add("--protocol", choices=PROTOCOLS, default="infocam", help="see infocam/protocols.py")
+    add("--protocol", choices=PROTOCOLS, default="infocam", help="see infocam/scoring/protocols.py")
     add(
         "--fixed-threshold",
         type=cli.fraction,

@@ -22,19 +22,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import cli, runtime
-from common.errors import UserError
-from common.files import save_arrays
-from common.image_files import read_image
-from common.records import check_output, prepare_output
-from common.runtime import Runtime
-from common.tables import to_markdown
-from infocam.boxes import NORMALISATIONS
-from infocam.cam import MAX_REGION, parse_contrast
-from infocam.classifiers import Classifier, class_number, imagenet_classifier, run_classifier
-from infocam.gradient import GRADIENT_METHODS
-from infocam.overlay import Overlay, save_explanation
-from infocam.photographs import Explanation, explain
+from infocam.figures.overlay import Overlay, save_explanation
+from infocam.maps.cam import MAX_REGION, parse_contrast
+from infocam.maps.gradient import GRADIENT_METHODS
+from infocam.maps.photographs import Explanation, explain
+from infocam.models.classifiers import Classifier, class_number, imagenet_classifier, run_classifier
+from infocam.scoring.boxes import NORMALISATIONS
+from mi_common import cli, runtime
+from mi_common.errors import UserError
+from mi_common.files import save_arrays
+from mi_common.image_files import read_image
+from mi_common.records import check_output, prepare_output
+from mi_common.runtime import Runtime
+from mi_common.tables import to_markdown
 
 METHODS = ("cam", "infocam", "infocam+")
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from common.backbones import GlobalAveragePoolClassifier
-from common.features import cached_features
-from common.image_files import ImageFiles, read_image
-from common.runtime import Runtime
-from infocam.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
-from infocam.data import LocalisationSet
-from infocam.faithfulness import insertion_deletion
-from infocam.gradient import GRADIENT_METHODS, gradient_maps
-from infocam.metrics import Curves, Evaluator
-from infocam.protocols import Protocol
+from infocam.data.load import LocalisationSet
+from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
+from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.scoring.faithfulness import insertion_deletion
+from infocam.scoring.metrics import Curves, Evaluator
+from infocam.scoring.protocols import Protocol
+from mi_common.backbones import GlobalAveragePoolClassifier
+from mi_common.features import cached_features
+from mi_common.image_files import ImageFiles, read_image
+from mi_common.runtime import Runtime
 
 BATCH = 100
 BLOCK, BLOCK_PIXELS = 1000, 2**28  # images, and pixels of masks, that are in memory at once
@@ -32,7 +32,7 @@ class Maps:
     """How maps are made and boxed.
 
     Attributes:
-        methods: contrasts of `infocam.cam`, methods of `infocam.gradient`, and `RANDOM`.
+        methods: contrasts of `infocam.maps.cam`, methods of `infocam.maps.gradient`, and `RANDOM`.
         regions: sides of the region filters; 1, no filter, among them.
         padding: of the region filter.
         normalisation: see `boxes.normalise`.

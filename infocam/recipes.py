@@ -3,10 +3,10 @@
 import argparse
 from dataclasses import dataclass, replace
 
-from common import cli
-from common.errors import UserError
-from common.optimisation import OPTIMIZERS, SCHEDULES
-from infocam.data import DATASETS
+from infocam.data.load import DATASETS
+from mi_common import cli
+from mi_common.errors import UserError
+from mi_common.optimisation import OPTIMIZERS, SCHEDULES
 
 LOSSES = ("softmax", "pc-softmax")
 OWN_HELD_OUT = ("cubv2", "ilsvrc")  # their held-out images are a split of their own

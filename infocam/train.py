@@ -10,7 +10,7 @@ features are computed once and cached under the data folder, and a linear head t
 and ResNet50, and `--adl` with their attention-based dropout. Scattered digits: a small
 convolutional network from scratch, about two minutes on two cores. The last epoch counts.
 
-Writes the files of a run folder (see `common.records`); `split.json` names the held-out images.
+Writes the files of a run folder (see `mi_common.records`); `split.json` names the held-out images.
 """
 
 import functools
@@ -21,21 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common import cli, runtime
-from common.backbones import GlobalAveragePoolClassifier, check_input
-from common.engine import ImageBatches, TensorBatches, fit, predict
-from common.features import cached_features
-from common.files import write_json
-from common.fingerprints import file_fingerprint
-from common.image_files import ImageFileDataset, ImageFiles
-from common.information import log_prior_from_labels, pc_softmax_loss
-from common.optimisation import build_optimizer, build_scheduler
-from common.records import RunFolder, check_output, prepare_output
-from common.runtime import Runtime, seed_everything
-from infocam.adl import add_adl
-from infocam.data import LocalisationSet, data_fingerprints, load_parts
-from infocam.networks import build_network
+from infocam.data.load import LocalisationSet, data_fingerprints, load_parts
+from infocam.models.adl import add_adl
+from infocam.models.networks import build_network
 from infocam.recipes import add_arguments, set_defaults
+from mi_common import cli, runtime
+from mi_common.backbones import GlobalAveragePoolClassifier, check_input
+from mi_common.engine import ImageBatches, TensorBatches, fit, predict
+from mi_common.features import cached_features
+from mi_common.files import write_json
+from mi_common.fingerprints import file_fingerprint
+from mi_common.image_files import ImageFileDataset, ImageFiles
+from mi_common.information import log_prior_from_labels, pc_softmax_loss
+from mi_common.optimisation import build_optimizer, build_scheduler
+from mi_common.records import RunFolder, check_output, prepare_output
+from mi_common.runtime import Runtime, seed_everything
 
 
 def train(
@@ -142,7 +142,7 @@ def pooled_features(
 
 
 def fingerprints(parts: dict[str, LocalisationSet], weights: str) -> dict[str, str]:
-    """What the run is computed from, for config.json; see `common.fingerprints`."""
+    """What the run is computed from, for config.json; see `mi_common.fingerprints`."""
     fingerprints = data_fingerprints(parts)
     if Path(weights).is_file():
         fingerprints["weights"] = file_fingerprint(Path(weights))

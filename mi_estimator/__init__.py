@@ -1,5 +1,5 @@
 """How many nats do features carry about a label? A classifier's logits answer."""
 
-from common.process import quiet_interrupt
+from mi_common.process import quiet_interrupt
 
 quiet_interrupt()

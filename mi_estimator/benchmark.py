@@ -19,20 +19,20 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from common import cli, runtime
-from common.errors import UserError
-from common.information import select_label
-from common.memory import require_memory
-from common.records import prepare_output
-from common.results import ResultsFile
-from common.tables import to_markdown, write_tables
-from common.workers import run_jobs
-from mi_estimator.estimators import MIEstimate
-from mi_estimator.neighbours import NEIGHBOUR_METHODS
+from mi_common import cli, runtime
+from mi_common.errors import UserError
+from mi_common.information import select_label
+from mi_common.memory import require_memory
+from mi_common.records import prepare_output
+from mi_common.results import ResultsFile
+from mi_common.tables import to_markdown, write_tables
+from mi_common.workers import run_jobs
+from mi_estimator.estimators.classifier import MIEstimate
+from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS
+from mi_estimator.estimators.registry import ESTIMATORS, build_estimator
 from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimates_against_truth
-from mi_estimator.registry import ESTIMATORS, build_estimator
-from mi_estimator.suites import SUITES, Task
 from mi_estimator.tables import error_table, estimate_table, rmse_table
+from mi_estimator.tasks.suites import SUITES, Task
 from mi_estimator.time_limit import within
 
 COLUMNS = [

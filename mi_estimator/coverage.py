@@ -15,20 +15,20 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from common import cli, runtime
-from common.errors import UserError
-from common.files import write_atomically
-from common.information import select_label
-from common.memory import require_memory
-from common.records import prepare_output
-from common.results import ResultsFile
-from common.runtime import Runtime
-from common.tables import to_markdown
-from common.workers import run_jobs
-from mi_estimator.crossfit import TRAINING, cross_fit
-from mi_estimator.distributions import GaussianClasses
-from mi_estimator.registry import CROSS_ENTROPY, build_estimator
-from mi_estimator.zoo import ConcentricClasses, Independent
+from mi_common import cli, runtime
+from mi_common.errors import UserError
+from mi_common.files import write_atomically
+from mi_common.information import select_label
+from mi_common.memory import require_memory
+from mi_common.records import prepare_output
+from mi_common.results import ResultsFile
+from mi_common.runtime import Runtime
+from mi_common.tables import to_markdown
+from mi_common.workers import run_jobs
+from mi_estimator.estimators.crossfit import TRAINING, cross_fit
+from mi_estimator.estimators.registry import CROSS_ENTROPY, build_estimator
+from mi_estimator.tasks.vectors import GaussianClasses
+from mi_estimator.tasks.zoo import ConcentricClasses, Independent
 
 TASKS = {
     "gaussian-d2": GaussianClasses(2),

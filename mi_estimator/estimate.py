@@ -22,18 +22,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common import cli, runtime
-from common.datasets import IMAGE_SETS, image_tensors
-from common.errors import UserError
-from common.files import write_atomically, write_json
-from common.information import class_counts, entropy, log_prior_from_counts
-from common.records import check_output, prepare_output
-from common.tables import to_markdown, write_tables
-from mi_estimator.critics import BOUNDS
-from mi_estimator.crossfit import TRAINING, CrossFit, check_folds, cross_fit
-from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourFit
+from mi_common import cli, runtime
+from mi_common.datasets import IMAGE_SETS, image_tensors
+from mi_common.errors import UserError
+from mi_common.files import write_atomically, write_json
+from mi_common.information import class_counts, entropy, log_prior_from_counts
+from mi_common.records import check_output, prepare_output
+from mi_common.tables import to_markdown, write_tables
+from mi_estimator.estimators.critics import BOUNDS
+from mi_estimator.estimators.crossfit import TRAINING, CrossFit, check_folds, cross_fit
+from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourFit
+from mi_estimator.estimators.registry import CROSS_ENTROPY, FROM_SAMPLES, build_estimator
 from mi_estimator.plots import plot_calibration, plot_pointwise_by_class
-from mi_estimator.registry import CROSS_ENTROPY, FROM_SAMPLES, build_estimator
 from mi_estimator.samples import Samples, read_samples
 from mi_estimator.table_files import listed
 

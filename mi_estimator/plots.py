@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common.plots import plain, save_figure, styles
+from mi_common.plots import plain, save_figure, styles
 
 
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from mi_estimator.table_files import Columns, listed, read_table
 
 

@@ -20,8 +20,8 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from common.errors import UserError
-from common.memory import require_memory
+from mi_common.errors import UserError
+from mi_common.memory import require_memory
 
 # What pandas and Parquet call a column, or an index, that was written without a name.
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|")

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from common.tables import formatted, summarise
-from mi_estimator.suites import PUBLISHED, Task
+from mi_common.tables import formatted, summarise
+from mi_estimator.tasks.suites import PUBLISHED, Task
 
 
 def estimate_table(rows: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import ctypes
 import threading
 from collections.abc import Callable
 
-from common.errors import UserError
+from mi_common.errors import UserError
 
 
 def within(seconds: float, function: Callable, *arguments):

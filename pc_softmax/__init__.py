@@ -1,5 +1,5 @@
 """Imbalanced classification with probability-corrected softmax."""
 
-from common.process import quiet_interrupt
+from mi_common.process import quiet_interrupt
 
 quiet_interrupt()

@@ -24,14 +24,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from common import cli, runtime
-from common.errors import UserError
-from common.fingerprints import file_fingerprint
-from common.records import RunFolder, check_output, prepare_output
-from common.results import ResultsFile
-from common.runtime import Runtime
-from common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
-from common.workers import run_jobs
+from mi_common import cli, runtime
+from mi_common.errors import UserError
+from mi_common.fingerprints import file_fingerprint
+from mi_common.records import RunFolder, check_output, prepare_output
+from mi_common.results import ResultsFile
+from mi_common.runtime import Runtime
+from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from mi_common.workers import run_jobs
 from pc_softmax.losses import LOSSES
 from pc_softmax.metrics import (
     SCORES,

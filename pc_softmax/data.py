@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.datasets import IDX_DATASETS, image_tensors
-from common.errors import UserError
-from common.fingerprints import fingerprint
-from common.image_files import ImageFiles, cub, image_folder, readable, tiny_imagenet
+from mi_common.datasets import IDX_DATASETS, image_tensors
+from mi_common.errors import UserError
+from mi_common.fingerprints import fingerprint
+from mi_common.image_files import ImageFiles, cub, image_folder, readable, tiny_imagenet
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
 
 FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
@@ -66,7 +66,7 @@ class ImbalancedData:
     skipped: tuple[Path, ...] = ()
 
     def fingerprints(self) -> dict[str, str]:
-        """Of every part by name; see `common.fingerprints`."""
+        """Of every part by name; see `mi_common.fingerprints`."""
         parts = {"train": self.train, **{f"test {name}": part for name, part in self.tests.items()}}
         if self.validation is not None:
             parts["validation"] = self.validation

@@ -22,12 +22,12 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix
 from tqdm import tqdm
 
-from common import cli
-from common.annotation_lines import brief
-from common.errors import UserError
-from common.files import write_atomically, write_json
-from common.records import check_output, prepare_output
-from common.tables import to_markdown, write_tables
+from mi_common import cli
+from mi_common.annotation_lines import brief
+from mi_common.errors import UserError
+from mi_common.files import write_atomically, write_json
+from mi_common.records import check_output, prepare_output
+from mi_common.tables import to_markdown, write_tables
 from pc_softmax.metrics import (
     calibration_table,
     majority_scores,

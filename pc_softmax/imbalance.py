@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from mi_common.errors import UserError
 
 PAPER_TRAIN_WINDOW, PAPER_TEST_WINDOW = (0, 40_000), (40_000, 50_000)
 PAPER_KEPT_ODD, PAPER_KEPT_EVEN = 3_000, 300

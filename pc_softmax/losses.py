@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import UserError
-from common.information import class_counts, log_prior_from_counts, pc_softmax_loss
+from mi_common.errors import UserError
+from mi_common.information import class_counts, log_prior_from_counts, pc_softmax_loss
 
 LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced", "focal", "ldam", "logit-adjusted")
 REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
@@ -72,7 +72,7 @@ class PCSoftmaxLoss(PriorLoss):
 
     The logits become pointwise mutual information up to a constant of each sample, and their
     argmax maximises the mean per-class accuracy (Qin et al. 2019). See
-    `common.information.pc_softmax_loss`.
+    `mi_common.information.pc_softmax_loss`.
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from common.errors import UserError
-from common.information import pointwise_mutual_information
+from mi_common.errors import UserError
+from mi_common.information import pointwise_mutual_information
 from pc_softmax.priors import label_frequencies
 
 SCORES = ["accuracy", "balanced_accuracy", "worst_class_accuracy"]

@@ -6,18 +6,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.backbones import (
+from mi_common.backbones import (
     GlobalAveragePoolClassifier,
     InputSpec,
     build_backbone,
     check_input,
 )
-from common.engine import ImageBatches, TensorBatches, predict
-from common.errors import UserError
-from common.features import cached_features, update_with_weights
-from common.image_files import ImageFileDataset, ImageFiles
-from common.records import RunFolder
-from common.runtime import Runtime
+from mi_common.engine import ImageBatches, TensorBatches, predict
+from mi_common.errors import UserError
+from mi_common.features import cached_features, update_with_weights
+from mi_common.image_files import ImageFileDataset, ImageFiles
+from mi_common.records import RunFolder
+from mi_common.runtime import Runtime
 from pc_softmax.data import ImbalancedData, Part
 from pc_softmax.networks import CosineHead, PaperNet, small_cnn
 

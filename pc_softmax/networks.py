@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 
 
 class PaperNet(nn.Module):

@@ -1,13 +1,13 @@
-"""The fit of a model: its batches, its loss, and `common.optimisation` in one call."""
+"""The fit of a model: its batches, its loss, and `mi_common.optimisation` in one call."""
 
 from contextlib import nullcontext
 
 from torch import nn
 
-from common.engine import fit
-from common.optimisation import build_optimizer, build_scheduler
-from common.records import RunFolder
-from common.runtime import one_thread
+from mi_common.engine import fit
+from mi_common.optimisation import build_optimizer, build_scheduler
+from mi_common.records import RunFolder
+from mi_common.runtime import one_thread
 from pc_softmax.data import Part
 from pc_softmax.losses import ReweightedLoss
 from pc_softmax.models import Model
@@ -38,7 +38,7 @@ def fit_model(
         objective: a loss of `pc_softmax.losses`.
         balanced, copies: see `Model.batches`.
         lr: of all but the last layer, whose rate is `head_lr_ratio` times that.
-        schedule: see `common.optimisation.learning_rate`.
+        schedule: see `mi_common.optimisation.learning_rate`.
     """
     batches = model.batches(
         part, batch_size=batch_size, seed=seed, balanced=balanced, copies=copies

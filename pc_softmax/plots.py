@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 
-from common.plots import plain, save_figure, styles
+from mi_common.plots import plain, save_figure, styles
 
 
 def plot_per_class(

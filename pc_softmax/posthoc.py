@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.information import log_prior_from_counts, logits_from_softmax
+from mi_common.information import log_prior_from_counts, logits_from_softmax
 from pc_softmax.losses import LogitAdjustedLoss, PCSoftmaxLoss, ReweightedLoss
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.annotation_lines import brief
-from common.calibration import fit_calibration
-from common.errors import UserError
-from common.files import read_arrays
-from common.information import logits_from_softmax
+from mi_common.annotation_lines import brief
+from mi_common.calibration import fit_calibration
+from mi_common.errors import UserError
+from mi_common.files import read_arrays
+from mi_common.information import logits_from_softmax
 
 AGAIN = "train again with --overwrite"
 KINDS = {"iu": "whole numbers", "f": "floats", "U": "text"}  # of NumPy's dtypes

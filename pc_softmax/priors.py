@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.annotation_lines import brief
-from common.errors import UserError
-from common.information import log_posterior, log_prior_from_counts
+from mi_common.annotation_lines import brief
+from mi_common.errors import UserError
+from mi_common.information import log_posterior, log_prior_from_counts
 
 SHIFT_RATIOS = (2, 5, 10, 25, 50)
 DIRICHLET_DRAWS = 5

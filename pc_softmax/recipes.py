@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common import cli
-from common.errors import UserError
-from common.optimisation import OPTIMIZERS, SCHEDULES
+from mi_common import cli
+from mi_common.errors import UserError
+from mi_common.optimisation import OPTIMIZERS, SCHEDULES
 from pc_softmax.data import DATASETS, FILE_DATASETS, ImbalancedData, load_data
 from pc_softmax.imbalance import parse_imbalance
 

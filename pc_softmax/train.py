@@ -10,7 +10,7 @@ backbone is frozen as in the paper: its features are computed once and cached un
 and a linear head trains on them; `--no-freeze-backbone` trains all of it. The last epoch counts.
 
 Writes `predictions.npz` (logits and labels of each test set, priors), `indices.npz` (the images
-chosen), and the files of a run folder; see `common.records`.
+chosen), and the files of a run folder; see `mi_common.records`.
 """
 
 import time
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from torch import nn
 
-from common import cli, runtime
-from common.errors import UserError
-from common.files import save_arrays
-from common.fingerprints import file_fingerprint
-from common.information import class_counts, log_prior_from_counts
-from common.records import RunFolder, check_output, prepare_output
-from common.runtime import Runtime, seed_everything
-from common.tables import to_markdown
+from mi_common import cli, runtime
+from mi_common.errors import UserError
+from mi_common.files import save_arrays
+from mi_common.fingerprints import file_fingerprint
+from mi_common.information import class_counts, log_prior_from_counts
+from mi_common.records import RunFolder, check_output, prepare_output
+from mi_common.runtime import Runtime, seed_everything
+from mi_common.tables import to_markdown
 from pc_softmax.data import ImbalancedData, indices_digest
 from pc_softmax.losses import LOSSES, build_loss
 from pc_softmax.metrics import classification_scores, scores_table
@@ -114,7 +114,7 @@ def check_loss(args, data: ImbalancedData) -> None:
 
 
 def fingerprints(args, data: ImbalancedData) -> dict[str, str]:
-    """What the run is computed from, for config.json; see `common.fingerprints`."""
+    """What the run is computed from, for config.json; see `mi_common.fingerprints`."""
     fingerprints = data.fingerprints()
     if Path(args.weights).is_file():
         fingerprints["weights"] = file_fingerprint(Path(args.weights))

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from common.errors import UserError
+from mi_common.errors import UserError
 
 MAX_MEMBERS = 300_000  # Tiny-ImageNet has 120,000
 MAX_DEPTH = 20  # folders in folders

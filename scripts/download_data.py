@@ -1,4 +1,4 @@
-"""Downloads a data set, checks it, and puts it where the readers in `common` look for it.
+"""Downloads a data set, checks it, and puts it where the readers in `mi_common` look for it.
 
     python -m scripts.download_data mnist
 
@@ -30,10 +30,10 @@ from urllib.request import Request, urlopen
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from common import cli
-from common.datasets import IDX_DATASETS
-from common.errors import UserError, require
-from common.files import release
+from mi_common import cli
+from mi_common.datasets import IDX_DATASETS
+from mi_common.errors import UserError, require
+from mi_common.files import release
 from scripts.archives import copy_at_most, in_mb, require_disk, unpack
 from scripts.published import OFFICIAL, RAW_BYTES, RAW_MAX_BYTES, RAW_MD5
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import runtime
-from common.backbones import GlobalAveragePoolClassifier, InputSpec
-from common.workers import worker_pool
-from infocam.boxes import resize_map, to_8bit
-from infocam.data import LocalisationSet
+from infocam.data.load import LocalisationSet
 from infocam.localise import Maps, localise
-from infocam.metrics import V2_IOUS, Evaluator, box_iou
-from infocam.protocols import Protocol, protocol
+from infocam.scoring.boxes import resize_map, to_8bit
+from infocam.scoring.metrics import V2_IOUS, Evaluator, box_iou
+from infocam.scoring.protocols import Protocol, protocol
+from mi_common import runtime
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.workers import worker_pool
 
 THRESHOLDS = 1000
 METHODS = ["cam", "infocam", "infocam+", "lowest:20", "similar", "posterior"]

@@ -5,7 +5,7 @@ An archive may unpack to about four times what the official one does.
 
 from dataclasses import dataclass
 
-from common.datasets import CIFAR_DATASETS, cifar_files
+from mi_common.datasets import CIFAR_DATASETS, cifar_files
 
 # The mirrors' gzip files have their md5 in torchvision; these are the files inside.
 RAW_MD5 = {

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from common import cli
-from common.errors import UserError
-from common.files import read_json, write_atomically
-from common.image_files import UNREADABLE, read_image
+from mi_common import cli
+from mi_common.errors import UserError
+from mi_common.files import read_json, write_atomically
+from mi_common.image_files import UNREADABLE, read_image
 
 MAX_PIXELS = 50_000_000  # of a picture; the scripts' own ones have a tenth
 MAX_BYTES = 50_000_000  # of a file
@@ -130,7 +130,7 @@ def _table(path: Path) -> str:
 
 
 def markdown_table_to_html(text: str) -> str:
-    """A table of `common.tables.to_markdown` as HTML; ValueError when the text is none."""
+    """A table of `mi_common.tables.to_markdown` as HTML; ValueError when the text is none."""
     lines = [line for line in text.splitlines() if line.strip()]
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     if len(rows) < 2 or set(rows[1]) != {"---"} or len(set(map(len, rows))) > 1:
@@ -148,7 +148,7 @@ def overview(runs: Path) -> Image.Image:
         UserError: a picture is missing or damaged.
     """
     mi, pc, infocam = SECTIONS
-    overlays = _overlays(runs / infocam.gallery)[:4]
+    overlays = _overlays(runs / infocam.figures.gallery)[:4]
     rows = [[runs / mi.figures[0], runs / pc.figures[0]], overlays[:2], overlays[2:]]
     width, margin, top = 1600, 20, 0
     page = Image.new("RGB", (width, 2 * width), "white")

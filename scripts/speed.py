@@ -24,14 +24,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import cli, runtime
-from common.engine import TensorBatches, fit
-from common.environment import environment
-from common.files import write_json
-from common.information import log_prior_from_labels
-from common.records import RunFolder, prepare_output
-from common.runtime import Runtime
-from common.tables import to_markdown, write_tables
+from mi_common import cli, runtime
+from mi_common.engine import TensorBatches, fit
+from mi_common.environment import environment
+from mi_common.files import write_json
+from mi_common.information import log_prior_from_labels
+from mi_common.records import RunFolder, prepare_output
+from mi_common.runtime import Runtime
+from mi_common.tables import to_markdown, write_tables
 from pc_softmax.data import load_data
 from pc_softmax.losses import PCSoftmaxLoss
 from pc_softmax.models import new_model

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import torch
 
-from common.runtime import Runtime
+from mi_common.runtime import Runtime
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -17,8 +17,8 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from common.runtime import Runtime, setup
-from infocam import data
+from infocam.data import load as data
+from mi_common.runtime import Runtime, setup
 
 DEVICE = os.environ.get("PCS_GPU_TESTS_DEVICE", "cuda")
 COLOURS = {"blue": (60, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}

@@ -9,10 +9,10 @@ import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
 from torch.nn.functional import one_hot
 
-from common.runtime import Runtime
-from mi_estimator import critics
-from mi_estimator.critics import BOUNDS, CriticMI
-from mi_estimator.estimators import OBJECTIVES, ClassifierMI
+from mi_common.runtime import Runtime
+from mi_estimator.estimators import critics
+from mi_estimator.estimators.classifier import OBJECTIVES, ClassifierMI
+from mi_estimator.estimators.critics import BOUNDS, CriticMI
 
 CLASSES, MEMBERS = 3, 2
 # A CUDA autocast warns where there is no GPU, even if it is to do nothing.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
 
-from common.information import (
+from mi_common.information import (
     entropy,
     log_posterior,
     logits_from_softmax,

@@ -5,7 +5,8 @@ import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
 from torch import nn
 
-from infocam.cam import (
+from infocam.localise import RANDOM, Maps, method_maps
+from infocam.maps.cam import (
     CONTRASTS,
     PADDINGS,
     class_maps,
@@ -14,9 +15,8 @@ from infocam.cam import (
     pointwise_information_shift,
     region_filter,
 )
-from infocam.faithfulness import insertion_deletion, pixel_ranks
-from infocam.gradient import gradient_maps
-from infocam.localise import RANDOM, Maps, method_maps
+from infocam.maps.gradient import gradient_maps
+from infocam.scoring.faithfulness import insertion_deletion, pixel_ranks
 
 IMAGES, CLASSES, CHANNELS, SIDE = 3, 5, 7, 4
 ALL_CONTRASTS = (*CONTRASTS, "lowest:2", "class:1")

@@ -8,12 +8,12 @@ import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
 from torch import nn
 
-from common.backbones import InputSpec, build_backbone
-from common.engine import TensorBatches, predict
-from common.runtime import Runtime
-from infocam import adl, networks
-from mi_estimator.networks import Members, NineMeans, Standardise, mlp
-from mi_estimator.networks import small_cnn as estimator_cnn
+from infocam.models import adl, networks
+from mi_common.backbones import InputSpec, build_backbone
+from mi_common.engine import TensorBatches, predict
+from mi_common.runtime import Runtime
+from mi_estimator.estimators.networks import Members, NineMeans, Standardise, mlp
+from mi_estimator.estimators.networks import small_cnn as estimator_cnn
 from pc_softmax.data import Part
 from pc_softmax.losses import build_loss
 from pc_softmax.models import Model

@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from common.backbones import InputSpec, build_backbone
-from common.runtime import Runtime
-from infocam.cam import CONTRASTS
-from infocam.faithfulness import insertion_deletion
-from infocam.gradient import GRADIENT_METHODS, gradient_maps
 from infocam.localise import RANDOM, Maps, method_maps
-from infocam.networks import small_cnn as localising_cnn
-from mi_estimator.critics import BOUNDS
-from mi_estimator.crossfit import cross_fit, estimate_mutual_information
-from mi_estimator.estimators import OBJECTIVES, ClassifierMI
-from mi_estimator.networks import small_cnn as estimator_cnn
-from mi_estimator.registry import build_estimator
+from infocam.maps.cam import CONTRASTS
+from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.models.networks import small_cnn as localising_cnn
+from infocam.scoring.faithfulness import insertion_deletion
+from mi_common.backbones import InputSpec, build_backbone
+from mi_common.runtime import Runtime
+from mi_estimator.estimators.classifier import OBJECTIVES, ClassifierMI
+from mi_estimator.estimators.critics import BOUNDS
+from mi_estimator.estimators.crossfit import cross_fit, estimate_mutual_information
+from mi_estimator.estimators.networks import small_cnn as estimator_cnn
+from mi_estimator.estimators.registry import build_estimator
 from pc_softmax.losses import LOSSES, build_loss
 from pc_softmax.networks import CosineHead, PaperNet, small_cnn
 

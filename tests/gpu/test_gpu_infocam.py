@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from common.backbones import GlobalAveragePoolClassifier
-from common.runtime import seed_everything
 from infocam.evaluate import main as evaluate
 from infocam.explain import main as explain
-from infocam.networks import build_network
+from infocam.models.networks import build_network
 from infocam.train import main as train
+from mi_common.backbones import GlobalAveragePoolClassifier
+from mi_common.runtime import seed_everything
 
 pytestmark = pytest.mark.gpu
 METHODS = ["cam", "infocam", "posterior", "grad-cam++"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.records import RunFolder
 from infocam.train import main as train_localiser
+from mi_common.records import RunFolder
 from pc_softmax.train import main as train
 
 pytestmark = pytest.mark.gpu

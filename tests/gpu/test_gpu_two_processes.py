@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
-from common.engine import TensorBatches, fit, predict
-from common.records import RunFolder
-from common.runtime import seed_everything, setup
+from mi_common.engine import TensorBatches, fit, predict
+from mi_common.records import RunFolder
+from mi_common.runtime import seed_everything, setup
 from pc_softmax.networks import PaperNet
 
 pytestmark = pytest.mark.gpu

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from infocam import data, networks, train
+from infocam import train
+from infocam.data import load as data
 from infocam.evaluate import main as evaluate
+from infocam.models import networks
 
 WNIDS = ["n04", "n02", "n03", "n01"]  # in no order, as in the real file
 COLOURS = [(220, 40, 40), (40, 200, 60), (60, 60, 230), (230, 220, 50)]

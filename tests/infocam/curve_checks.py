@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from infocam.metrics import Curves, Evaluator
-from infocam.protocols import protocol
+from infocam.scoring.metrics import Curves, Evaluator
+from infocam.scoring.protocols import protocol
 
 OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
 

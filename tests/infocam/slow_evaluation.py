@@ -4,9 +4,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from common.records import RunFolder
-from infocam.data import load_parts
-from infocam.networks import build_network
+from infocam.data.load import load_parts
+from infocam.models.networks import build_network
+from mi_common.records import RunFolder
 
 METHODS = ["cam", "infocam", "infocam+"]
 RULES = ["fixed", "held-out", "oracle"]

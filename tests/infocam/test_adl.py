@@ -7,13 +7,13 @@ import torch
 import torchvision
 from torch import nn
 
-from common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
-from common.engine import TensorBatches, fit
-from common.errors import UserError
-from common.runtime import Runtime
-from infocam.adl import add_adl, attention_dropout
-from infocam.networks import small_cnn
+from infocam.models.adl import add_adl, attention_dropout
+from infocam.models.networks import small_cnn
 from infocam.recipes import FINE_TUNED_RESNET50, FINE_TUNED_VGG
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
+from mi_common.engine import TensorBatches, fit
+from mi_common.errors import UserError
+from mi_common.runtime import Runtime
 
 
 def one_map(rows: list[list[float]]) -> torch.Tensor:

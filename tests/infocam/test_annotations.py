@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import UserError
-from infocam.annotations import Annotations, map_file, read_annotations, write_annotations
-from infocam.data import LocalisationSet
+from infocam.data.annotations import Annotations, map_file, read_annotations, write_annotations
+from infocam.data.load import LocalisationSet
+from mi_common.errors import UserError
 
 TEXT = """image,width,height,x0,y0,x1,y1,label,mask
 test/cat/1.jpg,120,80,10,4,99,63,3,masks/1.png

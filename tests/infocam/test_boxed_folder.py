@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
-from infocam.data import load_parts
+from infocam.data.load import load_parts
+from mi_common.errors import UserError
 
 SIZES = {
     **{f"train/{name}/{i}.png": (20 + i, 10) for name in ("cat", "dog") for i in range(3)},

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from common.errors import UserError
-from infocam.boxes import (
+from infocam.scoring.boxes import (
     centre_boxes,
     contour_boxes,
     largest_contour_box,
@@ -18,6 +17,7 @@ from infocam.boxes import (
     resize_map,
     to_8bit,
 )
+from mi_common.errors import UserError
 
 MASKS = {
     "two blobs, the larger wins": ("##... ##... ..... ..### ..###", (2, 3, 4, 4)),

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from common.errors import UserError
-from infocam.cam import (
+from infocam.maps.cam import (
     CONTRASTS,
     class_maps,
     coefficients,
     contrast_maps,
     pointwise_information_shift,
 )
-from infocam.networks import small_cnn
+from infocam.models.networks import small_cnn
+from mi_common.errors import UserError
 
 ALL = (*CONTRASTS, "lowest:2", "lowest:9", "class:1")
 B, C, H, W = 3, 6, 4, 5

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from common.errors import UserError
-from common.runtime import Runtime
-from infocam.classifiers import class_number, imagenet_classifier, run_classifier
-from infocam.data import load_parts
+from infocam.data.load import load_parts
+from infocam.models.classifiers import class_number, imagenet_classifier, run_classifier
+from mi_common.errors import UserError
+from mi_common.runtime import Runtime
 
 NAMES = ["tabby", "tiger cat", "Persian cat", "7", "crane fly", "crane bird", "golden retriever"]
 NAMES += ["Golden Retriever"]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from common.errors import UserError
-from infocam import cam
-from infocam.cam import CONTRASTS, coefficients, parse_contrast
+from infocam.maps import cam
+from infocam.maps.cam import CONTRASTS, coefficients, parse_contrast
+from mi_common.errors import UserError
 
 
 def test_names_of_contrasts():

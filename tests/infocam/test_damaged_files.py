@@ -9,13 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from common.annotation_lines import MAX_PIXELS, MAX_SIDE
-from common.errors import UserError
-from infocam.annotations import read_annotations
-from infocam.box_files import boxed_folder
-from infocam.masks import read_mask
-from infocam.saved_maps import read_map, read_ranks
-from infocam.wsol_metadata import FILES, read_wsol_split
+from infocam.data.annotations import read_annotations
+from infocam.data.box_files import boxed_folder
+from infocam.data.masks import read_mask
+from infocam.data.wsol_metadata import FILES, read_wsol_split
+from infocam.scoring.saved_maps import read_map, read_ranks
+from mi_common.annotation_lines import MAX_PIXELS, MAX_SIDE
+from mi_common.errors import UserError
 
 few = settings(max_examples=60)
 ODD = ["", " 5", "-1", "+3", "1_0", "²", "٣", "1e3", "nan", "0x1", str(2**31 - 1), str(2**63)]

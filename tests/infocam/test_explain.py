@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from common.backbones import GlobalAveragePoolClassifier, InputSpec
-from common.image_files import read_image
-from common.runtime import Runtime
 from infocam import explain
-from infocam.classifiers import Classifier, run_classifier
 from infocam.explain import main, unique_stems
-from infocam.photographs import explain as explain_image
+from infocam.maps.photographs import explain as explain_image
+from infocam.models.classifiers import Classifier, run_classifier
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.image_files import read_image
+from mi_common.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
 NAMES = ["Egyptian cat", "tabby", "tiger cat", "dog", "fox", "cow", "hen"]

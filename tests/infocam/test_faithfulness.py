@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from common.errors import UserError
-from infocam.boxes import resize_map
-from infocam.faithfulness import insertion_deletion, pixel_ranks
+from infocam.scoring.boxes import resize_map
+from infocam.scoring.faithfulness import insertion_deletion, pixel_ranks
+from mi_common.errors import UserError
 
 SIDE = 4
 REGION = torch.zeros(SIDE, SIDE, dtype=torch.bool)

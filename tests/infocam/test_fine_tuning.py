@@ -7,13 +7,13 @@ import pytest
 import timm
 import torch
 
-from common.backbones import build_backbone
-from common.errors import UserError
-from common.image_files import read_image
-from common.records import RunFolder
-from infocam.data import load_parts
-from infocam.networks import load_run
+from infocam.data.load import load_parts
+from infocam.models.networks import load_run
 from infocam.train import main
+from mi_common.backbones import build_backbone
+from mi_common.errors import UserError
+from mi_common.image_files import read_image
+from mi_common.records import RunFolder
 
 NETWORK = "timm:test_resnet"
 SMALL = ["--network", NETWORK, "--image-size", 64, "--output-stride", 16]

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from infocam import gallery
-from infocam.data import LocalisationSet
-from infocam.gallery import save_galleries, save_overlays
+from infocam.data.load import LocalisationSet
+from infocam.figures import gallery
+from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.localise import Localised
-from infocam.metrics import Curves
-from infocam.protocols import protocol
+from infocam.scoring.metrics import Curves
+from infocam.scoring.protocols import protocol
 
 THRESHOLDS = np.arange(100) / 100
 HELD_OUT = {"cam": 0.5, "infocam": 0.25}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
-from infocam.cam import class_maps
-from infocam.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.maps.cam import class_maps
+from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from mi_common.errors import UserError
 
 
 @pytest.fixture

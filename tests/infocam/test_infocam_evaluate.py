@@ -20,10 +20,10 @@ from slow_evaluation import (
     tiny_features,
 )
 
-from infocam.boxes import centre_boxes
-from infocam.data import load_parts
+from infocam.data.load import load_parts
 from infocam.evaluate import main
-from infocam.metrics import box_iou
+from infocam.scoring.boxes import centre_boxes
+from infocam.scoring.metrics import box_iou
 
 
 def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits) -> None:

@@ -16,13 +16,13 @@ from slow_evaluation import (
     tiny_features,
 )
 
-from common.records import RunFolder
 from infocam import train
-from infocam.cam import region_filter
-from infocam.data import load_parts
+from infocam.data.load import load_parts
 from infocam.evaluate import main
-from infocam.metrics import Evaluator
-from infocam.protocols import protocol
+from infocam.maps.cam import region_filter
+from infocam.scoring.metrics import Evaluator
+from infocam.scoring.protocols import protocol
+from mi_common.records import RunFolder
 
 # Regions, the prior, protocols.
 

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from common.errors import UserError
-from infocam.networks import build_network, small_cnn
+from infocam.models.networks import build_network, small_cnn
+from mi_common.errors import UserError
 
 
 def test_small_cnn_gives_16_x_16_maps_of_128_channels_and_class_logits():

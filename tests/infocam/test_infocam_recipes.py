@@ -2,7 +2,7 @@
 
 import pytest
 
-from infocam.data import DATASETS
+from infocam.data.load import DATASETS
 from infocam.recipes import FINE_TUNED_RESNET50, RECIPES, set_defaults
 from infocam.train import get_parser, main
 

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from common.image_files import read_image
-from common.records import RunFolder
 from infocam import train
-from infocam.data import load_parts
+from infocam.data.load import load_parts
 from infocam.train import main
+from mi_common.image_files import read_image
+from mi_common.records import RunFolder
 
 
 def model_of(folder) -> dict[str, torch.Tensor]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
-from infocam.data import load_parts
+from infocam.data.load import load_parts
+from mi_common.errors import UserError
 
 IMAGES = [  # name, class, whether it trains, width x height, mode
     ("001.Crow/a.jpg", 1, 1, (12, 9), "RGB"),

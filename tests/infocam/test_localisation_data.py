@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.errors import UserError
-from infocam.data import image_name, load_parts
+from infocam.data.load import image_name, load_parts
+from mi_common.errors import UserError
 
 
 def parts_of(dataset, data_dir, *, images=6, held_out=2, test=None):

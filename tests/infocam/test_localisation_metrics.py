@@ -8,8 +8,8 @@ from curve_checks import OURS, WSOL, evaluated, max_box_acc, max_box_acc_v2, sam
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from infocam.metrics import Curves, box_iou, centre_curves, predicted_box
+from infocam.scoring.metrics import Curves, box_iou, centre_curves, predicted_box
+from mi_common.errors import UserError
 
 PAIRS = {
     "identical": ((2, 3, 8, 9), (2, 3, 8, 9), 1),

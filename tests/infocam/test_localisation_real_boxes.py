@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from curve_checks import LEGACY, OURS, WSOL
 
-from common.image_files import ImageFiles, cub, tiny_imagenet
-from infocam.metrics import Evaluator, box_iou, centre_curves
+from infocam.scoring.metrics import Evaluator, box_iou, centre_curves
+from mi_common.image_files import ImageFiles, cub, tiny_imagenet
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from infocam.localise import Localised
-from infocam.metrics import Curves, centre_curves
-from infocam.protocols import protocol
-from infocam.scores import (
+from infocam.scoring.metrics import Curves, centre_curves
+from infocam.scoring.protocols import protocol
+from infocam.scoring.scores import (
     INTERVALS,
     RESAMPLES,
     baseline_rows,

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from common.errors import UserError
-from infocam.scores import INTERVALS
-from infocam.tables import differences, shown, summary
+from infocam.scoring.scores import INTERVALS
+from infocam.scoring.tables import differences, shown, summary
+from mi_common.errors import UserError
 
 LOW_HIGH = {f"{name}_{end}": 0.1 for name in INTERVALS for end in ("low", "high")}
 

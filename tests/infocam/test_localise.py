@@ -5,10 +5,10 @@ import pandas as pd
 import torch
 from slow_evaluation import DIGITS, network_of
 
-from infocam import plots
-from infocam.data import load_parts
+from infocam.data.load import load_parts
+from infocam.figures import plots
 from infocam.localise import Maps, localise
-from infocam.protocols import protocol
+from infocam.scoring.protocols import protocol
 
 
 def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch, tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from common.errors import UserError
-from infocam.masks import read_mask
+from infocam.data.masks import read_mask
+from mi_common.errors import UserError
 
 
 def written(path, levels, mode="L"):

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from infocam import overlay
-from infocam.overlay import Overlay, draw_panel, save_explanation, save_gallery
+from infocam.figures import overlay
+from infocam.figures.overlay import Overlay, draw_panel, save_explanation, save_gallery
 
 NO_TRUTHS = np.zeros((0, 4), int)
 # Viewing without long, middle or short-wave cones, on linear RGB (Machado et al. 2009).

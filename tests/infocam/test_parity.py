@@ -11,9 +11,9 @@ from scipy.signal import convolve2d
 from torch import Tensor, nn
 from torchcam.methods import CAM
 
-from common.backbones import GlobalAveragePoolClassifier, InputSpec
-from common.errors import UserError
-from infocam.cam import coefficients, contrast_maps, region_filter
+from infocam.maps.cam import coefficients, contrast_maps, region_filter
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.errors import UserError
 
 # The value whose gradient captum takes, from the label's logit and those of the other classes.
 TARGETS = {

@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from common.backbones import GlobalAveragePoolClassifier, InputSpec
-from common.errors import UserError
-from common.image_files import read_image
-from infocam.classifiers import Classifier
-from infocam.photographs import box_of, explain
+from infocam.maps.photographs import box_of, explain
+from infocam.models.classifiers import Classifier
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.errors import UserError
+from mi_common.image_files import read_image
 
 NAMES = ["cat", "dog", "cow", "hen"]
 PRIOR = [0.1, 0.2, 0.3, 0.4]

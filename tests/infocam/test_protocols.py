@@ -5,9 +5,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from infocam.metrics import box_iou
-from infocam.protocols import PROTOCOLS, protocol
+from infocam.scoring.metrics import box_iou
+from infocam.scoring.protocols import PROTOCOLS, protocol
+from mi_common.errors import UserError
 
 OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from infocam import saved_maps
-from infocam.annotations import read_annotations
-from infocam.protocols import protocol
-from infocam.saved_maps import evaluate_saved_maps, read_map, saved_curves
+from infocam.data.annotations import read_annotations
+from infocam.scoring import saved_maps
+from infocam.scoring.protocols import protocol
+from infocam.scoring.saved_maps import evaluate_saved_maps, read_map, saved_curves
+from mi_common.errors import UserError
 
 COUNT = 6
 

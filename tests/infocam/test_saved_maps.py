@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from common.errors import UserError
-from infocam.annotations import read_annotations
-from infocam.data import LocalisationSet
+from infocam.data.annotations import read_annotations
+from infocam.data.load import LocalisationSet
 from infocam.evaluate import main
 from infocam.localise import Localised
-from infocam.metrics import Evaluator
-from infocam.protocols import protocol
-from infocam.saved_maps import read_map, read_ranks, save_maps, saved_curves
+from infocam.scoring.metrics import Evaluator
+from infocam.scoring.protocols import protocol
+from infocam.scoring.saved_maps import read_map, read_ranks, save_maps, saved_curves
+from mi_common.errors import UserError
 
 NAMES = ["cat/1", "cat/2.5", "dog/1"]
 RANKS = "is not a whole number from 0 to 999999"
@@ -115,7 +115,7 @@ def digits_maps(digits_run, evaluate_words, tmp_path_factory):
     """Folders of the reported and of the held-out maps, and results.csv of the run."""
     folder = tmp_path_factory.mktemp("digits-maps")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("infocam.data.DIGITS_TRAIN_WINDOW", 1000)
+        patch.setattr("infocam.data.load.DIGITS_TRAIN_WINDOW", 1000)
         more = ["--test-images", 25, "--overlays", 0, "--gallery", 0, "--save-maps"]
         main(evaluate_words(digits_run, folder / "out", *more, "--methods", "cam", "infocam"))
     maps = folder / "out/maps"

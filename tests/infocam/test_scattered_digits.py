@@ -5,9 +5,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from common.errors import UserError
-from infocam import data, scattered_digits
-from infocam.scattered_digits import CANVAS, DIGIT_SIZES, INK
+from infocam.data import load as data
+from infocam.data import scattered_digits
+from infocam.data.scattered_digits import CANVAS, DIGIT_SIZES, INK
+from mi_common.errors import UserError
 
 DIGITS = load_digits()
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from curve_checks import LEGACY, OURS, WSOL, evaluated, max_box_acc, max_box_acc_v2, same
 
-from common.workers import worker_pool
-from infocam import metrics
-from infocam.metrics import Evaluator
+from infocam.scoring import metrics
+from infocam.scoring.metrics import Evaluator
+from mi_common.workers import worker_pool
 
 # A slow evaluator of the benchmark's rules, threshold by threshold and box by box.
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
-from infocam.data import load_parts
-from infocam.wsol_metadata import read_wsol_split
+from infocam.data.load import load_parts
+from infocam.data.wsol_metadata import read_wsol_split
+from mi_common.errors import UserError
 
 SPLIT = {
     "image_ids.txt": "a/1.jpg\nb, c/2.jpg\na/3.jpg\n",

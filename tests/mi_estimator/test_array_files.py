@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import UserError
-from mi_estimator.crossfit import estimate_mutual_information
+from mi_common.errors import UserError
 from mi_estimator.estimate import main
+from mi_estimator.estimators.crossfit import estimate_mutual_information
 from mi_estimator.samples import read_samples
 
 X = np.random.default_rng(0).normal(size=(40, 2))

@@ -7,10 +7,10 @@ import torch
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from common.errors import UserError
-from common.information import select_label
-from mi_estimator.baselines import CLASSIFIERS, SklearnMI
-from mi_estimator.suites import SUITES
+from mi_common.errors import UserError
+from mi_common.information import select_label
+from mi_estimator.estimators.baselines import CLASSIFIERS, SklearnMI
+from mi_estimator.tasks.suites import SUITES
 
 NAMES = list(CLASSIFIERS)
 LINEAR = ["logistic-regression", "lda"]

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from common.errors import UserError
-from mi_estimator import benchmark, registry
-from mi_estimator.estimators import ClassifierMI
-from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourMI
-from mi_estimator.registry import ESTIMATORS
-from mi_estimator.suites import SUITES
+from mi_common.errors import UserError
+from mi_estimator import benchmark
+from mi_estimator.estimators import registry
+from mi_estimator.estimators.classifier import ClassifierMI
+from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourMI
+from mi_estimator.estimators.registry import ESTIMATORS
+from mi_estimator.tasks.suites import SUITES
 
 TASKS = list(SUITES["paper"])
 SMALL = ["--n-train", "60", "--n-test", "300", "--epochs", "2", "--batch-size", "20"]

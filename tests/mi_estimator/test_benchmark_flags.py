@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mi_estimator import benchmark
-from mi_estimator.registry import ESTIMATORS
-from mi_estimator.suites import SUITES
+from mi_estimator.estimators.registry import ESTIMATORS
+from mi_estimator.tasks.suites import SUITES
 
 TASKS = list(SUITES["paper"])
 SMALL = ["--n-train", "60", "--n-test", "300", "--epochs", "2", "--batch-size", "20"]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from mi_estimator.suites import PUBLISHED, SUITES
 from mi_estimator.tables import error_table, estimate_table, rmse_table
+from mi_estimator.tasks.suites import PUBLISHED, SUITES
 
 NAN = float("nan")
 

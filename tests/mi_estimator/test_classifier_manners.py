@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from common.errors import UserError
-from common.runtime import Runtime, setup
-from mi_estimator.critics import BOUNDS, CriticMI, jensen_shannon_bound
-from mi_estimator.crossfit import estimate_mutual_information
-from mi_estimator.estimators import ClassifierMI, hold_back
+from mi_common.errors import UserError
+from mi_common.runtime import Runtime, setup
+from mi_estimator.estimators.classifier import ClassifierMI, hold_back
+from mi_estimator.estimators.critics import BOUNDS, CriticMI, jensen_shannon_bound
+from mi_estimator.estimators.crossfit import estimate_mutual_information
 
 X = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.information import select_label
+from mi_common.information import select_label
 from mi_estimator import coverage
-from mi_estimator.baselines import SklearnMI
-from mi_estimator.crossfit import cross_fit
-from mi_estimator.estimators import MIEstimate
+from mi_estimator.estimators.baselines import SklearnMI
+from mi_estimator.estimators.classifier import MIEstimate
+from mi_estimator.estimators.crossfit import cross_fit
 
 NAMES = ["estimate", "lower", "upper", "expected_value", "p_value"]
 ROWS = {

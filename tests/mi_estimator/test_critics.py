@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common.errors import UserError
-from common.information import log_prior_from_counts, log_prior_from_labels, select_label
-from mi_estimator.critics import (
+from mi_common.errors import UserError
+from mi_common.information import log_prior_from_counts, log_prior_from_labels, select_label
+from mi_estimator.estimators.critics import (
     BOUNDS,
     CriticMI,
     donsker_varadhan_bound,
@@ -20,7 +20,7 @@ from mi_estimator.critics import (
     pc_softmax_bound,
     smile,
 )
-from mi_estimator.suites import SUITES
+from mi_estimator.tasks.suites import SUITES
 
 SHARED = (pc_softmax_bound, donsker_varadhan_bound, nwj_bound)
 

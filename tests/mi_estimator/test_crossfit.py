@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.calibration import fit_calibration
-from common.errors import UserError
-from common.information import entropy, log_prior_from_labels, pc_softmax_loss, select_label
-from mi_estimator import estimators
-from mi_estimator.crossfit import CrossFit, check_folds, cross_fit
-from mi_estimator.estimators import ClassifierMI, MIEstimate, hold_back
+from mi_common.calibration import fit_calibration
+from mi_common.errors import UserError
+from mi_common.information import entropy, log_prior_from_labels, pc_softmax_loss, select_label
+from mi_estimator.estimators import classifier as estimators
+from mi_estimator.estimators.classifier import ClassifierMI, MIEstimate, hold_back
+from mi_estimator.estimators.crossfit import CrossFit, check_folds, cross_fit
 
 
 def drawn(n: int, scale: float, bias: list, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
-from common.errors import UserError
-from mi_estimator.distributions import IMBALANCED, GaussianClasses
-from mi_estimator.suites import SUITES
+from mi_common.errors import UserError
+from mi_estimator.tasks.suites import SUITES
+from mi_estimator.tasks.vectors import IMBALANCED, GaussianClasses
 
 OFFSETS = (0.0, 2.0, -2.0, 4.0, -4.0)
 EXACT = {  # nats, by two earlier computations

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from common.errors import UserError
-from common.runtime import Runtime
-from mi_estimator.critics import BOUNDS, CriticMI
-from mi_estimator.crossfit import TRAINING, cross_fit, estimate_mutual_information
+from mi_common.errors import UserError
+from mi_common.runtime import Runtime
 from mi_estimator.estimate import get_parser, main
-from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourMI
-from mi_estimator.registry import CROSS_FITTED
+from mi_estimator.estimators.critics import BOUNDS, CriticMI
+from mi_estimator.estimators.crossfit import TRAINING, cross_fit, estimate_mutual_information
+from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourMI
+from mi_estimator.estimators.registry import CROSS_FITTED
 from mi_estimator.samples import read_samples
 
 CPU = Runtime(torch.device("cpu"))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from common.engine import predict
-from common.errors import UserError
-from common.information import pc_softmax_loss
-from mi_estimator.estimators import ClassifierMI, MIEstimate
-from mi_estimator.networks import mlp
-from mi_estimator.suites import SUITES
+from mi_common.engine import predict
+from mi_common.errors import UserError
+from mi_common.information import pc_softmax_loss
+from mi_estimator.estimators.classifier import ClassifierMI, MIEstimate
+from mi_estimator.estimators.networks import mlp
+from mi_estimator.tasks.suites import SUITES
 
 
 def fitted(objective: str, task, cpu, *, n: int = 20_000, seed: int = 0, **options) -> ClassifierMI:

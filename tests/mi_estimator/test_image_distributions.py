@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from common.errors import UserError
-from mi_estimator.distributions import GaussianClasses
-from mi_estimator.image_distributions import BlobImages, NoisyMnist
-from mi_estimator.zoo import ConcentricClasses
+from mi_common.errors import UserError
+from mi_estimator.tasks.images import BlobImages, NoisyMnist
+from mi_estimator.tasks.vectors import GaussianClasses
+from mi_estimator.tasks.zoo import ConcentricClasses
 
 BLOBS = BlobImages(GaussianClasses(2, (1, 2, 3, 4, 5)))
 COUNTS = [3, 5, 4, 4, 6, 2, 4, 4, 5, 3]  # images of each digit in the made-up set

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common.information import (
+from mi_common.information import (
     entropy,
     log_prior_from_counts,
     pointwise_mutual_information,
     select_label,
 )
-from mi_estimator.baselines import SklearnMI
-from mi_estimator.crossfit import CrossFit, cross_fit
-from mi_estimator.distributions import IMBALANCED, GaussianClasses
 from mi_estimator.estimate import main
-from mi_estimator.estimators import MIEstimate
+from mi_estimator.estimators.baselines import SklearnMI
+from mi_estimator.estimators.classifier import MIEstimate
+from mi_estimator.estimators.crossfit import CrossFit, cross_fit
 from mi_estimator.samples import read_samples
+from mi_estimator.tasks.vectors import IMBALANCED, GaussianClasses
 
 
 def frequencies(labels: Tensor) -> Tensor:

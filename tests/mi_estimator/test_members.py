@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.information import pc_softmax_loss, pointwise_mutual_information, select_label
-from mi_estimator.critics import CriticMI
-from mi_estimator.distributions import GaussianClasses
-from mi_estimator.estimators import ClassifierMI, _BestEpoch, hold_back
-from mi_estimator.networks import Members, Standardise, mlp
+from mi_common.information import pc_softmax_loss, pointwise_mutual_information, select_label
+from mi_estimator.estimators.classifier import ClassifierMI, _BestEpoch, hold_back
+from mi_estimator.estimators.critics import CriticMI
+from mi_estimator.estimators.networks import Members, Standardise, mlp
+from mi_estimator.tasks.vectors import GaussianClasses
 
 
 def networks(count: int) -> list[nn.Module]:

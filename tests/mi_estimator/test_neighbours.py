@@ -8,15 +8,15 @@ import torch
 from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_classif
 
-from common.errors import UserError
-from mi_estimator import neighbours
-from mi_estimator.neighbours import (
+from mi_common.errors import UserError
+from mi_estimator.estimators import neighbours
+from mi_estimator.estimators.neighbours import (
     NEIGHBOUR_METHODS,
     NeighbourMI,
     mixed_ksg_pointwise,
     ross_pointwise,
 )
-from mi_estimator.suites import SUITES
+from mi_estimator.tasks.suites import SUITES
 
 
 def distances(x: np.ndarray) -> np.ndarray:

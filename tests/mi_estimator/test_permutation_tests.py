@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.runtime import Runtime
-from mi_estimator.baselines import SklearnMI
-from mi_estimator.critics import BOUNDS, CriticMI
-from mi_estimator.crossfit import CrossFit, cross_fit
-from mi_estimator.neighbours import NEIGHBOUR_METHODS, NeighbourFit, NeighbourMI
+from mi_common.runtime import Runtime
+from mi_estimator.estimators.baselines import SklearnMI
+from mi_estimator.estimators.critics import BOUNDS, CriticMI
+from mi_estimator.estimators.crossfit import CrossFit, cross_fit
+from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourFit, NeighbourMI
 
 
 def samples(n: int, shift: float, seed: int) -> tuple[Tensor, Tensor]:

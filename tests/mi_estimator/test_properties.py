@@ -9,16 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from common.information import select_label
-from common.runtime import Runtime
-from mi_estimator.critics import BOUNDS, donsker_varadhan_bound, nwj_bound, pc_softmax_bound
-from mi_estimator.crossfit import cross_fit
-from mi_estimator.distributions import IMBALANCED, GaussianClasses
-from mi_estimator.estimators import ClassifierMI
-from mi_estimator.gaussians import OrthogonalClasses
-from mi_estimator.mapped import Bent
-from mi_estimator.registry import build_estimator
-from mi_estimator.zoo import Independent
+from mi_common.information import select_label
+from mi_common.runtime import Runtime
+from mi_estimator.estimators.classifier import ClassifierMI
+from mi_estimator.estimators.critics import (
+    BOUNDS,
+    donsker_varadhan_bound,
+    nwj_bound,
+    pc_softmax_bound,
+)
+from mi_estimator.estimators.crossfit import cross_fit
+from mi_estimator.estimators.registry import build_estimator
+from mi_estimator.tasks.gaussians import OrthogonalClasses
+from mi_estimator.tasks.mapped import Bent
+from mi_estimator.tasks.vectors import IMBALANCED, GaussianClasses
+from mi_estimator.tasks.zoo import Independent
 
 CPU = Runtime(torch.device("cpu"))
 SMALL = {"hidden": (32, 32), "epochs": 8, "batch_size": 250, "lr": 1e-2}

@@ -5,9 +5,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from mi_estimator import benchmark
-from mi_estimator.image_distributions import digits
+from mi_estimator.tasks.images import digits
 
 WORDS = [
     "--suite",

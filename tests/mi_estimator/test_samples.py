@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from mi_estimator.samples import Samples, checked_samples, read_samples
 
 HAS_PYARROW = importlib.util.find_spec("pyarrow") is not None

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mi_estimator.crossfit import TRAINING
-from mi_estimator.suites import SUITES
+from mi_estimator.estimators.crossfit import TRAINING
+from mi_estimator.tasks.suites import SUITES
 
 TASKS = {name: task for suite in SUITES.values() for name, task in suite.items()}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from mi_estimator.estimate import main
 from mi_estimator.samples import numbers_rows, read_samples
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from mi_estimator.time_limit import within
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from common.errors import UserError
-from mi_estimator.distributions import GaussianClasses
-from mi_estimator.gaussians import OrthogonalClasses, RotatedGaussians
-from mi_estimator.joint import integrate_information, uniform_log_prior
-from mi_estimator.mapped import Bent
-from mi_estimator.zoo import (
+from mi_common.errors import UserError
+from mi_estimator.tasks.gaussians import OrthogonalClasses, RotatedGaussians
+from mi_estimator.tasks.joint import integrate_information, uniform_log_prior
+from mi_estimator.tasks.mapped import Bent
+from mi_estimator.tasks.vectors import GaussianClasses
+from mi_estimator.tasks.zoo import (
     ConcentricClasses,
     Independent,
     NoisyXor,

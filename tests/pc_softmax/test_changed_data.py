@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.files import read_arrays
-from common.records import RunFolder
+from mi_common.files import read_arrays
+from mi_common.records import RunFolder
 from pc_softmax import compare
 from pc_softmax.train import main
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from pc_softmax import plots
 from pc_softmax.metrics import (
     calibration_table,

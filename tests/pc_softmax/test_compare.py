@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common.records import RunFolder
+from mi_common.records import RunFolder
 from pc_softmax import compare, plots
 from pc_softmax.compare import main
 from pc_softmax.train import main as train_main

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from common.information import log_posterior
-from common.records import RunFolder
+from mi_common.information import log_posterior
+from mi_common.records import RunFolder
 from pc_softmax import compare
 from pc_softmax.compare import by_rule, main
 from pc_softmax.data import load_data

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from pc_softmax import evaluate, plots
 from pc_softmax.evaluate import main
 from pc_softmax.plots import plot_shift

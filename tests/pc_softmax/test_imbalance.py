@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import cli
-from common.datasets import idx_images
-from common.errors import UserError
+from mi_common import cli
+from mi_common.datasets import idx_images
+from mi_common.errors import UserError
 from pc_softmax.imbalance import (
     class_limits,
     first_per_class,

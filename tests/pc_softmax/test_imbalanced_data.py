@@ -10,8 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from common.datasets import ImageTensors, idx_images
-from common.image_files import ImageFiles, cub
+from mi_common.datasets import ImageTensors, idx_images
+from mi_common.image_files import ImageFiles, cub
 from pc_softmax import data
 from pc_softmax.data import indices_digest, load_data, stratified
 

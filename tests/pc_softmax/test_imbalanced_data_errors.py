@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.image_files import cub
+from mi_common.errors import UserError
+from mi_common.image_files import cub
 from pc_softmax.data import DATASETS, load_data
 
 

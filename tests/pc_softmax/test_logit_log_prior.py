@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.information import log_posterior
+from mi_common.information import log_posterior
 from pc_softmax.losses import build_loss
 from pc_softmax.posthoc import logit_log_prior
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from common.information import entropy, log_prior_from_counts
+from mi_common.information import entropy, log_prior_from_counts
 from pc_softmax.losses import (
     LOSSES,
     ClassBalancedLoss,

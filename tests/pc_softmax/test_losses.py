@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
-from common.information import log_prior_from_counts, pc_softmax_loss
+from mi_common.errors import UserError
+from mi_common.information import log_prior_from_counts, pc_softmax_loss
 from pc_softmax.losses import (
     LOSSES,
     REWEIGHTED_LOSSES,

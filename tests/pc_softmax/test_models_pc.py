@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.engine import ImageBatches
-from common.errors import UserError
-from common.image_files import read_image
+from mi_common.engine import ImageBatches
+from mi_common.errors import UserError
+from mi_common.image_files import read_image
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.losses import SoftmaxLoss
 from pc_softmax.models import Model, new_model

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common.records import RunFolder
+from mi_common.records import RunFolder
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.losses import LDAMLoss, SoftmaxLoss, class_balanced_weights
 from pc_softmax.models import Model, new_model

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.datasets import idx_images
-from common.errors import UserError
-from common.records import RunFolder
+from mi_common.datasets import idx_images
+from mi_common.errors import UserError
+from mi_common.records import RunFolder
 from pc_softmax.data import load_data
 from pc_softmax.networks import PaperNet
 from pc_softmax.recipes import RECIPES
@@ -159,7 +159,9 @@ def test_interrupted_run_resumes_to_the_same_predictions(
     assert not half.finished
     (first_epoch,) = half.load_checkpoint()["metrics"]
 
-    monkeypatch.setattr("common.files.os.replace", lambda a, b: (replaced.append(b), replace(a, b)))
+    monkeypatch.setattr(
+        "mi_common.files.os.replace", lambda a, b: (replaced.append(b), replace(a, b))
+    )
     main(arguments(digits_dir, tmp_path / "run", "--resume"))
     assert half.load_checkpoint()["metrics"][0] == first_epoch  # with its old seconds
     assert len(half.load_checkpoint()["metrics"]) == 2

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common.records import RunFolder
+from mi_common.records import RunFolder
 from pc_softmax import compare
 from pc_softmax.train import main
 from scripts import download_data

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.information import log_posterior
+from mi_common.information import log_posterior
 from pc_softmax.posthoc import adjust_logits, tau_normalised
 
 PRIOR = [0.7, 0.2, 0.1]

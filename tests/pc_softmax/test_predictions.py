@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from pc_softmax.predictions import Predictions
 
 

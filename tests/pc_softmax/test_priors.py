@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from pc_softmax.priors import (
     bbse_prior,
     em_prior,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.records import RunFolder
-from common.runtime import seed_everything
+from mi_common.records import RunFolder
+from mi_common.runtime import seed_everything
 from pc_softmax.data import load_data
 from pc_softmax.networks import PaperNet
 from pc_softmax.train import main

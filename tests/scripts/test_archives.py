@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from scripts import archives
 from scripts.archives import unpack
 

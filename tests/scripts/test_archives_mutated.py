@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from scripts.archives import unpack
 
 FILES = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.datasets import CIFAR_DATASETS, image_tensors
-from common.errors import UserError
+from mi_common.datasets import CIFAR_DATASETS, image_tensors
+from mi_common.errors import UserError
 from scripts.download_data import OFFICIAL
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST, FashionMNIST
 
-from common.image_files import tiny_imagenet
+from mi_common.image_files import tiny_imagenet
 from scripts import archives, download_data
 from scripts.download_data import OFFICIAL, RAW_MD5
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common.tables import to_markdown
+from mi_common.tables import to_markdown
 from scripts.report import SECTIONS, main, markdown_table_to_html
 
 PNG = base64.b64decode(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import cli
+from mi_common import cli
 
 ERROR_LINE = re.compile(r"(?:error|[\w.-]+(?: -m [\w.]+)?: error): \S.*")
 

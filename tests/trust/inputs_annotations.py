@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from infocam.annotations import read_annotations
-from infocam.box_files import boxed_folder
-from infocam.wsol_metadata import wsol_files
+from infocam.data.annotations import read_annotations
+from infocam.data.box_files import boxed_folder
+from infocam.data.wsol_metadata import wsol_files
 from tests.trust.cases import Answer, Case, Kind, pick
 from tests.trust.lines import NO_NUMBERS, Lines, attack_lines, draw_boxes, same_boxes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import CIFAR10
 
-from common.datasets import image_tensors
+from mi_common.datasets import image_tensors
 from tests.trust.cases import Answer, Case, Kind, pick, run
 from tests.trust.commands import COMMANDS
 from tests.trust.inputs_runs import agrees

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common.image_files import ImageFiles, cub, read_image, tiny_imagenet
+from mi_common.image_files import ImageFiles, cub, read_image, tiny_imagenet
 from tests.trust.cases import Answer, Case, Kind, pick
 from tests.trust.lines import NO_NUMBERS, Lines, attack_lines, draw_boxes, same_boxes
 

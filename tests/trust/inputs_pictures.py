@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common.image_files import read_image
-from infocam.masks import read_mask
+from infocam.data.masks import read_mask
+from mi_common.image_files import read_image
 from tests.trust.cases import Answer, Case, Kind, pick
 from tests.trust.spoilers import damage
 

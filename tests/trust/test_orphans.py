@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.common.processes import alive, ended, started, wait_until
+from tests.mi_common.processes import alive, ended, started, wait_until
 from tests.trust.workshop import Workshop
 from tests.trust.zygote import import_everything
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import UserError
+from mi_common.errors import UserError
 from tests.trust.attack import campaign, shares, table
 from tests.trust.cases import Case, Kind
 from tests.trust.faults import ERRORS, Fault

@@ -161,7 +161,7 @@ def weights(root: Path) -> None:
     """The weights that `infocam frozen` takes by itself, as a file, and a run with that file."""
     import torch
 
-    from common.weights import efficientnet_lite0_state_dict
+    from mi_common.weights import efficientnet_lite0_state_dict
 
     torch.save(efficientnet_lite0_state_dict(), root / "weights.pt")
     words = COMMANDS["infocam frozen"].words(root, root / "weighted/whole")

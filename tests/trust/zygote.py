@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PACKAGES = ("common", "mi_estimator", "pc_softmax", "infocam", "scripts")
+PACKAGES = ("mi_common", "mi_estimator", "pc_softmax", "infocam", "scripts")
 MEMORY = 4 << 30  # bytes that a child may take beyond what this process has
 FILE = 1 << 30  # bytes that a file of a child may have
 FORKS = 64  # that a child may make before it is stopped

@@ -1,0 +1,130 @@
+"""True boxes and masks on their own, to score saved maps without a data set or a network.
+
+A CSV file with a row a box; `label` and `mask`, a path relative to the file, may be left out:
+
+    image,width,height,x0,y0,x1,y1,label,mask
+    test/cat/1,120,80,10,4,99,63,0,masks/1.png
+
+or a folder of one split of the benchmark's metadata, see `infocam.data.wsol_metadata`.
+"""
+
+import csv
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from infocam.data.box_files import CORNERS, csv_rows
+from infocam.data.load import LocalisationSet, image_name, require_own_names
+from infocam.data.wsol_metadata import inner_path, read_wsol_split
+from mi_common.annotation_lines import brief, parse_box, parse_label, parse_size
+from mi_common.errors import UserError
+from mi_common.files import write_atomically
+
+COLUMNS = ("image", "width", "height", *CORNERS)
+_UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What saved maps are scored against.
+
+    Attributes:
+        names: of the N images, as `LocalisationSet.names`.
+        sizes: (N, 2) int width, height.
+        boxes: an (M, 4) int array x0 y0 x1 y1 of inclusive pixels an image, M at least 1.
+        labels: (N,) int64, or None.
+        masks: files that `infocam.data.masks` reads, one an image, or None.
+    """
+
+    names: list[str]
+    sizes: np.ndarray
+    boxes: list[np.ndarray]
+    labels: np.ndarray | None = None
+    masks: list[Path] | None = None
+
+
+def map_file(folder: Path, name: str) -> Path:
+    """Where the map of an image is saved: FOLDER/NAME.npy, NAME without an image file's ending."""
+    return Path(folder) / f"{image_name(name)}.npy"
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Annotations of a CSV file, in the order of its images' first rows, or of a metadata folder.
+
+    Raises:
+        UserError: a missing file; a row that does not parse, or says of its image something else
+            than an earlier one; a box that starts outside its image; two images that differ in
+            nothing but their ending.
+    """
+    path = Path(path)
+    if os.path.isdir(path):  # unlike the method of Path, also of a name that is too long
+        split = read_wsol_split(path)
+        require_own_names(split.image_ids)
+        names = [image_name(image) for image in split.image_ids]
+        return Annotations(names, split.sizes, split.boxes, split.labels)
+    facts: dict[str, tuple] = {}  # width, height, label, mask
+    boxes: dict[str, list[np.ndarray]] = {}
+    for place, row in csv_rows(path, COLUMNS, ("label", "mask")):
+        image, own = inner_path(row["image"], place), _facts(row, place, path.parent)
+        if (earlier := facts.setdefault(image, own)) != own:
+            now, then = (" ".join(str(v) for v in each if v is not None) for each in (own, earlier))
+            now = f"{now} for {brief(image)}"
+            raise UserError(f"{place}: {now}, on an earlier line {then}; want the same")
+        corners = [row[name] for name in CORNERS]
+        # as annotated: boxes of CUB may end outside their image
+        box = parse_box(corners, place, width=own[0], height=own[1], beyond=np.inf)
+        boxes.setdefault(image, []).append(box)
+    if not facts:
+        raise UserError(f"{path}: no images")
+    require_own_names(list(facts))
+    widths, heights, labels, masks = zip(*facts.values(), strict=True)
+    return Annotations(
+        [image_name(image) for image in facts],
+        np.stack([widths, heights], axis=1),
+        [np.stack(own) for own in boxes.values()],
+        None if labels[0] is None else np.array(labels),
+        None if masks[0] is None else list(masks),
+    )
+
+
+def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
+    """Width, height, label and mask of a row; None where the file has no such column."""
+    width, height = parse_size(row["width"], row["height"], place)
+    label = parse_label(row["label"], place) if "label" in row else None
+    mask = None
+    if "mask" in row:
+        mask = Path(os.path.normpath(folder / row["mask"]))
+        if not os.path.isfile(mask):
+            shown = f"{folder}/{brief(row['mask'])}" if row["mask"] else folder
+            raise UserError(f"{place}: no mask {shown}; give every image one, or drop the column")
+    return width, height, label, mask
+
+
+def write_annotations(path: Path, data: LocalisationSet) -> None:
+    """The CSV file of a part of a data set, written atomically; it reads back the same.
+
+    Raises:
+        UserError: an image without boxes, as the training part may have, or with a name that would
+            not read back the same.
+    """
+    path = Path(path)
+    lines = [[*COLUMNS, "label", *([] if data.masks is None else ["mask"])]]
+    for i, name in enumerate(data.names):
+        if _UNSAFE.search(name):
+            raise UserError(
+                f"{path}: the name {name!r} holds a line break or is not UTF-8; rename the image"
+            )
+        if not len(data.boxes[i]):
+            raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
+        mask = [] if data.masks is None else [os.path.relpath(data.masks[i], path.parent)]
+        for box in data.boxes[i].tolist():
+            lines.append([name, *data.sizes[i].tolist(), *box, int(data.labels[i]), *mask])
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
+
+    write_atomically(path, write)

@@ -1,0 +1,47 @@
+"""Segmentation masks from PNG files: 1 foreground, 0 background, 255 neither."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from infocam.scoring.metrics import FOREGROUND
+from mi_common.errors import UserError
+from mi_common.pixels import verify_png
+
+IGNORED = 255
+
+
+def read_mask(path: Path, width: int, height: int) -> np.ndarray:
+    """The mask of an image of width x height pixels.
+
+    A file that holds no other levels than 0, 1 and 255, and 1 among them, is taken as it is. In any
+    other, levels are how sure a pixel is foreground, as in the CUB segmentations: above 127 it is.
+
+    Returns:
+        (height, width) uint8: 1 foreground, 0 background, 255 to be ignored.
+
+    Raises:
+        UserError: a file that is missing or not readable, in colours, of more than 8 bits a level,
+            or of another size than its image.
+    """
+    try:
+        verify_png(path)
+        with Image.open(path) as image:
+            # Pillow takes the upper half of 16-bit colours, and a 1 becomes a 0.
+            deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
+            if image.width * image.height == width * height:  # else not worth the memory
+                image = ImageOps.exif_transpose(image)
+                rgb = np.asarray(image.convert("RGB"))
+            size = image.size
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        raise UserError(f"{path}: not a readable mask ({type(error).__name__})") from error
+    if size != (width, height):
+        shown = f"{size[0]} x {size[1]}"
+        raise UserError(f"{path}: {shown} pixels, its image has {width} x {height}")
+    if deep or (rgb != rgb[..., :1]).any():
+        raise UserError(f"{path}: not 8-bit grey levels; want 0 background, 255 foreground")
+    levels = rgb[..., 0]
+    if (levels == FOREGROUND).any() and np.isin(levels, (0, FOREGROUND, IGNORED)).all():
+        return levels.copy()
+    return (levels > 127).astype(np.uint8)

@@ -1,0 +1,203 @@
+"""Metadata of the benchmark of weakly supervised object localisation (Choe et al. 2020).
+
+A folder a split, four text files with a line an image, or a line a box:
+
+    image_ids.txt      PATH                     class_labels.txt   PATH,LABEL
+    image_sizes.txt    PATH,WIDTH,HEIGHT        localization.txt   PATH,X0,Y0,X1,Y1
+
+PATH is relative to the folder of the images. Corners are whole pixels, both inclusive. For the set
+CUB, the splits are in DATA/metadata/CUB/{train,val,test} and the images in DATA/CUB.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from infocam.data.box_files import NO_BOXES
+from mi_common.annotation_lines import (
+    annotation_lines,
+    brief,
+    parse_box,
+    parse_label,
+    parse_size,
+    place_of,
+)
+from mi_common.errors import UserError
+from mi_common.image_files import ImageFiles
+
+WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC"}
+SPLITS = {"train": "train", "held-out": "val", "test": "test"}
+LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
+FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
+
+
+@dataclass(frozen=True)
+class WsolSplit:
+    """One split, in the order of image_ids.txt."""
+
+    image_ids: list[str]
+    labels: np.ndarray  # (N,) int64
+    sizes: np.ndarray | None  # (N, 2) int width, height; None where a weak split has no such file
+    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 an image
+
+
+def read_wsol_split(folder: Path, *, weak: bool = False) -> WsolSplit:
+    """The annotations of a split; no image is opened.
+
+    Args:
+        folder: holds the four files.
+        weak: a split for training by labels alone: images may lack boxes, so that M is 0, and the
+            file of the boxes, or it and that of the sizes, may not be there.
+
+    Raises:
+        UserError: a missing file or image, a line that does not parse, an image twice where once
+            is meant, or a box that starts outside its image or ends more than a pixel beyond it:
+            where x1 was made as x + width, it may be the image's width.
+    """
+    folder = Path(folder)
+    ids = _image_ids(_file(folder, "image_ids.txt"))
+    number = {image: i for i, image in enumerate(ids)}
+    labels = _one_each(folder, "class_labels.txt", number, "PATH,LABEL", parse_label)
+    sized, boxed = (not weak or (folder / file).exists() for file in FILES[2:])
+    if not (sized or boxed):
+        return WsolSplit(ids, labels, None, [NO_BOXES] * len(ids))
+    sizes = _one_each(folder, "image_sizes.txt", number, "PATH,WIDTH,HEIGHT", parse_size)
+    found: dict[int, list] = {}
+    if boxed:
+        for place, i, fields in _rows(folder, "localization.txt", number, "PATH,X0,Y0,X1,Y1"):
+            width, height = sizes[i].tolist()
+            box = parse_box(fields, place, width=width, height=height, beyond=1)
+            found.setdefault(i, []).append(box)
+    if not weak:
+        _require_all(folder, "localization.txt", number, found)
+    return WsolSplit(
+        ids,
+        labels,
+        sizes,
+        [np.stack(found[i]) if i in found else NO_BOXES for i in number.values()],
+    )
+
+
+def _file(folder: Path, name: str) -> Path:
+    if not os.path.isfile(folder / name):  # unlike Path.is_file, also of a name that is too long
+        raise UserError(f"no file {folder / name}; want {', '.join(FILES)} of a split")
+    return folder / name
+
+
+def inner_path(text: str, place: str) -> str:
+    """The text, if it is a relative path with / that stays in its folder and may name a file.
+
+    Without empty parts, `.` and `..` an image has one name, so that it cannot be in a list twice.
+    """
+    for part in text.split("/"):
+        if part in ("", ".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME:
+            what = "a path inside the folder of the images; want one such as CLASS/1.jpg"
+            raise UserError(f"{place}: '{brief(text)}' is not {what}")
+    return text
+
+
+def _image_ids(path: Path) -> list[str]:
+    ids: dict[str, None] = {}
+    for place, line in annotation_lines(path):
+        image = inner_path(line.strip(), place)
+        if image in ids:
+            raise UserError(f"{place}: image '{brief(image)}' for the second time")
+        ids[image] = None
+    if not ids:
+        raise UserError(f"{path}: no images")
+    return list(ids)
+
+
+def _rows(
+    folder: Path, name: str, number: dict[str, int], form: str
+) -> Iterator[tuple[str, int, list[str]]]:
+    """The place, the image's number and the other fields of each line of the given form."""
+    count = form.count(",")
+    for place, line in annotation_lines(_file(folder, name)):
+        image, *fields = line.strip().rsplit(",", count)  # a path may hold commas
+        if len(fields) != count:
+            raise UserError(f"{place}: '{brief(line)}' is not {form}")
+        if image not in number:
+            named = f"image '{brief(image)}'"
+            raise UserError(f"{place}: {named} is not in image_ids.txt; want {form}")
+        yield place, number[image], fields
+
+
+def _one_each(
+    folder: Path,
+    name: str,
+    number: dict[str, int],
+    form: str,
+    parse: Callable[..., int | tuple[int, int]],
+) -> np.ndarray:
+    """What `parse` makes of each line of a file with one line an image, in the images' order.
+
+    Args:
+        parse: takes the fields and the place.
+    """
+    found: dict[int, int | tuple[int, int]] = {}
+    for place, i, fields in _rows(folder, name, number, form):
+        if i in found:
+            raise UserError(f"{place}: a second line for its image; want one")
+        found[i] = parse(*fields, place)
+    _require_all(folder, name, number, found)
+    return np.array([found[i] for i in number.values()], dtype=np.int64)
+
+
+def _require_all(folder: Path, name: str, number: dict[str, int], found: dict[int, list]) -> None:
+    if lacking := next((image for image, i in number.items() if i not in found), None):
+        place = place_of(folder / "image_ids.txt", number[lacking])
+        raise UserError(f"{place}: image '{brief(lacking)}' has no line in {folder / name}")
+
+
+def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
+    """The three splits of "cubv2" or "ilsvrc" as "train", "held-out" (val) and "test".
+
+    Classes are named by the folder of their training images, if each has its own, else by number.
+
+    Raises:
+        UserError: as `read_wsol_split`; an image in two splits; a class without training images.
+    """
+    root, metadata = (Path(data_dir) / inner / WSOL_FOLDERS[dataset] for inner in ("", "metadata"))
+    splits = {
+        part: read_wsol_split(metadata / split, weak=part == "train")
+        for part, split in SPLITS.items()
+    }
+    part_of: dict[str, str] = {}
+    for part, split in splits.items():
+        for image in split.image_ids:
+            if (first := part_of.setdefault(image, part)) != part:
+                both = f"both in {SPLITS[first]} and in {SPLITS[part]}"
+                raise UserError(f"{metadata}: image '{brief(image)}' is {both}; it may be in one")
+    num_classes = 1 + max(int(split.labels.max()) for split in splits.values())
+    present = np.unique(splits["train"].labels)
+    if len(present) < num_classes:
+        lacking = next(k for k, label in enumerate([*present, num_classes]) if k < label)
+        place = metadata / "train/class_labels.txt"
+        raise UserError(f"{place}: no image of class {lacking}; want 0..{num_classes - 1}")
+    names = _class_names(splits["train"], num_classes)
+    return {
+        part: ImageFiles(
+            dataset,
+            [root / image for image in split.image_ids],
+            torch.from_numpy(split.labels),
+            names,
+            split.boxes,
+            split.sizes,
+        )
+        for part, split in splits.items()
+    }
+
+
+def _class_names(train: WsolSplit, num_classes: int) -> list[str]:
+    folders: list[set[str]] = [set() for _ in range(num_classes)]
+    for image, label in zip(train.image_ids, train.labels.tolist(), strict=True):
+        folders[label].add(image.rpartition("/")[0].rpartition("/")[2])
+    names = [name for own in folders for name in own if name]
+    if len(names) == len(set(names)) == num_classes and all(len(own) == 1 for own in folders):
+        return names
+    return [str(label) for label in range(num_classes)]

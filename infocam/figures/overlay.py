@@ -1,0 +1,187 @@
+"""Pictures under their localisation maps, with boxes.
+
+A map is signed: yellow speaks for the class, blue against it, grey says nothing, and a thin white
+line runs where the sign changes. The colours are cividis with zero in the middle. Its lightness
+rises all the way, so the sign survives a grey print and every kind of colour blindness; the usual
+red-white-blue is as dark at one end as at the other. The map's share of the mixture is the same
+everywhere, so that on any picture a larger value is a lighter pixel than a smaller one would be.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from infocam.scoring.boxes import resize_map
+from infocam.scoring.metrics import box_iou
+from mi_common.plots import plain, save_figure
+
+COLOURS, MAP_SHARE = "cividis", 0.65
+TRUE_COLOUR, PREDICTED_COLOUR, HALO_COLOUR = "#ffffff", "#ff9248", "#000000"
+MARKED_COLOUR = "#f2cf4a"  # the class of the maps, in the chart
+PANEL, WIDE_PANEL = 2.2, 2.7  # inches, the width of a panel in a gallery and in an explanation
+COLUMNS, LONGEST_NAME = 3, 26  # of an explanation; in characters
+LARGEST_SIDE = 480  # pixels of a picture that are drawn; more would not be seen
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A row of panels: the picture, then each method's map laid over it.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        maps: signed floats by method, (H, W) or of any smaller size, stretched to the picture.
+        boxes: (4,) predicted box by method, inclusive pixels of the picture, where there is one.
+        truths: (M, 4) true boxes; M may be zero.
+        title: above the picture.
+    """
+
+    picture: np.ndarray
+    maps: dict[str, np.ndarray]
+    boxes: dict[str, np.ndarray]
+    truths: np.ndarray
+    title: str
+
+
+def save_gallery(path: Path, rows: list[Overlay]) -> None:
+    """Several images in one PNG: a row each, the same methods as columns, the IoU above each map.
+
+    Args:
+        rows: at least one.
+    """
+    methods = list(rows[0].maps)
+    heights = [PANEL * _aspect(row.picture) + 0.35 for row in rows]  # and the title's line
+    figure, grid = plt.subplots(
+        len(rows),
+        1 + len(methods),
+        squeeze=False,
+        figsize=(PANEL * (1 + len(methods)), sum(heights)),
+        height_ratios=heights,
+    )
+    for row, (first, *others) in zip(rows, grid, strict=True):
+        draw_panel(first, row.picture, truths=row.truths)
+        first.set_title(plain(row.title), fontsize=8)
+        for panel, method in zip(others, methods, strict=True):
+            box = row.boxes.get(method)
+            draw_panel(panel, row.picture, row.maps[method], box=box, truths=row.truths)
+            panel.set_title(method + _overlap(box, row.truths), fontsize=8)
+    save_figure(figure, path, dpi=110)
+
+
+def save_explanation(
+    path: Path,
+    overlay: Overlay,
+    class_names: list[str],
+    scores: np.ndarray,
+    *,
+    marked: int,
+    score: str,
+) -> None:
+    """One image, its maps with their scales, and a chart of its likeliest classes.
+
+    Args:
+        overlay: its title is the class that the maps are of.
+        class_names, scores: of the classes to chart, best first.
+        marked: position in these of the class that the maps are of.
+        score: what the scores are, with their unit.
+    """
+    cells = ["picture", *overlay.maps]
+    cells += ["scores"] * (COLUMNS - len(cells) % COLUMNS)  # at least one
+    lines = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    height = len(lines) * (WIDE_PANEL * _aspect(overlay.picture) + 0.6) + 0.25
+    figure, panels = plt.subplot_mosaic(lines, figsize=(COLUMNS * WIDE_PANEL, height))
+    draw_panel(panels["picture"], overlay.picture, truths=overlay.truths)
+    for method, values in overlay.maps.items():
+        panel, box = panels[method], overlay.boxes.get(method)
+        drawn = draw_panel(panel, overlay.picture, values, box=box, truths=overlay.truths)
+        low, high = drawn.get_clim()
+        below = panel.inset_axes((0, -0.1, 1, 0.05))
+        scale = figure.colorbar(drawn, cax=below, orientation="horizontal", ticks=[low, 0, high])
+        scale.set_ticklabels([f"{low:.3g}", "0", f"{high:.3g}"], fontsize=8)
+        scale.outline.set_visible(False)
+    _draw_chart(panels["scores"], class_names, scores, marked)
+    titles = {"picture": overlay.title, "scores": score}
+    for name, panel in panels.items():
+        panel.set_anchor("N")  # in a line, whatever hangs below
+        panel.set_title(plain(titles.get(name, name)), fontsize=9)
+    sides = f"yellow speaks for {plain(overlay.title)}, blue against it"
+    sides += "; white line: zero; dashed: box"
+    figure.supxlabel(sides, fontsize=9)
+    save_figure(figure, path, dpi=110)
+
+
+def _draw_chart(chart: plt.Axes, names: list[str], scores: np.ndarray, marked: int) -> None:
+    """A bar each, with name and score written over its left end."""
+    places = range(len(names))
+    chart.barh(places, scores, color=[MARKED_COLOUR if k == marked else "0.85" for k in places])
+    shown = [plain(name, LONGEST_NAME) for name in names]
+    texts = [f"{name}  {score:.2f}" for name, score in zip(shown, scores, strict=True)]
+    chart.set_yticks(places, texts, fontsize=8, ha="left")
+    chart.tick_params(length=0, pad=-5)
+    chart.set_xticks([])
+    chart.invert_yaxis()
+    chart.spines[["left", "bottom"]].set_visible(False)
+
+
+def draw_panel(
+    panel: plt.Axes,
+    picture: np.ndarray,
+    values: np.ndarray | None = None,
+    *,
+    box: np.ndarray | None = None,
+    truths: np.ndarray | tuple = (),
+) -> AxesImage:
+    """The picture, in grey below a map where there is one; true boxes solid, predicted dashed.
+
+    Whatever their resolution, picture and map cover the picture's pixels on the axes. Returns what
+    was drawn last of the two.
+    """
+    height, width = picture.shape[:2]
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    shrink = min(1.0, LARGEST_SIDE / max(height, width))
+    size = [max(round(side * shrink), 1) for side in (width, height)]
+    if shrink < 1:
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    if values is None:
+        drawn = panel.imshow(picture, extent=extent)
+    else:
+        values = resize_map(values, *size)
+        largest = float(np.abs(values).max()) or 1.0
+        options = {"extent": extent, "vmin": -largest, "vmax": largest}
+        panel.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=extent)
+        drawn = panel.imshow(values, cmap=COLOURS, alpha=MAP_SHARE, **options)
+        if values.min() < 0 < values.max():
+            outline = {"colors": TRUE_COLOUR, "linewidths": 0.6, "alpha": 0.8}
+            panel.contour(values, levels=[0], extent=extent, origin="upper", **outline)
+    if box is not None:
+        _draw_box(panel, box, PREDICTED_COLOUR, "--")
+    for truth in truths:
+        _draw_box(panel, truth, TRUE_COLOUR, "-")
+    panel.set_axis_off()
+    return drawn
+
+
+def _draw_box(panel: plt.Axes, box: np.ndarray, colour: str, style: str) -> None:
+    """A light line on a broader black one: on any ground one of the two can be seen."""
+    x0, y0, x1, y1 = box
+    corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0 + 1, y1 - y0 + 1)
+    for ink, width, dashes in ((HALO_COLOUR, 2.6, "-"), (colour, 1.3, style)):
+        options = {"edgecolor": ink, "linewidth": width, "linestyle": dashes}
+        # Not clipped: half of a line along the border lies outside.
+        panel.add_patch(Rectangle(corner, *size, fill=False, clip_on=False, **options))
+
+
+def _overlap(box: np.ndarray | None, truths: np.ndarray) -> str:
+    """The IoU with the best true box, as the end of a title."""
+    if box is None or not len(truths):
+        return ""
+    return f"  IoU {box_iou(box[None], truths).max():.2f}"
+
+
+def _aspect(picture: np.ndarray) -> float:
+    """Height over width, within what still makes a legible panel."""
+    return float(np.clip(picture.shape[0] / picture.shape[1], 0.5, 1.5))

@@ -1,0 +1,132 @@
+"""Maps and boxes of a single photograph, by any network and for any of its classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
+from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.models.classifiers import Classifier
+from infocam.scoring.boxes import largest_contour_box, resize_map, to_8bit
+from mi_common.errors import UserError
+from mi_common.information import logits_from_softmax, pointwise_mutual_information
+from mi_common.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a network sees of a class in one image.
+
+    Attributes:
+        maps: (M, h, w) float32, signed, at the network's resolution.
+        methods: M names.
+        boxes: (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 where there is none.
+        scores: (K,) logits, or pointwise mutual information in nats.
+        label: the class.
+        against: the class that a map is set against, or how many classes, in words; M texts.
+    """
+
+    maps: np.ndarray
+    methods: list[str]
+    boxes: np.ndarray
+    scores: np.ndarray
+    label: int
+    against: list[str]
+
+
+@torch.inference_mode()
+def explain(
+    image: Image.Image,
+    classifier: Classifier,
+    methods: list[str],
+    *,
+    label: int | None = None,
+    image_size: int | None = None,
+    region: int = 1,
+    threshold: float = 0.3,
+    normalisation: str = "minmax",
+    prior: bool = False,
+    runtime: Runtime,
+) -> Explanation:
+    """Maps and boxes of one image.
+
+    Args:
+        methods: as `parse_method` returns them.
+        label: None takes the likeliest class.
+        image_size: side of the square that the image is stretched to; None takes the network's own.
+        region: side of the mean filter on the maps, in cells.
+        threshold: of the boxes, a fraction of the largest value of the normalised map.
+        normalisation: see `boxes.normalise`; "max" has boxes of what speaks for the class alone.
+        prior: whether contrasts are lifted so that their mean is pointwise mutual information.
+
+    Raises:
+        UserError: a size that the network cannot take, an even region, or a class set against
+            itself.
+    """
+    network, names = classifier.network, classifier.class_names
+    features = _features(image, classifier, image_size, runtime)
+    logits = scores = network.head(features.mean(dim=(2, 3)))
+    if prior:
+        if classifier.softmax:
+            logits = logits_from_softmax(logits, classifier.log_prior)
+        scores = pointwise_mutual_information(logits, classifier.log_prior)
+    labels = scores.argmax(dim=1) if label is None else torch.tensor([label], device=logits.device)
+    if f"class:{int(labels)}" in methods:
+        raise UserError(f"class {names[int(labels)]} is the label itself; set it against another")
+    maps, boxes, against = [], [], []
+    for method in methods:
+        if method in GRADIENT_METHODS:
+            values, row = gradient_maps(method, features, network.head, labels)[:, None], None
+            values = region_filter(values, region)
+        else:
+            row = coefficients(method, logits, labels)[:, None]
+            values = region_filter(contrast_maps(features, network.head.weight, row), region)
+            if prior:
+                log_prior = classifier.log_prior
+                values = values + pointwise_information_shift(row, logits, values, log_prior)
+        maps.append(values[0, 0].float().cpu().numpy())
+        boxes.append(box_of(maps[-1], *image.size, threshold, normalisation))
+        against.append("" if row is None else opponents(row[0, 0], names))
+    scores = scores[0].cpu().numpy()
+    return Explanation(np.stack(maps), methods, np.stack(boxes), scores, int(labels), against)
+
+
+def _features(
+    image: Image.Image, classifier: Classifier, image_size: int | None, runtime: Runtime
+) -> Tensor:
+    """(1, C, h, w) float32, of one image."""
+    network = classifier.network
+    if len(network.spec.mean) == 1:
+        image = image.convert("L")
+    pixels = network.spec.transform(image_size)(image)[None].to(runtime.device)
+    trunk = torch.compile(network.trunk) if runtime.compile else network.trunk
+    try:
+        with runtime.autocast():
+            return trunk(pixels.contiguous(memory_format=torch.channels_last)).float()
+    except (RuntimeError, AssertionError) as error:
+        if image_size is None or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"--image-size {image_size}: the network cannot take it; its own is {network.spec.size}"
+        ) from error
+
+
+def box_of(
+    values: np.ndarray, width: int, height: int, threshold: float, normalisation: str
+) -> np.ndarray:
+    """(4,) the box of the largest contour above the threshold; -1 if the normalised map is zero."""
+    levels = to_8bit(resize_map(values, width, height), normalisation)
+    if not levels.any():
+        return np.full(4, -1)
+    return largest_contour_box((levels > int(threshold * levels.max())).astype(np.uint8))
+
+
+def opponents(row: Tensor, class_names: list[str]) -> str:
+    """The class that a row of coefficients subtracts, or how many there are."""
+    chosen = (row < 0).nonzero().flatten().tolist()
+    if len(chosen) < 2:
+        return "".join(class_names[k] for k in chosen)
+    return f"{len(chosen)} classes"

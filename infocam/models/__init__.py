@@ -1,0 +1,1 @@
+"""Networks that localise, and trained classifiers that answer for any picture."""

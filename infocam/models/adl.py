@@ -1,0 +1,111 @@
+"""ADL, the attention-based dropout layer (Choe and Shim 2019): it hides what speaks most.
+
+    handles = add_adl(network, ["layer3.0", "layer4.0", "layer4.2"], gamma=0.9)
+
+A network that is trained with its most discriminative places hidden part of the time finds the rest
+of the object too. It works in training mode alone and has no weights.
+"""
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from mi_common.backbones import GlobalAveragePoolClassifier
+from mi_common.errors import UserError
+
+
+def attention_dropout(features: Tensor, *, gamma: float, drop: bool) -> Tensor:
+    """Features times a map of their own attention, the mean over channels.
+
+    Args:
+        features: (B, C, H, W).
+        gamma: share of an image's greatest attention from which on a place is hidden.
+        drop: hide the places of great attention; otherwise weigh all by the attention's sigmoid.
+    """
+    attention = features.mean(dim=1, keepdim=True, dtype=torch.float32)
+    if drop:
+        chosen = attention < gamma * attention.amax(dim=(2, 3), keepdim=True)
+    else:
+        chosen = attention.sigmoid()
+    return features * chosen.to(features.dtype)
+
+
+def add_adl(
+    network: GlobalAveragePoolClassifier, layers: list[str], *, gamma: float, rate: float = 0.75
+) -> list[RemovableHandle]:
+    """Puts an attention-based dropout layer behind each named layer of the trunk.
+
+    Each draws from torch's generator once a forward pass: with probability `rate` it hides, else it
+    weighs; see `attention_dropout`.
+
+    Args:
+        layers: names inside the trunk, such as `layer4.0`; in VGG's `pool3`, `conv5_3` too, a
+            convolution meaning that with its ReLU.
+        gamma: see `attention_dropout`.
+
+    Returns:
+        What takes the layers away again.
+
+    Raises:
+        UserError: a layer that the network does not have, or that gives it no (B, C, H, W) map.
+    """
+    root = getattr(network.trunk, "network", network.trunk)  # timm's are one level down
+    by_paper = _vgg_layers(root)
+    known = {name: part for name, part in root.named_modules() if name} | by_paper
+    for layer in layers:
+        if layer not in known:
+            some = list(by_paper) or [name for name in known if re.fullmatch(r"\w+(\.\d+)?", name)]
+            raise UserError(f"--adl {layer}: no such layer; there are {', '.join(some[-8:])}")
+    chosen = {layer: known[layer] for layer in layers}
+    _check_maps(network, chosen)
+
+    def hook(module: nn.Module, _: tuple, output: Tensor) -> Tensor:
+        if not module.training:
+            return output
+        return attention_dropout(output, gamma=gamma, drop=_draw(rate))
+
+    return [module.register_forward_hook(hook) for module in chosen.values()]
+
+
+@torch.compiler.disable  # a compiled draw would be another one, and be compiled for every number
+def _draw(rate: float) -> bool:
+    """True with probability `rate`; from the CPU, so that the device changes nothing and no GPU is
+    waited for."""
+    return torch.rand(()).item() < rate
+
+
+@torch.no_grad()
+def _check_maps(network: GlobalAveragePoolClassifier, layers: dict[str, nn.Module]) -> None:
+    """UserError unless each layer gives a (B, C, H, W) map in a pass of the network."""
+    given: dict[str, Tensor] = {}
+    probes = [
+        module.register_forward_hook(lambda *call, name=name: given.update({name: call[2]}))
+        for name, module in layers.items()
+    ]
+    spec, training, device = network.spec, network.training, network.head.weight.device
+    network.eval()(torch.zeros(1, len(spec.mean), spec.size, spec.size, device=device))
+    network.train(training)
+    for probe in probes:
+        probe.remove()
+    channels_last = getattr(getattr(network.trunk, "network", None), "output_fmt", None) == "NHWC"
+    for name in layers:
+        if channels_last or getattr(given.get(name), "ndim", 0) != 4:
+            raise UserError(f"--adl {name}: that layer gives no (B, C, H, W) map")
+
+
+def _vgg_layers(trunk: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a plain sequence by the names that the VGG paper's tables give them."""
+    layers, block, number = {}, 1, 0
+    for name, module in trunk.named_children():
+        if not name.isdecimal():  # it has names of its own
+            return {}
+        if isinstance(module, nn.Conv2d):
+            number += 1
+        elif isinstance(module, nn.ReLU):
+            layers[f"conv{block}_{number}"] = module
+        elif isinstance(module, nn.MaxPool2d):
+            layers[f"pool{block}"] = module
+            block, number = block + 1, 0
+    return layers

@@ -1,0 +1,1 @@
+"""From maps to boxes and scores: thresholds, protocols, metrics, saved maps and tables."""

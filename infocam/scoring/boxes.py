@@ -1,0 +1,123 @@
+"""From a localisation map to boxes: resize, 8 bits, threshold, contours.
+
+Boxes are x0 y0 x1 y1 of inclusive pixels, a box of one pixel has x0 = x1, unless a protocol of
+`infocam.scoring.protocols` says otherwise.
+"""
+
+import cv2
+import numpy as np
+
+from mi_common.errors import UserError
+
+NORMALISATIONS = ("minmax", "max", "percentile")
+FAR_CORNERS = ("inclusive", "clipped", "beyond")
+
+
+def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bicubic interpolation as in OpenCV: (h, w) floats -> (height, width) float32."""
+    return cv2.resize(
+        localisation_map.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+
+
+def normalise(localisation_map: np.ndarray, how: str = "minmax") -> np.ndarray:
+    """(H, W) floats -> (H, W) float32 in 0..1 with the largest value at 1.
+
+    A map that is constant, not finite or, for "max", nowhere positive says nothing about the place:
+    it becomes zero everywhere (Choe et al. 2020).
+
+    Args:
+        how: "minmax" maps the smallest value to 0; "max" maps 0 and all below to 0; "percentile"
+            is "minmax" after cutting the values at their 1st and 99th percentile.
+
+    Raises:
+        UserError: another word.
+    """
+    if how not in NORMALISATIONS:
+        raise UserError(f"normalisation {how!r}: use one of {', '.join(NORMALISATIONS)}")
+    values = np.asarray(localisation_map, np.float32)
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return np.zeros_like(values)
+    if how == "max":
+        low = np.float32(0)
+    if how == "percentile":
+        low, high = np.percentile(values, (1, 99)).astype(np.float32)
+    if not high > low:
+        return np.zeros_like(values)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def to_8bit(localisation_map: np.ndarray, how: str = "minmax") -> np.ndarray:
+    """`normalise` in 256 levels: (H, W) floats -> (H, W) uint8."""
+    return (normalise(localisation_map, how) * 255).astype(np.uint8)
+
+
+def contour_boxes(
+    levels: np.ndarray, cuts: np.ndarray, *, far: str = "inclusive"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of all contours, outer ones and holes, of the pixels above each cut.
+
+    Cuts between the same two levels of the map share one call of OpenCV.
+
+    Args:
+        levels: (H, W) uint8.
+        cuts: (T,) ints; foreground is strictly above.
+        far: where a box ends: "inclusive" at its last pixel; "beyond" one pixel further, as in x +
+            width; "clipped" is that cut at the image's last pixel, as the WSOL benchmark has it.
+
+    Returns:
+        (R, 4) int boxes, mask after mask, in each the largest contour (by `cv2.contourArea`) first;
+        and (T,) where the boxes of each cut's mask start. A mask of nothing has one box, 0 0 0 0
+        (0 0 1 1 with "beyond").
+    """
+    height, width = levels.shape
+    present = np.flatnonzero(np.bincount(levels.ravel(), minlength=256))
+    below = np.searchsorted(present, cuts, side="right") - 1  # -1: everything is above the cut
+    distinct, which = np.unique(below, return_inverse=True)
+    thresholds = np.append(present, -1)[distinct]
+    columns, rows = (_above(levels.max(axis=axis), thresholds) for axis in (0, 1))
+    rectangles, starts = [], []
+    for level, left, right, top, bottom in zip(thresholds.tolist(), *columns, *rows, strict=True):
+        starts.append(len(rectangles))
+        contours = ()
+        if left < right:  # OpenCV need not look at what is empty all around
+            part = levels[top:bottom, left:right]
+            _, mask = cv2.threshold(part, level, 1, cv2.THRESH_BINARY)
+            contours, _ = cv2.findContours(
+                mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top)
+            )
+        if len(contours) > 1:  # the first of equals, as max() takes it
+            contours = sorted(contours, key=cv2.contourArea, reverse=True)
+        rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
+    boxes = np.array(rectangles)
+    empty = boxes[:, 2] == 0
+    boxes[:, 2:] += boxes[:, :2] - (far == "inclusive")
+    if far == "clipped":
+        boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
+    boxes[empty] = (0, 0, 1, 1) if far == "beyond" else (0, 0, 0, 0)
+    return boxes, np.array(starts)[which]
+
+
+def _above(profile: np.ndarray, thresholds: np.ndarray) -> tuple[list[int], list[int]]:
+    """The first place of a (L,) profile above each threshold, and the place after the last."""
+    first = np.searchsorted(np.maximum.accumulate(profile), thresholds, side="right")
+    behind = np.searchsorted(np.maximum.accumulate(profile[::-1]), thresholds, side="right")
+    return first.tolist(), (len(profile) - behind).tolist()
+
+
+def largest_contour_box(mask: np.ndarray) -> np.ndarray:
+    """(4,) box of the contour with the largest area; (0, 0, 0, 0) for an empty mask.
+
+    Args:
+        mask: (H, W) uint8, foreground above zero.
+    """
+    return contour_boxes(mask, np.array([0]))[0][0]
+
+
+def centre_boxes(width: int, height: int, sides: np.ndarray) -> np.ndarray:
+    """Centred boxes whose sides are fractions of the image's: (S,) in (0, 1] -> (S, 4)."""
+    size = np.array([width, height])
+    extent = np.maximum(np.rint(sides[:, None] * size), 1).astype(int)
+    start = (size - extent) // 2
+    return np.concatenate([start, start + extent - 1], axis=1)

@@ -1,0 +1,100 @@
+"""Does a map point at what the classifier looks at: insertion and deletion (Petsiuk et al. 2018).
+
+The pixels of an image are ranked by its map. Deletion removes the highest first and insertion
+brings them back first; the probability of the label should soon fall, and soon rise. The area under
+the probability over the share of pixels is one number for each: a faithful map has a small area of
+deletion and a large one of insertion. No boxes are needed, but a network that has to be run some
+64 times an image.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from mi_common.errors import UserError
+from mi_common.information import select_label
+
+
+@torch.no_grad()
+def insertion_deletion(
+    probability: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 32,
+    blur_sigma: float = 0.05,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Areas under the insertion and the deletion curve of each image, fractions of one.
+
+    A curve has `steps` + 1 points, from no pixel to all of them, joined by the trapezoidal rule.
+    Deleted pixels become zero, which is the mean colour where the network takes images less their
+    mean. Insertion starts from the blurred image: on a uniform one the pixels put back would have
+    edges that are not the image's.
+
+    Args:
+        probability: (N, C, S, S) images -> (N, K) class probabilities; the label's is taken.
+        images: (B, C, S, S) as the network takes them, normalised.
+        maps: (B, h, w) localisation maps of any resolution, on the device of the images.
+        labels: (B,) int64, the classes that the maps speak for.
+        steps: portions that the pixels are moved in, equal but for rounding.
+        blur_sigma: standard deviation of the Gaussian, as a fraction of the side.
+        batch_size: images that `probability` is given at once.
+
+    Returns:
+        (B,) float32 insertion, (B,) float32 deletion.
+
+    Raises:
+        UserError: no step, or a blur outside 0..1/4.
+    """
+    if steps < 1:
+        raise UserError(f"steps {steps}: use at least 1")
+    ranks = pixel_ranks(maps, images.shape[-1])
+    blurred = _blur(images, blur_sigma)
+    moved = torch.arange(steps + 1, device=images.device) * ranks[0].numel() // steps
+    inserted, deleted = [], []
+    points = torch.arange(len(images) * (steps + 1), device=images.device)
+    for chunk in points.split(batch_size):
+        rows, step = chunk // (steps + 1), chunk % (steps + 1)
+        top = (ranks[rows] < moved[step, None, None]).unsqueeze(1)
+        original = images[rows]
+        for found, changed in (
+            (inserted, torch.where(top, original, blurred[rows])),
+            (deleted, original.masked_fill(top, 0)),
+        ):
+            found.append(select_label(probability(changed), labels[rows]))
+    curves = torch.stack([torch.cat(inserted), torch.cat(deleted)]).float()
+    areas = torch.trapezoid(curves.view(2, len(images), steps + 1), moved / moved[-1], dim=2)
+    return areas[0], areas[1]
+
+
+def pixel_ranks(maps: Tensor, side: int) -> Tensor:
+    """The place of each pixel when the highest comes first: (B, h, w) -> (B, S, S) int64.
+
+    Maps are resized by bicubic interpolation. Equal pixels come in reading order, row by row from
+    the top left; so do all pixels of a map with a value that is not finite.
+    """
+    maps = maps.float()
+    finite = maps.isfinite().flatten(1).all(dim=1)[:, None, None]
+    # From zero, because interpolation's rounding would rank the pixels of a constant map.
+    maps = torch.where(finite, maps - maps.amin(dim=(1, 2), keepdim=True), 0)
+    size = (side, side)
+    resized = F.interpolate(maps.unsqueeze(1), size, mode="bicubic", align_corners=False)
+    order = resized.flatten(1).sort(dim=1, descending=True, stable=True).indices
+    return order.argsort(dim=1).view(-1, *size)
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    if not 0 < sigma <= 0.25:
+        raise UserError(f"blur {sigma}: use a fraction of the side above 0, up to 0.25")
+    pixels = sigma * images.shape[-1]
+    size = 2 * math.ceil(3 * pixels) + 1
+    # One axis at a time: a square kernel would cost `size` times more.
+    for kernel in ([size, 1], [1, size]):
+        images = gaussian_blur(images, kernel, [pixels, pixels])
+    return images

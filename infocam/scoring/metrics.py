@@ -1,0 +1,276 @@
+"""Localisation scores of maps, from one look at each: accumulate images, then compute.
+
+    evaluator = Evaluator(protocol("wsol"))
+    evaluator.accumulate(maps, boxes, sizes)            any number of times
+    curves = evaluator.compute()
+    gt_known = (curves.largest >= 0.5).mean(axis=0)     at each of curves.thresholds
+
+A hit is an intersection over union (IoU) of at least 0.5 with any true box of the image.
+
+    GT-known loc.    share of hits, the label being given
+    top-k loc.       share of hits on images whose label is among the k largest logits too
+    MaxBoxAcc        GT-known at the threshold that is best on the reported images, box of the
+                     largest contour (Choe et al. 2020)
+    MaxBoxAccV2      of any contour, mean over IoU 0.3, 0.5 and 0.7, each at its best threshold
+    PxAP, peak IoU   of pixels against masks: area under the precision-recall curve (Choe et al.
+                     2020); the largest over thresholds of intersection over union
+    pointing game    share of images whose map is largest inside a true box (Zhang et al. 2016)
+    energy           share of the 0..1 map that lies inside the true boxes (Wang et al. 2020)
+"""
+
+import functools
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from infocam.scoring.boxes import centre_boxes, contour_boxes, normalise, resize_map, to_8bit
+from infocam.scoring.protocols import Protocol
+from mi_common.errors import UserError
+
+IOU_HIT = 0.5
+V2_IOUS = (0.3, 0.5, 0.7)
+FOREGROUND = 1  # in masks
+CHUNK = 50  # images that a process is given at once
+
+
+def box_iou(a: np.ndarray, b: np.ndarray, *, clamp: bool = True) -> np.ndarray:
+    """Intersection over union of boxes of inclusive pixels: (N, 4) and (M, 4) -> (N, M).
+
+    Disjoint boxes have 0; without `clamp`, two that are apart in both directions have the product
+    of two negative numbers over the union, as in the original code.
+    """
+    a, b = a[:, None].astype(float), b[None].astype(float)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
+    intersection = (np.maximum(sides, 0) if clamp else sides).prod(axis=-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2] + 1).prod(axis=-1) for box in (a, b))
+    return intersection / (area_a + area_b - intersection)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What an evaluator found, by image and threshold.
+
+    Attributes:
+        thresholds: (T,) fractions of the map's maximum; of a baseline, sides of its boxes.
+        largest: (N, T) IoU of the largest contour's box with the best true box.
+        every: (N, T) the best IoU of any contour's box with any true box.
+        pointing: (N,) whether the map's largest value lies inside a true box.
+        energy: (N,) share of the map inside true boxes; NaN for a map that is zero.
+        precision, recall, pixel_iou: (P,) of pixels at falling thresholds; None without masks.
+    """
+
+    thresholds: np.ndarray
+    largest: np.ndarray
+    every: np.ndarray
+    pointing: np.ndarray
+    energy: np.ndarray
+    precision: np.ndarray | None = None
+    recall: np.ndarray | None = None
+    pixel_iou: np.ndarray | None = None
+
+    @property
+    def pxap(self) -> float:
+        """Pixel average precision; NaN without masks."""
+        if self.precision is None:
+            return float("nan")
+        return float((self.precision * np.diff(self.recall, prepend=0)).sum())
+
+    @property
+    def peak_iou(self) -> float:
+        """The best intersection over union of pixels at one threshold; NaN without masks."""
+        return float("nan") if self.pixel_iou is None else float(self.pixel_iou.max())
+
+
+class Evaluator:
+    """Accumulates maps of one method under one protocol."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        *,
+        normalisation: str = "minmax",
+        misread: bool = False,
+        workers: Executor | None = None,
+    ):
+        """
+        Args:
+            normalisation: of the maps, see `boxes.normalise`.
+            misread: see `Protocol.truths`.
+            workers: processes to box maps in; None does it here.
+        """
+        self.protocol, self.workers = protocol, workers
+        self.options = {"normalisation": normalisation, "misread": misread}
+        self.found: list[tuple] = []
+
+    def accumulate(
+        self,
+        maps: np.ndarray | Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray],
+        sizes: np.ndarray,
+        masks: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        """Adds images.
+
+        Args:
+            maps: (B, h, w) floats of any resolution, or a list of (h, w).
+            boxes: an (M, 4) array an image, pixels of the image.
+            sizes: (B, 2) width and height of the images.
+            masks: (H, W) uint8 an image: 1 foreground, 0 background, 255 ignored.
+
+        Raises:
+            UserError: an image without a true box, or a different number of maps, boxes and sizes.
+        """
+        masks = [None] * len(maps) if masks is None else masks
+        if not len(maps) == len(boxes) == len(sizes) == len(masks):
+            counts = f"{len(maps)} maps, {len(boxes)} boxes, {len(sizes)} sizes, {len(masks)} masks"
+            raise UserError(f"{counts}: want one of each an image")
+        if any(len(truths) == 0 for truths in boxes):
+            raise UserError("an image has no true box: leave it out or annotate it")
+        images = list(zip(maps, boxes, sizes, masks, strict=True))
+        if self.workers is None:
+            self.found += [_look(*image, self.protocol, **self.options) for image in images]
+            return
+        chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
+        look = functools.partial(_look_at_all, protocol=self.protocol, options=self.options)
+        for found in self.workers.map(look, chunks):
+            self.found += found
+
+    def compute(self) -> Curves:
+        """The curves of all images so far, in their order.
+
+        Raises:
+            UserError: no images, or masks without foreground.
+        """
+        if not self.found:
+            raise UserError("no maps to evaluate")
+        largest, every, pointing, energy, histograms = zip(*self.found, strict=True)
+        pixels = {}
+        if histograms[0] is not None:
+            pixels = _pixel_curves(np.sum(histograms, axis=0))
+        return Curves(
+            self.protocol.thresholds,
+            np.stack(largest),
+            np.stack(every),
+            np.array(pointing),
+            np.array(energy),
+            **pixels,
+        )
+
+
+def _look_at_all(images: list[tuple], protocol: Protocol, options: dict) -> list[tuple]:
+    return [_look(*image, protocol, **options) for image in images]
+
+
+def _look(
+    values: np.ndarray,
+    boxes: np.ndarray,
+    size: np.ndarray,
+    mask: np.ndarray | None,
+    protocol: Protocol,
+    *,
+    normalisation: str,
+    misread: bool,
+) -> tuple:
+    """One image's (T,) largest, (T,) every, pointing, energy and (2, P) pixel counts or None."""
+    width, height = protocol.size(size)
+    scores = normalise(resize_map(values, width, height), normalisation)
+    truths = protocol.truths(boxes, size, misread=misread)
+    levels = protocol.levels((scores * 255).astype(np.uint8))
+    found, starts = contour_boxes(levels, protocol.cuts, far=protocol.far)
+    best = box_iou(found, truths, clamp=not protocol.legacy).max(axis=1).astype(np.float32)
+    first, mask_of_cut = np.unique(starts, return_inverse=True)
+    every = np.maximum.reduceat(best, first)[mask_of_cut]
+    inside = _inside(truths, width, height)
+    pointing = bool(inside.flat[scores.argmax()]) and bool(scores.any())
+    total = float(scores.sum())
+    energy = float(scores[inside].sum()) / total if total > 0 else float("nan")
+    histogram = None if mask is None else _pixel_counts(scores, mask, protocol.steps)
+    return best[starts], every, pointing, energy, histogram
+
+
+def predicted_box(
+    values: np.ndarray,
+    size: np.ndarray,
+    threshold: float,
+    protocol: Protocol,
+    *,
+    normalisation: str = "minmax",
+) -> np.ndarray:
+    """(4,) int box of a map's largest contour at a threshold, in pixels of the image, to draw.
+
+    Args:
+        values: (h, w) localisation map.
+        size: (2,) width and height of the image.
+    """
+    frame, size = np.array(protocol.size(size)), np.asarray(size)
+    levels = to_8bit(resize_map(values, *frame.tolist()), normalisation)
+    boxes, starts = contour_boxes(protocol.levels(levels), np.array([int(threshold * 255)]))
+    near, beyond = boxes[starts[0], :2], boxes[starts[0], 2:] + 1
+    return np.concatenate([near * size // frame, -(-beyond * size // frame) - 1])
+
+
+def _inside(truths: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(height, width) bool: the pixels inside any of (M, 4) boxes of inclusive pixels."""
+    inside = np.zeros((height, width), bool)
+    for x0, y0, x1, y1 in np.rint(truths).astype(int).clip(0):
+        inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    return inside
+
+
+def _pixel_counts(scores: np.ndarray, mask: np.ndarray, steps: int) -> np.ndarray:
+    """(2, steps + 1) counts of background and foreground pixels by score.
+
+    A bin starts at each threshold; the last one holds the scores of exactly one.
+    """
+    mask = cv2.resize(mask, scores.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    edges = np.append(np.arange(steps) / steps, 1.0)
+    bins = np.searchsorted(edges, scores, side="right") - 1
+    return np.stack(
+        [np.bincount(bins[mask == value], minlength=steps + 1) for value in (0, FOREGROUND)]
+    )
+
+
+def _pixel_curves(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and IoU at falling thresholds from (2, P) pixel counts."""
+    false_positive, true_positive = counts[:, ::-1].cumsum(axis=1).astype(float)
+    positive = true_positive[-1]
+    if positive == 0:
+        raise UserError("the masks have no foreground pixel")
+    kept = true_positive + false_positive > 0
+    true_positive, false_positive = true_positive[kept], false_positive[kept]
+    return {
+        "precision": true_positive / (true_positive + false_positive),
+        "recall": true_positive / positive,
+        "pixel_iou": true_positive / (positive + false_positive),
+    }
+
+
+def centre_curves(
+    sides: np.ndarray,
+    boxes: Sequence[np.ndarray],
+    sizes: np.ndarray,
+    protocol: Protocol,
+    *,
+    misread: bool = False,
+) -> Curves:
+    """Centred boxes in place of a map's: the baselines "centre box" and, at side 1, "whole image".
+
+    The pointing game is played by the image's centre; energy is that of a map that is constant.
+
+    Args:
+        sides: (T,) of the boxes, as fractions of the image's.
+    """
+    largest, pointing, energy = [], [], []
+    for own, size in zip(boxes, sizes, strict=True):
+        width, height = protocol.size(size)
+        truths = protocol.truths(own, size, misread=misread)
+        guesses = centre_boxes(width, height, sides)
+        largest.append(box_iou(guesses, truths, clamp=not protocol.legacy).max(axis=1))
+        inside = _inside(truths, width, height)
+        pointing.append(inside[height // 2, width // 2])
+        energy.append(inside.mean())
+    largest = np.stack(largest).astype(np.float32)
+    return Curves(sides, largest, largest, np.array(pointing), np.array(energy))

@@ -1,0 +1,64 @@
+"""Rows of results.csv to the tables that are shown: percent, and means over seeds."""
+
+import pandas as pd
+
+from infocam.scoring.scores import INTERVALS, SCORES
+from mi_common.tables import formatted, paired_differences, summarise
+
+SETTING = ["dataset", "network", "map", "loss", "protocol"]
+RULE = ["region_rule", "threshold_rule"]
+BASELINES = ("whole-image", "centre-box")
+FAITHFULNESS = ("insertion", "deletion")
+
+
+def _metrics(results: pd.DataFrame) -> list[str]:
+    """The scores that the results have; those of masks only where there are masks."""
+    names = [name for name in (*SCORES, *FAITHFULNESS) if name in results]
+    return [name for name in names if results[name].notna().any()]
+
+
+def shown(results: pd.DataFrame) -> pd.DataFrame:
+    """One run: scores in percent, GT-known and top-1 localisation with their intervals."""
+    metrics = _metrics(results)
+    table = results[["method", "region", *RULE]].copy()
+    table["threshold"] = results["threshold"].map("{:.2f}".format)
+    for name in metrics:
+        table[name] = _percent(results[name])
+        if name in ("gt_known", "top1_loc"):
+            ends = zip(
+                _percent(results[f"{name}_low"]), _percent(results[f"{name}_high"]), strict=True
+            )
+            table[name] += [f" ({low} to {high})" for low, high in ends]
+    return table
+
+
+def _percent(values: pd.Series) -> pd.Series:
+    return values.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f}")
+
+
+def _over_seeds(results: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFrame:
+    ends = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
+    varying = ["run", "threshold", "region", "accuracy", *ends]
+    return summarise(results, by, metrics, varying=varying)
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Several runs: mean ± half the 95 % interval over seeds, in percent."""
+    metrics = _metrics(results)
+    rows = results[results["region_rule"] != "fixed"]
+    table = _over_seeds(rows, [*SETTING, "method", *RULE], metrics)
+    return formatted(table, metrics, digits=1, scale=100)
+
+
+def differences(results: pd.DataFrame) -> pd.DataFrame:
+    """Differences in points to `cam`, and to the centre box, with the same seed."""
+    metrics = [name for name in _metrics(results) if name in ("gt_known", "top1_loc", "top5_loc")]
+    kept = [*SETTING, *RULE, "method", "seed", *metrics]
+    maps = results[~results["method"].isin(BASELINES) & (results["region_rule"] != "fixed")]
+    plain = results[(results["region_rule"] == "off") & (results["threshold_rule"] == "held-out")]
+    tables = []
+    for rows, baseline in ((maps, "cam"), (plain, "centre-box")):
+        if baseline in set(rows["method"]):
+            found = paired_differences(rows[kept], [*SETTING, *RULE], "method", baseline, metrics)
+            tables.append(formatted(found, metrics, digits=1, scale=100))
+    return pd.concat(tables, ignore_index=True)

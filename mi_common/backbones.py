@@ -1,0 +1,252 @@
+"""Networks as feature maps -> global average pool -> linear head.
+
+    network = build_backbone("efficientnet_lite0", weights="imagenet", num_classes=200)
+    maps = network.features(images)          (B, C, H, W)
+    logits = network(images)                 (B, 200)
+
+Names: any of torchvision's convolutional classifiers (`resnet50`, `vgg16`, `inception_v3`, ...),
+`timm:NAME` for timm's, its vision transformers among them, and `efficientnet_lite0`, whose ImageNet
+weights come with a package from the package index and so need no model hub.
+"""
+
+import math
+from dataclasses import dataclass
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode, v2
+
+from mi_common.errors import UserError
+from mi_common.weights import efficientnet_lite0_state_dict, load_file, load_state, unavailable
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# What torchvision's networks have after their last feature map.
+_AFTER_FEATURES = {"avgpool", "dropout", "fc", "classifier", "AuxLogits", "aux1", "aux2"}
+_TORCHVISION = [
+    name
+    for name in torchvision.models.list_models(module=torchvision.models)
+    if not name.startswith(("vit_", "swin_", "maxvit_"))  # no (B, C, H, W) map before the pooling
+]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The images that a network was trained on."""
+
+    size: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def transform(self, size: int | None = None) -> v2.Transform:
+        """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale."""
+        side = size or self.size
+        return self._compose(v2.Resize((side, side), interpolation=InterpolationMode.BICUBIC))
+
+    def random_transform(self, size: int | None = None) -> v2.Transform:
+        """PIL image -> (3, S, S) float: a random part of at least a quarter of the image, mirrored
+        half of the time, to train on."""
+        crop = v2.RandomResizedCrop(
+            size or self.size, scale=(0.25, 1), interpolation=InterpolationMode.BICUBIC
+        )
+        return self._compose(crop, v2.RandomHorizontalFlip())
+
+    def _compose(self, *geometry: v2.Transform) -> v2.Transform:
+        pixels = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        return v2.Compose([*geometry, *pixels, v2.Normalize(self.mean, self.std)])
+
+
+class GlobalAveragePoolClassifier(nn.Module):
+    """A trunk that gives a map, the mean over the map's positions, and a linear head.
+
+    The head sees the mean of the map, so a class's logit is the mean over positions of its class
+    activation map plus the bias; CAM and infoCAM rest on that.
+
+    Attributes:
+        output_stride: what the trunk's last strides were changed to reach; None as it was made.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        channels: int,
+        num_classes: int,
+        spec: InputSpec,
+        output_stride: int | None = None,
+    ):
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(channels, num_classes)
+        self.spec, self.output_stride = spec, output_stride
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) images -> (B, C, H, W) feature maps."""
+        return self.trunk(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images).mean(dim=(2, 3)))
+
+
+def build_backbone(
+    name: str,
+    *,
+    weights: str = "imagenet",
+    num_classes: int = 1000,
+    output_stride: int | None = None,
+) -> GlobalAveragePoolClassifier:
+    """A network with a head for `num_classes`.
+
+    The head keeps its pre-trained weights where their shape fits and they read the pooled map
+    directly; elsewhere it is new. The map of a vision transformer is that of its patch tokens.
+
+    Args:
+        name: a torchvision name, `timm:NAME`, or `efficientnet_lite0`.
+        weights: "imagenet", "none", or a file with a state dict of the whole architecture.
+        num_classes: outputs of the head.
+        output_stride: pixels from one cell of the map to the next, 32, 16 or 8; None takes the
+            network as it is. In torchvision's ResNets the last stages lose their stride and nothing
+            else, as in weakly-supervised localisation (Choe et al. 2020); in timm's networks
+            dilation makes up for it. Neither adds, renames or reshapes a weight.
+
+    Raises:
+        UserError: an unknown name, weights that are not to be had or do not fit, a network without
+            a feature map, or an output stride that it does not have.
+    """
+    if name == "efficientnet_lite0" or name.startswith("timm:"):
+        whole, spec = _timm(name, weights, output_stride)
+        cut = _TimmTrunk
+    elif name in _TORCHVISION:
+        whole, spec = _torchvision(name, weights, output_stride)
+        cut = _torchvision_trunk
+    else:
+        raise UserError(
+            f"network {name!r}: use efficientnet_lite0, timm:NAME or one of torchvision's, "
+            "such as resnet50, vgg16, inception_v3"
+        )
+    linears = [module for module in whole.modules() if isinstance(module, nn.Linear)]
+    image = torch.rand(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = whole.eval()(image)
+        trunk = cut(whole)
+        shape = tuple(getattr(trunk(image), "shape", ()))
+        if len(shape) != 4 or shape[1] <= shape[2]:  # tokens, or channels last without a note of it
+            raise UserError(f"network {name!r} has no (B, C, H, W) map but {shape or 'several'}")
+        # Unpadded layers cost inception_v3 some cells, and patches may be 14 pixels wide.
+        stride = 2 ** round(math.log2(spec.size / shape[-1]))
+        if output_stride not in (None, stride):
+            raise UserError(
+                f"network {name!r}: its maps have stride {stride}, not {output_stride}; "
+                f"use --output-stride {stride} or leave it out"
+            )
+        network = GlobalAveragePoolClassifier(trunk, shape[1], num_classes, spec, output_stride)
+        network.eval()
+        if weights != "none" and linears and linears[-1].weight.shape == network.head.weight.shape:
+            fresh, network.head = network.head, linears[-1]
+            # Where a layer stands between pooling and head, the weights mean something else here.
+            if not torch.allclose(network(image), logits, atol=1e-3, rtol=1e-3):
+                network.head = fresh
+    return network.train()
+
+
+def check_input(network: GlobalAveragePoolClassifier, name: str, side: int) -> None:
+    """A pass there and back over one image; what no gradient reaches is not to be trained.
+
+    timm's MobileNets and attention pools have such weights behind the last map, and several
+    processes would wait for their gradients.
+
+    Raises:
+        UserError: the network cannot take square images of `side` pixels.
+    """
+    device = network.head.weight.device
+    try:
+        network.eval()(torch.zeros(1, 3, side, side, device=device)).sum().backward()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--network {name}: cannot take images of {side} pixels; its own are of "
+            f"{network.spec.size}"
+        ) from error
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    network.train()
+
+
+def _torchvision(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
+    pretrained = torchvision.models.get_model_weights(name).DEFAULT
+    options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    try:
+        if weights == "imagenet":
+            whole = torchvision.models.get_model(name, weights=pretrained)
+        else:
+            whole = torchvision.models.get_model(name, weights=None, **options)
+    except (OSError, RuntimeError) as error:
+        raise unavailable(name, error) from error
+    load_file(whole, weights)
+    if isinstance(whole, torchvision.models.ResNet):
+        stages = {16: ["layer4"], 8: ["layer3", "layer4"]}.get(output_stride, [])
+        for module in (m for stage in stages for m in whole.get_submodule(stage).modules()):
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    if name in ("inception_v3", "googlenet"):
+        half = (0.5, 0.5, 0.5)  # their weights were trained on pixels in -1..1
+        whole.transform_input = False
+        return whole, InputSpec(299 if name == "inception_v3" else 224, half, half)
+    return whole, InputSpec(224)
+
+
+def _torchvision_trunk(whole: nn.Module) -> nn.Module:
+    if isinstance(whole, torchvision.models.DenseNet):
+        return nn.Sequential(whole.features, nn.ReLU())
+    if isinstance(whole, torchvision.models.VGG):
+        return whole.features[:-1]  # without pool5, as VGG16-GAP has it
+    if hasattr(whole, "features"):
+        return whole.features
+    trunk = nn.Sequential()
+    for name, module in whole.named_children():
+        if name not in _AFTER_FEATURES:
+            trunk.add_module(name, module)
+    return trunk
+
+
+def _timm(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
+    embedded = name == "efficientnet_lite0"
+    model_name = "tf_efficientnet_lite0" if embedded else name.removeprefix("timm:")
+    options = {"pretrained": weights == "imagenet" and not embedded}
+    try:
+        try:
+            dilated = {"output_stride": output_stride} if output_stride in (8, 16) else {}
+            whole = timm.create_model(model_name, **options, **dilated)
+        except TypeError:  # it has one stride only, which may be the wanted one
+            whole = timm.create_model(model_name, **options)
+    except RuntimeError as error:
+        if "Unknown model" in str(error):
+            raise UserError(f"network {name!r}: timm has no such model") from error
+        raise unavailable(name, error) from error
+    except Exception as error:  # a hub's client has exceptions of its own
+        raise unavailable(name, error) from error
+    if embedded and weights == "imagenet":
+        load_state(whole, efficientnet_lite0_state_dict(), name)
+    load_file(whole, weights)
+    config = whole.pretrained_cfg
+    return whole, InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
+
+
+class _TimmTrunk(nn.Module):
+    """timm's network up to its last feature map, of a square image if it is one of tokens."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        network.reset_classifier(0)
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.network.forward_features(images)
+        if getattr(self.network, "output_fmt", None) == "NHWC":
+            return maps.permute(0, 3, 1, 2)
+        prefix = getattr(self.network, "num_prefix_tokens", None)  # class and register tokens
+        if prefix is None:
+            return maps
+        patches = maps[:, prefix:]
+        side = math.isqrt(patches.shape[1])
+        return patches.transpose(1, 2).unflatten(2, (side, side))

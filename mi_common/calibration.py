@@ -1,0 +1,39 @@
+"""Calibration of a classifier's logits on samples that it was not trained on."""
+
+import torch
+from torch import Tensor
+
+from mi_common.information import pc_softmax_loss
+
+
+def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
+    """The temperature and class biases that minimise the loss of validation samples.
+
+    The calibrated logits are `scale * logits + bias`. Standard normal priors on log scale and on
+    each bias keep few samples from bending them; without samples the logits stay as they are. A
+    class with one or two samples may still get a bias that is far off.
+
+    Args:
+        logits: (N, K) of PC-softmax.
+        labels: (N,).
+        log_prior: (K,) of the training data.
+
+    Returns:
+        scale, a scalar above zero, and bias, (K,).
+    """
+    logits, log_prior = logits.double(), log_prior.double()
+    options = {"dtype": torch.float64, "device": logits.device, "requires_grad": True}
+    log_scale, bias = torch.zeros((), **options), torch.zeros(logits.shape[1], **options)
+    optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        # A step of the line search may go far; what overflows would end the search with NaN.
+        scale = log_scale.clamp(-10, 10).exp()
+        loss = pc_softmax_loss(scale * logits + bias, labels, log_prior, reduction="sum")
+        posterior = loss + (log_scale.square() + bias.square().sum()) / 2
+        posterior.backward()
+        return posterior
+
+    optimizer.step(closure)
+    return log_scale.detach().clamp(-10, 10).exp(), bias.detach()

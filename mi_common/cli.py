@@ -1,0 +1,302 @@
+"""The command line that all entry scripts share: one-line errors, the same flags in the same order.
+
+@cli.entry
+def main(argv=None):
+    args = get_parser().parse_args(argv)
+"""
+
+import argparse
+import contextlib
+import functools
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from mi_common.errors import UserError, one_line
+from mi_common.files import release_locks
+from mi_common.process import kill_workers
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not the None or False that only says that a flag is absent."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser with one-line errors, defaults in its help, and no short-hands."""
+
+    can_resume = False  # whether the flags that were parsed last have --resume
+
+    def __init__(self, description: str, **kwargs):
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(description=description, **kwargs)
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        for word in sys.argv[1:] if args is None else args:
+            if "\0" in word or any(0xD800 <= ord(letter) < 0xE000 for letter in word):
+                self.error(f"{word!r}: not text that can name a file")
+        arguments = super().parse_args(args, namespace)
+        Parser.can_resume = hasattr(arguments, "resume")
+        return arguments
+
+    def error(self, message: str):
+        _report(f"{self.prog}: error: {message} (see --help)")
+        self.exit(2)
+
+
+def _report(line: str) -> None:
+    """Prints one line on stderr, under torchrun once on each machine."""
+    if _is_first_reporter():
+        print(" ".join(line.split()), file=sys.stderr)
+
+
+def _is_first_reporter() -> bool:
+    """Whether no other process of this machine has reported an error under the same torchrun."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        return store.add(f"reported on machine {os.environ.get('GROUP_RANK', 0)}", 1) == 1
+    except RuntimeError:  # the first process, which holds the store, is gone
+        return True
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that what is open is closed and tidied up."""
+
+
+def _ignore(signum, frame) -> None:
+    """In place of SIG_IGN, with which Python complains about a signal that is under way."""
+
+
+def _stop(signum, frame) -> None:
+    for number in _HANDLED:
+        signal.signal(number, _ignore)  # a second one must not stop the tidying up
+    _ignore_child_deaths()
+    raise _Terminated if signum == signal.SIGTERM else KeyboardInterrupt
+
+
+def _ignore_child_deaths() -> None:
+    """Keeps torch from raising an error when a signal has also ended its DataLoader workers."""
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal.signal(signal.SIGCHLD, _ignore)
+
+
+def entry(main: Callable) -> Callable:
+    """Decorates a `main`: whatever the user or the machine can cause ends with one line on stderr.
+
+    Wrong input, files and disks that fail, and too little memory end with exit status 2, Ctrl-C
+    with 130, SIGTERM with 143. Worker processes are ended and the locks of folders released. Under
+    torchrun one process of each machine reports.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None):
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in _HANDLED}
+            for number in _HANDLED:
+                signal.signal(number, _stop)
+        Parser.can_resume = False
+        try:
+            try:
+                result = main(argv)
+                sys.stdout.flush()  # a full disk is an error, not a success
+                return result
+            except (UserError, OSError, MemoryError, RuntimeError) as error:
+                if "killed by signal: Terminated" in str(error):  # a DataLoader worker got it first
+                    raise _Terminated from None
+                if not (message := one_line(error)):
+                    raise
+                _end(2, f"error: {message}")
+        except KeyboardInterrupt:
+            _end(130, f"interrupted; {_what_now()}")
+        except _Terminated:
+            _end(143, f"terminated; {_what_now()}")
+        finally:
+            for number in handlers:
+                signal.signal(number, _ignore)  # nothing may stop the tidying up
+            release_locks()
+            if argv is not None:  # called by other code, which goes on; a script ends here
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+
+    return wrapped
+
+
+def _what_now() -> str:
+    if Parser.can_resume:
+        return "finished parts are kept, go on with --resume"
+    return "run the command again"
+
+
+def _end(status: int, line: str):
+    with contextlib.suppress(ValueError):  # not in the main thread
+        for number in _HANDLED:
+            signal.signal(number, _ignore)
+        _ignore_child_deaths()
+    kill_workers()
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _report(line)
+    raise SystemExit(status) from None
+
+
+def _number(convert: Callable, accept: Callable, allowed: str, limit: float) -> Callable:
+    def parse(text: str):
+        try:
+            value = convert(text)
+            good = math.isfinite(value) and value < limit and accept(value)
+        except (ValueError, OverflowError):
+            good = False
+        if not good:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed} below {limit:.10g}")
+        return value
+
+    return parse
+
+
+# Larger ones overflow somewhere in a library, and none makes sense.
+_INT, _FLOAT = 2**31, 1e12
+positive_int = _number(int, lambda v: v > 0, "a whole number above 0 and", _INT)
+non_negative_int = _number(int, lambda v: v >= 0, "a whole number from 0 to", _INT)
+positive_float = _number(float, lambda v: v > 0, "a number above 0 and", _FLOAT)
+non_negative_float = _number(float, lambda v: v >= 0, "a number from 0 to", _FLOAT)
+
+
+def count_to(limit: int) -> Callable:
+    """A type for counts that would otherwise take all memory."""
+    return _number(int, lambda v: v > 0, "a whole number above 0 and", limit + 1)
+
+
+image_side = count_to(4096)  # pixels
+seed_number = _number(int, lambda v: v >= 0, "a whole number from 0 to", 2**32)
+worker_count = _number(int, lambda v: v >= 0, "a whole number from 0 to", 1025)
+fraction = _number(float, lambda v: v >= 0, "a number from 0 to", 1)
+
+
+def device_name(text: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N`; whether it exists is `runtime.setup`'s to say."""
+    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal()):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, cuda, cuda:N")
+
+
+def add_common_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    output_dir: str | None,
+    seeds: list[int] | None = None,
+    seed: bool = True,
+    data: bool = True,
+    workers: bool = True,
+    resume: bool = True,
+) -> None:
+    """Adds the flags that every script has, in one order; a script leaves out what it cannot use.
+
+    Args:
+        output_dir: default of --output-dir; None when it depends on other flags.
+        seeds: default of --seeds for many-run scripts; None gives a single --seed.
+        seed: whether chance has a part in the script at all.
+        data: whether the script reads a data set (--data-dir).
+        workers: whether it has work for several processes (--num-workers).
+        resume: whether it can go on where it stopped (--resume).
+    """
+    group = parser.add_argument_group("run")
+    if seeds is None and seed:
+        group.add_argument("--seed", type=seed_number, default=0, help="random seed")
+    elif seeds is not None:
+        group.add_argument(
+            "--seeds", type=seed_number, nargs="+", default=seeds, help="random seeds"
+        )
+    group.add_argument(
+        "--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N"
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network"
+    )
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compile the network with torch.compile",
+    )
+    if data:
+        group.add_argument(
+            "--data-dir", type=Path, default=Path("data"), help="folder of the data sets"
+        )
+    group.add_argument(
+        "--output-dir",
+        type=Path,
+        default=None if output_dir is None else Path(output_dir),
+        help="folder to write" + (", made from the flags if not given" if not output_dir else ""),
+    )
+    if workers:
+        group.add_argument("--num-workers", type=worker_count, default=2, help="worker processes")
+    existing = group.add_mutually_exclusive_group()
+    if resume:
+        existing.add_argument(
+            "--resume", action="store_true", help="go on with what is in the output folder"
+        )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="delete what is in the output folder first"
+    )
+    group.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="deterministic kernels only, slower on a GPU",
+    )
+
+
+def add_cluster_argument(parser: argparse.ArgumentParser) -> None:
+    """--cluster, for scripts whose work is many independent computations."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="compute on the workers of this Dask scheduler, such as tcp://HOST:8786, in place of "
+        "--num-workers; they must see the same folders",
+    )
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    by_dataset: dict[str, str] | None = None,
+) -> None:
+    """--epochs --batch-size --lr --weight-decay with a script's own defaults.
+
+    Args:
+        by_dataset: where defaults depend on the data set or task, the text that says how, by name.
+    """
+    group = parser.add_argument_group("training")
+
+    def add(name: str, default: float | None, parse: Callable, text: str) -> None:
+        note = f" ({by_dataset[name]})" if by_dataset and name in by_dataset else ""
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=parse, default=default, help=text + note
+        )
+
+    add("epochs", epochs, positive_int, "passes over the data")
+    add("batch_size", batch_size, positive_int, "samples a step, all processes together")
+    add("lr", lr, positive_float, "(peak) learning rate")
+    add("weight_decay", weight_decay, non_negative_float, "weight decay")

@@ -1,0 +1,257 @@
+"""The one training loop, and the one prediction loop.
+
+batches = TensorBatches(images, labels, batch_size=64, seed=0, runtime=runtime)
+fit(model, batches, loss, optimizer, epochs=8, runtime=runtime)
+logits = predict(model, test_images, runtime=runtime)
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mi_common.errors import UserError
+from mi_common.image_files import ImageFileDataset, ImageFiles
+from mi_common.records import RunFolder
+from mi_common.runtime import Runtime, rng_state, set_rng_state
+
+
+class Batches(Protocol):
+    """What `fit` trains on: a fixed number of steps, and the batches of a given epoch."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yields this process's inputs, labels, and the batch size of all processes together."""
+        ...
+
+
+class _ShuffledBatches:
+    """Batches in an order that depends on the seed and the epoch alone.
+
+    So it is the same on every device and after a resume, and several processes share one order.
+    """
+
+    def __init__(self, size: int, *, batch_size: int, seed: int, runtime: Runtime):
+        if batch_size < runtime.world_size:
+            raise UserError(f"--batch-size {batch_size}: at least one sample for each process")
+        self.size, self.batch_size, self.seed, self.runtime = size, batch_size, seed, runtime
+
+    def __len__(self) -> int:
+        # A remainder too small to give every process a sample is left out of that epoch.
+        full, rest = divmod(self.size, self.batch_size)
+        return full + (rest >= self.runtime.world_size)
+
+    def _epoch_seed(self, epoch: int) -> int:
+        return self.seed * 1_000_003 + epoch
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(self.size, generator=generator)
+
+    def _positions(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """This process's positions of each batch, and the size of the whole batch."""
+        order = self._order(torch.Generator().manual_seed(self._epoch_seed(epoch)))
+        for batch in order.split(self.batch_size)[: len(self)]:
+            yield batch[self.runtime.rank :: self.runtime.world_size], len(batch)
+
+
+class TensorBatches(_ShuffledBatches):
+    """Shuffled batches of tensors that lie on the device.
+
+    With `weights`, (N,), an epoch is N draws with replacement, each sample with that probability up
+    to a factor. Half-precision inputs, as cached features are, become float32 a batch at a time.
+    """
+
+    def __init__(
+        self, inputs: Tensor, labels: Tensor, *, weights: Tensor | None = None, **shuffling
+    ):
+        """`shuffling`: `batch_size`, `seed`, `runtime`."""
+        if len(inputs) != len(labels):
+            raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
+        super().__init__(len(inputs), **shuffling)
+        self.inputs = inputs.to(self.runtime.device)
+        self.labels = labels.to(self.runtime.device)
+        self.weights = weights
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        if self.weights is None:
+            order = super()._order(generator)
+        else:
+            order = torch.multinomial(self.weights, self.size, True, generator=generator)
+        return order.to(self.runtime.device)  # once an epoch, not once a batch
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        for own, global_size in self._positions(epoch):
+            inputs = self.inputs[own]
+            if inputs.dtype == torch.float16:
+                inputs = inputs.float()
+            yield inputs, self.labels[own], global_size
+
+
+class ImageBatches(_ShuffledBatches):
+    """Shuffled batches of image files that worker processes read.
+
+    What a random transform makes of an image depends on the seed and the epoch alone too, whatever
+    the number of workers.
+    """
+
+    def __init__(
+        self, files: ImageFiles, transform: Callable, *, num_workers: int = 2, **shuffling
+    ):
+        """`shuffling`: `batch_size`, `seed`, `runtime`."""
+        super().__init__(len(files), **shuffling)
+        self.files, self.transform, self.num_workers = files, transform, num_workers
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        batches = list(self._positions(epoch))
+        # Less than 64 bits, for the data set multiplies the seed by the number of images.
+        seed, device = self._epoch_seed(epoch) % 2**32, self.runtime.device
+        loader = torch.utils.data.DataLoader(
+            ImageFileDataset(self.files.paths, self.transform, seed=seed),
+            batch_sampler=[own.tolist() for own, _ in batches],
+            num_workers=self.num_workers,
+            pin_memory=device.type == "cuda",
+        )
+        for images, (own, global_size) in zip(loader, batches, strict=True):
+            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+            yield images, self.files.labels[own].to(device), global_size
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    runtime: Runtime,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    run: RunFolder | None = None,
+    before_epoch: Callable[[int], None] | None = None,
+    after_epoch: Callable[[], bool] | None = None,
+    description: str = "train",
+) -> list[dict]:
+    """Trains `model` in place and returns the metrics of every epoch.
+
+    Args:
+        model: already on the device; maps inputs to (B, K) logits.
+        batches: see `Batches`.
+        loss: mean loss of (B, K) logits and (B,) labels.
+        optimizer: over the model's parameters.
+        epochs: total passes; a resumed run does what is left of them.
+        runtime: device, precision, processes.
+        scheduler: stepped after every batch.
+        run: where checkpoint and metrics go after every epoch, and are taken up from.
+        before_epoch: called with the number of the epoch that begins, from zero.
+        after_epoch: called after every epoch, to look at the model on held-back samples; training
+            ends early when it returns True.
+        description: label of the progress bar.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    scaler = runtime.scaler()
+    stateful = {"model": model, "optimizer": optimizer, "scaler": scaler}
+    if scheduler is not None:
+        stateful["scheduler"] = scheduler
+    metrics: list[dict] = []
+    checkpoint = run.load_checkpoint() if run else None
+    if checkpoint is not None:
+        metrics = _resume(checkpoint, stateful, run, runtime)
+    elif runtime.rank > 0:
+        torch.manual_seed(torch.initial_seed() + runtime.rank)  # dropout of its own
+    network = runtime.wrap(model)
+    for epoch in range(len(metrics), epochs):
+        started = time.perf_counter()
+        if before_epoch is not None:
+            before_epoch(epoch)
+        model.train()
+        total = torch.zeros((), device=runtime.device)
+        seen = 0
+        steps = tqdm(
+            batches.epoch(epoch),
+            desc=f"{description} {epoch + 1}/{epochs}",
+            total=len(batches),
+            leave=False,
+            disable=None if runtime.is_main else True,
+        )
+        for inputs, labels, global_size in steps:
+            with runtime.autocast():
+                value = loss(network(inputs), labels)
+            # DistributedDataParallel averages over processes; the weight makes it the batch's mean.
+            weight = len(labels) * runtime.world_size / global_size
+            scaler.scale(value * weight).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            if scheduler is not None:
+                scheduler.step()
+            total += value.detach() * len(labels)
+            seen += len(labels)
+        shares = runtime.gather((total.item(), seen))  # the epoch's only CPU-GPU sync
+        mean_loss = sum(share[0] for share in shares) / sum(share[1] for share in shares)
+        if runtime.world_size > 1:
+            _share_buffers(model, runtime)
+        if not math.isfinite(mean_loss):
+            raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
+        metrics.append(
+            {
+                "epoch": epoch + 1,
+                "loss": mean_loss,
+                "lr": optimizer.param_groups[0]["lr"],
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        if run:
+            checkpoint = {name: part.state_dict() for name, part in stateful.items()}
+            checkpoint |= {"metrics": metrics, "rng": runtime.gather(rng_state(runtime.device))}
+            runtime.on_main(run.save_epoch, checkpoint)
+        if after_epoch is not None and after_epoch():
+            break
+    model.eval()
+    return metrics
+
+
+def _resume(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) -> list[dict]:
+    """Restores all states, and returns the metrics of the epochs that are done.
+
+    Raises:
+        UserError: the checkpoint is of another network, optimiser or schedule.
+    """
+    try:
+        for name, part in stateful.items():
+            part.load_state_dict(checkpoint[name])
+        states = checkpoint["rng"]
+        set_rng_state(states[runtime.rank % len(states)], runtime.device)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.checkpoint_file}: not a checkpoint of this training; delete it and train again "
+            "with --resume"
+        ) from error
+    runtime.on_main(run.restore_metrics, checkpoint["metrics"])
+    return checkpoint["metrics"]
+
+
+def _share_buffers(model: nn.Module, runtime: Runtime) -> None:
+    """Gives every process the first one's batch norm statistics, which the checkpoint holds."""
+    first = runtime.gather([buffer.cpu() for buffer in model.buffers()])[0]
+    for buffer, value in zip(model.buffers(), first, strict=True):
+        buffer.copy_(value)
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, inputs: Tensor, *, runtime: Runtime, batch_size: int = 1000
+) -> Tensor:
+    """(N, K) float32 logits on the CPU, in eval mode; every sample is counted exactly once."""
+    model.eval()
+    own = inputs[runtime.rank :: runtime.world_size]
+    rows = []
+    for batch in own.split(batch_size):
+        with runtime.autocast():
+            rows.append(model(batch.to(runtime.device)).float())
+    return runtime.gather_rows(torch.cat(rows))

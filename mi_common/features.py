@@ -1,0 +1,194 @@
+"""Outputs of a frozen network, computed once and kept as memory-mapped files.
+
+maps = cached_features(network, files, data_dir / "features", kind="maps", runtime=runtime)
+
+A file is a NumPy array with a checksum of each block of rows behind it. All are verified whenever
+the file is opened.
+"""
+
+import errno
+import hashlib
+import io
+import itertools
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+from tqdm import tqdm
+
+from mi_common.backbones import GlobalAveragePoolClassifier
+from mi_common.errors import UserError
+from mi_common.files import release, write_atomically
+from mi_common.fingerprints import fingerprint
+from mi_common.image_files import ImageFileDataset, ImageFiles
+from mi_common.runtime import Runtime
+
+BLOCK = 1 << 24  # bytes of the array that share a checksum
+READER_VERSION = 2  # of `read_image`; raise it when a picture is read in another way
+
+
+@torch.no_grad()
+def cached_features(
+    network: GlobalAveragePoolClassifier,
+    files: ImageFiles,
+    cache_dir: Path,
+    *,
+    kind: str,
+    runtime: Runtime,
+    size: int | None = None,
+    augmentation: int | None = None,
+    batch_size: int = 64,
+    num_workers: int = 2,
+) -> np.ndarray:
+    """Feature maps of image files in eval mode, from the cache where they are already there.
+
+    The file is keyed by the images, the backbone's weights, the size and the precision, so a change
+    of any makes a new file; it appears only when it is complete.
+
+    Args:
+        kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
+        size: side of the square input; None takes the network's own.
+        augmentation: number of a pass over random parts of the images, each number another one;
+            None takes whole images.
+
+    Returns:
+        A memory-mapped float16 array; what is written to it does not reach the file.
+
+    Raises:
+        UserError: an unreadable image, a damaged file of features, or too little space on the disk.
+    """
+    size = size or network.spec.size
+    key = hashlib.sha256(
+        f"{READER_VERSION} {kind} {size} {network.spec} {runtime.precision}".encode()
+    )
+    key.update(f"{network.output_stride or 32} {augmentation}".encode())
+    key.update(fingerprint(files, files.labels).encode())
+    update_with_weights(key, network.trunk)
+    target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
+
+    # In every process: all must have the same memory layout, which DistributedDataParallel checks.
+    trunk = network.trunk.to(runtime.device, memory_format=torch.channels_last).eval()
+    transform = network.spec.transform(size)
+    if augmentation is not None:
+        transform = network.spec.random_transform(size)
+    loader = torch.utils.data.DataLoader(
+        ImageFileDataset(files.paths, transform, seed=augmentation),
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+
+    def rows() -> Iterator[np.ndarray]:
+        compute_maps = torch.compile(trunk) if runtime.compile else trunk
+        for images in tqdm(loader, desc=f"features of {files.name}", disable=None):
+            images = images.to(runtime.device, memory_format=torch.channels_last)
+            with runtime.autocast():
+                maps = compute_maps(images).float()
+            values = maps if kind == "maps" else maps.mean(dim=(2, 3))
+            yield values.cpu().numpy().astype(np.float16)
+
+    def compute() -> None:
+        if target.exists():
+            return
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        # Another run may compute the same features.
+        lock = FileLock(cache_dir / f".{target.stem}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"waiting for another process that computes {target}", flush=True)
+            lock.acquire()
+        try:
+            if not target.exists():
+                write_atomically(target, lambda path: write_rows(path, len(files), rows()))
+        finally:
+            release(lock)
+
+    runtime.on_main(compute)
+    return read_rows(target)
+
+
+def update_with_weights(digest, module: nn.Module) -> None:
+    """Adds names and values of all weights and statistics of a module to a hashlib digest."""
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+
+
+def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
+    """Writes an `.npy` file from batches of rows, then the checksums.
+
+    These are little-endian uint32 CRCs: of the header, and of each `BLOCK` bytes of the array.
+
+    Raises:
+        UserError: the disk has too little space, which is taken before the work begins.
+    """
+    first = next(batches)
+    shape = (count, *first.shape[1:])
+    data_bytes = math.prod(shape) * first.itemsize
+    header = _header(shape, first.dtype)
+    with path.open("wb") as file:
+        _reserve(file.fileno(), len(header) + data_bytes + 4 * (1 + -(-data_bytes // BLOCK)), path)
+        file.write(header)
+        checksums, checksum, filled = [zlib.crc32(header)], 0, 0
+        for rows in itertools.chain([first], batches):
+            content = memoryview(rows.tobytes())
+            while content:
+                part, content = content[: BLOCK - filled], content[BLOCK - filled :]
+                file.write(part)
+                checksum, filled = zlib.crc32(part, checksum), filled + len(part)
+                if filled == BLOCK:
+                    checksums.append(checksum)
+                    checksum = filled = 0
+        file.write(np.array(checksums + [checksum] * (filled > 0), "<u4").tobytes())
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    buffer = io.BytesIO()
+    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()
+
+
+def _reserve(descriptor: int, size: int, path: Path) -> None:
+    free = shutil.disk_usage(path.parent).free
+    try:
+        if size > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return  # a file system that cannot reserve
+        raise UserError(
+            f"{path.parent}: cached features need {size / 1e9:,.2f} GB and {free / 1e9:,.2f} GB "
+            "are free; free some space or use another --data-dir"
+        ) from error
+
+
+def read_rows(path: Path) -> np.ndarray:
+    """The memory-mapped array in a file of `write_rows`, after its checksums were verified.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    damaged = UserError(f"{path}: damaged; delete it, and its features are computed again")
+    with path.open("rb") as file:
+        try:
+            array = np.lib.format.open_memmap(path, mode="c")  # PyTorch wants it writable
+        except Exception as error:  # NumPy's reader of headers raises many kinds
+            raise damaged from error
+        blocks = -(-array.nbytes // BLOCK)  # rounded up
+        if path.stat().st_size != array.offset + array.nbytes + 4 * (1 + blocks):
+            raise damaged
+        lengths = [array.offset]
+        lengths += [min(BLOCK, array.nbytes - start) for start in range(0, array.nbytes, BLOCK)]
+        checksums = [zlib.crc32(file.read(length)) for length in lengths]
+        if checksums != np.frombuffer(file.read(), "<u4").tolist():
+            raise damaged
+    return array

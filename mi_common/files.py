@@ -1,0 +1,235 @@
+"""Files that are whole or not there, and that are checked when they are read.
+
+    write_atomically(path, write)    save_arrays(path, logits=...)    write_json(path, {...})
+    read_arrays(path)                read_json(path)                  lock(folder), release_locks()
+
+What is written is synced to the disk before it gets its name, so that a crash or a power cut leaves
+the old file or the new one. Binary files are zip archives with a checksum of all that is in them.
+"""
+
+import contextlib
+import glob
+import io
+import json
+import os
+import socket
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+from filelock import FileLock, Timeout
+
+from mi_common.errors import UserError
+from mi_common.memory import require_memory
+
+LOCK = ".lock"
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of unfinished files
+_COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
+_CRC_OF_DATA_AND_ITS_CRC = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
+_locks: dict[Path, FileLock] = {}  # of the folders that this process holds
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` on a temporary neighbour of `path`, syncs it and renames it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
+        remove_if_stale(left)
+    partial = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.partial{path.suffix}")
+    try:
+        write(partial)
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_if_stale(partial: Path) -> None:
+    """Deletes a `.partial` file of this process, or of one on this machine that has ended."""
+    host, _, process = partial.name.partition(".partial")[0].rpartition(".")[2].partition("-")
+    if host != _HOST or not process.isdecimal():
+        return
+    if int(process) == os.getpid() or not psutil.pid_exists(int(process)):
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and needs no sync of it
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: dict) -> None:
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged, it is not JSON; {remedy_for(path)}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: damaged, it holds no JSON object; {remedy_for(path)}")
+    return value
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Compressed `.npz`, written atomically; no object arrays."""
+    # Into memory first: a zip file on a full disk reports the failure a second time when it closes.
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_archive(path, buffer)
+
+
+def write_archive(path: Path, archive: io.BytesIO) -> None:
+    """Writes a zip archive atomically, with the CRC-32 of all that comes before as its comment.
+
+    The checksums of its entries leave out their names, places and attributes: one flipped bit there
+    made torch read zeros for a tensor.
+    """
+    archive.seek(-2, io.SEEK_END)
+    archive.write(_COMMENT_LENGTH)
+    with archive.getbuffer() as content:
+        checksum = zlib.crc32(content)
+    archive.write(checksum.to_bytes(4, "little"))
+    write_atomically(path, lambda partial: partial.write_bytes(archive.getbuffer()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, after its checksums were verified.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds Python objects.
+    """
+    verify_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        require_memory(sum(entry.file_size for entry in archive.infolist()), str(path), "free some")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except OSError:
+        raise
+    except Exception as error:  # a garbled header makes NumPy raise many kinds
+        raise damaged_file(path) from error
+    if not all(isinstance(values, np.ndarray) for values in arrays.values()):
+        raise damaged_file(path)
+    return arrays
+
+
+def verify_archive(path: Path) -> None:
+    """Reads a zip archive, as `.npz` and `.pt` files are, and compares its checksums.
+
+    One of `write_archive` has a checksum of the whole file, others only those of their entries.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - 26))
+        end = file.read()
+        if end[:4] == b"PK\5\6" and end[20:22] == _COMMENT_LENGTH:
+            file.seek(0)
+            checksum = 0
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+            if checksum != _CRC_OF_DATA_AND_ITS_CRC:
+                raise damaged_file(path)
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except Exception as error:  # a flipped bit makes zipfile raise many kinds, OSError too
+        raise damaged_file(path) from error
+    if broken is not None:
+        raise damaged_file(path)
+
+
+def damaged_file(path: Path) -> UserError:
+    """The error for a file whose content is not what was written."""
+    return UserError(f"{path}: damaged, its content is not what was written; {remedy_for(path)}")
+
+
+def remedy_for(path: Path) -> str:
+    """What to do about a damaged file of a run folder, or any other one."""
+    if path.name == "checkpoint.pt":
+        return "delete it and train again with --resume"
+    if path.name == "predictions.npz":
+        return "train again with --overwrite"
+    if path.name == "results.csv":
+        return "delete it and run again with --resume"
+    if path.name == "config.json":
+        return "choose another --output-dir"
+    return "write it again with --overwrite"
+
+
+def lock(folder: Path) -> None:
+    """Holds an existing folder for this process until `release_locks`, or until it dies.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    key = folder.resolve()
+    if key in _locks:
+        return
+    held = FileLock(key / LOCK)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{folder}: another run is writing there; wait for it or choose another folder"
+        ) from error
+    _locks[key] = held
+
+
+def release_locks(folder: Path | None = None) -> None:
+    """Gives up one folder, or all, and removes the unfinished files in it."""
+    for key in [folder.resolve()] if folder else list(_locks):
+        if held := _locks.pop(key, None):
+            with contextlib.suppress(OSError):  # whatever it is, the other folders must be let go
+                remove_partial_files(key)
+            release(held)
+
+
+def release(lock: FileLock) -> None:
+    """Releases a lock and removes its file; a waiting process notices and locks a new file."""
+    with contextlib.suppress(OSError):  # Windows deletes no open file
+        Path(lock.lock_file).unlink()
+    lock.release()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Deletes what killed processes left half-written in a folder that this process holds.
+
+    A run folder inside it that this or another process holds by itself is left alone.
+    """
+    for path in folder.iterdir():
+        if path.match(".*.partial*") and path.is_file():
+            remove_if_stale(path)
+        elif path.is_dir() and not path.is_symlink() and path.resolve() not in _locks:
+            if not (path / LOCK).exists():
+                remove_partial_files(path)
+                continue
+            with contextlib.suppress(UserError):
+                lock(path)
+                release_locks(path)

@@ -1,0 +1,64 @@
+"""Hashes of the data that a run was computed from, so that --resume can refuse other data.
+
+A fingerprint is kept in config.json and is part of the name of cached features.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+WHOLE = 1 << 16  # bytes; larger files are sampled
+BLOCKS, BLOCK = 16, 1 << 12
+
+
+def fingerprint(images, labels: Tensor) -> str:
+    """The number of images and a hash of them and their labels, as "16500 images, 3f2a...".
+
+    `images` are a tensor or `mi_common.image_files.ImageFiles`. Files count by their place below
+    the folder that they share, their size and their content: all of it up to 64 KiB, of a larger
+    one sixteen evenly spread blocks of 4 KiB.
+    """
+    digest = hashlib.sha256(_bytes(labels))
+    digest.update(_bytes(images) if isinstance(images, Tensor) else images.digest)
+    return f"{len(labels)} images, {digest.hexdigest()[:16]}"
+
+
+def files_digest(paths: list[Path]) -> bytes:
+    """sha256 of the relative paths, the sizes and the (sampled) content of files."""
+    digest = hashlib.sha256()
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    for path in paths:
+        digest.update(os.path.relpath(path, root).encode() + b"\0")
+        _add_file(digest, path)
+    return digest.digest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """A hash of the whole content of one file, such as weights."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _add_file(digest, path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest.update(f"{size}\n".encode())
+        if size <= WHOLE:
+            digest.update(file.read())
+            return
+        for number in range(BLOCKS):
+            file.seek((size - BLOCK) * number // (BLOCKS - 1))
+            digest.update(file.read(BLOCK))
+
+
+def _bytes(values: Tensor) -> bytes:
+    """Type, shape and content."""
+    values = values.contiguous().cpu()
+    content = values.view(torch.uint8) if values.ndim else values
+    return f"{values.dtype} {tuple(values.shape)}".encode() + content.numpy().tobytes()

@@ -1,0 +1,313 @@
+"""Data sets as lists of image files, with boxes where they exist; nothing here downloads.
+
+    tiny-imagenet-200/   CUB_200_2011/      as `python -m scripts.download_data NAME` leaves them
+    train/CLASS/*   test/CLASS/*            a folder of your own, given as the data folder
+
+Reading a list opens no image; `image_size`, `readable` and `ImageFileDataset` do.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from mi_common.annotation_lines import MAX_SIDE, annotation_lines, parse_box, parse_size
+from mi_common.errors import UserError, require
+from mi_common.fingerprints import files_digest
+from mi_common.pixels import stretched, verify_png
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """One split of a data set of image files."""
+
+    name: str
+    paths: list[Path]
+    labels: Tensor  # (N,) int64
+    class_names: list[str]
+    boxes: list[np.ndarray] | None = None  # an (M, 4) int array xyxy an image, inclusive pixels
+    sizes: np.ndarray | None = None  # (N, 2) int width, height, where the annotation says them
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """A hash of the files' places, sizes and content; see `mi_common.fingerprints`."""
+        return files_digest(self.paths)
+
+    def select(self, indices: Tensor) -> "ImageFiles":
+        """The images of the given positions, in their order."""
+        chosen = indices.tolist()
+        boxes = None if self.boxes is None else [self.boxes[i] for i in chosen]
+        paths = [self.paths[i] for i in chosen]
+        sizes = None if self.sizes is None else self.sizes[chosen]
+        return ImageFiles(self.name, paths, self.labels[indices], self.class_names, boxes, sizes)
+
+
+class ImageFileDataset(torch.utils.data.Dataset):
+    """RGB images of a list of files, through a transform, for a DataLoader.
+
+    With a seed, what a random transform does to an image depends on the seed and the image's
+    number alone, in whichever process it is read.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        seed: int | None = None,
+    ):
+        self.paths, self.transform, self.seed = paths, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = read_image(self.paths[index])
+        if self.seed is None:
+            return self.transform(image)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * len(self.paths) + index)
+            return self.transform(image)
+
+
+def read_image(path: Path) -> Image.Image:
+    """An upright 8-bit RGB image, on white where it is transparent.
+
+    Every picture is read here; masks are read by `infocam.data.masks`. One of more than 8 bits a
+    channel is stretched from its darkest to its lightest value.
+
+    Raises:
+        UserError: the file is missing, not a readable image, or of more pixels than PIL trusts.
+    """
+    try:
+        verify_png(path)
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode[0] in "IF":
+                image = Image.fromarray(stretched(np.asarray(image, dtype=np.float64)))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image, with the errors of `read_image`.
+
+    They come from the header, but a PNG is decoded: its EXIF data may stand at its end.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
+
+
+def readable(files: ImageFiles) -> tuple[ImageFiles, list[Path]]:
+    """The images that can be decoded to their last pixel, and the paths of the others.
+
+    It decodes every image once, in one process, under a progress bar.
+    """
+    good, bad = [], []
+    for i, path in enumerate(tqdm(files.paths, desc=f"check {files.name}", disable=None)):
+        try:
+            read_image(path)
+            good.append(i)
+        except UserError:
+            bad.append(path)
+    return files.select(torch.tensor(good, dtype=torch.int64)), bad
+
+
+def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
+    """Tiny-ImageNet with one box an image: 200 classes, 64 x 64 pixels.
+
+    The annotation holds inclusive corners x0 y0 x1 y1 in 0..63. Training images come in order of
+    class and number, validation images in the order of `val_annotations.txt`.
+
+    Args:
+        data_dir: the folder that holds `tiny-imagenet-200`.
+        split: "train" or "val".
+
+    Raises:
+        UserError: missing files, a class without training images or not in wnids.txt, an impossible
+            box, or a class or an image that stands in a file twice.
+    """
+    root = Path(data_dir) / "tiny-imagenet-200"
+
+    def rows(path: Path) -> list[tuple[str, list[str]]]:
+        """The place and the tab-separated fields of each line that is not empty."""
+        require(path, "tiny-imagenet", data_dir)
+        return [(place, line.split("\t")) for place, line in annotation_lines(path)]
+
+    wnids = [fields[0] for _, fields in rows(root / "wnids.txt")]
+    words = {fields[0]: fields[-1] for _, fields in rows(root / "words.txt")}
+    class_of = {wnid: k for k, wnid in enumerate(wnids)}
+    names = [words.get(wnid, wnid).split(",")[0] for wnid in wnids]
+    entries = []  # place, image, class, box fields
+    if split == "train":
+        for wnid in wnids:
+            folder = root / "train" / wnid
+            for place, (file, *box) in rows(folder / f"{wnid}_boxes.txt"):
+                entries.append((place, folder / "images" / file, wnid, box))
+    else:
+        for place, fields in rows(root / "val/val_annotations.txt"):
+            file, wnid, *box = [*fields, ""]
+            entries.append((place, root / "val/images" / file, wnid, box[:-1]))
+    if len(class_of) < len(wnids):
+        raise UserError(f"{root / 'wnids.txt'}: a class stands there twice")
+    first: dict[Path, str] = {}
+    for place, path, wnid, _ in entries:
+        if wnid not in class_of:
+            raise UserError(f"{place}: class {wnid!r} is not in wnids.txt")
+        if first.setdefault(path, place) != place:
+            raise UserError(f"{place}: a second line for {path.name}; want one")
+    if split == "train" and (lacking := class_of.keys() - {wnid for _, _, wnid, _ in entries}):
+        raise UserError(f"{root}/train/{min(lacking)}: no images of this class")
+    return ImageFiles(
+        "tiny-imagenet",
+        [path for _, path, _, _ in entries],
+        torch.tensor([class_of[wnid] for _, _, wnid, _ in entries], dtype=torch.int64),
+        names,
+        [parse_box(box, place, width=64, height=64)[None] for place, _, _, box in entries],
+        np.full((len(entries), 2), 64),
+    )
+
+
+def cub(data_dir: Path, split: str) -> ImageFiles:
+    """CUB-200-2011 (Wah et al. 2011) with one box an image, in the order of `images.txt`.
+
+    Labels are the class ids of `classes.txt` less one: 0..199. The annotation of a box is x, y,
+    width and height in pixels. A box that touches the far border has x + width = image width - 1
+    ten times as often as x + width = image width, so the width is the distance between inclusive
+    corners: they are x, y, x + width and y + height, rounded to the nearest whole number (the
+    official file has no fractions). Choe et al. (2020) read it so too. 78 boxes end outside their
+    image and are not cut. Sizes are those of `image_sizes.txt`, "id width height", where that file
+    is there; the official archive has none.
+
+    Args:
+        data_dir: the folder that holds `CUB_200_2011`.
+        split: "train" (5,994 images) or "test" (5,794).
+
+    Raises:
+        UserError: a missing file, a line that does not parse, or ids that are not 1, 2, 3, ... up
+            to the same number in every file about images.
+        ValueError: another split.
+    """
+    is_training = {"train": 1, "test": 0}
+    if split not in is_training:
+        raise ValueError(f"split {split!r}: want train or test")
+    root = Path(data_dir) / "CUB_200_2011"
+
+    def column(file: str, parse: Callable[[str], Any], want: str, last: int | None = None) -> list:
+        """What `parse` makes of each line behind its id; a ValueError of its own means "not"."""
+        require(root / file, "cub", data_dir)
+        values = []
+        for place, line in annotation_lines(root / file):
+            identity, text = [*line.strip().split(maxsplit=1), ""][:2]
+            if identity != str(len(values) + 1):
+                raise UserError(f"{place}: id {identity!r} instead of {len(values) + 1}")
+            try:
+                values.append(parse(text))
+            except ValueError as error:
+                raise UserError(f"{place}: {text!r} is not {want}") from error
+        if last not in (None, len(values)):
+            raise UserError(f"{root / file}: ends with id {len(values)}, images.txt with {last}")
+        return values
+
+    names = column("classes.txt", _not_empty, "a class name")
+    ids, want = range(1, len(names) + 1), f"a class id 1..{len(names)}"
+    paths = column("images.txt", lambda text: root / "images" / _not_empty(text), "a file name")
+    n = len(paths)
+    labels = column("image_class_labels.txt", lambda text: ids.index(int(text)), want, n)
+    training = column("train_test_split.txt", lambda text: range(2).index(int(text)), "0 or 1", n)
+    corners = column("bounding_boxes.txt", _corners, "a box x y width height", n)
+    boxes = list(np.array(corners, dtype=np.int64).reshape(-1, 1, 4))
+    sizes = None
+    if (root / "image_sizes.txt").exists():
+        sizes = np.array(column("image_sizes.txt", _size, "width and height", n)).reshape(-1, 2)
+    files = ImageFiles("cub", paths, torch.tensor(labels, dtype=torch.int64), names, boxes, sizes)
+    return files.select((torch.tensor(training) == is_training[split]).nonzero().flatten())
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return text
+
+
+def _corners(text: str) -> list[int]:
+    """Inclusive corners of "x y width height"; ValueError if it is not such a text."""
+    x, y, width, height = map(float, text.split())
+    if not (min(x, y) >= 0 and min(width, height) > 0 and max(x + width, y + height) <= MAX_SIDE):
+        raise ValueError(text)
+    return [round(x), round(y), round(x + width), round(y + height)]
+
+
+def _size(text: str) -> list[int]:
+    width, height = text.split()
+    return list(parse_size(width, height, text))
+
+
+def image_folder(data_dir: Path, split: str) -> ImageFiles:
+    """A folder of one's own: `data_dir/train/CLASS/*` and `data_dir/test/CLASS/*`.
+
+    Classes are sorted by name and the images of each class too. Images are the files that end in
+    .bmp, .jpeg, .jpg, .png or .webp, in any case; other files and hidden ones are left out.
+
+    Args:
+        data_dir: the folder that holds `train` and `test`; both must be there.
+        split: "train" or "test".
+
+    Raises:
+        UserError: no such folder, no classes, a class without images, or a class that only one of
+            the two splits has.
+        ValueError: another split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split {split!r}: want train or test")
+    names = {each: _class_names(Path(data_dir) / each) for each in ("train", "test")}
+    for one, other in (("train", "test"), ("test", "train")):
+        if alone := sorted(set(names[one]) - set(names[other])):
+            raise UserError(f"{data_dir}: classes in {one} but not in {other}: {', '.join(alone)}")
+    paths, labels = [], []
+    for k, name in enumerate(names[split]):
+        folder = Path(data_dir) / split / name
+        own = [path for path in _visible(folder) if path.suffix.lower() in EXTENSIONS]
+        if not own:
+            raise UserError(f"{folder}: no images; want files that end in {' '.join(EXTENSIONS)}")
+        paths += own
+        labels += [k] * len(own)
+    return ImageFiles("folder", paths, torch.tensor(labels), names[split])
+
+
+def _class_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; want the images of each class in {folder}/CLASS")
+    names = [path.name for path in _visible(folder) if path.is_dir()]
+    if not names:
+        raise UserError(f"{folder}: no class folders; want the images of each class in CLASS/")
+    for name in names:
+        if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise UserError(f"{folder}: the class folder {name!r} has a name that is not UTF-8")
+    return names
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The content of a folder without hidden names, sorted by name."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -1,0 +1,40 @@
+"""What the figures of all experiments share: no window, no frame above and to the right."""
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # before pyplot: figures are files, and there may be no display
+import matplotlib.pyplot as plt
+
+from mi_common.files import write_atomically
+
+
+def styles() -> Iterator[dict]:
+    """A marker and a colour for each method of a figure; the first fifty differ."""
+    markers = "os^Dv"
+    for number in itertools.count():
+        yield {
+            "marker": markers[(number + number // 10) % len(markers)],
+            "color": f"C{number % 10}",
+        }
+
+
+def plain(name: str, longest: int = 40) -> str:
+    """A name of the user's as text of a figure: no formula, one line, at most so many letters."""
+    text = " ".join(name.split()).replace("$", r"\$")
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def save_figure(figure: plt.Figure, path: Path, *, dpi: int = 150) -> None:
+    """Writes a PNG atomically and frees the figure."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    with warnings.catch_warnings():  # of letters that no font has, and of labels that overlap
+        warnings.simplefilter("ignore", UserWarning)
+        figure.tight_layout()
+        write_atomically(path, lambda partial: figure.savefig(partial, dpi=dpi))
+    plt.close(figure)

@@ -1,0 +1,298 @@
+"""Run folders: written whole or not at all, and never silently overwritten.
+
+A run folder holds `config.json` (flags, data, command, versions, commit, hardware), `checkpoint.pt`
+(all that is needed to go on), `metrics.jsonl` (a line an epoch) and `result.json`, written last:
+its presence means that the run is finished. By its `.lock` one process at a time writes into it.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from mi_common.environment import environment
+from mi_common.errors import UserError
+from mi_common.files import (
+    LOCK,
+    damaged_file,
+    lock,
+    read_json,
+    release_locks,
+    remove_partial_files,
+    verify_archive,
+    write_archive,
+    write_json,
+    write_text,
+)
+
+# Flags that may differ when a run is resumed: they change its results by rounding at most. The
+# content of the data folder is compared by its fingerprint.
+_IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
+_IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
+_OUTPUT_FLAGS = {"output_dir", "figure"}
+# Names of all files that scripts write into their folders; `infocam` adds maps and explanations.
+_WRITTEN = re.compile(
+    r"(config|estimate|result|split)\.json|metrics\.jsonl|checkpoint\.pt|(predictions|indices)\.npz"
+    r"|(annotations|classes|confusion|coverage|per_class|pmi|predictions|replicates|results|scores"
+    r"|shift|threshold_curves)\.csv|(table|differences|errors|rmse|shift)\.(md|tex)"
+    r"|(calibration|confusion|estimates|per_class|pmi_by_class|reliability|shift|threshold_curves"
+    r"|truth|error_\w+|gallery_\w+|\d{5})\.png"
+)
+
+
+def check_output(
+    folder: Path,
+    flags: dict,
+    *,
+    overwrite: bool,
+    resume: bool | None = None,
+    extendable: tuple[str, ...] = (),
+    data: dict | None = None,
+) -> None:
+    """Raises the errors of `prepare_output`, writes nothing, and locks a folder that has content.
+
+    Args:
+        flags: resolved flags, for config.json. Paths among them, but --output-dir, are inputs.
+        resume: whether to go on with the folder's content; None where a script cannot.
+        extendable: flags that may differ when the folder is resumed, such as `seeds`.
+        data: fingerprints of what the run is computed from, by name (`mi_common.fingerprints`);
+            None where it is not known yet.
+
+    Raises:
+        UserError: the folder has content and neither flag was given; `overwrite` on a folder that
+            no script wrote, that is a link or that holds an input; `resume` with flags or data that
+            differ from the earlier ones; another process writes into the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose another --output-dir")
+    if not folder.exists() or all(_is_left_over(path) for path in folder.iterdir()):
+        return
+    config = folder / "config.json"
+    if not (overwrite or resume):
+        choices = "--overwrite" if resume is None else "--resume, --overwrite"
+        raise UserError(f"{folder} exists; use {choices} or another --output-dir")
+    if not config.exists():
+        done = "not deleted" if overwrite else "it cannot be resumed"
+        raise UserError(f"{folder} has no config.json, so no run wrote it: {done}")
+    earlier = read_json(config)
+    if not ({"flags", "command", "python", "torch"} <= earlier.keys()) or not isinstance(
+        earlier["flags"], dict
+    ):
+        raise UserError(f"{config}: not written by this project; choose another --output-dir")
+    if overwrite:
+        _check_overwrite(folder, flags, earlier["flags"])
+    else:
+        _check_flags(folder, earlier["flags"], _as_json(flags), {*_IGNORED_ON_RESUME, *extendable})
+        if data is not None:
+            _check_data(folder, earlier.get("data", {}), _as_json(data))
+    lock(folder)
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a killed process may have left this in a folder before it wrote anything whole."""
+    return path.name == LOCK or path.match(".*.partial*")
+
+
+def _check_overwrite(folder: Path, flags: dict, earlier: dict) -> None:
+    if folder.is_symlink():
+        raise UserError(f"--overwrite {folder}: it is a link; give the folder itself")
+    for path in _inputs(flags):
+        # A link inside the folder may lead to a file outside of it.
+        link_parents = [parent.resolve() for parent in Path(os.path.abspath(path)).parents]
+        if folder.resolve() in (path.resolve(), *path.resolve().parents, *link_parents):
+            raise UserError(
+                f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
+                "--output-dir"
+            )
+    pictures = earlier.get("images")  # of `infocam.explain`, which names its files by them
+    stems = {Path(name).stem for name in pictures} if isinstance(pictures, list) else set()
+    inner = (path.relative_to(folder) for path in folder.rglob("*") if not _is_folder(path))
+    if foreign := next((path for path in inner if not _is_written(path, stems)), None):
+        raise UserError(
+            f"--overwrite {folder}: it also holds {foreign}, which no script wrote; move it first"
+        )
+    for inner_lock in list(folder.rglob(f"*/{LOCK}")):  # of runs inside, such as a comparison's
+        lock(inner_lock.parent)
+        release_locks(inner_lock.parent)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_written(path: Path, stems: set[str]) -> bool:
+    """Whether scripts of this project write such a file; `path` is relative to the run folder."""
+    if _WRITTEN.fullmatch(path.name) or _is_left_over(path):
+        return True
+    if "maps" in path.parts:
+        return path.suffix == ".npy"
+    explained = path.stem in stems or re.sub(r"-\d+$", "", path.stem) in stems
+    return explained and path.suffix in (".png", ".npz")
+
+
+def _inputs(flags: dict) -> Iterator[Path]:
+    """The existing paths among flags, whatever their type, without the output's."""
+    for name, value in flags.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            is_path = isinstance(each, Path) or (isinstance(each, str) and os.path.exists(each))
+            if is_path and name not in _OUTPUT_FLAGS:
+                yield Path(each)
+
+
+def _check_flags(folder: Path, earlier: dict, flags: dict, free: set[str]) -> None:
+    changed = [
+        f"--{name.replace('_', '-')} {earlier.get(name)} -> {flags.get(name)}"
+        for name in sorted((earlier.keys() | flags.keys()) - free)
+        if earlier.get(name) != flags.get(name)
+    ]
+    if changed:
+        raise UserError(f"--resume {folder}: flags changed ({', '.join(changed)})")
+
+
+def _check_data(folder: Path, earlier: dict, data: dict) -> None:
+    changed = sorted(
+        name for name in earlier.keys() | data.keys() if earlier.get(name) != data.get(name)
+    )
+    if changed:
+        changes = ", ".join(f"{name} {earlier.get(name)} -> {data.get(name)}" for name in changed)
+        raise UserError(
+            f"--resume {folder}: the data changed ({changes}); restore them or use --overwrite"
+        )
+
+
+def prepare_output(
+    folder: Path, flags: dict, *, overwrite: bool, data: dict | None = None, **options
+) -> None:
+    """Makes an output folder with its config.json, or takes the one that `resume` goes on with.
+
+    This process holds the folder until `mi_common.files.release_locks`. Options and errors are
+    those of `check_output`.
+    """
+    check_output(folder, flags, overwrite=overwrite, data=data, **options)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock(folder)
+    check_output(folder, flags, overwrite=overwrite, data=data, **options)  # no race with another
+    if overwrite:
+        # config.json goes last: without it, no flag would accept what an interruption leaves.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+            if _is_folder(path):
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+    remove_partial_files(folder)
+    config = folder / "config.json"
+    if not config.exists():
+        known = {} if data is None else {"data": _as_json(data)}
+        write_json(config, {"flags": _as_json(flags), **known, **environment()})
+
+
+def _as_json(values: dict) -> dict:
+    return json.loads(json.dumps(values, default=str))
+
+
+def _checksum(values: dict) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+class RunFolder:
+    """The files of one training run."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.checkpoint_file = self.path / "checkpoint.pt"
+        self.result_file = self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        return self.result_file.exists()
+
+    def config(self) -> dict:
+        """The flags of the run.
+
+        Raises:
+            UserError: the folder holds no finished run.
+        """
+        return self._config("flags")
+
+    def data(self) -> dict:
+        """The fingerprints of what the run was computed from; errors as `config`."""
+        return self._config("data")
+
+    def _config(self, key: str) -> dict:
+        if not self.finished:
+            raise UserError(f"{self.path} holds no finished run: there is no result.json in it")
+        value = read_json(self.path / "config.json").get(key)
+        if not isinstance(value, dict):
+            raise UserError(f"{self.path}/config.json: no {key} in it; train again")
+        return value
+
+    def save_result(self, result: dict) -> None:
+        """Writes result.json, whose presence means that the run is finished, with a checksum."""
+        result = _as_json(result)
+        write_json(self.result_file, result | {"checksum": _checksum(result)})
+
+    def result(self) -> dict:
+        """What `save_result` was given; UserError for a damaged file."""
+        result = read_json(self.result_file)
+        if result.pop("checksum", None) != _checksum(result):
+            raise damaged_file(self.result_file)
+        return result
+
+    def require_files(self, *names: str) -> None:
+        """UserError for a file of a finished run that is not there or damaged."""
+        if missing := [name for name in names if not (self.path / name).exists()]:
+            raise UserError(
+                f"{self.path}: the run is finished but {', '.join(missing)} is missing; train "
+                "again with --overwrite"
+            )
+        for name in names:
+            if name.endswith((".npz", ".pt")):
+                try:
+                    verify_archive(self.path / name)
+                except UserError as error:
+                    raise UserError(
+                        f"{self.path / name}: damaged; train again with --overwrite"
+                    ) from error
+
+    def save_epoch(self, checkpoint: dict) -> None:
+        """Writes a checkpoint, whose `metrics` hold a dict an epoch, and those as text."""
+        buffer = io.BytesIO()  # torch turns a full disk into an error that does not say so
+        torch.save(checkpoint, buffer)
+        write_archive(self.checkpoint_file, buffer)
+        self._write_metrics(checkpoint["metrics"])
+
+    def _write_metrics(self, metrics: list[dict]) -> None:
+        write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in metrics))
+
+    def load_checkpoint(self) -> dict | None:
+        """The last checkpoint, on the CPU, or None before the first.
+
+        Raises:
+            UserError: the file is damaged, or is not one of this project.
+        """
+        if not self.checkpoint_file.exists():
+            return None
+        verify_archive(self.checkpoint_file)
+        try:
+            checkpoint = torch.load(self.checkpoint_file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle's own and torch's many
+            raise damaged_file(self.checkpoint_file) from error
+        parts = checkpoint if isinstance(checkpoint, dict) else {}
+        model, metrics = parts.get("model"), parts.get("metrics")
+        good = isinstance(model, dict) and all(isinstance(v, torch.Tensor) for v in model.values())
+        if not (good and isinstance(metrics, list) and all(isinstance(v, dict) for v in metrics)):
+            raise UserError(f"{self.checkpoint_file}: not a checkpoint of this project; delete it")
+        return checkpoint
+
+    def restore_metrics(self, metrics: list[dict]) -> None:
+        """Writes metrics.jsonl again where it is not what the checkpoint says."""
+        text = "".join(json.dumps(line) + "\n" for line in metrics).encode()
+        if not self.metrics_file.exists() or self.metrics_file.read_bytes() != text:
+            self._write_metrics(metrics)

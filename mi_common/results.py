@@ -1,0 +1,84 @@
+"""Tables of results that grow row by row: `results.csv`, written whole after each computation."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mi_common.errors import UserError
+from mi_common.files import damaged_file, remedy_for, write_atomically
+
+# From version 3 on, pandas reads every float as it was written without being asked.
+_EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
+
+class ResultsFile:
+    """A `results.csv` with one or more rows per (setting, method, seed), added to one by one."""
+
+    def __init__(self, path: Path, columns: list[str], key: list[str], *, text: tuple[str, ...]):
+        """
+        Args:
+            columns: of the file, in order.
+            key: the columns that a computation is identified by; it may add several rows.
+            text: the columns that hold text; all others hold numbers.
+
+        Raises:
+            UserError: the file is there with other columns, or is damaged.
+        """
+        self.path, self.columns, self.key, self.text = Path(path), columns, key, text
+        self.frame = pd.DataFrame(columns=columns)
+        if self.path.exists():
+            self.frame = self._read()
+
+    def _read(self) -> pd.DataFrame:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            lines = list(csv.reader(io.StringIO(text), strict=True))
+            frame = pd.read_csv(self.path, **_EXACT_FLOATS)
+        except (ValueError, csv.Error) as error:
+            raise damaged_file(self.path) from error
+        if lines[0] != self.columns:
+            difference = f"columns {lines[0]}, not {self.columns}"
+            raise UserError(f"{self.path}: {difference}; {remedy_for(self.path)}")
+        if not text.endswith("\n") or any(len(line) != len(self.columns) for line in lines):
+            raise damaged_file(self.path)
+        numbers = frame.drop(columns=list(self.text))
+        if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
+            raise damaged_file(self.path)
+        if "status" in frame and not frame["status"].str.match("ok$|failed: ").all():
+            raise damaged_file(self.path)
+        good = frame["status"] == "ok" if "status" in frame else pd.Series(True, frame.index)
+        keys = frame[self.key]
+        key_dtypes = keys.drop(columns=list(self.text), errors="ignore").dtypes
+        finite = np.isfinite(numbers[good]).all(axis=None)
+        if not (keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite):
+            raise damaged_file(self.path)
+        if "\0" in text or frame.duplicated().any():
+            raise damaged_file(self.path)
+        return frame
+
+    def __contains__(self, key: tuple) -> bool:
+        return tuple(map(str, key)) in self._positions()
+
+    def select(self, keys: list[tuple]) -> pd.DataFrame:
+        """The rows of the given keys, in their order."""
+        positions = self._positions()
+        return self.frame.iloc[[i for key in keys for i in positions.get(tuple(map(str, key)), [])]]
+
+    def _positions(self) -> dict[tuple, list[int]]:
+        positions: dict[tuple, list[int]] = {}
+        for i, row in enumerate(self.frame[self.key].itertuples(index=False, name=None)):
+            positions.setdefault(tuple(map(str, row)), []).append(i)
+        return positions
+
+    def add(self, rows: list[dict]) -> None:
+        """Appends rows and rewrites the file atomically."""
+        new = pd.DataFrame(rows, columns=self.columns)
+        self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
+        write_atomically(self.path, lambda partial: self.frame.to_csv(partial, index=False))
+
+    def drop(self, wrong: pd.Series) -> None:
+        """Leaves out the rows where `wrong`, (N,) bool, is true; the file changes with `add`."""
+        self.frame = self.frame[~wrong].reset_index(drop=True)

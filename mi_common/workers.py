@@ -1,0 +1,168 @@
+"""Many independent computations: in this process, in worker processes, or on a Dask cluster.
+
+Worker processes end when this one does, in whatever way: Ctrl-C, SIGTERM or SIGKILL.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+import torch
+
+from mi_common.errors import UserError
+from mi_common.files import release_locks
+from mi_common.memory import require_memory
+from mi_common.process import end_with_parent, killed_on_error
+from mi_common.runtime import Runtime
+
+WORKER_MEMORY = 900_000_000  # bytes that a worker process uses after its imports
+CLUSTER_SECONDS = 20  # within which a scheduler must answer
+
+
+def _start_worker(parent: int) -> None:
+    end_with_parent(parent)
+    torch.set_num_threads(1)  # small computations gain nothing from a second one
+
+
+@contextmanager
+def worker_pool(num_workers: int) -> Iterator[Executor]:
+    """Worker processes, on one thread each, that are killed if the block ends with an error.
+
+    Raises:
+        UserError: they do not fit into memory, or the system killed one.
+    """
+    flag = f"--num-workers {num_workers}"
+    require_memory(num_workers * WORKER_MEMORY, flag, "use fewer")
+    pool = ProcessPoolExecutor(
+        num_workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(os.getpid(),),
+    )
+    before = set(multiprocessing.active_children())
+    # Ctrl-C reaches all processes of a terminal: workers ignore it from their start, which they
+    # inherit, and this process ends them.
+    previous = None
+    if threading.current_thread() is threading.main_thread():
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in range(num_workers):
+            pool.submit(os.getpid)  # starts a process
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGINT, previous)
+    try:
+        with killed_on_error(set(multiprocessing.active_children()) - before):
+            yield pool
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{flag}: a worker process was killed, probably out of memory; use fewer"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_jobs(
+    function: Callable,
+    jobs: list[tuple],
+    *,
+    runtime: Runtime,
+    num_workers: int,
+    cluster: str | None = None,
+) -> Iterator:
+    """Yields `function(*job)` of each job as it is done.
+
+    Small networks gain nothing from a second thread, so on a CPU `num_workers` processes take a
+    job each, on one thread; on a GPU, or with fewer than two workers or jobs, this process does
+    one after the other. `function` and the jobs must be picklable.
+
+    Args:
+        cluster: address of a Dask scheduler, whose workers do the jobs in place of processes here.
+
+    Raises:
+        UserError: torchrun started this process, workers do not fit into memory or died, or no
+            scheduler answers.
+    """
+    if runtime.world_size > 1:
+        raise UserError(
+            "this script starts its own processes (--num-workers); run without torchrun"
+        )
+    if cluster is not None:
+        yield from _on_cluster(function, jobs, cluster)
+        return
+    num_workers = min(num_workers, len(jobs))
+    if num_workers < 2 or runtime.device.type != "cpu":
+        yield from (function(*job) for job in jobs)
+        return
+    with worker_pool(num_workers) as pool:
+        for future in as_completed([pool.submit(function, *job) for job in jobs]):
+            yield future.result()
+
+
+def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator:
+    """Runs the jobs on Dask, which reruns the job of a worker that dies."""
+    try:
+        from dask import distributed
+    except ImportError as error:
+        raise UserError("--cluster needs Dask: pip install -r requirements-cluster.txt") from error
+
+    async def ask() -> None:
+        options = distributed.Security().get_connection_args("client")
+        async with distributed.rpc(address, connection_args=options) as scheduler:
+            await scheduler.identity()
+
+    try:
+        # A client would wait for ever where something else listens.
+        asyncio.run(asyncio.wait_for(ask(), CLUSTER_SECONDS))
+        client = distributed.Client(address, timeout=CLUSTER_SECONDS)
+    except Exception as error:  # strange addresses and answers raise many kinds
+        raise UserError(f"--cluster {address}: no Dask scheduler answers there") from error
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says is reported below
+    with client:
+        if not client.nthreads():
+            print(f"--cluster {address}: no workers yet, waiting for the first", flush=True)
+            client.wait_for_workers(1)
+        try:
+            client.run_on_scheduler(importlib.util.find_spec, __name__)
+            client.run(importlib.util.find_spec, __name__)
+        except (
+            ImportError
+        ) as error:  # Dask would wait for ever: such a worker dies at its first job
+            raise UserError(
+                f"--cluster {address}: scheduler or workers cannot import {__name__}; start them "
+                "with the project's folder as PYTHONPATH, or install it there"
+            ) from error
+        place = os.getcwd()
+        futures = [client.submit(_on_one_thread, place, function, *job, pure=False) for job in jobs]
+        for future in distributed.as_completed(futures):
+            try:
+                result = future.result()
+            except distributed.KilledWorker as error:
+                raise UserError(
+                    f"--cluster {address}: a computation was lost with several workers, "
+                    "probably out of memory; go on with --resume"
+                ) from error
+            except CancelledError as error:
+                raise UserError(
+                    f"--cluster {address}: the scheduler is gone; go on with --resume"
+                ) from error
+            yield result
+
+
+def _on_one_thread(folder: str, function: Callable, *job):
+    if os.getcwd() != folder:
+        os.chdir(folder)  # relative paths are those of the command
+    torch.set_num_threads(1)
+    try:
+        return function(*job)
+    finally:
+        release_locks()  # the worker lives on

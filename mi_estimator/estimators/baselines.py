@@ -1,0 +1,125 @@
+"""scikit-learn classifiers as estimators: H(Y) minus held-out log-loss.
+
+estimate = SklearnMI("lda").fit(x_train, y_train).estimate(x_test, y_test)
+
+The mean of log q(y | x) - log p(y) over held-out samples is the Barber-Agakov lower bound on
+I(X;Y), whatever classifier q is; p is the class prior of the training labels.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from mi_common.errors import UserError
+from mi_common.information import (
+    log_prior_from_labels,
+    logits_from_softmax,
+    pointwise_mutual_information,
+    select_label,
+)
+from mi_common.runtime import Runtime
+from mi_estimator.estimators.classifier import MIEstimate
+from mi_estimator.estimators.neighbours import check_samples
+
+CLASSIFIERS = {
+    "logistic-regression": LogisticRegression,
+    "gradient-boosting": HistGradientBoostingClassifier,
+    "lda": LinearDiscriminantAnalysis,
+    "qda": QuadraticDiscriminantAnalysis,
+}
+DEFAULTS = {
+    "logistic-regression": {"max_iter": 1000},
+    "gradient-boosting": {"early_stopping": True},
+}
+
+
+class SklearnMI:
+    """A scikit-learn classifier on standardised features, with the interface of `ClassifierMI`.
+
+    log q comes from the decision function, which for these four is the log posterior up to a
+    constant of x; it stays finite where `predict_proba` has rounded to 0, so nothing is clipped.
+    """
+
+    def __init__(self, name: str, *, runtime: Runtime | None = None, seed: int = 0, **options):
+        """
+        Args:
+            name: "logistic-regression", "gradient-boosting" (histograms), "lda" or "qda".
+            runtime: not used; scikit-learn is on the CPU, its threads set by OMP_NUM_THREADS.
+            seed: of gradient boosting, which stops early on a tenth of its training data; the
+                others have no chance in them.
+            options: of the scikit-learn class.
+
+        Raises:
+            UserError: an unknown name.
+        """
+        if name not in CLASSIFIERS:
+            raise UserError(f"classifier {name!r}: use one of {', '.join(CLASSIFIERS)}")
+        options = DEFAULTS.get(name, {}) | options
+        if name == "gradient-boosting":
+            options = {"random_state": seed} | options
+        self.name = name
+        self.model = make_pipeline(StandardScaler(), CLASSIFIERS[name](**options))
+
+    def fit(self, x: Tensor, y: Tensor, *, num_classes: int | None = None) -> "SklearnMI":
+        """Trains on (N, d) features and (N,) labels 0..K-1, each of which must be there.
+
+        Raises:
+            UserError: samples that cannot be used, or a fit that fails, such as QDA's on a class
+                with a singular covariance.
+        """
+        check_samples(x, y, num_classes)
+        self.log_prior = log_prior_from_labels(y.cpu(), num_classes or int(y.max()) + 1).double()
+        rarest = int(torch.bincount(y).min())
+        if self.name == "qda" and rarest <= x.shape[1]:
+            raise UserError(
+                f"qda: a class of {rarest} samples has no covariance in {x.shape[1]} features; "
+                "every class needs more samples than there are features"
+            )
+        try:
+            with warnings.catch_warnings():
+                # Older versions of scikit-learn only warn of a singular covariance of QDA.
+                action = "error" if self.name == "qda" else "default"
+                warnings.filterwarnings(action, message="Variables are collinear")
+                self.model.fit(_array(x), y.cpu().numpy())
+        # LinAlgError is a ValueError too; LDA on constant features fails with an IndexError
+        except (ValueError, IndexError, UserWarning) as error:
+            raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
+        return self
+
+    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
+        """(N, d) -> (N, K) float64 estimates of log p(x, k) / (p(x) p(k)) in nats."""
+        parts = [self.model.decision_function(_array(part)) for part in x.split(100_000)]
+        scores = torch.from_numpy(np.concatenate(parts))
+        if scores.ndim == 1:  # of two classes, scikit-learn gives the log odds of the second
+            scores = torch.stack((torch.zeros_like(scores), scores), dim=1)
+        if not torch.isfinite(scores).all():
+            raise UserError(f"{self.name}: scores that are not finite; are features collinear?")
+        return pointwise_mutual_information(
+            logits_from_softmax(scores.double(), self.log_prior), self.log_prior
+        )
+
+    def estimate(self, x: Tensor, y: Tensor) -> MIEstimate:
+        """The estimate on samples that `fit` has not seen.
+
+        Raises:
+            UserError: samples that cannot be used, or scores that are not finite.
+        """
+        check_samples(x, y, len(self.log_prior))
+        return MIEstimate.from_pointwise(
+            select_label(self.pointwise_mutual_information(x), y.cpu())
+        )
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """float64, for the covariances of LDA and QDA."""
+    return x.cpu().double().numpy()

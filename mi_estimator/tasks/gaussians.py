@@ -1,0 +1,127 @@
+"""Gaussian classes in many dimensions and in many classes, with exact mutual information."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mi_common.errors import UserError
+from mi_common.information import pointwise_mutual_information
+from mi_estimator.tasks.joint import LabelFirst, uniform_log_prior
+from mi_estimator.tasks.vectors import GaussianClasses
+
+PAPER_LINE = GaussianClasses(1)
+
+
+@dataclass(frozen=True)
+class RotatedGaussians(LabelFirst):
+    """X | Y = k is normal with mean m_k u and identity covariance, u a fixed random unit vector.
+
+    These are the classes of Qin et al. 2019 with means scaled by 1/sqrt(d) and rotated: u.x is
+    sufficient for Y and does not depend on d, so neither does the information.
+
+    Attributes:
+        dim: number of features d.
+        line: the distribution of (u.x, Y), in one dimension.
+    """
+
+    dim: int
+    line: GaussianClasses = PAPER_LINE
+
+    def __post_init__(self):
+        if self.dim < 1 or self.line.dim != 1:
+            raise UserError(
+                f"RotatedGaussians: dim {self.dim}, a line of dim {self.line.dim}; "
+                "needs dim >= 1 and a line of dim 1"
+            )
+
+    @property
+    def log_prior(self) -> Tensor:
+        return self.line.log_prior
+
+    @property
+    def direction(self) -> Tensor:
+        """(d,) float64 unit vector u."""
+        generator = torch.Generator().manual_seed(0)
+        u = torch.randn(self.dim, dtype=torch.float64, generator=generator)
+        return u / u.norm()
+
+    def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        offsets = torch.tensor(self.line.offsets, dtype=torch.float32, device=labels.device)[labels]
+        x = torch.randn(len(labels), self.dim, generator=generator, device=labels.device)
+        return x.addr_(offsets, self.direction.to(x))
+
+    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
+        u = self.direction.to(x.device)
+        return self.line.pointwise_mutual_information((x.double() @ u)[:, None])
+
+    def mutual_information(self) -> tuple[float, float]:
+        return self.line.mutual_information()
+
+
+@dataclass(frozen=True)
+class OrthogonalClasses(LabelFirst):
+    """X | Y = k is normal with mean mu e_k and identity covariance; K = d equal classes.
+
+    I(X;Y) = log K + mu^2 - E log W with W = sum_j exp(mu x_j), a sum of independent terms. By
+    Frullani's integral log W = int_0^inf (e^-u - e^-uW) du/u, whose expectation needs only the
+    Laplace transform of a log-normal: two nested one-dimensional integrals for any K.
+
+    Attributes:
+        classes: number of classes and of features K.
+        separation: mu; two means are mu sqrt(2) apart.
+    """
+
+    classes: int
+    separation: float
+
+    def __post_init__(self):
+        if self.classes < 2 or not 0 < self.separation <= 10:
+            raise UserError(
+                f"OrthogonalClasses: {self.classes} classes, separation {self.separation}; "
+                "needs at least 2 classes and a separation above 0, at most 10"
+            )
+
+    @property
+    def dim(self) -> int:
+        return self.classes
+
+    @property
+    def log_prior(self) -> Tensor:
+        return uniform_log_prior(self.classes)
+
+    def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        x = torch.randn(len(labels), self.classes, generator=generator, device=labels.device)
+        x[torch.arange(len(labels), device=labels.device), labels] += self.separation
+        return x
+
+    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
+        return pointwise_mutual_information(self.separation * x.double(), self.log_prior)
+
+    def mutual_information(self) -> tuple[float, float]:
+        fine, coarse = self._integral(0.05), self._integral(0.1)
+        return fine, abs(fine - coarse) + 1e-12
+
+    def _integral(self, step: float) -> float:
+        mu = self.separation
+        centre = math.log(self.classes) + mu**2 / 2  # W / e^centre is about one
+        # Outside, the integrand is below 1e-17: it goes like e^s at the left, and at the right
+        # e^-uW is alive only where a normal variable is below -9.
+        s = torch.arange(-42 - mu**2, centre + 9 * mu + 4, step, dtype=torch.float64)
+        others = _log_transform(s - centre, mu, step)
+        own = _log_transform(s - centre + mu**2, mu, step)
+        transform = own + (self.classes - 1) * others  # log E exp(-e^s W / e^centre)
+        difference = torch.expm1(-s.exp()) - torch.expm1(transform)
+        expected_log_sum = centre + step * difference.sum().item()
+        return math.log(self.classes) + mu**2 - expected_log_sum
+
+
+def _log_transform(t: Tensor, scale: float, step: float) -> Tensor:
+    """log E exp(-exp(t + scale z)) over a standard normal z: (M,) -> (M,) float64."""
+    step /= max(1.0, scale)
+    z = torch.arange(-10, 10 + step, step, dtype=torch.float64)
+    weights = torch.softmax(-0.5 * z**2, dim=0)
+    rate = (t[:, None] + scale * z).exp()
+    missing = -torch.expm1(-rate) @ weights  # exact where the transform is close to one
+    return torch.where(missing < 0.5, torch.log1p(-missing), ((-rate).exp() @ weights).log())

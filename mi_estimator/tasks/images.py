@@ -1,0 +1,132 @@
+"""Images and a label: one set whose mutual information is exact, one whose upper bound is."""
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mi_common.datasets import idx_images
+from mi_common.errors import UserError
+from mi_common.fingerprints import fingerprint
+from mi_estimator.tasks.joint import Distribution, LabelFirst
+from mi_estimator.tasks.mapped import Mapped
+
+SIDE = 28  # pixels
+
+
+@dataclass(frozen=True)
+class BlobImages(Mapped):
+    """A vector of two features drawn as the place of a round spot: (N, 2) <-> (N, 1, 28, 28).
+
+    The centre is 13.5 + 9.5 tanh(x / 8) pixels, off the grid, so it lies inside the image and two
+    vectors never give the same image: the image knows as much of the label as the vector does.
+
+    Attributes:
+        base: a distribution of two features, with few samples beyond +-20.
+    """
+
+    base: Distribution
+
+    MIDDLE, SPAN, REACH, WIDTH = (SIDE - 1) / 2, 9.5, 8.0, 2.0  # no annotation: not a field
+
+    def __post_init__(self):
+        if getattr(self.base, "dim", None) != 2:
+            raise UserError(f"BlobImages: {self.base} is not a distribution of two features")
+
+    def forward(self, x: Tensor) -> Tensor:
+        centre = self.MIDDLE + self.SPAN * torch.tanh(x / self.REACH)
+        pixels = torch.arange(SIDE, dtype=x.dtype, device=x.device)
+        row, column = (-((pixels - centre[:, :, None]) ** 2) / (2 * self.WIDTH**2)).exp().unbind(1)
+        return (row[:, :, None] * column[:, None, :])[:, None]
+
+    def inverse(self, x: Tensor) -> Tensor:
+        # Of a Gaussian spot, log pixels on both sides of one differ by a multiple of its distance
+        # to the centre; next to the peak float32 pixels tell it to a millionth of a pixel.
+        images = x.flatten(1)
+        peak = images.argmax(dim=1)
+        row = (peak // SIDE).clamp(1, SIDE - 2)
+        column = (peak % SIDE).clamp(1, SIDE - 2)
+
+        def slope(step: int) -> Tensor:
+            middle = (row * SIDE + column)[:, None]
+            return (images.gather(1, middle + step) / images.gather(1, middle - step)).log()
+
+        slopes = torch.cat([slope(SIDE), slope(1)], dim=1)
+        centre = torch.stack([row, column], dim=1) + self.WIDTH**2 / 2 * slopes
+        place = ((centre - self.MIDDLE) / self.SPAN).clamp(-1 + 1e-9, 1 - 1e-9)
+        return self.REACH * torch.atanh(place)
+
+
+@dataclass(frozen=True)
+class NoisyMnist(LabelFirst):
+    """A random MNIST image and its label, which is a wrong one with probability `flip`.
+
+    The wrong labels are equally likely. With T the true digit, Y - T - X is a Markov chain, so
+    I(X;Y) <= I(T;Y) = H(Y) - H(Y|T), which is given; it is reached if images never lie about T.
+    The images are those of one split, each as likely; the noise is drawn anew with every sample.
+
+    Attributes:
+        flip: probability that the label is wrong.
+        data_dir: the data folder; nothing is read before the first sample or value is asked for.
+        split: "train" (60,000 images) or "test" (10,000).
+    """
+
+    flip: float
+    data_dir: Path = Path("data")
+    split: str = "train"
+
+    has_oracle = False
+    truth_is_upper_bound = True
+
+    def __post_init__(self):
+        if not 0 <= self.flip < 1 or self.split not in ("train", "test"):
+            raise UserError(
+                f"NoisyMnist: flip {self.flip}, split {self.split!r}; "
+                "needs flip from 0 to below 1 and split train or test"
+            )
+
+    def fingerprint(self) -> str:
+        """Of the images; see `mi_common.fingerprints`."""
+        images, counts = digits(self.data_dir, self.split)
+        return fingerprint(images, torch.arange(10).repeat_interleave(counts))
+
+    @property
+    def _joint(self) -> Tensor:
+        """(10, 10) float64 p(true digit, label)."""
+        _, counts = digits(self.data_dir, self.split)
+        channel = torch.full((10, 10), self.flip / 9, dtype=torch.float64)
+        channel.fill_diagonal_(1 - self.flip)
+        return (counts.double() / counts.sum())[:, None] * channel
+
+    @property
+    def log_prior(self) -> Tensor:
+        return self._joint.sum(dim=0).log()
+
+    def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        images, counts = digits(self.data_dir, self.split)
+        device = labels.device
+        true = torch.multinomial(self._joint.T.to(device)[labels], 1, generator=generator)[:, 0]
+        counts = counts.to(device)
+        uniform = torch.rand(len(labels), generator=generator, device=device, dtype=torch.float64)
+        index = (counts.cumsum(0) - counts)[true] + (uniform * counts[true]).long()
+        return images[index.cpu(), None].to(device).float() / 255
+
+    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
+        """Raises UserError: nobody knows the posterior of a handwritten digit."""
+        raise UserError("NoisyMnist has no oracle, only an upper bound on its information")
+
+    def mutual_information(self) -> tuple[float, float]:
+        """The upper bound H(Y) - H(noise) in nats, exact for the digits' frequencies."""
+        wrong = -self.flip * math.log(self.flip / 9) if self.flip else 0.0
+        right = -(1 - self.flip) * math.log(1 - self.flip)
+        return self.label_entropy - right - wrong, 0.0
+
+
+@functools.cache
+def digits(data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
+    """MNIST sorted by digit: (N, 28, 28) uint8 images and (10,) int64 counts."""
+    images, labels = idx_images("mnist", data_dir, split)
+    return images[labels.argsort(stable=True)], torch.bincount(labels, minlength=10)

@@ -1,0 +1,198 @@
+"""The formula against plain exp in float64, and against the losses it must agree with."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from mi_common.errors import UserError
+from mi_common.information import (
+    class_counts,
+    entropy,
+    log_posterior,
+    log_prior_from_counts,
+    log_prior_from_labels,
+    logits_from_softmax,
+    pc_softmax_loss,
+    pointwise_mutual_information,
+)
+
+
+def slow_density_ratio(logits, prior) -> np.ndarray:
+    """exp(f_k) / sum_j p_j exp(f_j) as it is written in the paper, one number at a time."""
+    ratio = np.zeros(np.shape(logits))
+    for i, row in enumerate(logits):
+        total = 0.0
+        for p, f in zip(prior, row, strict=True):
+            total += p * math.exp(f)
+        for k, f in enumerate(row):
+            ratio[i, k] = math.exp(f) / total
+    return ratio
+
+
+@st.composite
+def problems(draw):
+    """Logits, labels and the log prior of a small classification problem, in float64."""
+    n, k = draw(st.integers(1, 6)), draw(st.integers(2, 7))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    logits = draw(st.floats(0.1, 10)) * torch.randn(n, k, generator=generator).double()
+    labels = torch.randint(k, (n,), generator=generator)
+    counts = torch.randint(1, 1000, (k,), generator=generator)
+    return logits, labels, log_prior_from_counts(counts, dtype=torch.float64)
+
+
+@given(problems())
+def test_pointwise_mutual_information_is_the_log_of_the_papers_ratio(problem):
+    logits, _, log_prior = problem
+    slow = slow_density_ratio(logits.tolist(), log_prior.exp().tolist())
+    fast = pointwise_mutual_information(logits, log_prior)
+    np.testing.assert_allclose(fast.numpy(), np.log(slow), rtol=1e-9, atol=1e-9)
+
+
+@given(problems())
+def test_the_loss_and_its_reductions_are_those_of_the_papers_ratio(problem):
+    logits, labels, log_prior = problem
+    slow = slow_density_ratio(logits.tolist(), log_prior.exp().tolist())
+    expected = [-math.log(slow[i, y]) for i, y in enumerate(labels.tolist())]
+    each = pc_softmax_loss(logits, labels, log_prior, reduction="none")
+    np.testing.assert_allclose(each.numpy(), expected, rtol=1e-9, atol=1e-9)
+    total = pc_softmax_loss(logits, labels, log_prior, reduction="sum").item()
+    assert total == pytest.approx(sum(expected), rel=1e-9, abs=1e-9)
+    mean = pc_softmax_loss(logits, labels, log_prior).item()
+    assert mean == pytest.approx(sum(expected) / len(expected), rel=1e-9, abs=1e-9)
+
+
+@given(problems())
+def test_balanced_softmax_has_the_same_gradient_and_a_value_lower_by_log_prior(problem):
+    logits, labels, log_prior = problem
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = pc_softmax_loss(ours, labels, log_prior, reduction="none")
+    balanced = cross_entropy(theirs + log_prior, labels, reduction="none")
+    torch.testing.assert_close(loss, balanced + log_prior[labels])
+    loss.sum().backward()
+    balanced.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@given(problems(), st.floats(-1e3, 1e3))
+def test_a_constant_added_to_a_row_changes_nothing(problem, shift):
+    logits, _, log_prior = problem
+    shifted = pointwise_mutual_information(logits + shift, log_prior)
+    torch.testing.assert_close(shifted, pointwise_mutual_information(logits, log_prior))
+
+
+@given(problems())
+def test_softmax_logits_of_the_posterior_give_back_the_ratio(problem):
+    """Softmax learns log p(y|x) plus a constant; the identity must return the same ratio."""
+    logits, _, log_prior = problem
+    softmax_logits = torch.log_softmax(logits + log_prior, dim=1) + 3.0
+    turned = logits_from_softmax(softmax_logits, log_prior)
+    torch.testing.assert_close(
+        pointwise_mutual_information(turned, log_prior),
+        pointwise_mutual_information(logits, log_prior),
+    )
+    torch.testing.assert_close(turned, softmax_logits - log_prior)
+
+
+@given(problems(), st.integers(0, 1000))
+def test_posterior_under_a_target_prior_is_the_ratio_times_that_prior(problem, seed):
+    logits, _, log_prior = problem
+    counts = torch.randint(1, 50, (len(log_prior),), generator=torch.Generator().manual_seed(seed))
+    target = log_prior_from_counts(counts, dtype=torch.float64)
+    weighted = slow_density_ratio(logits.tolist(), log_prior.exp().tolist()) * target.exp().numpy()
+    expected = weighted / weighted.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(log_posterior(logits, target).exp().numpy(), expected, rtol=1e-9)
+
+
+@given(problems())
+def test_uniform_target_prior_predicts_the_largest_logit(problem):
+    logits, _, log_prior = problem
+    uniform = torch.full_like(log_prior, -math.log(len(log_prior)))
+    assert torch.equal(log_posterior(logits, uniform).argmax(1), logits.argmax(1))
+
+
+def test_logits_of_ten_thousand_give_exact_values_and_finite_gradients():
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], requires_grad=True)
+    log_prior = log_prior_from_counts(torch.tensor([1, 1, 2]))
+    values = pointwise_mutual_information(logits, log_prior)
+    expected = torch.tensor([[0.0, -2e4, -1e4], [-2e4, 0.0, -1e4]]) + math.log(4)
+    torch.testing.assert_close(values, expected, rtol=0, atol=2e-3)  # float32's step at 1e4
+    pc_softmax_loss(logits, torch.tensor([1, 1]), log_prior, reduction="sum").backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_raised_to_float32(dtype):
+    half = (5 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))).to(dtype)
+    labels = torch.arange(64) % 10
+    log_prior = log_prior_from_counts(torch.arange(1, 11))
+    uniform = torch.full((10,), -math.log(10))
+    pairs = [
+        (pointwise_mutual_information(half, log_prior), pointwise_mutual_information),
+        (logits_from_softmax(half, log_prior), logits_from_softmax),
+        (log_posterior(half, uniform), lambda logits, _: log_posterior(logits, uniform.double())),
+        (
+            pc_softmax_loss(half, labels, log_prior),
+            lambda logits, prior: pc_softmax_loss(logits, labels, prior),
+        ),
+    ]
+    for value, formula in pairs:
+        assert value.dtype == torch.float32
+        exact = formula(half.double(), log_prior.double())
+        assert exact.dtype == torch.float64
+        torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(50, 50), (10, 30, 60), (1, 1, 1, 997)])
+def test_loss_of_separable_classes_falls_to_minus_the_label_entropy(counts):
+    """With perfect logits the mean loss is -H(Y), its floor: I(X;Y) = H(Y)."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    log_prior = log_prior_from_labels(labels, len(counts))
+    loss = pc_softmax_loss(100.0 * torch.eye(len(counts))[labels], labels, log_prior).item()
+    p = np.array(counts) / sum(counts)
+    label_entropy = -(p * np.log(p)).sum()
+    assert loss == pytest.approx(-label_entropy, abs=1e-5)
+    assert entropy(log_prior).item() == pytest.approx(label_entropy, abs=1e-6)
+    constant = pc_softmax_loss(torch.zeros(len(labels), len(counts)), labels, log_prior)
+    assert constant.item() == pytest.approx(0, abs=1e-6)  # no information: zero nats
+
+
+def test_entropy_of_uniform_and_of_impossible_classes():
+    assert entropy(torch.full((8,), 1 / 8).log()).item() == pytest.approx(math.log(8), abs=1e-6)
+    assert entropy(torch.tensor([0.0, 1.0]).log()).item() == 0
+
+
+def test_unknown_reduction_is_refused():
+    with pytest.raises(ValueError, match="'mean', 'sum' or 'none'"):
+        pc_softmax_loss(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(2), reduction="avg")
+
+
+def test_class_counts_and_prior_by_hand():
+    labels = torch.tensor([2, 0, 2, 1, 2, 2, 1, 2])
+    assert class_counts(labels, 3).tolist() == [1, 2, 5]
+    expected = torch.tensor([1 / 8, 2 / 8, 5 / 8])
+    torch.testing.assert_close(log_prior_from_labels(labels, 3).exp(), expected)
+    assert log_prior_from_labels(labels, 3).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([], "no labels"),
+        ([0, 1, 3], "label 3: 3 classes need labels 0..2"),
+        ([0, -1, 2], "label -1: 3 classes need labels 0..2"),
+        ([0, 2, 2], r"classes \[1\] have no training samples"),
+    ],
+)
+def test_wrong_labels_are_user_errors(labels, message):
+    with pytest.raises(UserError, match=message):
+        log_prior_from_labels(torch.tensor(labels, dtype=torch.int64), 3)
+
+
+def test_prior_of_zero_is_a_user_error():
+    with pytest.raises(UserError, match="positive"):
+        log_prior_from_counts(torch.tensor([3, 0]))

@@ -1,0 +1,175 @@
+"""What --overwrite and --resume refuse: a user's folder, an input, other data."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from folders import FLAGS, names, prepare
+from processes import read_line, started
+
+from mi_common.errors import UserError
+from mi_common.files import release_locks
+from mi_common.records import check_output
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mi_common.files import lock
+lock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A finished run folder with things in it."""
+    folder = tmp_path / "run"
+    prepare(folder)
+    (folder / "pictures/cats").mkdir(parents=True)
+    (folder / "pictures/cats/a.png").write_text("mine")
+    (folder / "results.csv").write_text("a,y\n")
+    release_locks()
+    return folder
+
+
+def inputs_in_the_folder(folder: Path) -> dict[str, dict]:
+    linked = folder.parent / "linked"
+    linked.symlink_to(folder / "pictures")
+    (folder / "out").symlink_to(folder.parent)
+    return {
+        "a file in it": {"table": folder / "results.csv"},
+        "a file in it, as text": {"weights": str(folder / "results.csv")},
+        "one of several": {"tables": [Path("none.csv"), folder / "results.csv"]},
+        "a folder in it": {"data_dir": folder / "pictures"},
+        "the folder itself": {"data_dir": folder},
+        "not there yet": {"data_dir": folder / "features"},
+        "by a detour": {"data_dir": folder / "pictures/../pictures/cats"},
+        "through a link to it": {"data_dir": linked / "cats"},
+        "through a link in it": {"data_dir": folder / "out"},
+    }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a file in it",
+        "a file in it, as text",
+        "one of several",
+        "a folder in it",
+        "the folder itself",
+        "not there yet",
+        "by a detour",
+        "through a link to it",
+        "through a link in it",
+    ],
+)
+def test_overwrite_refuses_a_folder_that_holds_an_input(run, kind):
+    flags = inputs_in_the_folder(run)[kind]
+    before = names(run)
+    with pytest.raises(UserError, match=r"--overwrite .*run: it holds .*; choose another") as error:
+        prepare(run, flags | {"output_dir": run}, overwrite=True)
+    assert len(str(error.value).splitlines()) == 1
+    assert names(run) == before and (run / "pictures/cats/a.png").read_text() == "mine"
+
+
+def test_overwrite_deletes_what_is_inside_and_nothing_else(run, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.txt").write_text("mine")
+    shutil.rmtree(run / "pictures")
+    (run / "overlays").mkdir()
+    (run / "overlays/00000.png").write_text("ours")
+    (run / "table.md").symlink_to(outside / "precious.txt")
+    around = {"data_dir": tmp_path, "figure": run / "a.png", "output_dir": run}
+    prepare(run, around, overwrite=True)
+    assert names(run) == {"config.json"}
+    assert names(outside) == {"precious.txt"}
+
+
+@pytest.mark.parametrize("name", ["notes.md", "a.png", "sub/x.csv", "predictions.npz.bak"])
+def test_overwrite_refuses_a_folder_with_a_file_that_no_script_wrote(run, name):
+    shutil.rmtree(run / "pictures")
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("mine")
+    with pytest.raises(UserError, match=f"it also holds {name}, which no script wrote; move it"):
+        prepare(run, overwrite=True)
+    assert (run / name).read_text() == "mine" and (run / "results.csv").exists()
+
+
+def test_overwrite_deletes_explanations_and_maps(run):
+    shutil.rmtree(run / "pictures")
+    config = json.loads((run / "config.json").read_text())
+    config["flags"]["images"] = ["photos/cat.jpg"]
+    (run / "config.json").write_text(json.dumps(config))
+    for name in (
+        "cat.png",
+        "cat.npz",
+        "cat-2.png",
+        "maps/test/infocam/a/b.npy",
+        "evaluation/scores.csv",
+    ):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("ours")
+    prepare(run, overwrite=True)
+    assert names(run) == {"config.json"}
+
+
+def test_overwrite_refuses_a_link_and_leaves_what_it_points_to(run, tmp_path):
+    (tmp_path / "link").symlink_to(run)
+    before = names(run)
+    with pytest.raises(UserError, match=r"--overwrite .*link: it is a link; give the folder itse"):
+        prepare(tmp_path / "link", overwrite=True)
+    assert names(run) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"name": "my npm package"},
+        {"flags": ["--x"], "command": "x", "python": "3", "torch": "2"},
+        [1, 2],
+        None,
+        "{",
+    ],
+)
+def test_a_foreign_config_means_a_foreign_folder(run, content):
+    (run / "config.json").write_text(content if content == "{" else json.dumps(content))
+    before = names(run)
+    for how in ("resume", "overwrite"):
+        with pytest.raises(UserError, match=r"run/config\.json: .*choose another --output-dir$"):
+            prepare(run, **{how: True})
+    assert names(run) == before
+
+
+def test_overwrite_refuses_a_folder_with_another_process_s_run_in_it(run):
+    shutil.rmtree(run / "pictures")
+    (run / "inner").mkdir()
+    with started("-c", HOLD, run / "inner") as process:
+        assert read_line(process) == "held"
+        before = names(run)
+        with pytest.raises(UserError, match=r"run/inner: another run is writing there"):
+            prepare(run, overwrite=True)
+        assert names(run) == before
+        process.kill()
+    prepare(run, overwrite=True)
+    assert names(run) == {"config.json"}
+
+
+def test_resume_refuses_other_data_and_names_the_part(tmp_path):
+    data = {"train": "8 images, aa", "test": "4 images, bb"}
+    prepare(tmp_path, data=data)
+    prepare(tmp_path, data=dict(data), resume=True)
+    check_output(tmp_path, FLAGS, overwrite=False, resume=True)  # not known yet
+    changes = {
+        "train 8 images, aa -> 9 images, cc": data | {"train": "9 images, cc"},
+        "test 4 images, bb -> None": {"train": data["train"]},
+        "init None -> dd": data | {"init": "dd"},
+    }
+    for said, changed in changes.items():
+        with pytest.raises(UserError) as error:
+            prepare(tmp_path, data=changed, resume=True)
+        assert str(error.value) == (
+            f"--resume {tmp_path}: the data changed ({said}); restore them or use --overwrite"
+        )

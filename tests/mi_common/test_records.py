@@ -1,0 +1,201 @@
+"""Run folders and result files: whole or not at all, and never silently overwritten."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mi_common.errors import UserError
+from mi_common.files import save_arrays, write_atomically, write_json
+from mi_common.records import RunFolder, prepare_output
+from mi_common.results import ResultsFile
+
+FLAGS = {"lr": 0.1, "epochs": 3, "seeds": [0, 1], "device": "cpu", "output_dir": "x"}
+
+
+def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, extendable=()):
+    prepare_output(folder, flags, resume=resume, overwrite=overwrite, extendable=extendable)
+
+
+def test_new_and_empty_folders_get_a_config_with_flags_versions_and_hardware(tmp_path):
+    prepare(tmp_path)  # empty
+    prepare(tmp_path / "a/b", resume=True)  # resuming nothing is a start
+    for folder in (tmp_path, tmp_path / "a/b"):
+        config = json.loads((folder / "config.json").read_text())
+        assert config["flags"] == FLAGS
+        assert config["torch"].split("+")[0] == torch.__version__.split("+")[0]
+        assert {"command", "commit", "python", "numpy", "timm", "cpu", "gpu"} < set(config)
+
+
+def test_existing_folder_is_refused_and_left_as_it_is(tmp_path):
+    prepare(tmp_path)
+    (tmp_path / "precious.txt").write_text("kept")
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match="use --resume, --overwrite or another --output-dir"):
+        prepare(tmp_path, {"lr": 9})
+    assert (tmp_path / "config.json").read_text() == before
+    assert (tmp_path / "precious.txt").read_text() == "kept"
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "run").write_text("kept")
+    for kind in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(UserError, match="is a file"):
+            prepare(tmp_path / "run", **kind)
+    assert (tmp_path / "run").read_text() == "kept"
+    with pytest.raises(NotADirectoryError):  # one line by `mi_common.cli.entry`
+        prepare(tmp_path / "run" / "below")
+
+
+def test_resume_refuses_changed_flags_and_names_them(tmp_path):
+    prepare(tmp_path)
+    with pytest.raises(UserError, match=r"flags changed \(--epochs 3 -> 4, --lr 0.1 -> 0.2\)"):
+        prepare(tmp_path, FLAGS | {"lr": 0.2, "epochs": 4}, resume=True)
+    with pytest.raises(UserError, match="--new-flag None -> 1"):
+        prepare(tmp_path, FLAGS | {"new_flag": 1}, resume=True)
+    with pytest.raises(UserError, match=r"--seeds \[0, 1\] -> \[0\]"):
+        prepare(tmp_path, FLAGS | {"seeds": [0]}, resume=True)
+
+
+def test_resume_accepts_what_does_not_change_the_computation(tmp_path):
+    prepare(tmp_path, FLAGS | {"paths": (tmp_path,)})  # tuples and paths are compared as in JSON
+    moved = FLAGS | {"device": "cuda", "output_dir": "y", "seeds": [2], "paths": (tmp_path,)}
+    prepare(tmp_path, moved, resume=True, extendable=("seeds",))
+
+
+def test_overwrite_deletes_only_what_a_run_wrote(tmp_path):
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "cat.png").write_text("kept")
+    with pytest.raises(UserError, match=r"no config\.json.*not deleted"):
+        prepare(foreign, overwrite=True)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        prepare(foreign, resume=True)
+    assert [path.name for path in foreign.iterdir()] == ["cat.png"]
+    prepare(tmp_path / "run")
+    (tmp_path / "run/checkpoint.pt").write_text("old")
+    prepare(tmp_path / "run", {"lr": 9}, overwrite=True)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", ".lock"}
+    assert json.loads((tmp_path / "run/config.json").read_text())["flags"] == {"lr": 9}
+
+
+def test_failing_writer_leaves_the_old_content_and_no_partial_file(tmp_path):
+    target = tmp_path / "folder/file.txt"
+    write_atomically(target, lambda partial: partial.write_text("old"))
+
+    def half(partial):
+        partial.write_text("new, but only h")
+        assert target.read_text() == "old"
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_atomically(target, half)
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_atomically(tmp_path / "folder/other.txt", half)
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+    assert target.read_text() == "old"
+
+
+def test_arrays_and_json_round_trip(tmp_path):
+    arrays = {"logits": np.random.default_rng(0).normal(size=(3, 4)), "labels": np.arange(3)}
+    save_arrays(tmp_path / "a.npz", **arrays)
+    with np.load(tmp_path / "a.npz") as loaded:
+        assert set(loaded) == set(arrays)
+        assert all(np.array_equal(loaded[name], value) for name, value in arrays.items())
+    write_json(tmp_path / "a.json", {"folder": tmp_path, "x": [1, 2.5, None]})
+    loaded = json.loads((tmp_path / "a.json").read_text())
+    assert loaded == {"folder": str(tmp_path), "x": [1, 2.5, None]}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "a.json"}
+
+
+def test_a_run_is_finished_by_its_result_and_only_then_has_a_config(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    prepare(run.path)
+    assert not run.finished
+    assert run.load_checkpoint() is None
+    with pytest.raises(UserError, match=r"no finished run: there is no result\.json"):
+        run.config()
+    run.save_result({"accuracy": 0.5})
+    assert run.finished
+    assert run.config() == FLAGS
+    assert run.result() == {"accuracy": 0.5}
+
+
+def test_epochs_are_saved_and_read_back(tmp_path):
+    run = RunFolder(tmp_path)
+    metrics = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": -1e-9}]
+    run.save_epoch({"model": {"w": torch.arange(3.0)}, "metrics": metrics})
+    assert [json.loads(line) for line in run.metrics_file.read_text().splitlines()] == metrics
+    assert run.load_checkpoint()["metrics"] == metrics
+    assert run.load_checkpoint()["model"]["w"].tolist() == [0, 1, 2]
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "checkpoint.pt"}
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "pickled code"])
+def test_a_damaged_checkpoint_is_a_one_line_user_error(tmp_path, damage):
+    run = RunFolder(tmp_path)
+    run.save_epoch({"model": torch.zeros(1000), "metrics": []})
+    whole = run.checkpoint_file.read_bytes()
+    if damage == "pickled code":
+        torch.save({"model": run, "metrics": []}, run.checkpoint_file)
+    else:
+        content = {"empty": b"", "cut": whole[: len(whole) // 2], "text": b"not a checkpoint"}
+        run.checkpoint_file.write_bytes(content[damage])
+    with pytest.raises(
+        UserError, match=r"checkpoint\.pt: damaged.*delete it and train again with --resume"
+    ) as error:
+        run.load_checkpoint()
+    assert len(str(error.value).splitlines()) == 1
+
+
+COLUMNS = ["task", "method", "seed", "value", "status"]
+KEY = ["task", "method", "seed"]
+TEXT = ("task", "method", "status")
+
+
+def test_results_file_holds_what_was_added_in_this_and_in_earlier_sessions(tmp_path):
+    path = tmp_path / "results.csv"
+    first = ResultsFile(path, COLUMNS, KEY, text=TEXT)
+    assert ("a", "pc", 0) not in first
+    assert len(first.select([("a", "pc", 0)])) == 0
+    failed = {"task": "a", "method": "pc", "seed": 0, "value": None, "status": "failed: why"}
+    first.add([failed])
+    done = {"task": "b", "method": "pc", "seed": 1, "status": "ok"}
+    first.add([done | {"value": value} for value in (1.0, 2.0)])
+    again = ResultsFile(path, COLUMNS, KEY, text=TEXT)
+    assert ("a", "pc", 0) in again and ("b", "pc", 1) in again and ("b", "pc", "1") in again
+    assert ("a", "pc", 1) not in again and ("b", "softmax", 1) not in again
+    again.add([{"task": "c", "method": "pc", "seed": 0, "value": 3.5, "status": "ok"}])
+    for results in (again, ResultsFile(path, COLUMNS, KEY, text=TEXT)):
+        chosen = results.select([("c", "pc", 0), ("b", "pc", 1), ("z", "pc", 0)])
+        assert chosen["value"].astype(float).tolist() == [3.5, 1.0, 2.0]
+        assert chosen["task"].tolist() == ["c", "b", "b"]
+    assert path.read_text().splitlines() == [
+        "task,method,seed,value,status",
+        "a,pc,0,,failed: why",
+        "b,pc,1,1.0,ok",
+        "b,pc,1,2.0,ok",
+        "c,pc,0,3.5,ok",
+    ]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_numbers_come_back_from_the_file_exactly(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("results") / "results.csv"
+    results = ResultsFile(path, ["seed", "value"], ["seed"], text=())
+    results.add([{"seed": i, "value": value} for i, value in enumerate(values)])
+    assert ResultsFile(path, ["seed", "value"], ["seed"], text=()).frame["value"].tolist() == values
+
+
+def test_results_file_with_other_columns_is_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    pd.DataFrame({"seed": [1], "task": ["a"]}).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"columns \['seed', 'task'\], not"):
+        ResultsFile(path, COLUMNS, KEY, text=TEXT)
+    path.write_text("")
+    with pytest.raises(UserError, match=r"results\.csv"):
+        ResultsFile(path, COLUMNS, KEY, text=TEXT)

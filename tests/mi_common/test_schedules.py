@@ -1,0 +1,102 @@
+"""Schedules by hand, the groups of an optimiser, and what its options do in real steps."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from mi_common.optimisation import build_optimizer, build_scheduler, learning_rate
+
+PLAIN = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.0, "momentum": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "warmup", "factors"),
+    [
+        ("constant", 4, 0, [1, 1, 1, 1]),
+        ("constant", 5, 4, [0.25, 0.5, 0.75, 1, 1]),
+        ("step", 8, 0, [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("step", 8, 2, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("step", 5, 0, [1, 1, 1, 0.1, 0.01]),  # from 2.5 and from 3.75 on
+        ("cosine", 4, 0, [1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]),
+        ("cosine", 6, 2, [0.5, 1, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]),
+        ("cosine", 3, 3, [1 / 3, 2 / 3, 1]),
+    ],
+)
+def test_factors_by_hand(schedule, steps, warmup, factors):
+    found = [learning_rate(schedule, step, steps, warmup) for step in range(len(factors))]
+    assert found == pytest.approx(factors, abs=1e-12)
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def rates(optimizer, scheduler, steps: int) -> list[list[float]]:
+    """The learning rates of all groups at each step."""
+    found = []
+    for _ in range(steps):
+        found.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_schedules_scale_the_rate_of_every_group(network):
+    optimizer = build_optimizer(network, network[2], **PLAIN, head_lr_ratio=10.0)
+    found = rates(optimizer, build_scheduler(optimizer, "step", steps=4), 4)
+    assert found == [pytest.approx([f * 0.1, f * 1.0]) for f in (1, 1, 0.1, 0.01)]
+    optimizer = build_optimizer(network, network[2], **PLAIN, head_lr_ratio=10.0)
+    found = rates(optimizer, build_scheduler(optimizer, "constant", steps=4, warmup=2), 3)
+    assert found == [pytest.approx([f * 0.1, f * 1.0]) for f in (0.5, 1, 1)]
+
+
+def test_a_constant_rate_needs_no_scheduler(network):
+    optimizer = build_optimizer(network, network[2], **PLAIN)
+    assert build_scheduler(optimizer, "constant", steps=4) is None
+
+
+def test_one_cycle_rises_to_the_rate_of_every_group_and_falls_to_nearly_zero(network):
+    """From 1/25 of the peak, which is at three tenths, along half cosines, to 1/250,000 of it."""
+    optimizer = build_optimizer(network, network[2], **PLAIN, head_lr_ratio=10.0)
+    found = rates(optimizer, build_scheduler(optimizer, "one-cycle", steps=10), 10)
+    body, head = zip(*found, strict=True)
+    assert head == pytest.approx([10 * lr for lr in body])
+    middle = (0.1 + 0.004) / 2
+    assert body[:3] == pytest.approx([0.004, middle, 0.1])
+    assert body[-1] == pytest.approx(0.1 / 250_000)
+    assert all(a > b for a, b in itertools.pairwise(body[2:]))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_last_layer_has_the_last_group_and_its_own_rate(network, name):
+    options = PLAIN | {"optimizer": name, "weight_decay": 0.3, "head_lr_ratio": 5.0}
+    body, head = build_optimizer(network, network[2], **options).param_groups
+    assert [id(p) for p in body["params"]] == [id(p) for p in network[0].parameters()]
+    assert [id(p) for p in head["params"]] == [id(p) for p in network[2].parameters()]
+    assert (body["lr"], head["lr"]) == (0.1, 0.5)
+    assert body["weight_decay"] == head["weight_decay"] == 0.3
+    (alone,) = build_optimizer(network[2], network[2], **options).param_groups
+    assert (len(alone["params"]), alone["lr"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_and_nesterovs_by_hand(nesterov):
+    """Of w^2 / 2, whose gradient is w: v = g, then v = 0.9 v + g; w falls by lr v or, with
+    Nesterov, by lr (g + 0.9 v)."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 2.0)
+    options = PLAIN | {"momentum": 0.9, "nesterov": nesterov}
+    optimizer = build_optimizer(layer, layer, **options)
+    value, velocity = 2.0, 0.0
+    for _ in range(3):
+        gradient = value
+        velocity = 0.9 * velocity + gradient
+        value -= 0.1 * (gradient + 0.9 * velocity if nesterov else velocity)
+        optimizer.zero_grad()
+        (layer.weight.square() / 2).sum().backward()
+        optimizer.step()
+        assert layer.weight.item() == pytest.approx(value, abs=1e-6)

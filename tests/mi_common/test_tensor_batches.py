@@ -1,0 +1,97 @@
+"""Batches of tensors: every sample once, in an order of seed and epoch, shared by processes."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mi_common.engine import TensorBatches
+from mi_common.errors import UserError
+from mi_common.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+@given(st.integers(1, 60), st.integers(1, 25), st.integers(0, 5), st.integers(0, 3))
+def test_every_sample_comes_once_an_epoch_in_the_seeds_order(n, batch_size, seed, epoch):
+    inputs, labels = torch.arange(n), torch.arange(n) + 1000
+    batches = TensorBatches(inputs, labels, batch_size=batch_size, seed=seed, runtime=CPU)
+    steps = list(batches.epoch(epoch))
+    assert len(steps) == len(batches) == -(-n // batch_size)
+    drawn = torch.cat([x for x, _, _ in steps])
+    assert sorted(drawn.tolist()) == list(range(n))
+    assert all(torch.equal(x + 1000, y) and len(x) == size for x, y, size in steps)
+    torch.rand(3)  # the order depends on seed and epoch, not on the global state
+    again = TensorBatches(inputs, labels, batch_size=batch_size, seed=seed, runtime=CPU)
+    assert torch.equal(torch.cat([x for x, _, _ in again.epoch(epoch)]), drawn)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def order(seed, epoch):
+        batches = TensorBatches(
+            torch.arange(50), torch.zeros(50), batch_size=8, seed=seed, runtime=CPU
+        )
+        return tuple(torch.cat([x for x, _, _ in batches.epoch(epoch)]).tolist())
+
+    orders = {order(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)}
+    assert len(orders) == 6
+    assert tuple(range(50)) not in orders
+
+
+@given(st.integers(1, 40), st.integers(1, 15), st.integers(2, 4))
+def test_processes_share_each_batch_and_never_get_an_empty_one(n, batch_size, world_size):
+    batch_size = max(batch_size, world_size)
+    parts = [
+        TensorBatches(
+            torch.arange(n),
+            torch.arange(n),
+            batch_size=batch_size,
+            seed=1,
+            runtime=Runtime(torch.device("cpu"), rank=rank, world_size=world_size),
+        )
+        for rank in range(world_size)
+    ]
+    one = TensorBatches(
+        torch.arange(n), torch.arange(n), batch_size=batch_size, seed=1, runtime=CPU
+    )
+    assert len({len(part) for part in parts}) == 1
+    for (whole, _, _), *steps in zip(one.epoch(2), *[p.epoch(2) for p in parts], strict=False):
+        assert sorted(torch.cat([x for x, _, _ in steps]).tolist()) == sorted(whole.tolist())
+        assert all(len(x) > 0 and size == len(whole) for x, _, size in steps)
+    left_out = n - sum(len(x) for part in parts for x, _, _ in part.epoch(2))
+    assert 0 <= left_out < world_size
+
+
+def test_weights_draw_classes_equally_often_with_replacement():
+    labels = torch.arange(3).repeat_interleave(torch.tensor([900, 90, 10]))
+    weights = (1 / labels.bincount().double())[labels]
+    batches = TensorBatches(
+        torch.arange(1000), labels, batch_size=64, seed=0, runtime=CPU, weights=weights
+    )
+    epochs = [list(batches.epoch(epoch)) for epoch in range(30)]
+    assert all(len(steps) == len(batches) == 16 for steps in epochs)
+    drawn = torch.cat([x for steps in epochs for x, _, _ in steps])
+    assert torch.equal(labels[drawn], torch.cat([y for steps in epochs for _, y, _ in steps]))
+    # 30,000 draws: the share of a class has a standard deviation of 0.0027
+    assert labels[drawn].bincount() / 30_000 == pytest.approx(torch.full((3,), 1 / 3), abs=0.011)
+    per_sample = drawn.bincount(minlength=1000)[labels == 2]
+    assert per_sample.min() > 800 and per_sample.sum() < 10_400  # each of the ten about 1,000 times
+    first = [torch.cat([x for x, _, _ in steps]) for steps in epochs[:2]]
+    assert not torch.equal(*first)
+    assert torch.equal(first[1], torch.cat([x for x, _, _ in batches.epoch(1)]))
+
+
+def test_half_precision_inputs_become_float32_a_batch_at_a_time():
+    inputs = torch.randn(10, 4).half()
+    batches = TensorBatches(inputs, torch.arange(10), batch_size=4, seed=0, runtime=CPU)
+    assert batches.inputs.dtype == torch.float16
+    for x, y, _ in batches.epoch(0):
+        assert x.dtype == torch.float32 and torch.equal(x, inputs[y].float())
+
+
+def test_lengths_that_differ_and_too_small_a_batch_are_user_errors():
+    with pytest.raises(UserError, match="5 inputs but 4 labels"):
+        TensorBatches(torch.zeros(5, 2), torch.zeros(4), batch_size=2, seed=0, runtime=CPU)
+    two = Runtime(torch.device("cpu"), world_size=2)
+    with pytest.raises(UserError, match="--batch-size 1"):
+        TensorBatches(torch.zeros(5, 2), torch.zeros(5), batch_size=1, seed=0, runtime=two)
