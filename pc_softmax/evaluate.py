@@ -35,6 +35,7 @@ from pc_softmax.metrics import (
     per_class_table,
     posterior_scores,
 )
+from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS
 from pc_softmax.plots import plot_confusion, plot_reliability, plot_shift
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import (
@@ -49,8 +50,6 @@ from pc_softmax.priors import (
     total_variation,
 )
 
-TARGETS = ("argmax", "uniform", "train", "em", "bbse")
-ESTIMATED = ("em", "bbse")
 ORACLE = "oracle: known prior"
 
 
@@ -102,7 +101,9 @@ def target_log_prior(target: str, predictions: Predictions, logits: np.ndarray) 
         held_out = predictions.pc_softmax_logits(held_out).argmax(axis=1)
         return bbse_prior(held_out, labels, logits.argmax(axis=1), num_classes)
     if not os.path.exists(target):  # Path.exists raises for a name that is too long
-        raise UserError(f"--target-prior {brief(target)}: neither {', '.join(TARGETS)} nor a file")
+        raise UserError(
+            f"--target-prior {brief(target)}: neither {', '.join(TARGET_PRIORS)} nor a file"
+        )
     return read_prior(Path(target), predictions.class_names)
 
 
@@ -133,7 +134,7 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluated:
     scores |= posterior_scores(log_posterior, labels, predictions.counts)
     scores["majority_accuracy"] = majority_scores(predictions.log_prior, labels)["accuracy"]
     scores |= mutual_information(logits, labels)
-    if target in ESTIMATED:
+    if target in ESTIMATED_PRIORS:
         truth = label_frequencies(labels, len(log_prior))
         scores["prior_total_variation"] = total_variation(np.exp(log_prior), truth)
     return Evaluated(np.exp(log_prior), log_posterior, labels, scores)
@@ -165,7 +166,7 @@ def shift_table(
     """
     raw, labels = predictions.tests[test_set]
     logits = predictions.pc_softmax_logits(raw)
-    targets = [t for t in TARGETS if t != "bbse" or predictions.validation is not None]
+    targets = [t for t in TARGET_PRIORS if t != "bbse" or predictions.validation is not None]
     lines, failures = [], []
     shifts = list(label_shifts(predictions.counts, generator))
     for shift, ratio, log_prior in tqdm(shifts, desc="shifts", disable=None):
@@ -183,7 +184,7 @@ def shift_table(
             except UserError as error:
                 failures.append(f"{shift}, {ratio:.0f}: {error}")
                 line[target], found = np.nan, np.full_like(truth, np.nan)
-            if target in ESTIMATED:
+            if target in ESTIMATED_PRIORS:
                 distances[f"{target}_total_variation"] = total_variation(np.exp(found), truth)
         lines.append(line | distances)
     return pd.DataFrame(lines), failures
@@ -276,7 +277,7 @@ def get_parser() -> cli.Parser:
     )
     parser.add_argument(
         "--target-prior",
-        metavar="{" + ",".join(TARGETS) + ",FILE}",
+        metavar="{" + ",".join(TARGET_PRIORS) + ",FILE}",
         default="uniform",
         help="class prior to decide under; a FILE holds class,probability or a number a line",
     )

@@ -18,10 +18,7 @@ from torch.nn import functional as F
 
 from mi_common.errors import UserError
 from mi_common.information import class_counts, log_prior_from_counts, pc_softmax_loss
-
-LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced", "focal", "ldam", "logit-adjusted")
-REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
-SMOOTHED_LOSSES = ("softmax", "weighted", "class-balanced")  # --label-smoothing is for these
+from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 
 
 class SoftmaxLoss(nn.CrossEntropyLoss):
@@ -207,7 +204,7 @@ class LDAMLoss(ReweightedLoss):
     ):
         """(K,) margins m, as of `ldam_margins`, and the scale s; others as in the base class."""
         super().__init__(class_weight, reweight_from=reweight_from)
-        _check_range("scale", scale, 0)
+        _check_range("--scale", scale, 0)
         self.scale = scale
         self.register_buffer("margins", margins.float())
 
@@ -234,14 +231,14 @@ def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
 
     Between equal weights, beta = 0, and those of the inverse frequency, beta -> 1.
     """
-    _check_range("beta", beta, 0, 1)
+    _check_range("--beta", beta, 0, 1)
     weights = 1 / (1 - beta ** _positive("class counts", counts))
     return weights / weights.mean()
 
 
 def ldam_margins(counts: Tensor, max_margin: float = 0.5) -> Tensor:
     """C / n_k^(1/4), the rarest class at `max_margin` (Cao et al. 2019): (K,) -> (K,) float64."""
-    _check_range("max_margin", max_margin, 0)
+    _check_range("--margin", max_margin, 0)
     margins = _positive("class counts", counts) ** -0.25
     return margins * (max_margin / margins.max())
 
@@ -252,6 +249,9 @@ def build_loss(
     *,
     tau: float = 1.0,
     gamma: float = 2.0,
+    beta: float = 0.9999,
+    margin: float = 0.5,
+    scale: float = 30.0,
     drw: int | None = None,
     label_smoothing: float = 0.0,
 ) -> nn.Module:
@@ -262,6 +262,9 @@ def build_loss(
         counts: (K,) training samples of each class.
         tau: of `logit-adjusted`.
         gamma: of `focal`.
+        beta: of class-balanced weights, those of `focal` and `ldam` with `drw` included.
+        margin: of `ldam`, for the rarest class.
+        scale: of `ldam`.
         drw: how many epochs go without class weights. `focal` and `ldam` then get class-balanced
             ones; without `drw` they have none, and the other REWEIGHTED_LOSSES always have theirs.
         label_smoothing: for SMOOTHED_LOSSES. In the others the formula is one of a single label.
@@ -279,7 +282,8 @@ def build_loss(
         if given and name not in allowed:
             raise UserError(f"{flag}: loss {name!r} has none; use one of {', '.join(allowed)}")
     counts = _positive("class counts", counts)
-    start, balanced = drw or 0, None if drw is None else class_balanced_weights(counts)
+    balanced_weights = None if drw is None else class_balanced_weights(counts, beta)
+    deferred = {"reweight_from": drw or 0}
     match name:
         case "softmax":
             return SoftmaxLoss(label_smoothing=label_smoothing)
@@ -288,11 +292,15 @@ def build_loss(
         case "logit-adjusted":
             return LogitAdjustedLoss.from_counts(counts, tau=tau)
         case "focal":
-            return FocalLoss(balanced, gamma=gamma, reweight_from=start)
+            return FocalLoss(balanced_weights, gamma=gamma, **deferred)
         case "ldam":
-            return LDAMLoss.from_counts(counts, class_weight=balanced, reweight_from=start)
-    weighted = WeightedLoss if name == "weighted" else ClassBalancedLoss
-    return weighted.from_counts(counts, label_smoothing=label_smoothing, reweight_from=start)
+            options = {"max_margin": margin, "scale": scale, "class_weight": balanced_weights}
+            return LDAMLoss.from_counts(counts, **options, **deferred)
+        case "weighted":
+            return WeightedLoss.from_counts(counts, label_smoothing=label_smoothing, **deferred)
+        case "class-balanced":
+            options = {"beta": beta, "label_smoothing": label_smoothing}
+            return ClassBalancedLoss.from_counts(counts, **options, **deferred)
 
 
 def _raised(logits: Tensor) -> Tensor:

@@ -238,15 +238,29 @@ def test_labels_out_of_range_or_missing_are_user_errors():
         (lambda: build_loss("logit-adjusted", COUNTS, tau=math.inf), "--tau inf: must be"),
         (lambda: SoftmaxLoss(label_smoothing=1), "--label-smoothing 1: must be at least 0 and be"),
         (lambda: WeightedLoss(COUNTS, label_smoothing=-0.1), "--label-smoothing -0.1: must be"),
-        (lambda: LDAMLoss.from_counts(COUNTS, max_margin=-1), "max_margin -1: must be at least"),
-        (lambda: LDAMLoss.from_counts(COUNTS, scale=math.nan), "scale nan: must be at least 0"),
-        (lambda: ClassBalancedLoss.from_counts(COUNTS, beta=1), "beta 1: must be .* below 1"),
+        (lambda: LDAMLoss.from_counts(COUNTS, max_margin=-1), "--margin -1: must be at least"),
+        (lambda: LDAMLoss.from_counts(COUNTS, scale=math.nan), "--scale nan: must be at least 0"),
+        (lambda: ClassBalancedLoss.from_counts(COUNTS, beta=1), "--beta 1: must be .* below 1"),
     ],
 )
 def test_wrong_options_are_one_line_user_errors(call, message):
     with pytest.raises(UserError, match=f"^{message}") as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_options_change_the_losses_that_have_them(batch):
+    weight = class_balanced_weights(COUNTS, 0.9)
+    margins = ldam_margins(COUNTS, 0.7)
+    for value, expected in (
+        (build_loss("class-balanced", COUNTS, beta=0.9), WeightedLoss(weight)),
+        (build_loss("focal", COUNTS, beta=0.9, drw=0), FocalLoss(weight)),
+        (
+            build_loss("ldam", COUNTS, beta=0.9, margin=0.7, scale=9, drw=0),
+            LDAMLoss(margins, scale=9, class_weight=weight),
+        ),
+    ):
+        assert value(*batch) == expected(*batch)
 
 
 @pytest.mark.parametrize("name", LOSSES)
