@@ -27,12 +27,19 @@ import torch
 from infocam.data.load import LocalisationSet, data_fingerprints, load_parts
 from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.figures.plots import plot_threshold_curves
-from infocam.localise import RANDOM, Localised, Maps, faithfulness, localise
-from infocam.maps.cam import MAX_REGION, PADDINGS, parse_contrast, region_filter
-from infocam.maps.gradient import GRADIENT_METHODS
+from infocam.localise import Localised, Maps, faithfulness, localise
+from infocam.maps.cam import region_filter
+from infocam.maps.methods import parse_methods
 from infocam.models.networks import load_run, run_flags
-from infocam.scoring.boxes import NORMALISATIONS
-from infocam.scoring.protocols import PROTOCOLS, Protocol, protocol
+from infocam.names import (
+    GRADIENT_METHODS,
+    MAX_REGION,
+    NORMALISATIONS,
+    PADDINGS,
+    PROTOCOLS,
+    RANDOM,
+)
+from infocam.scoring.protocols import Protocol, protocol
 from infocam.scoring.saved_maps import evaluate_saved_maps, save_maps
 from infocam.scoring.scores import (
     baseline_rows,
@@ -113,15 +120,6 @@ def evaluate_run(
         )
         rows = rows.merge(extra, on="method", how="left")
     return rows, parts, found
-
-
-def parse_methods(methods: list[str], class_names: list[str] | None = None) -> list[str]:
-    """Canonical names, each once; UserError for another one."""
-    try:
-        parsed = [m if m in GRADIENT_METHODS else parse_contrast(m, class_names) for m in methods]
-    except UserError as error:
-        raise UserError(f"{error}, or of gradients: {', '.join(GRADIENT_METHODS)}") from error
-    return list(dict.fromkeys(parsed))
 
 
 def read_parts(path: Path, flags: dict, args: Namespace) -> dict[str, LocalisationSet]:

@@ -23,11 +23,10 @@ import numpy as np
 import pandas as pd
 
 from infocam.figures.overlay import Overlay, save_explanation
-from infocam.maps.cam import MAX_REGION, parse_contrast
-from infocam.maps.gradient import GRADIENT_METHODS
+from infocam.maps.methods import class_number, parse_methods
 from infocam.maps.photographs import Explanation, explain
-from infocam.models.classifiers import Classifier, class_number, imagenet_classifier, run_classifier
-from infocam.scoring.boxes import NORMALISATIONS
+from infocam.models.classifiers import Classifier, imagenet_classifier, run_classifier
+from infocam.names import GRADIENT_METHODS, MAX_REGION, NORMALISATIONS
 from mi_common import cli, runtime
 from mi_common.errors import UserError
 from mi_common.files import save_arrays
@@ -40,17 +39,6 @@ METHODS = ("cam", "infocam", "infocam+")
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}
 SHOWN = 5  # likeliest classes
 SCORE = {False: "logit", True: "pointwise mutual information (nats)"}  # without and with --prior
-
-
-def parse_method(text: str, class_names: list[str]) -> str:
-    """A gradient method or a contrast, `class:NAME` turned into `class:NUMBER`."""
-    kind, _, name = text.partition(":")
-    if kind == "class" and name:
-        return f"class:{class_number(name, class_names, '--methods class')}"
-    try:
-        return text if text in GRADIENT_METHODS else parse_contrast(text)
-    except UserError as error:
-        raise UserError(f"{error}, {', '.join(GRADIENT_METHODS)}") from error
 
 
 def likeliest(found: Explanation) -> list[int]:
@@ -223,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     classifier = _classifier(args, device)
     names = classifier.class_names
     label = None if args.label is None else class_number(args.label, names, "--label")
-    methods = [parse_method(text, names) for text in args.methods]
+    methods = parse_methods(args.methods, names)
     if args.against is not None:
         methods.append(f"class:{class_number(args.against, names, '--against')}")
     source = f"run {args.run}" if args.run else f"{args.network} ({args.weights})"

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from infocam.data.load import LocalisationSet
 from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
-from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.maps.gradient import gradient_maps
+from infocam.names import GRADIENT_METHODS, RANDOM
 from infocam.scoring.faithfulness import insertion_deletion
 from infocam.scoring.metrics import Curves, Evaluator
 from infocam.scoring.protocols import Protocol
@@ -24,7 +25,6 @@ from mi_common.runtime import Runtime
 
 BATCH = 100
 BLOCK, BLOCK_PIXELS = 1000, 2**28  # images, and pixels of masks, that are in memory at once
-RANDOM = "random"  # the baseline: maps of a random direction of the features
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Class activation maps and their informative contrasts, as pure functions of tensors.
 
-With feature maps F (B, C, H, W) and the weights w (K, C) of a linear head after global average
-pooling, the map of class k is sum_c w_kc F_c. It is signed: no bias, no ReLU. Its mean over
-positions is the class's logit without the bias, so a contrast of classes splits a difference of
-logits, that is of pointwise mutual information, over the image:
+A linear head with weights w (K, C) follows the global average pooling of feature maps F (B, C, H,
+W). The map of class k is sum_c w_kc F_c. It is signed: no bias, no ReLU. Its mean over positions is
+the class's logit without the bias. So a contrast of classes splits a difference of logits, which is
+a difference of pointwise mutual information, over the image:
 
     cam         the label's own map                                   (Zhou et al. 2016)
     infocam     less the mean map of the other classes                (Qin et al. 2019)
@@ -13,103 +13,60 @@ logits, that is of pointwise mutual information, over the image:
     posterior   less the mean of the other classes' maps, weighted by their probability
     class:NAME  less the map of one class, by name or number: "why this and not that"
 
-Each is a row of class coefficients, so no map of a class that is not asked for is computed. What is
-likely is read off the logits as they are given: those of softmax hold the class prior, those of
-PC-softmax do not. Half precision is raised to that of the head's weights.
+Each contrast is a row of class coefficients, so only the maps that are needed are computed. The
+given logits say which classes are likely: softmax logits contain the class prior, PC-softmax logits
+do not. Features in half precision are raised to the precision of the head's weights.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from infocam.maps.methods import MAX_LOWEST
+from infocam.names import MAX_REGION, PADDINGS
 from mi_common.annotation_lines import brief, whole_number
 from mi_common.errors import UserError
 from mi_common.information import pointwise_mutual_information
 
-CONTRASTS = ("cam", "infocam", "infocam+", "similar", "posterior")
-PADDINGS = ("same", "legacy-full")
-MAX_LOWEST = 10**9  # of lowest:N; any N above the number of the other classes means all of them
-MAX_REGION = 999  # cells; a region twice as wide as the map already averages all of it
-
-
-def class_maps(features: Tensor, weights: Tensor) -> Tensor:
-    """Activation maps of all classes: (B, C, H, W) and (K, C) -> (B, K, H, W)."""
-    return torch.einsum("bchw,kc->bkhw", features.to(weights), weights)
-
-
-def parse_contrast(text: str, class_names: list[str] | None = None) -> str:
-    """The canonical name of a contrast, `class:NAME` turned into `class:NUMBER`.
-
-    Args:
-        class_names: to look NAME up in; without them only the form is checked.
-
-    Raises:
-        UserError: an unknown contrast, a count below one, a class that is not there, or a name
-            that several classes have.
-    """
-    kind, _, rest = text.partition(":")
-    if text in CONTRASTS:
-        return text
-    if kind == "lowest" and (count := whole_number(rest, 1, MAX_LOWEST)):
-        return f"lowest:{count}"
-    if kind != "class" or not rest:
-        known = ", ".join((*CONTRASTS, "lowest:N", "class:NAME"))
-        raise UserError(f"method '{brief(text)}': use one of {known}")
-    if class_names is None:
-        return text
-    if class_names.count(rest) > 1:
-        raise UserError(f"method '{brief(text)}': several classes have this name; give a number")
-    if rest in class_names:
-        return f"class:{class_names.index(rest)}"
-    if (number := whole_number(rest, 0, len(class_names) - 1)) is not None:
-        return f"class:{number}"
-    raise UserError(
-        f"method '{brief(text)}': no such class; give a name or a number below {len(class_names)}"
-    )
-
 
 def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
-    """How much of each class's map a contrast takes: (B, K) logits, (B,) labels -> (B, K).
+    """The weight of each class's map in a contrast: (B, K) logits, (B,) labels -> (B, K).
 
-    One at the label; the others are zero for `cam`, and sum to minus one for every contrast. Where
-    N is the label itself, the row of `class:N` is zero.
+    The label's weight is one. The other weights are zero for `cam`, and sum to minus one for every
+    contrast. If N is the label itself, the row of `class:N` is zero.
 
     Args:
         contrast: one of `CONTRASTS`, `class:NUMBER` or `lowest:N`; N above K - 1 means K - 1.
-        logits: finite; up to a constant of each row.
+        logits: finite; a constant added to a row changes nothing.
 
     Raises:
-        UserError: an unknown contrast, a class that is not there, or fewer than two classes.
-        ValueError: a name of `CONTRASTS` that has no rule here.
+        UserError: an unknown contrast, a class that does not exist, or fewer than two classes.
     """
-    contrast = parse_contrast(contrast)
-    kind, _, rest = contrast.partition(":")
+    kind, _, argument = ("lowest:1" if contrast == "infocam+" else contrast).partition(":")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    own = F.one_hot(labels, logits.shape[1]).to(logits)
+    is_label = F.one_hot(labels, logits.shape[1]).to(logits)
     if contrast == "cam":
-        return own
+        return is_label
     others = logits.shape[1] - 1
     if others < 1:
-        raise UserError(f"method {contrast}: a contrast needs two classes, there is one")
+        raise UserError(f"method {brief(contrast)}: a contrast needs two classes, there is one")
     if contrast == "infocam":
-        return own - (1 - own) / others
-    if kind == "class":
-        number = whole_number(rest, 0, others)
-        if number is None:
-            raise UserError(f"method {brief(contrast)}: want a class number from 0 to {others}")
-        return own - F.one_hot(torch.full_like(labels, number), logits.shape[1]).to(logits)
-    without_label = logits.masked_fill(own.bool(), -torch.inf)
+        return is_label - (1 - is_label) / others
     if contrast == "posterior":
-        return own - torch.softmax(without_label, dim=1)
+        return is_label - logits.masked_fill(is_label.bool(), -torch.inf).softmax(dim=1)
     if contrast == "similar":
-        against = without_label.argmax(dim=1, keepdim=True)
-    elif contrast == "infocam+" or kind == "lowest":
-        count = 1 if contrast == "infocam+" else min(int(rest), others)
-        ranked = logits.masked_fill(own.bool(), torch.inf)
-        against = ranked.topk(count, dim=1, largest=False).indices
+        opponents = logits.masked_fill(is_label.bool(), -torch.inf).argmax(dim=1, keepdim=True)
+    elif kind == "class":
+        number = whole_number(argument, 0, others)
+        if number is None:
+            raise UserError(f"method {brief(contrast)}: give a class number from 0 to {others}")
+        opponents = torch.full_like(labels, number)[:, None]
+    elif kind == "lowest" and (count := whole_number(argument, 1, MAX_LOWEST)):
+        ranked = logits.masked_fill(is_label.bool(), torch.inf)
+        opponents = ranked.topk(min(count, others), dim=1, largest=False).indices
     else:
-        raise ValueError(f"method {contrast}: no rule for its coefficients; add one here")
-    return own - torch.zeros_like(own).scatter(1, against, 1 / against.shape[1])
+        raise UserError(f"method '{brief(contrast)}': no such contrast")
+    return is_label - torch.zeros_like(is_label).scatter(1, opponents, 1 / opponents.shape[1])
 
 
 def contrast_maps(features: Tensor, weights: Tensor, coefficients: Tensor) -> Tensor:
@@ -123,14 +80,14 @@ def contrast_maps(features: Tensor, weights: Tensor, coefficients: Tensor) -> Te
 def pointwise_information_shift(
     coefficients: Tensor, logits: Tensor, maps: Tensor, log_prior: Tensor
 ) -> Tensor:
-    """What lifts maps so that their mean is pointwise mutual information, in nats.
+    """The constant that makes the mean of each map pointwise mutual information, in nats.
 
-    For contrasts, whose coefficients sum to zero, the mean becomes the difference of the PMI of the
-    label and of the classes set against it; for `cam` the PMI of the label itself.
+    The coefficients of a contrast sum to zero: its mean becomes the PMI of the label less that of
+    the subtracted classes. The mean of `cam` becomes the PMI of the label itself.
 
     Args:
         coefficients: (B, M, K) of the maps.
-        logits: (B, K) PC-softmax logits: those of softmax less the log prior.
+        logits: (B, K) PC-softmax logits; see `logits_from_softmax`.
         maps: (B, M, H, W) of `contrast_maps`.
         log_prior: (K,) of the training data.
 
@@ -138,8 +95,8 @@ def pointwise_information_shift(
         (B, M, 1, 1), to be added to the maps.
     """
     information = pointwise_mutual_information(logits, log_prior)
-    wanted = torch.einsum("bmk,bk->bm", coefficients.to(information), information)
-    return (wanted - maps.mean(dim=(2, 3)))[..., None, None]
+    target_means = torch.einsum("bmk,bk->bm", coefficients.to(information), information)
+    return (target_means - maps.mean(dim=(2, 3)))[..., None, None]
 
 
 def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
@@ -148,8 +105,8 @@ def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
     Args:
         size: side of the square, odd; 1 changes nothing.
         padding: "same" keeps the size and takes the mean over positions inside the map;
-            "legacy-full" sums zeros outside it too and grows the map by `size` - 1, which, once
-            stretched to the image, shrinks it toward the centre, as the original code had it.
+            "legacy-full", as in the original code, averages zeros outside it too and enlarges the
+            map by `size` - 1. Stretched to the image, it shrinks toward the centre.
 
     Raises:
         UserError: a size that is even or not from 1 to `MAX_REGION`, or another padding.

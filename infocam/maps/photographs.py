@@ -8,8 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
-from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.maps.gradient import gradient_maps
 from infocam.models.classifiers import Classifier
+from infocam.names import GRADIENT_METHODS
 from infocam.scoring.boxes import largest_contour_box, resize_map, to_8bit
 from mi_common.errors import UserError
 from mi_common.information import logits_from_softmax, pointwise_mutual_information

@@ -1,6 +1,5 @@
 """Trained networks with the names and the prior of their classes, to be asked about any picture."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,11 @@ from torch import Tensor
 
 from infocam.data.load import load_parts
 from infocam.models.networks import build_network, load_run, run_flags
-from mi_common.annotation_lines import brief, whole_number
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
 from mi_common.information import log_prior_from_counts, log_prior_from_labels
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime
-
-LISTED = 5  # classes that an error names at most
 
 
 @dataclass(frozen=True)
@@ -70,29 +66,3 @@ def run_classifier(path: Path, data_dir: Path, *, runtime: Runtime) -> Classifie
     log_prior = log_prior_from_labels(train.labels, len(train.class_names)).to(runtime.device)
     network = load_run(RunFolder(path), len(train.class_names), runtime)
     return Classifier(network, train.class_names, log_prior, flags["loss"] == "softmax")
-
-
-def class_number(text: str, class_names: list[str], flag: str) -> int:
-    """The class that a text means: its name, its number, or the only name that contains it.
-
-    An exact match is preferred to one that differs only in case.
-
-    Raises:
-        UserError: no class or several; the message lists a few that are near.
-    """
-    wanted, folded = text.casefold(), [name.casefold() for name in class_names]
-    exact = [k for k, name in enumerate(class_names) if name == text]
-    exact = exact or [k for k, name in enumerate(folded) if name == wanted]
-    number = whole_number(text, 0, len(class_names) - 1)
-    if number is not None and not exact:
-        return number
-    found = exact or [k for k, name in enumerate(folded) if wanted in name]
-    if len(found) == 1:
-        return found[0]
-    close = difflib.get_close_matches(wanted, folded, LISTED)
-    near = found or [folded.index(name) for name in close]
-    listed = ", ".join(f"{brief(class_names[k])} = {k}" for k in near[:LISTED])
-    raise UserError(
-        f"{flag} {brief(text)}: {'several classes' if found else 'no such class'}; give a name or "
-        f"a number below {len(class_names)}" + (f", such as {listed}" if listed else "")
-    )

@@ -7,10 +7,8 @@ Boxes are x0 y0 x1 y1 of inclusive pixels, a box of one pixel has x0 = x1, unles
 import cv2
 import numpy as np
 
+from infocam.names import NORMALISATIONS
 from mi_common.errors import UserError
-
-NORMALISATIONS = ("minmax", "max", "percentile")
-FAR_CORNERS = ("inclusive", "clipped", "beyond")
 
 
 def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:

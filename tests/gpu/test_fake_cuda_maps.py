@@ -5,17 +5,15 @@ import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
 from torch import nn
 
-from infocam.localise import RANDOM, Maps, method_maps
+from infocam.localise import Maps, method_maps
 from infocam.maps.cam import (
-    CONTRASTS,
-    PADDINGS,
-    class_maps,
     coefficients,
     contrast_maps,
     pointwise_information_shift,
     region_filter,
 )
 from infocam.maps.gradient import gradient_maps
+from infocam.names import CONTRASTS, GRADIENT_METHODS, PADDINGS, RANDOM
 from infocam.scoring.faithfulness import insertion_deletion, pixel_ranks
 
 IMAGES, CLASSES, CHANNELS, SIDE = 3, 5, 7, 4
@@ -45,12 +43,11 @@ def test_every_contrast_and_its_maps_stay_on_the_device(head, contrast, dtype):
         assert_on_cuda(maps, IMAGES, 1, SIDE, SIDE)
 
 
-def test_class_maps_regions_and_shifts_stay_on_the_device(head):
+def test_regions_and_shifts_stay_on_the_device(head):
     with fake_cuda():
         features, logits, labels = inputs()
         weights = head.to(CUDA).weight
-        maps = class_maps(features, weights)
-        assert_on_cuda(maps, IMAGES, CLASSES, SIDE, SIDE)
+        maps = torch.rand(IMAGES, CLASSES, SIDE, SIDE, device=CUDA)
         sides = {"same": SIDE, "legacy-full": SIDE + 2}
         for padding in PADDINGS:
             side = sides[padding]
@@ -64,19 +61,19 @@ def test_class_maps_regions_and_shifts_stay_on_the_device(head):
             pointwise_information_shift(rows, logits, maps.cpu(), log_prior)
 
 
-def test_grad_cam_plus_plus_stays_on_the_device(head):
-    """The other two gradient methods need a backward pass."""
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
+def test_gradient_maps_stay_on_the_device(head, method):
     with fake_cuda():
         features, _, labels = inputs()
-        maps = gradient_maps("grad-cam++", features, head.to(CUDA), labels)
+        maps = gradient_maps(method, features, head.to(CUDA), labels)
         assert_on_cuda(maps, IMAGES, SIDE, SIDE)
         with pytest.raises(RuntimeError, match="device"):
-            gradient_maps("grad-cam++", features.cpu(), head, labels)
+            gradient_maps(method, features.cpu(), head, labels)
 
 
 @pytest.mark.parametrize("prior", [False, True])
 def test_all_methods_of_an_evaluation_stay_on_the_device(head, prior):
-    methods = [*ALL_CONTRASTS, "grad-cam++", RANDOM]
+    methods = [*ALL_CONTRASTS, *GRADIENT_METHODS, RANDOM]
     with fake_cuda():
         features, logits, labels = inputs()
         given = torch.randn(CLASSES, device=CUDA)

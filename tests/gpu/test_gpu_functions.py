@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from infocam.localise import RANDOM, Maps, method_maps
-from infocam.maps.cam import CONTRASTS
-from infocam.maps.gradient import GRADIENT_METHODS, gradient_maps
+from infocam.localise import Maps, method_maps
 from infocam.models.networks import small_cnn as localising_cnn
+from infocam.names import CONTRASTS, GRADIENT_METHODS, RANDOM
 from infocam.scoring.faithfulness import insertion_deletion
 from mi_common.backbones import InputSpec, build_backbone
 from mi_common.runtime import Runtime
@@ -99,26 +98,13 @@ def maps_of(device, methods: list[str]) -> dict:
         return method_maps(options, features.to(device), head.to(device), labels, logits.to(device))
 
 
-def test_contrasts_regions_and_shifts(gpu):
-    methods = [*CONTRASTS, "lowest:2", "class:1", "grad-cam++", RANDOM]
+def test_contrasts_gradient_maps_regions_and_shifts(gpu):
+    methods = [*CONTRASTS, "lowest:2", "class:1", *GRADIENT_METHODS, RANDOM]
     expected, found = maps_of("cpu", methods), maps_of(gpu.device, methods)
     assert list(found) == list(expected)
     for key, maps in expected.items():
         assert found[key].device.type == gpu.device.type
         assert_close(found[key], maps)
-
-
-@pytest.mark.parametrize("method", [name for name in GRADIENT_METHODS if name != "grad-cam++"])
-def test_gradient_maps(gpu, method):
-    pytest.importorskip("torchcam", reason="torchcam is not installed")
-    torch.manual_seed(0)
-    head = nn.Linear(32, CLASSES)
-    features = torch.rand(8, 32, 7, 7, generator=generator())
-    labels = torch.arange(8) % CLASSES
-    expected = gradient_maps(method, features, head, labels)
-    device = gpu.device
-    found = gradient_maps(method, features.to(device), head.to(device), labels.to(device))
-    assert_close(found, expected)
 
 
 def test_insertion_and_deletion(gpu):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from infocam.data.load import load_parts
-from infocam.models.classifiers import class_number, imagenet_classifier, run_classifier
+from infocam.models.classifiers import imagenet_classifier, run_classifier
 from mi_common.errors import UserError
 from mi_common.runtime import Runtime
 
@@ -70,48 +70,6 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, cpu):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("tabby", 0),
-        ("TIGER CAT", 1),
-        ("persian", 2),
-        ("7", 3),  # a name goes before a number
-        ("6", 6),
-        ("crane bird", 5),
-        ("Golden Retriever", 7),  # the same letters go before those of another case
-        ("golden retriever", 6),
-    ],
-)
-def test_a_class_is_meant_by_name_part_of_a_name_or_number(text, number):
-    assert class_number(text, NAMES, "--label") == number
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("cat", "several classes; .* below 8, such as tiger cat = 1, Persian cat = 2$"),
-        ("crane", "several classes; .* such as crane fly = 4, crane bird = 5$"),
-        ("GOLDEN RETRIEVER", "several classes; .* golden retriever = 6, Golden Retriever = 7$"),
-        ("taby", "no such class; give a name or a number below 8, such as tabby = 0$"),
-        ("8", "no such class; give a name or a number below 8$"),
-        ("²", "no such class; give a name or a number below 8$"),
-        ("zebra", "no such class; give a name or a number below 8$"),
-    ],
-)
-def test_what_is_no_class_or_several_is_answered_with_near_ones(text, message):
-    with pytest.raises(UserError, match=f"^--label {text}: {message}"):
-        class_number(text, NAMES, "--label")
-
-
-def test_a_text_of_any_length_is_answered_briefly():
-    for text in ("9" * 5000, "x" * 10**6):
-        with pytest.raises(UserError) as raised:
-            class_number(text, NAMES, "--label")
-        want = "no such class; give a name or a number below 8"
-        assert str(raised.value) == f"--label {text[:100]}...: {want}"
-
-
-@pytest.mark.parametrize(
     "change",
     [{"loss": "sqftmax"}, {"dataset": "tiny-imagenez"}, {"dataset": ["cub"]}, {"loss": None}],
 )
@@ -124,9 +82,3 @@ def test_a_run_whose_flags_are_garbled_is_refused(digits_run, tmp_path, cpu, cha
     with pytest.raises(UserError) as raised:
         run_classifier(tmp_path, digits_run.data_dir, runtime=cpu)
     assert str(raised.value) == f"{tmp_path} is not a run of infocam.train"
-
-
-def test_an_error_lists_five_classes_at_most():
-    with pytest.raises(UserError) as raised:
-        class_number("a", [f"a{k}" for k in range(9)], "--against")
-    assert str(raised.value).count("=") == 5

@@ -1,0 +1,12 @@
+"""Names and limits that flags and code share: methods, paddings, normalisations, protocols.
+
+This module imports nothing, so that the command line can name its choices without PyTorch.
+"""
+
+CONTRASTS = ("cam", "infocam", "infocam+", "similar", "posterior")  # and lowest:N, class:NAME
+GRADIENT_METHODS = ("grad-cam", "grad-cam++", "layer-cam")
+RANDOM = "random"  # the baseline: maps of a random direction of the features
+PADDINGS = ("same", "legacy-full")
+NORMALISATIONS = ("minmax", "max", "percentile")
+PROTOCOLS = ("infocam", "wsol", "infocam-legacy")
+MAX_REGION = 999  # cells; a region twice as wide as the map already averages all of it
