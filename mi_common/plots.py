@@ -1,4 +1,4 @@
-"""What the figures of all experiments share: no window, no frame above and to the right."""
+"""Drawing that all figures share: colours, names as text, saving as PNG without a display."""
 
 import itertools
 import warnings
@@ -24,16 +24,16 @@ def styles() -> Iterator[dict]:
 
 
 def plain(name: str, longest: int = 40) -> str:
-    """A name of the user's as text of a figure: no formula, one line, at most so many letters."""
+    """A user's name as text in a figure: no formula, one line, at most `longest` characters."""
     text = " ".join(name.split()).replace("$", r"\$")
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def save_figure(figure: plt.Figure, path: Path, *, dpi: int = 150) -> None:
-    """Writes a PNG atomically and frees the figure."""
+    """Writes a PNG atomically, without the frame above and to the right, and closes the figure."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    with warnings.catch_warnings():  # of letters that no font has, and of labels that overlap
+    with warnings.catch_warnings():  # about letters that no font has, and labels that overlap
         warnings.simplefilter("ignore", UserWarning)
         figure.tight_layout()
         write_atomically(path, lambda partial: figure.savefig(partial, dpi=dpi))

@@ -1,4 +1,4 @@
-"""Result rows to tables: mean and 95 % interval over seeds, paired differences, three formats."""
+"""Tables of result rows: mean and 95 % interval over seeds, paired differences, Markdown, LaTeX."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from mi_common.errors import UserError
-from mi_common.files import write_atomically
+from mi_common.files import write_text
 
 
 def interval_half_width(values: Sequence[float]) -> float:
@@ -29,10 +29,10 @@ def summarise(
     """Means over seeds: columns `by`, `n`, and for each metric `m` the columns `m` and `m_ci`.
 
     Args:
-        rows: one a (setting, method, seed), with a column `seed`.
-        by: the columns that tell settings apart; their order of appearance is kept.
+        rows: one for each (setting, method, seed), with a column `seed`.
+        by: the columns that identify a setting; settings keep their order of appearance.
         metrics: the columns to average; `m_ci` is half the width of the 95 % interval.
-        varying: further columns that may differ between the seeds of a setting.
+        varying: other columns that may differ between the seeds of a setting.
 
     Raises:
         UserError: rows of one setting share a seed, or differ in more than the seed.
@@ -41,7 +41,7 @@ def summarise(
     summary = []
     for key, group in rows.groupby(by, sort=False, dropna=False):
         if group["seed"].duplicated().any():
-            raise UserError(f"{key}: a seed stands twice; rows must differ in the seed")
+            raise UserError(f"{key}: two rows have the same seed; give each seed once")
         for column in fixed:
             if group[column].nunique(dropna=False) > 1:
                 raise UserError(f"{key}: rows differ in {column!r} as well as in the seed")
@@ -59,12 +59,12 @@ def paired_differences(
     """Differences to the baseline method with the same seed, summarised as in `summarise`.
 
     Args:
-        by: the columns of a setting, without the method's.
-        method: the column that names the method.
-        baseline: its value to subtract.
+        by: the columns that identify a setting, without the column of the method.
+        method: the column with the names of the methods.
+        baseline: the name of the method that is subtracted.
 
     Raises:
-        UserError: a seed of a method has no counterpart in the baseline.
+        UserError: the baseline has no row for a seed of a method.
     """
     summarise(rows, [*by, method], metrics)  # refuses rows that differ in more than the seed
     index = [*by, "seed"]
@@ -86,7 +86,12 @@ def paired_differences(
 def formatted(
     summary: pd.DataFrame, metrics: list[str], *, digits: int = 2, scale: float = 1.0
 ) -> pd.DataFrame:
-    """Joins each `m` and `m_ci` to text `mean ± half-width`; one seed shows the mean alone."""
+    """Joins `m` and `m_ci` of each metric to the text `mean ± half-width`, or the mean of one seed.
+
+    Args:
+        digits: decimals of both numbers.
+        scale: factor of both numbers, such as 100 for percent.
+    """
     table = summary.drop(columns=[f"{m}_ci" for m in metrics]).astype({m: object for m in metrics})
     for metric in metrics:
         pairs = zip(summary[metric] * scale, summary[f"{metric}_ci"] * scale, strict=True)
@@ -98,40 +103,30 @@ def formatted(
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table, numbers as they are printed."""
-    lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
-    lines += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    """A Markdown table; floats with four significant digits, missing ones as empty cells."""
+    # Not pandas: it needs `tabulate`, which leaves the bars in class names as they are.
+    text = _text(table)
+    lines = [text.columns, ["---"] * text.shape[1], *text.itertuples(index=False)]
+    rows = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
+    return "".join(f"| {row} |\n" for row in rows)
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """A booktabs tabular."""
-    lines = [[_latex(str(column)) for column in table.columns]]
-    lines += [[_latex(_cell(value)) for value in row] for row in table.itertuples(index=False)]
-    head, *body = [" & ".join(line) + r" \\" for line in lines]
-    columns = "l" * table.shape[1]
-    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    """A booktabs tabular of the same texts."""
+    return _text(table).to_latex(index=False, escape=True).replace("±", r"$\pm$")
 
 
 def write_tables(table: pd.DataFrame, stem: Path) -> None:
     """Writes `stem.md` and `stem.tex`."""
-    for suffix, text in ((".md", to_markdown(table)), (".tex", to_latex(table))):
-        write_atomically(
-            stem.with_suffix(suffix), lambda partial, text=text: partial.write_text(text)
-        )
+    write_text(stem.with_suffix(".md"), to_markdown(table))
+    write_text(stem.with_suffix(".tex"), to_latex(table))
+
+
+def _text(table: pd.DataFrame) -> pd.DataFrame:
+    return table.map(_cell).rename(columns=str).reset_index(drop=True).astype(object)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.4g}"
     return str(value)
-
-
-_LATEX = {character: "\\" + character for character in "&%_#${}"}
-_LATEX |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "±": r"$\pm$"}
-
-
-def _latex(text: str) -> str:
-    return text.translate(str.maketrans(_LATEX))

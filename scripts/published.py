@@ -1,13 +1,12 @@
-"""The data sets as their authors publish them: addresses, checksums, sizes, and what must be there.
+"""The data sets as their authors publish them: addresses, checksums, sizes, required files.
 
-An archive may unpack to about four times what the official one does.
+An archive may unpack to about four times the size of the official one.
 """
 
 from dataclasses import dataclass
 
-from mi_common.datasets import CIFAR_DATASETS, cifar_files
-
-# The mirrors' gzip files have their md5 in torchvision; these are the files inside.
+IDX_FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # named as torchvision's classes
+# torchvision has the md5 of the mirrors' gzip files; these are of the files inside.
 RAW_MD5 = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -28,18 +27,18 @@ RAW_BYTES = {
     "t10k-images-idx3-ubyte": 7_840_016,
     "t10k-labels-idx1-ubyte": 10_008,
 }
-RAW_MAX_BYTES = 250_000_000  # of an archive with the raw files
+RAW_MAX_BYTES = 250_000_000  # of an archive with the raw files, unpacked
 
 
 @dataclass(frozen=True)
 class OfficialArchive:
-    """An official archive and what must be in its folder, which may lie in another set's."""
+    """An official archive, the folder that it holds, and the files that this folder must have."""
 
     url: str
     md5: str
-    folder: str
+    folder: str  # below the data folder
     required: tuple[str, ...]
-    max_bytes: int  # of any archive, unpacked: about four times the official one's
+    max_bytes: int  # of any archive of this data set, unpacked
 
 
 OFFICIAL = {
@@ -70,10 +69,29 @@ OFFICIAL = {
         ("001.Black_footed_Albatross", "200.Common_Yellowthroat"),
         200_000_000,
     ),
-    **{
-        name: OfficialArchive(
-            cifar.url, cifar.tgz_md5, cifar.base_folder, cifar_files(name), 750_000_000
-        )
-        for name, cifar in CIFAR_DATASETS.items()
-    },
+    "cifar10": OfficialArchive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "cifar-10-batches-py",
+        (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+        750_000_000,
+    ),
+    "cifar100": OfficialArchive(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+        "cifar-100-python",
+        ("train", "test", "meta"),
+        750_000_000,
+    ),
 }
+DATA_SETS = (*RAW_MD5, *OFFICIAL)
+
+
+def max_bytes(name: str) -> int:
+    """What an archive of a data set may unpack to."""
+    return RAW_MAX_BYTES if name in RAW_MD5 else OFFICIAL[name].max_bytes
+
+
+def folder_of(name: str) -> str:
+    """Where a data set is installed, below the data folder."""
+    return f"{IDX_FOLDERS[name]}/raw" if name in RAW_MD5 else OFFICIAL[name].folder

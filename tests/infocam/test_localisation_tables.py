@@ -101,5 +101,5 @@ def test_without_cam_the_centre_box_is_left_to_compare_with():
 
 
 def test_two_runs_of_one_seed_are_refused():
-    with pytest.raises(UserError, match="a seed stands twice"):
+    with pytest.raises(UserError, match="give each seed once"):
         summary(pd.concat([ROWS, ROWS]))

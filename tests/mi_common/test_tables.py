@@ -1,4 +1,4 @@
-"""Intervals by hand, refusals, paired differences, and the three formats letter by letter."""
+"""Intervals by hand, refusals, paired differences, Markdown and LaTeX letter by letter."""
 
 import math
 
@@ -72,8 +72,8 @@ def test_rows_that_differ_in_more_than_the_seed_are_not_averaged():
     assert len(summarise(same, ["method"], ["accuracy"])) == 2
 
 
-def test_a_seed_that_stands_twice_is_refused():
-    with pytest.raises(UserError, match="a seed stands twice"):
+def test_a_repeated_seed_is_refused():
+    with pytest.raises(UserError, match="give each seed once"):
         summarise(three_seeds().assign(seed=[0, 1, 1, 0, 1, 2]), ["method"], ["accuracy"])
 
 
@@ -157,6 +157,20 @@ def test_latex_letter_by_letter():
         "\\bottomrule\n"
         "\\end{tabular}\n"
     )
+
+
+def test_names_of_users_are_escaped_and_any_index_is_written():
+    names = ["a|b", "x_y & <z>", "5 % of $1 {#}", "~^\\"]
+    table = pd.DataFrame({"class|name": names, "n": [1, 2, 3, 4]}, index=[0, 0, 1, 1])
+    assert to_markdown(table).splitlines()[::2] == [
+        r"| class\|name | n |",
+        r"| a\|b | 1 |",
+        "| 5 % of $1 {#} | 3 |",
+    ]
+    tex = to_latex(table).splitlines()
+    assert tex[2] == r"class|name & n \\" and tex[4] == r"a|b & 1 \\"
+    assert tex[5] == r"x\_y \& <z> & 2 \\" and tex[6] == r"5 \% of \$1 \{\#\} & 3 \\"
+    assert tex[7] == r"\textasciitilde \textasciicircum \textbackslash  & 4 \\"
 
 
 def test_both_files_are_written(tmp_path):

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import pytest
 from torchvision.datasets import MNIST, FashionMNIST
 
-from scripts import download_data
-from scripts.download_data import OFFICIAL, RAW_MD5, main
+from scripts import installation
+from scripts.download_data import main, next_command
+from scripts.published import OFFICIAL, RAW_MD5
 
 
 class Result(NamedTuple):
@@ -43,7 +44,11 @@ class Place:
             main([name, "--data-dir", str(self.data), *flags])
         except SystemExit as stop:
             status = stop.code
-        return Result(status, *self.capsys.readouterr())
+        out, err = self.capsys.readouterr()
+        if status == 0:  # it ends with the next command, which is not part of the result
+            out, _, shown = out.rpartition("next: ")
+            assert shown == f"{next_command(name, self.data)}\n"
+        return Result(status, out, err)
 
     def installed(self) -> dict[str, bytes]:
         """All files below the data folder, hidden ones too, but no locks."""
@@ -120,6 +125,6 @@ def small(monkeypatch, tmp_path) -> dict[str, bytes]:
         monkeypatch.setitem(RAW_MD5, name, md5)
         monkeypatch.setattr(dataset, "resources", gz)
         monkeypatch.setattr(dataset, "mirrors", [(tmp_path / "gone").as_uri() + "/"])
-    monkeypatch.setattr(download_data, "DEBIAN_FOLDER", tmp_path / "no-debian")
+    monkeypatch.setattr(installation, "DEBIAN_FOLDER", tmp_path / "no-debian")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return files

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from scripts import archives
-from scripts.download_data import OFFICIAL, RAW_MD5
+from scripts.published import OFFICIAL, RAW_MD5
 
 FIRST = "train-images-idx3-ubyte"
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another

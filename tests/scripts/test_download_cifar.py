@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mi_common.datasets import CIFAR_DATASETS, image_tensors
 from mi_common.errors import UserError
-from scripts.download_data import OFFICIAL
+from scripts.published import OFFICIAL
 
 
 class Cifar(NamedTuple):

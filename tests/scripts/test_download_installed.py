@@ -9,8 +9,8 @@ import torch
 from torchvision.datasets import MNIST, FashionMNIST
 
 from mi_common.image_files import tiny_imagenet
-from scripts import archives, download_data
-from scripts.download_data import OFFICIAL, RAW_MD5
+from scripts import archives, installation
+from scripts.published import OFFICIAL, RAW_MD5
 
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another
 
@@ -86,7 +86,7 @@ def test_an_interrupted_extraction_leaves_nothing(place, breaks_off, kind):
 
 def test_an_interrupted_download_leaves_nothing(small, place, monkeypatch):
     monkeypatch.setattr(MNIST, "mirrors", [place.mirror(small)])
-    original, seen = download_data.file_md5, []
+    original, seen = installation.calculate_md5, []
 
     def third_breaks(path):
         seen.append(path.name)
@@ -94,7 +94,7 @@ def test_an_interrupted_download_leaves_nothing(small, place, monkeypatch):
             raise KeyboardInterrupt
         return original(path)
 
-    monkeypatch.setattr(download_data, "file_md5", third_breaks)
+    monkeypatch.setattr(installation, "calculate_md5", third_breaks)
     assert place.run("mnist").status == 130
     assert place.top() == []
     assert place.run("mnist").status == 0
@@ -140,9 +140,9 @@ def test_the_partial_cub(place, shared_data):
 
 def test_the_md5_of_fashion_mnist_is_of_what_the_mirror_has(place):
     """Debian cut name and time out of the gzip headers; put back, they give torchvision's md5."""
-    folder = download_data.DEBIAN_FOLDER
+    folder = installation.DEBIAN_FOLDER
     if not folder.is_dir():
-        pytest.skip(f"{folder}: Debian package {download_data.DEBIAN_PACKAGE} is not installed")
+        pytest.skip(f"{folder}: Debian package {installation.DEBIAN_PACKAGE} is not installed")
     for file, expected in FashionMNIST.resources:
         name, data = file.removesuffix(".gz"), (folder / file).read_bytes()
         seconds = 1504176606 if name.startswith("train") else 1504176627

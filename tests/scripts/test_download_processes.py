@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import archives, download_data
-from scripts.download_data import OFFICIAL, hold
+from scripts import archives, download_data, installation
+from scripts.installation import hold
+from scripts.published import OFFICIAL
 
 FOLDER = OFFICIAL["cub"].folder
 
@@ -95,7 +96,7 @@ def test_what_another_process_has_just_installed_is_taken(place, archive, monkey
         (place.root / "there").rename(place.data / FOLDER)
         return hold(name, data_dir)
 
-    monkeypatch.setattr(download_data, "hold", hold_late)
+    monkeypatch.setattr(installation, "hold", hold_late)
     out = f"cub: {place.data / FOLDER} is there already and complete; to replace it, delete it"
     assert place.run("cub", archive) == (0, f"{out} first\n", "")
     assert place.installed() == place.images("cub")
@@ -134,7 +135,7 @@ def test_an_archive_in_a_stale_folder_is_used_and_kept(place, archive):
         (errno.EIO, "Input/output error"),
     ],
 )
-@pytest.mark.parametrize("module", [archives, download_data])
+@pytest.mark.parametrize("module", [archives, installation])
 def test_a_disk_that_fails_half_way_leaves_nothing(small, place, monkeypatch, module, code, line):
     """In the middle of the unpacking, or of the copying of the raw files."""
     original, seen = module.copy_at_most, []

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from scripts.download_data import OFFICIAL
+from scripts.published import OFFICIAL
 
 NAME = "cub-segmentations"
 MASKS = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torchvision.datasets import MNIST, FashionMNIST
 
-from scripts import download_data
-from scripts.download_data import OFFICIAL, RAW_BYTES, RAW_MD5
+from scripts import installation
+from scripts.published import OFFICIAL, RAW_BYTES, RAW_MD5
 
 FIRST, LAST = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another
@@ -75,7 +75,7 @@ LAST_SOURCE = {
 @pytest.mark.parametrize("name", LAST_SOURCE)
 def test_npm_or_debian_come_after_the_mirrors(small, place, monkeypatch, name):
     put_npm(place, npm_that_packs(place, small))
-    monkeypatch.setattr(download_data, "DEBIAN_FOLDER", place.root / "debian")
+    monkeypatch.setattr(installation, "DEBIAN_FOLDER", place.root / "debian")
     (place.root / "debian").mkdir()
     for file, data in small.items():  # with other gzip headers than the mirrors', as Debian has
         (place.root / "debian" / f"{file}.gz").write_bytes(gzip.compress(data, 1, mtime=77))
@@ -125,7 +125,7 @@ def cut_short(handler) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [(on_holiday, "HTTP Error 503: on holiday"), (cut_short, "(20 of 999 bytes came)")],
+    [(on_holiday, "HTTP Error 503: on holiday"), (cut_short, "(20 of 999 bytes received)")],
 )
 def test_a_mirror_that_fails_is_left_after_one_request(
     small, place, server, monkeypatch, answer, reason
@@ -225,8 +225,8 @@ def test_a_mirror_that_never_answers_is_left_soon(small, place, server, monkeypa
         return done.wait(10) if request.full_url.startswith(server.url) else urlopen(request)
 
     if slow != "server":
-        monkeypatch.setattr(download_data, "urlopen", slow_urlopen)
-    monkeypatch.setattr(download_data, "CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr(installation, "urlopen", slow_urlopen)
+    monkeypatch.setattr(installation, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(MNIST, "mirrors", [server.url, place.mirror(small)])
     start = time.monotonic()
     status, out, _ = place.run("mnist")

@@ -140,7 +140,7 @@ def maps(root: Path) -> None:
 
 def report_runs(root: Path) -> None:
     """What `scripts.report` shows, as if three experiments had written it."""
-    from scripts.report import SECTIONS
+    from scripts.report_page import SECTIONS
 
     for section in SECTIONS:
         config = {"flags": {}, "command": "python -m x", "torch": "2", "gpu": None, "cpu": "c"}
