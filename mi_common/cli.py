@@ -1,8 +1,20 @@
 """The command line that all entry scripts share: one-line errors, the same flags in the same order.
 
-@cli.entry
-def main(argv=None):
-    args = get_parser().parse_args(argv)
+An entry parses first and imports after, so that --help is quick and needs no library:
+
+    from mi_common import cli
+
+    def get_parser() -> cli.Parser:
+        parser = cli.Parser(__doc__)
+        cli.add_common_arguments(parser, output_dir=None)
+        add = parser.add_argument_group("data").add_argument
+        add("--dataset", choices=DATASETS, default="mnist", help="data set")
+        return parser
+
+    @cli.entry
+    def main(argv=None):
+        args = get_parser().parse_args(argv)
+        from pc_softmax.training import train
 """
 
 import argparse
@@ -10,38 +22,80 @@ import contextlib
 import functools
 import math
 import os
+import re
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from mi_common.errors import UserError, one_line
 from mi_common.files import release_locks
 from mi_common.process import kill_workers
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+GROUPS = ("run", "data", "network", "training")  # of flags, in the order of --help
+HELP_WIDTH = 100
+_EXAMPLE = re.compile(r"^ {4}(python -m (\S+)(?:.*\\\n)*.*)$", re.MULTILINE)
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but not the None or False that only says that a flag is absent."""
+class _HelpFormatter(argparse.HelpFormatter):
+    """At most 100 columns, a short usage, the example unwrapped, defaults where there are any."""
+
+    def __init__(self, prog: str):
+        terminal = shutil.get_terminal_size(fallback=(HELP_WIDTH, 24)).columns
+        super().__init__(prog, max_help_position=30, width=min(HELP_WIDTH, terminal))
+
+    def _format_usage(self, usage, actions, groups, prefix) -> str:
+        positionals = [action for action in actions if not action.option_strings]
+        text = super()._format_usage(usage, positionals, [], prefix)
+        return text.rstrip() + " [flags]\n\n"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default is None or action.default is False:
+        default = action.default
+        if isinstance(action, argparse.BooleanOptionalAction) and default is not None:
+            default = "on" if default else "off"
+        elif isinstance(default, list | tuple):
+            default = " ".join(map(str, default))
+        elif default is None or default is False or default is argparse.SUPPRESS:
             return action.help
-        return super()._get_help_string(action)
+        return f"{action.help} (default: {default})".replace("%", "%%")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with one-line errors, defaults in its help, and no short-hands."""
+    """A parser with one-line errors, defaults and an example in its help, and no short-hands.
+
+    Args:
+        docstring: of the entry script. Its first paragraph describes the script. Its first indented
+            line `python -m MODULE ...` is the example, and gives the name for usage and errors.
+    """
 
     can_resume = False  # whether the flags that were parsed last have --resume
 
-    def __init__(self, description: str, **kwargs):
-        kwargs.setdefault("formatter_class", _HelpFormatter)
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(description=description, **kwargs)
+    def __init__(self, docstring: str):
+        example = _EXAMPLE.search(docstring)
+        super().__init__(
+            prog=f"python -m {example[2]}" if example else None,
+            description=docstring.strip().partition("\n\n")[0],
+            epilog=f"example: {example[1]}" if example else None,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+        for title in GROUPS:
+            self.add_argument_group(title)
+
+    def add_argument_group(self, title: str, *args, **kwargs) -> argparse._ArgumentGroup:
+        """The group of this title, a new one only if there is none; `GROUPS` come first."""
+        for group in self._action_groups:
+            if group.title == title:
+                return group
+        return super().add_argument_group(title, *args, **kwargs)
 
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
         for word in sys.argv[1:] if args is None else args:
@@ -82,16 +136,26 @@ def _ignore(signum, frame) -> None:
     """In place of SIG_IGN, with which Python complains about a signal that is under way."""
 
 
-def _stop(signum, frame) -> None:
-    for number in _HANDLED:
-        signal.signal(number, _ignore)  # a second one must not stop the tidying up
-    _ignore_child_deaths()
+def _stop(signum, frame: FrameType | None) -> None:
+    _ignore_signals()  # a second one must not stop the tidying up
+    if _is_importing(frame):  # the library that is imported could swallow an exception
+        _tidy_up(_stop_message(signum))
+        release_locks()
+        os._exit(128 + signum)
     raise _Terminated if signum == signal.SIGTERM else KeyboardInterrupt
 
 
-def _ignore_child_deaths() -> None:
-    """Keeps torch from raising an error when a signal has also ended its DataLoader workers."""
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _ignore_signals() -> None:
+    for number in _HANDLED:
+        signal.signal(number, _ignore)
     if hasattr(signal, "SIGCHLD"):  # not on Windows
+        # torch would raise an error when a signal has also ended its DataLoader workers.
         signal.signal(signal.SIGCHLD, _ignore)
 
 
@@ -123,9 +187,9 @@ def entry(main: Callable) -> Callable:
                     raise
                 _end(2, f"error: {message}")
         except KeyboardInterrupt:
-            _end(130, f"interrupted; {_what_now()}")
+            _end(130, _stop_message(signal.SIGINT))
         except _Terminated:
-            _end(143, f"terminated; {_what_now()}")
+            _end(143, _stop_message(signal.SIGTERM))
         finally:
             for number in handlers:
                 signal.signal(number, _ignore)  # nothing may stop the tidying up
@@ -137,24 +201,28 @@ def entry(main: Callable) -> Callable:
     return wrapped
 
 
-def _what_now() -> str:
+def _stop_message(signum: int) -> str:
+    remedy = "run the command again"
     if Parser.can_resume:
-        return "finished parts are kept, go on with --resume"
-    return "run the command again"
+        remedy = "finished parts are kept, go on with --resume"
+    return f"{'terminated' if signum == signal.SIGTERM else 'interrupted'}; {remedy}"
 
 
 def _end(status: int, line: str):
     with contextlib.suppress(ValueError):  # not in the main thread
-        for number in _HANDLED:
-            signal.signal(number, _ignore)
-        _ignore_child_deaths()
+        _ignore_signals()
+    _tidy_up(line)
+    raise SystemExit(status) from None
+
+
+def _tidy_up(line: str) -> None:
+    """Ends worker processes, empties the buffer of stdout, and prints the last line."""
     kill_workers()
     try:
         sys.stdout.flush()
     except OSError:  # Python would try again at its end, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _report(line)
-    raise SystemExit(status) from None
 
 
 def _number(convert: Callable, accept: Callable, allowed: str, limit: float) -> Callable:
@@ -197,8 +265,19 @@ def device_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, cuda, cuda:N")
 
 
+def defaults_text(defaults: dict[str, object]) -> str:
+    """Defaults by data set or task for a help text: "8 for mnist, digits; 30 for cub"."""
+    names: dict[str, list[str]] = {}
+    for name, value in defaults.items():
+        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        names.setdefault(text, []).append(name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{text} for {', '.join(group)}" for text, group in names.items())
+
+
 def add_common_arguments(
-    parser: argparse.ArgumentParser,
+    parser: Parser,
     *,
     output_dir: str | None,
     seeds: list[int] | None = None,
@@ -212,7 +291,7 @@ def add_common_arguments(
     Args:
         output_dir: default of --output-dir; None when it depends on other flags.
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
-        seed: whether chance has a part in the script at all.
+        seed: whether the script draws random numbers.
         data: whether the script reads a data set (--data-dir).
         workers: whether it has work for several processes (--num-workers).
         resume: whether it can go on where it stopped (--resume).
@@ -264,18 +343,18 @@ def add_common_arguments(
     )
 
 
-def add_cluster_argument(parser: argparse.ArgumentParser) -> None:
+def add_cluster_argument(parser: Parser) -> None:
     """--cluster, for scripts whose work is many independent computations."""
-    parser.add_argument(
+    parser.add_argument_group("run").add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="compute on the workers of this Dask scheduler, such as tcp://HOST:8786, in place of "
+        help="compute on the workers of this Dask scheduler, such as tcp://HOST:8786, instead of "
         "--num-workers; they must see the same folders",
     )
 
 
 def add_training_arguments(
-    parser: argparse.ArgumentParser,
+    parser: Parser,
     *,
     epochs: int | None = None,
     batch_size: int | None = None,

@@ -17,13 +17,16 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import psutil
 from filelock import FileLock, Timeout
 
 from mi_common.errors import UserError
 from mi_common.memory import require_memory
+
+if TYPE_CHECKING:  # NumPy is slow to import: the functions that need it import it themselves
+    import numpy as np
 
 LOCK = ".lock"
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of unfinished files
@@ -91,8 +94,10 @@ def read_json(path: Path) -> dict:
     return value
 
 
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+def save_arrays(path: Path, **arrays: "np.ndarray") -> None:
     """Compressed `.npz`, written atomically; no object arrays."""
+    import numpy as np
+
     # Into memory first: a zip file on a full disk reports the failure a second time when it closes.
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -113,12 +118,14 @@ def write_archive(path: Path, archive: io.BytesIO) -> None:
     write_atomically(path, lambda partial: partial.write_bytes(archive.getbuffer()))
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     """The arrays of an `.npz` file, after its checksums were verified.
 
     Raises:
         UserError: the file is missing, damaged, or holds Python objects.
     """
+    import numpy as np
+
     verify_archive(path)
     with zipfile.ZipFile(path) as archive:
         require_memory(sum(entry.file_size for entry in archive.infolist()), str(path), "free some")

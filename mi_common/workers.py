@@ -21,6 +21,7 @@ from mi_common.errors import UserError
 from mi_common.files import release_locks
 from mi_common.memory import require_memory
 from mi_common.process import end_with_parent, killed_on_error
+from mi_common.progress import Progress
 from mi_common.runtime import Runtime
 
 WORKER_MEMORY = 900_000_000  # bytes that a worker process uses after its imports
@@ -77,6 +78,7 @@ def run_jobs(
     runtime: Runtime,
     num_workers: int,
     cluster: str | None = None,
+    names: list[str] | None = None,
 ) -> Iterator:
     """Yields `function(*job)` of each job as it is done.
 
@@ -86,6 +88,7 @@ def run_jobs(
 
     Args:
         cluster: address of a Dask scheduler, whose workers do the jobs in place of processes here.
+        names: of the jobs; with names, the progress is shown (`mi_common.progress`).
 
     Raises:
         UserError: torchrun started this process, workers do not fit into memory or died, or no
@@ -95,19 +98,42 @@ def run_jobs(
         raise UserError(
             "this script starts its own processes (--num-workers); run without torchrun"
         )
-    if cluster is not None:
-        yield from _on_cluster(function, jobs, cluster)
-        return
     num_workers = min(num_workers, len(jobs))
-    if num_workers < 2 or runtime.device.type != "cpu":
-        yield from (function(*job) for job in jobs)
-        return
+    with Progress("", len(jobs), show=names is not None) as progress:
+        if cluster is not None:
+            results = _on_cluster(function, jobs, cluster)
+        elif num_workers < 2 or runtime.device.type != "cpu":
+            results = _in_turn(function, jobs, names, progress)
+        else:
+            results = _in_processes(function, jobs, num_workers)
+        for done, (number, result) in enumerate(results, start=1):
+            yield result
+            progress.step()
+            if names is not None:
+                progress.finish(f"{done}/{len(jobs)} {names[number]}")
+
+
+def _in_turn(
+    function: Callable, jobs: list[tuple], names: list[str] | None, progress: Progress
+) -> Iterator[tuple[int, object]]:
+    for number, job in enumerate(jobs):
+        if names is not None:
+            progress.name(names[number])
+        yield number, function(*job)
+
+
+def _in_processes(
+    function: Callable, jobs: list[tuple], num_workers: int
+) -> Iterator[tuple[int, object]]:
     with worker_pool(num_workers) as pool:
-        for future in as_completed([pool.submit(function, *job) for job in jobs]):
-            yield future.result()
+        numbers = {pool.submit(function, *job): number for number, job in enumerate(jobs)}
+        for future in as_completed(numbers):
+            yield numbers[future], future.result()
 
 
-def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator:
+def _on_cluster(
+    function: Callable, jobs: list[tuple], address: str
+) -> Iterator[tuple[int, object]]:
     """Runs the jobs on Dask, which reruns the job of a worker that dies."""
     try:
         from dask import distributed
@@ -134,16 +160,18 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
         try:
             client.run_on_scheduler(importlib.util.find_spec, __name__)
             client.run(importlib.util.find_spec, __name__)
-        except (
-            ImportError
-        ) as error:  # Dask would wait for ever: such a worker dies at its first job
+        except ImportError as error:
+            # Dask would wait for ever: such a worker dies at its first job.
             raise UserError(
                 f"--cluster {address}: scheduler or workers cannot import {__name__}; start them "
                 "with the project's folder as PYTHONPATH, or install it there"
             ) from error
         place = os.getcwd()
-        futures = [client.submit(_on_one_thread, place, function, *job, pure=False) for job in jobs]
-        for future in distributed.as_completed(futures):
+        numbers = {
+            client.submit(_on_one_thread, place, function, *job, pure=False): number
+            for number, job in enumerate(jobs)
+        }
+        for future in distributed.as_completed(numbers):
             try:
                 result = future.result()
             except distributed.KilledWorker as error:
@@ -155,7 +183,7 @@ def _on_cluster(function: Callable, jobs: list[tuple], address: str) -> Iterator
                 raise UserError(
                     f"--cluster {address}: the scheduler is gone; go on with --resume"
                 ) from error
-            yield result
+            yield numbers[future], result
 
 
 def _on_one_thread(folder: str, function: Callable, *job):

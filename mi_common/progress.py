@@ -1,0 +1,82 @@
+"""Progress of long work: a bar in a terminal, one line an epoch or a cell elsewhere.
+
+with Progress("train", total=epochs * len(batches), show=runtime.is_main) as progress:
+    for epoch in range(epochs):
+        for inputs, labels in batches:
+            ...
+            progress.step(lambda: {"loss": total.item() / seen})
+        progress.finish(f"epoch {epoch + 1}/{epochs}", loss=mean_loss, seconds=seconds)
+"""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+_SECONDS = 0.5  # between two readings of the values that a bar shows
+
+
+class Progress:
+    """Counts the steps of long work.
+
+    If stderr is a terminal, it shows a bar there. Otherwise it prints one line on stdout for each
+    part that `finish` names. Inside another `Progress`, such as a training inside a cell of a
+    comparison, it prints no lines. In a worker process it shows nothing.
+
+    Args:
+        label: before the bar.
+        total: number of steps.
+        start: steps that an earlier run has done.
+        show: False in all processes but the first one of torchrun.
+    """
+
+    _open = 0  # how many are open in this process
+
+    def __init__(self, label: str, total: int, *, start: int = 0, show: bool = True):
+        show = show and multiprocessing.parent_process() is None
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._prints = show and not terminal and Progress._open == 0
+        self._shows = show and terminal
+        self._label = label
+        self._read_at = time.monotonic()
+        self._bar = tqdm(
+            desc=label, total=total, initial=start, leave=False, disable=not self._shows
+        )
+
+    def __enter__(self) -> "Progress":
+        Progress._open += 1
+        return self
+
+    def __exit__(self, *error) -> None:
+        Progress._open -= 1
+        self._bar.close()
+
+    def name(self, part: str) -> None:
+        """Shows the epoch or the cell that begins."""
+        self._bar.set_description(f"{self._label}, {part}" if self._label else part)
+
+    def step(self, values: Callable[[], dict[str, float]] | None = None, *, count: int = 1) -> None:
+        """Counts steps that are done.
+
+        Args:
+            values: returns the numbers to show, such as loss and accuracy. It is called twice a
+                second at most, and only if there is a bar: it may wait for a GPU.
+        """
+        self._bar.update(count)
+        if self._shows and values is not None and time.monotonic() - self._read_at > _SECONDS:
+            self._bar.set_postfix_str(_text(values()))
+            self._read_at = time.monotonic()
+
+    def finish(self, part: str, **values: float) -> None:
+        """Prints a part that is done and its numbers; shows the numbers if there is a bar."""
+        text = _text(values)
+        if self._prints:
+            print(", ".join(filter(None, (self._label, part, text))), flush=True)
+        elif self._shows:
+            self._bar.set_postfix_str(text)
+
+
+def _text(values: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
