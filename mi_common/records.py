@@ -1,8 +1,15 @@
 """Run folders: written whole or not at all, and never silently overwritten.
 
-A run folder holds `config.json` (flags, data, command, versions, commit, hardware), `checkpoint.pt`
-(all that is needed to go on), `metrics.jsonl` (a line an epoch) and `result.json`, written last:
-its presence means that the run is finished. By its `.lock` one process at a time writes into it.
+A run folder holds
+
+    config.json      what the run is: the entry script that wrote it, its flags, class names and
+                     counts, fingerprints of its data, command, versions, commit, hardware
+    metrics.jsonl    a line an epoch
+    checkpoint.pt    all that training needs to go on
+    result.json      written last: its presence means that the run is finished
+    .lock            so that one process at a time writes into the folder
+
+`RunFolder.require_entry` reads config.json, so that nobody needs to guess what a folder holds.
 """
 
 import io
@@ -167,12 +174,23 @@ def _check_data(folder: Path, earlier: dict, data: dict) -> None:
 
 
 def prepare_output(
-    folder: Path, flags: dict, *, overwrite: bool, data: dict | None = None, **options
+    folder: Path,
+    flags: dict,
+    *,
+    overwrite: bool,
+    data: dict | None = None,
+    description: dict | None = None,
+    **options,
 ) -> None:
     """Makes an output folder with its config.json, or takes the one that `resume` goes on with.
 
     This process holds the folder until `mi_common.files.release_locks`. Options and errors are
     those of `check_output`.
+
+    Args:
+        description: what else config.json says of the run, such as
+            {"entry": "pc_softmax.train", "class_names": [...], "class_counts": [...],
+            "data_dir": ...}; see `RunFolder.require_entry`.
     """
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +207,8 @@ def prepare_output(
     config = folder / "config.json"
     if not config.exists():
         known = {} if data is None else {"data": _as_json(data)}
-        write_json(config, {"flags": _as_json(flags), **known, **environment()})
+        described = _as_json(description or {})
+        write_json(config, described | {"flags": _as_json(flags)} | known | environment())
 
 
 def _as_json(values: dict) -> dict:
@@ -225,13 +244,43 @@ class RunFolder:
         """The fingerprints of what the run was computed from; errors as `config`."""
         return self._config("data")
 
+    def require_entry(self, entry: str, *, keys: tuple[str, ...] = ()) -> dict:
+        """All of config.json, of a finished run of one entry script.
+
+        Args:
+            entry: such as "infocam.train".
+            keys: what must be in it beside "entry" and the dict "flags". "class_names" are a list
+                of texts, "class_counts" a list of as many whole numbers above 0.
+
+        Raises:
+            UserError: the folder holds no finished run, one of another entry, or one that lacks
+                the keys.
+        """
+        file = self.path / "config.json"
+        config = self._read_config()
+        if (actual := config.get("entry")) != entry:
+            raise UserError(
+                f"{self.path}: written by {actual or 'an unknown script'}; give a run of {entry}"
+            )
+        names, counts = config.get("class_names", []), config.get("class_counts", [])
+        good = isinstance(config.get("flags"), dict) and config.keys() >= set(keys)
+        good = good and isinstance(names, list) and all(isinstance(name, str) for name in names)
+        good = good and isinstance(counts, list)
+        good = good and all(type(count) is int and count > 0 for count in counts)
+        if not good or (names and counts and len(names) != len(counts)):
+            raise UserError(f"{file}: damaged, what it says of the run is incomplete; train again")
+        return config
+
     def _config(self, key: str) -> dict:
-        if not self.finished:
-            raise UserError(f"{self.path} holds no finished run: there is no result.json in it")
-        value = read_json(self.path / "config.json").get(key)
+        value = self._read_config().get(key)
         if not isinstance(value, dict):
             raise UserError(f"{self.path}/config.json: no {key} in it; train again")
         return value
+
+    def _read_config(self) -> dict:
+        if not self.finished:
+            raise UserError(f"{self.path} holds no finished run: there is no result.json in it")
+        return read_json(self.path / "config.json")
 
     def save_result(self, result: dict) -> None:
         """Writes result.json, whose presence means that the run is finished, with a checksum."""

@@ -125,6 +125,48 @@ def test_a_run_is_finished_by_its_result_and_only_then_has_a_config(tmp_path):
     assert run.result() == {"accuracy": 0.5}
 
 
+DESCRIPTION = {"entry": "x.train", "class_names": ["Hen", "Cat"], "class_counts": [3, 1]}
+
+
+def described(folder, **changes) -> RunFolder:
+    """A finished run, whose config.json says something else of it; None leaves a key out."""
+    run = RunFolder(folder)
+    prepare_output(run.path, FLAGS, overwrite=False, description=DESCRIPTION)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    config = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    run.save_result({})
+    return run
+
+
+def test_a_run_says_what_it_is(tmp_path):
+    config = described(tmp_path).require_entry("x.train", keys=tuple(DESCRIPTION))
+    assert config["flags"] == FLAGS and config.items() >= DESCRIPTION.items()
+
+
+@pytest.mark.parametrize(
+    "changes, part",
+    [
+        ({"entry": "y.train"}, "y.train"),
+        ({"entry": None}, "unknown"),
+        ({"entry": ["x.train"]}, "x.train"),
+        ({"flags": None}, "train again"),
+        ({"class_names": None}, "train again"),
+        ({"class_names": "Hen"}, "train again"),
+        ({"class_names": ["Hen"]}, "train again"),
+        ({"class_names": ["Hen", 1]}, "train again"),
+        ({"class_counts": None}, "train again"),
+        ({"class_counts": [3, 0]}, "train again"),
+        ({"class_counts": [3, 1.0]}, "train again"),
+        ({"class_counts": [3, True]}, "train again"),
+    ],
+)
+def test_other_runs_are_refused_in_one_line(tmp_path, changes, part):
+    with pytest.raises(UserError, match=str(tmp_path)) as error:
+        described(tmp_path, **changes).require_entry("x.train", keys=tuple(DESCRIPTION))
+    assert part in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
 def test_epochs_are_saved_and_read_back(tmp_path):
     run = RunFolder(tmp_path)
     metrics = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": -1e-9}]
