@@ -18,8 +18,8 @@ from scripts.published import DATA_SETS, RAW_MD5, max_bytes
 
 
 def get_parser() -> cli.Parser:
-    parser = cli.Parser("Download a data set, check it, put it into the data folder.")
-    parser.add_argument("name", choices=DATA_SETS, help="the data set")
+    parser = cli.Parser(__doc__)
+    parser.add_argument("name", metavar="NAME", choices=DATA_SETS, help=", ".join(DATA_SETS))
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="the data folder")
     parser.add_argument("--archive", type=Path, help="a .zip, .tar or .tgz to install instead")
     return parser

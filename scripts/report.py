@@ -13,7 +13,7 @@ from mi_common import cli
 
 
 def get_parser() -> cli.Parser:
-    parser = cli.Parser("Write one HTML page from the folders of the three experiments.")
+    parser = cli.Parser(__doc__)
     parser.add_argument("runs", type=Path, help="folder with mi_estimator, pc_softmax and infocam")
     parser.add_argument("--figure", type=Path, help="PNG to write with one picture of the three")
     return parser

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1:-}" in
   "") files=(requirements.txt) ;;
-  --dev) files=(requirements.txt requirements-dev.txt) ;;
+  --dev) files=(requirements.txt requirements-dev.txt requirements-cluster.txt) ;;
   *) echo "setup.sh: unknown argument '$1'; use --dev or nothing" >&2; exit 2 ;;
 esac
 
@@ -18,7 +18,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
   exit 2
 fi
 
-# The stamp is written last: its presence means that these very requirements are installed.
+# The stamp is written last: its presence means that exactly these requirements are installed.
 stamp=".venv/.installed-$(cat "${files[@]}" | cksum | tr " " -)"
 [ -e "$stamp" ] && exit 0
 

@@ -1,4 +1,4 @@
-"""The two floors, imports without effect, and no trace of anyone's machine."""
+"""Which folder may import which, imports without effect, and no trace of anyone's machine."""
 
 import ast
 import re
@@ -14,6 +14,7 @@ PACKAGES = ("mi_common", *EXPERIMENTS, "scripts")
 FORBIDDEN = {
     "mi_common": {*EXPERIMENTS, "scripts", "tests"},
     **{name: ({*EXPERIMENTS} - {name}) | {"scripts", "tests"} for name in EXPERIMENTS},
+    "infocam/data": {"infocam.scoring", "infocam.figures"},
 }
 MODULES = [path for package in PACKAGES for path in sorted((REPO / package).rglob("*.py"))]
 SOURCES = [
@@ -29,19 +30,19 @@ def name_of(path: Path) -> str:
 
 
 def imported(source: str, package: str) -> set[str]:
-    """Top-level names of all imports, at any depth of a module that lies right in `package`."""
+    """Dotted names of all that a module of `package` imports, at any depth."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level < 2:
-            names.add(package if node.level else node.module.split(".")[0])
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names |= {(node.module or alias.name).split(".")[0] for alias in node.names}
+            parents = package.split(".")[: 1 - node.level or None] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
+            names |= {f"{base}.{alias.name}".lstrip(".") for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
             ("import_module", "__import__")
         ):
-            names |= {ast.literal_eval(arg).split(".")[0] for arg in node.args[:1]}
+            names |= {ast.literal_eval(argument) for argument in node.args[:1]}
     return names
 
 
@@ -55,24 +56,34 @@ def late():
     importlib.import_module("tests.x")
 from . import records
 """
-    assert imported(source, "common") == {
-        "infocam",
+    assert imported(source, "a.b") == {
+        "infocam.maps.cam",
         "os",
-        "pc_softmax",
-        "mi_estimator",
-        "scripts",
-        "tests",
-        "common",
+        "pc_softmax.train",
+        "a.mi_estimator",
+        "a.scripts.report.main",
+        "tests.x",
+        "a.b.records",
     }
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_common_imports_no_experiment_and_experiments_never_each_other(package):
+NOT_YET = pytest.mark.xfail(reason="masks import a constant of the metrics", strict=False)
+
+
+@pytest.mark.parametrize(
+    "package",
+    [pytest.param(name, marks=NOT_YET if "/" in name else ()) for name in FORBIDDEN],
+)
+def test_no_import_goes_up_or_to_a_neighbour(package):
+    """The common folder imports no experiment, experiments never each other, data no scores."""
     paths = sorted((REPO / package).rglob("*.py"))
     assert len(paths) > 1
+    forbidden = re.compile(rf"({'|'.join(sorted(FORBIDDEN[package]))})(\.|$)")
     for path in paths:
-        found = imported(path.read_text(encoding="utf-8"), package) & FORBIDDEN[package]
-        assert not found, f"{name_of(path)} imports {found}"
+        folder = name_of(path.parent).replace("/", ".")
+        names = imported(path.read_text(encoding="utf-8"), folder)
+        wrong = sorted(name for name in names if forbidden.match(name))
+        assert not wrong, f"{name_of(path)} imports {', '.join(wrong)}"
 
 
 def test_importing_any_module_prints_nothing_writes_nothing_and_reads_no_arguments(tmp_path):
@@ -103,16 +114,16 @@ assert not torch.cuda.is_initialized()
 
 
 def test_no_source_names_a_machines_folder_or_a_package_registry():
-    # Written in pieces, so that this file does not find itself.
+    # Each name is split, so that this file does not match.
     folders = "|".join(["/" + name for name in ("tmp", "work", "root", "home", "Users", "mnt")])
     hosts = r"registry\." + r"npmjs|files\.python" + r"hosted|proxy\." + r"golang|deb\.deb" + "ian"
     machine = re.compile(rf"(?<![\w.}}~-])(?:{folders})/|{hosts}|artif" + "actory")
     assert machine.search('path = "' + "/" + 'tmp/x"') and machine.search("/" + "root/.cache")
     assert not machine.search("runs" + "/" + "work/x") and not machine.search("tmp_path / 'x'")
-    found = {
+    matches = {
         f"{name_of(path)}:{number}: {line.strip()}"
         for path in SOURCES
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if machine.search(line)
     }
-    assert found == set()
+    assert matches == set()
