@@ -5,7 +5,7 @@
     python -m infocam.evaluate --maps DIR --annotations boxes.csv --protocol wsol
 
 All methods and thresholds come from one pass of the network. The threshold of each method, and
-with several `--region` sizes the region, is chosen on the run's held-out images (`held-out`); a
+with several `--region` sizes the region, is chosen on the run's validation images (`validation`); a
 threshold that is given (`fixed`) and the best on the reported images themselves (`oracle`) stand
 beside it. Centre box, whole image and maps of a random direction are the baselines. Several runs
 make a table over seeds.
@@ -27,7 +27,7 @@ import torch
 from infocam.data.load import LocalisationSet, data_fingerprints, load_parts
 from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.figures.plots import plot_threshold_curves
-from infocam.localise import Localised, Maps, faithfulness, localise
+from infocam.localise import Maps, faithfulness, localise
 from infocam.maps.cam import region_filter
 from infocam.maps.methods import parse_methods
 from infocam.models.networks import load_run, run_flags
@@ -39,14 +39,15 @@ from infocam.names import (
     PROTOCOLS,
     RANDOM,
 )
+from infocam.scoring.metrics import ScoredMaps
 from infocam.scoring.protocols import Protocol, protocol
 from infocam.scoring.saved_maps import evaluate_saved_maps, save_maps
 from infocam.scoring.scores import (
     baseline_rows,
-    best_region,
+    best_regions,
     curve_table,
     method_rows,
-    with_best_region,
+    with_best_regions,
 )
 from infocam.scoring.tables import differences, shown, summary
 from mi_common import cli, runtime
@@ -69,7 +70,7 @@ NOT_TRAINING = {"output_dir", "data_dir", "num_workers", "device", "resume", "ov
 
 def evaluate_run(
     path: Path, args: Namespace, device: Runtime, chosen: Protocol, workers: Executor | None
-) -> tuple[pd.DataFrame, dict[str, LocalisationSet], dict[str, Localised]]:
+) -> tuple[pd.DataFrame, dict[str, LocalisationSet], dict[str, ScoredMaps]]:
     """The rows of a run, its parts "held-out" and "test", and what was found on them."""
     run = RunFolder(path)
     flags = run_flags(path)
@@ -104,16 +105,17 @@ def evaluate_run(
     weights = chosen.weights(parts["test"].labels.numpy())
     shared["accuracy"] = float(weights @ (found["test"].ranks == 0))
     baselines = baseline_rows(
-        {part: (parts[part].boxes, parts[part].sizes) for part in found},
+        (parts["test"].boxes, parts["test"].sizes),
+        (parts["held-out"].boxes, parts["held-out"].sizes),
         chosen,
         ranks=found["test"].ranks,
         weights=weights,
         misread=misread,
     )
-    scored = method_rows(found, weights, fixed=args.fixed_threshold)
+    scored = method_rows(found["test"], found["held-out"], weights, fixed=args.fixed_threshold)
     rows = pd.DataFrame([shared | row for row in (*baselines, *scored)])
     if len(args.region) > 1:
-        rows = with_best_region(rows, best_region(found["held-out"]))
+        rows = with_best_regions(rows, best_regions(found["held-out"]))
     if args.faithfulness:
         extra = faithfulness(
             network, parts["test"], found["test"], args.faithfulness, runtime=device

@@ -16,7 +16,7 @@ from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_
 from infocam.maps.gradient import gradient_maps
 from infocam.names import GRADIENT_METHODS, RANDOM
 from infocam.scoring.faithfulness import insertion_deletion
-from infocam.scoring.metrics import Curves, Evaluator
+from infocam.scoring.metrics import Evaluator, ScoredMaps
 from infocam.scoring.protocols import Protocol
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.features import cached_features
@@ -47,23 +47,6 @@ class Maps:
     normalisation: str = "minmax"
     prior_shift: Tensor | None = None
     log_prior: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Localised:
-    """What the maps of one part of the data say.
-
-    Attributes:
-        curves: by method and side of the region.
-        maps: (N, h, w) float32 localisation maps by method, without region filter.
-        predicted: (N,) the class with the largest logit.
-        ranks: (N,) how many classes have a larger logit than the label.
-    """
-
-    curves: dict[tuple[str, int], Curves]
-    maps: dict[str, np.ndarray]
-    predicted: np.ndarray
-    ranks: np.ndarray
 
 
 def feature_batches(
@@ -136,7 +119,7 @@ def localise(
     misread: bool,
     workers: Executor | None,
     **features,
-) -> Localised:
+) -> ScoredMaps:
     """Boxes and scores of every image of a part, from one pass of the network.
 
     Args:
@@ -170,7 +153,7 @@ def localise(
         boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
         for key, evaluator in evaluators.items():
             evaluator.accumulate(whole[key][block], boxes, sizes, masks)
-    return Localised(
+    return ScoredMaps(
         {key: evaluator.compute() for key, evaluator in evaluators.items()},
         {method: whole[method, 1] for method in options.methods},
         predicted,
@@ -182,7 +165,7 @@ def localise(
 def faithfulness(
     network: GlobalAveragePoolClassifier,
     data: LocalisationSet,
-    found: Localised,
+    found: ScoredMaps,
     count: int,
     *,
     runtime: Runtime,

@@ -5,32 +5,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from infocam.scoring.metrics import FOREGROUND
 from mi_common.errors import UserError
 from mi_common.pixels import verify_png
 
-IGNORED = 255
+FOREGROUND, IGNORED = 1, 255
 
 
 def read_mask(path: Path, width: int, height: int) -> np.ndarray:
     """The mask of an image of width x height pixels.
 
-    A file that holds no other levels than 0, 1 and 255, and 1 among them, is taken as it is. In any
-    other, levels are how sure a pixel is foreground, as in the CUB segmentations: above 127 it is.
+    A file with the levels 0, 1 and 255 only, 1 among them, already is such a mask. In any other
+    file a level says how certainly the pixel is foreground, as in the CUB segmentations; levels
+    above 127 become foreground.
 
     Returns:
-        (height, width) uint8: 1 foreground, 0 background, 255 to be ignored.
+        (height, width) uint8: 1 foreground, 0 background, 255 ignored.
 
     Raises:
-        UserError: a file that is missing or not readable, in colours, of more than 8 bits a level,
-            or of another size than its image.
+        UserError: the file is missing or damaged, has colours or more than 8 bits a level, or
+            differs in size from its image.
     """
     try:
         verify_png(path)
         with Image.open(path) as image:
             # Pillow takes the upper half of 16-bit colours, and a 1 becomes a 0.
             deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
-            if image.width * image.height == width * height:  # else not worth the memory
+            if image.width * image.height == width * height:  # else decoding may take all memory
                 image = ImageOps.exif_transpose(image)
                 rgb = np.asarray(image.convert("RGB"))
             size = image.size

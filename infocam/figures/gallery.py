@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: images spread evenly, and those that a score picks."""
+"""Pictures of an evaluation: images spread evenly, and images selected by their scores."""
 
 from pathlib import Path
 
@@ -7,30 +7,31 @@ import pandas as pd
 
 from infocam.data.load import LocalisationSet
 from infocam.figures.overlay import Overlay, save_gallery
-from infocam.localise import RANDOM, Localised
-from infocam.scoring.metrics import predicted_box
+from infocam.names import RANDOM
+from infocam.scoring.metrics import ScoredMaps, predicted_box
 from infocam.scoring.protocols import Protocol
 
 
 def overlay(
     data: LocalisationSet,
-    found: Localised,
+    scored: ScoredMaps,
     index: int,
     *,
     protocol: Protocol,
     normalisation: str,
     rows: pd.DataFrame,
 ) -> Overlay:
-    """One image under the maps of all methods, boxes at the thresholds of the held-out images.
+    """One image under the maps of all methods, with boxes at the validation thresholds.
 
     Args:
         rows: of results.csv, of this run.
     """
-    label, guess = int(data.labels[index]), int(found.predicted[index])
+    label, prediction = int(data.labels[index]), int(scored.predictions[index])
     title = data.class_names[label]
-    title += "" if guess == label else f"\n(predicted {data.class_names[guess]})"
+    if prediction != label:
+        title += f"\n(predicted {data.class_names[prediction]})"
     thresholds = _thresholds(rows)
-    maps = {m: v[index] for m, v in found.maps.items() if m != RANDOM}
+    maps = {method: maps[index] for method, maps in scored.maps.items() if method != RANDOM}
     boxes = {
         method: predicted_box(
             values, data.sizes[index], thresholds[method], protocol, normalisation=normalisation
@@ -41,45 +42,49 @@ def overlay(
 
 
 def _thresholds(rows: pd.DataFrame) -> dict[str, float]:
-    chosen = rows[(rows["region_rule"] == "off") & (rows["threshold_rule"] == "held-out")]
-    return dict(zip(chosen["method"], chosen["threshold"], strict=True))
+    rows = rows[(rows["region_rule"] == "off") & (rows["threshold_rule"] == "validation")]
+    return dict(zip(rows["method"], rows["threshold"], strict=True))
 
 
 def save_overlays(
-    folder: Path, data: LocalisationSet, found: Localised, count: int, **options
+    folder: Path, data: LocalisationSet, scored: ScoredMaps, count: int, **options
 ) -> None:
-    """A PNG each of `count` images spread evenly over the part, none of them picked by result.
+    """A PNG each of `count` images that are spread evenly over the set, whatever their scores.
 
     Args:
         options: of `overlay`.
     """
     for index in dict.fromkeys(np.linspace(0, len(data) - 1, count).round().astype(int).tolist()):
-        save_gallery(folder / f"{index:05d}.png", [overlay(data, found, index, **options)])
+        save_gallery(folder / f"{index:05d}.png", [overlay(data, scored, index, **options)])
 
 
 def save_galleries(
-    folder: Path, data: LocalisationSet, found: Localised, count: int, **options
+    folder: Path, data: LocalisationSet, scored: ScoredMaps, count: int, **options
 ) -> None:
-    """The images with the best and the worst box of infoCAM, and where it differs most from CAM.
+    """The best and the worst boxes of infoCAM, and the largest differences between it and CAM.
 
-    Of the last and the first method, where these are not among the methods. Writes
-    `gallery_best.png`, `gallery_worst.png` and `gallery_differ.png`, `count` rows each.
+    Writes `gallery_best.png`, `gallery_worst.png` and, if there are two methods,
+    `gallery_differ.png`, with `count` images each. The last method replaces a missing infoCAM, and
+    the first method a missing CAM.
+
+    Args:
+        options: of `overlay`.
     """
-    methods = [method for method in found.maps if method != RANDOM]
+    methods = [method for method in scored.maps if method != RANDOM]
     if not count:
         return
     ours = "infocam" if "infocam" in methods else methods[-1]
-    theirs = "cam" if "cam" in methods else methods[0]
+    reference = "cam" if "cam" in methods else methods[0]
     thresholds = _thresholds(options["rows"])
     overlaps = {}
-    for method in (ours, theirs):
-        curves = found.curves[method, 1]
+    for method in (ours, reference):
+        curves = scored.curves[method, 1]
         position = int(np.abs(curves.thresholds - thresholds[method]).argmin())
         overlaps[method] = curves.largest[:, position]
-    picks = {"best": -overlaps[ours], "worst": overlaps[ours]}
-    if ours != theirs:
-        picks["differ"] = -np.abs(overlaps[ours] - overlaps[theirs])
-    for name, order in picks.items():
-        indices = np.argsort(order, kind="stable")[:count].tolist()
-        rows = [overlay(data, found, index, **options) for index in indices]
+    sort_keys = {"best": -overlaps[ours], "worst": overlaps[ours]}
+    if ours != reference:
+        sort_keys["differ"] = -np.abs(overlaps[ours] - overlaps[reference])
+    for name, key in sort_keys.items():
+        indices = np.argsort(key, kind="stable")[:count].tolist()
+        rows = [overlay(data, scored, index, **options) for index in indices]
         save_gallery(folder / f"gallery_{name}.png", rows)

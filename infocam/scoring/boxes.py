@@ -1,7 +1,7 @@
 """From a localisation map to boxes: resize, 8 bits, threshold, contours.
 
-Boxes are x0 y0 x1 y1 of inclusive pixels, a box of one pixel has x0 = x1, unless a protocol of
-`infocam.scoring.protocols` says otherwise.
+Boxes are x0 y0 x1 y1 of inclusive pixels: a box of one pixel has x0 = x1. Some protocols of
+`infocam.scoring.protocols` differ.
 """
 
 import cv2
@@ -18,37 +18,37 @@ def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndar
     )
 
 
-def normalise(localisation_map: np.ndarray, how: str = "minmax") -> np.ndarray:
+def normalise(localisation_map: np.ndarray, normalisation: str = "minmax") -> np.ndarray:
     """(H, W) floats -> (H, W) float32 in 0..1 with the largest value at 1.
 
-    A map that is constant, not finite or, for "max", nowhere positive says nothing about the place:
-    it becomes zero everywhere (Choe et al. 2020).
+    A map that is constant, not finite or, for "max", nowhere positive becomes zero everywhere,
+    because it does not locate anything (Choe et al. 2020).
 
     Args:
-        how: "minmax" maps the smallest value to 0; "max" maps 0 and all below to 0; "percentile"
-            is "minmax" after cutting the values at their 1st and 99th percentile.
+        normalisation: "minmax" maps the smallest value to 0. "max" maps 0 and all negative values
+            to 0. "percentile" is "minmax" after clipping at the 1st and 99th percentile.
 
     Raises:
-        UserError: another word.
+        UserError: an unknown normalisation.
     """
-    if how not in NORMALISATIONS:
-        raise UserError(f"normalisation {how!r}: use one of {', '.join(NORMALISATIONS)}")
+    if normalisation not in NORMALISATIONS:
+        raise UserError(f"normalisation {normalisation!r}: use one of {', '.join(NORMALISATIONS)}")
     values = np.asarray(localisation_map, np.float32)
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         return np.zeros_like(values)
-    if how == "max":
+    if normalisation == "max":
         low = np.float32(0)
-    if how == "percentile":
+    if normalisation == "percentile":
         low, high = np.percentile(values, (1, 99)).astype(np.float32)
     if not high > low:
         return np.zeros_like(values)
     return np.clip((values - low) / (high - low), 0, 1)
 
 
-def to_8bit(localisation_map: np.ndarray, how: str = "minmax") -> np.ndarray:
-    """`normalise` in 256 levels: (H, W) floats -> (H, W) uint8."""
-    return (normalise(localisation_map, how) * 255).astype(np.uint8)
+def to_8bit(localisation_map: np.ndarray, normalisation: str = "minmax") -> np.ndarray:
+    """The result of `normalise` in 256 levels: (H, W) floats -> (H, W) uint8."""
+    return (normalise(localisation_map, normalisation) * 255).astype(np.uint8)
 
 
 def contour_boxes(
@@ -56,36 +56,37 @@ def contour_boxes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of all contours, outer ones and holes, of the pixels above each cut.
 
-    Cuts between the same two levels of the map share one call of OpenCV.
+    Cuts between the same two levels of the map have the same mask and share one call of OpenCV.
 
     Args:
         levels: (H, W) uint8.
         cuts: (T,) ints; foreground is strictly above.
-        far: where a box ends: "inclusive" at its last pixel; "beyond" one pixel further, as in x +
-            width; "clipped" is that cut at the image's last pixel, as the WSOL benchmark has it.
+        far: where a box ends. "inclusive": at its last pixel. "beyond": one pixel further, at x +
+            width. "clipped": like "beyond", but at most at the image's last pixel, as in the WSOL
+            benchmark.
 
     Returns:
-        (R, 4) int boxes, mask after mask, in each the largest contour (by `cv2.contourArea`) first;
-        and (T,) where the boxes of each cut's mask start. A mask of nothing has one box, 0 0 0 0
-        (0 0 1 1 with "beyond").
+        (R, 4) int boxes, mask after mask, in each mask the contour with the largest
+        `cv2.contourArea` first; and (T,) the row where the boxes of each cut's mask start. An empty
+        mask has one box, 0 0 0 0, or 0 0 1 1 with "beyond".
     """
     height, width = levels.shape
     present = np.flatnonzero(np.bincount(levels.ravel(), minlength=256))
-    below = np.searchsorted(present, cuts, side="right") - 1  # -1: everything is above the cut
-    distinct, which = np.unique(below, return_inverse=True)
+    level_below = np.searchsorted(present, cuts, side="right") - 1  # -1: all is above the cut
+    distinct, mask_of_cut = np.unique(level_below, return_inverse=True)
     thresholds = np.append(present, -1)[distinct]
     columns, rows = (_above(levels.max(axis=axis), thresholds) for axis in (0, 1))
     rectangles, starts = [], []
     for level, left, right, top, bottom in zip(thresholds.tolist(), *columns, *rows, strict=True):
         starts.append(len(rectangles))
         contours = ()
-        if left < right:  # OpenCV need not look at what is empty all around
+        if left < right:  # OpenCV searches only the rows and columns with foreground
             part = levels[top:bottom, left:right]
             _, mask = cv2.threshold(part, level, 1, cv2.THRESH_BINARY)
             contours, _ = cv2.findContours(
                 mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top)
             )
-        if len(contours) > 1:  # the first of equals, as max() takes it
+        if len(contours) > 1:  # stable: of equal areas the first stays first
             contours = sorted(contours, key=cv2.contourArea, reverse=True)
         rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
     boxes = np.array(rectangles)
@@ -94,14 +95,14 @@ def contour_boxes(
     if far == "clipped":
         boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
     boxes[empty] = (0, 0, 1, 1) if far == "beyond" else (0, 0, 0, 0)
-    return boxes, np.array(starts)[which]
+    return boxes, np.array(starts)[mask_of_cut]
 
 
 def _above(profile: np.ndarray, thresholds: np.ndarray) -> tuple[list[int], list[int]]:
-    """The first place of a (L,) profile above each threshold, and the place after the last."""
+    """The first index of a (L,) profile above each threshold, and the index after the last one."""
     first = np.searchsorted(np.maximum.accumulate(profile), thresholds, side="right")
-    behind = np.searchsorted(np.maximum.accumulate(profile[::-1]), thresholds, side="right")
-    return first.tolist(), (len(profile) - behind).tolist()
+    from_end = np.searchsorted(np.maximum.accumulate(profile[::-1]), thresholds, side="right")
+    return first.tolist(), (len(profile) - from_end).tolist()
 
 
 def largest_contour_box(mask: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ def largest_contour_box(mask: np.ndarray) -> np.ndarray:
 
 
 def centre_boxes(width: int, height: int, sides: np.ndarray) -> np.ndarray:
-    """Centred boxes whose sides are fractions of the image's: (S,) in (0, 1] -> (S, 4)."""
+    """Centred boxes with sides as fractions of the image's: (S,) in (0, 1] -> (S, 4)."""
     size = np.array([width, height])
     extent = np.maximum(np.rint(sides[:, None] * size), 1).astype(int)
     start = (size - extent) // 2

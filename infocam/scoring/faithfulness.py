@@ -1,10 +1,9 @@
-"""Does a map point at what the classifier looks at: insertion and deletion (Petsiuk et al. 2018).
+"""Does a map show what the classifier uses? Insertion and deletion (Petsiuk et al. 2018).
 
-The pixels of an image are ranked by its map. Deletion removes the highest first and insertion
-brings them back first; the probability of the label should soon fall, and soon rise. The area under
-the probability over the share of pixels is one number for each: a faithful map has a small area of
-deletion and a large one of insertion. No boxes are needed, but a network that has to be run some
-64 times an image.
+The map ranks the pixels of an image. Deletion removes the highest first, insertion adds them first,
+and each follows the probability of the label. The score is the area under the probability over the
+share of pixels: a faithful map has a small deletion area and a large insertion area. The scores
+need no boxes, but some 64 forward passes of the network per image.
 """
 
 import math
@@ -33,24 +32,23 @@ def insertion_deletion(
     """Areas under the insertion and the deletion curve of each image, fractions of one.
 
     A curve has `steps` + 1 points, from no pixel to all of them, joined by the trapezoidal rule.
-    Deleted pixels become zero, which is the mean colour where the network takes images less their
-    mean. Insertion starts from the blurred image: on a uniform one the pixels put back would have
-    edges that are not the image's.
+    Deleted pixels become zero, the mean colour of normalised images. Insertion starts from the
+    blurred image, because on a uniform one the inserted pixels would have artificial edges.
 
     Args:
-        probability: (N, C, S, S) images -> (N, K) class probabilities; the label's is taken.
-        images: (B, C, S, S) as the network takes them, normalised.
+        probability: (N, C, S, S) images -> (N, K) class probabilities.
+        images: (B, C, S, S), normalised for the network.
         maps: (B, h, w) localisation maps of any resolution, on the device of the images.
-        labels: (B,) int64, the classes that the maps speak for.
-        steps: portions that the pixels are moved in, equal but for rounding.
+        labels: (B,) int64, the classes of the maps.
+        steps: number of portions of pixels, equal but for rounding.
         blur_sigma: standard deviation of the Gaussian, as a fraction of the side.
-        batch_size: images that `probability` is given at once.
+        batch_size: largest batch for `probability`.
 
     Returns:
         (B,) float32 insertion, (B,) float32 deletion.
 
     Raises:
-        UserError: no step, or a blur outside 0..1/4.
+        UserError: no step, or a blur that is not above 0 and up to 1/4.
     """
     if steps < 1:
         raise UserError(f"steps {steps}: use at least 1")
@@ -63,25 +61,25 @@ def insertion_deletion(
         rows, step = chunk // (steps + 1), chunk % (steps + 1)
         top = (ranks[rows] < moved[step, None, None]).unsqueeze(1)
         original = images[rows]
-        for found, changed in (
+        for curve, changed in (
             (inserted, torch.where(top, original, blurred[rows])),
             (deleted, original.masked_fill(top, 0)),
         ):
-            found.append(select_label(probability(changed), labels[rows]))
+            curve.append(select_label(probability(changed), labels[rows]))
     curves = torch.stack([torch.cat(inserted), torch.cat(deleted)]).float()
     areas = torch.trapezoid(curves.view(2, len(images), steps + 1), moved / moved[-1], dim=2)
     return areas[0], areas[1]
 
 
 def pixel_ranks(maps: Tensor, side: int) -> Tensor:
-    """The place of each pixel when the highest comes first: (B, h, w) -> (B, S, S) int64.
+    """The rank of each pixel, 0 for the highest: (B, h, w) -> (B, S, S) int64.
 
-    Maps are resized by bicubic interpolation. Equal pixels come in reading order, row by row from
+    Maps are resized by bicubic interpolation. Equal pixels rank in reading order, row by row from
     the top left; so do all pixels of a map with a value that is not finite.
     """
     maps = maps.float()
     finite = maps.isfinite().flatten(1).all(dim=1)[:, None, None]
-    # From zero, because interpolation's rounding would rank the pixels of a constant map.
+    # Shifted to zero, because rounding of the interpolation would rank a constant map's pixels.
     maps = torch.where(finite, maps - maps.amin(dim=(1, 2), keepdim=True), 0)
     size = (side, side)
     resized = F.interpolate(maps.unsqueeze(1), size, mode="bicubic", align_corners=False)
@@ -94,7 +92,7 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
         raise UserError(f"blur {sigma}: use a fraction of the side above 0, up to 0.25")
     pixels = sigma * images.shape[-1]
     size = 2 * math.ceil(3 * pixels) + 1
-    # One axis at a time: a square kernel would cost `size` times more.
+    # One axis at a time, because a square kernel would cost `size` times more.
     for kernel in ([size, 1], [1, size]):
         images = gaussian_blur(images, kernel, [pixels, pixels])
     return images

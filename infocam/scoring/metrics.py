@@ -1,19 +1,21 @@
-"""Localisation scores of maps, from one look at each: accumulate images, then compute.
+"""Localisation scores of maps: accumulate images, then compute.
 
     evaluator = Evaluator(protocol("wsol"))
-    evaluator.accumulate(maps, boxes, sizes)            any number of times
+    evaluator.accumulate(maps, boxes, sizes)         # once or more
     curves = evaluator.compute()
-    gt_known = (curves.largest >= 0.5).mean(axis=0)     at each of curves.thresholds
+    gt_known = (curves.largest >= 0.5).mean(axis=0)  # at each of curves.thresholds
 
 A hit is an intersection over union (IoU) of at least 0.5 with any true box of the image.
 
-    GT-known loc.    share of hits, the label being given
-    top-k loc.       share of hits on images whose label is among the k largest logits too
-    MaxBoxAcc        GT-known at the threshold that is best on the reported images, box of the
-                     largest contour (Choe et al. 2020)
-    MaxBoxAccV2      of any contour, mean over IoU 0.3, 0.5 and 0.7, each at its best threshold
-    PxAP, peak IoU   of pixels against masks: area under the precision-recall curve (Choe et al.
-                     2020); the largest over thresholds of intersection over union
+    GT-known loc.    share of hits, for maps of the true label
+    top-k loc.       share of images that are hits and whose label is among the k largest logits
+    MaxBoxAcc        GT-known localisation of the largest contour's box, at the threshold that is
+                     best on the test images (Choe et al. 2020)
+    MaxBoxAccV2      the same for the best box of any contour: mean over IoU 0.3, 0.5 and 0.7, each
+                     at its best threshold
+    PxAP             area under the precision-recall curve of pixels against masks (Choe et al.
+                     2020)
+    peak IoU         intersection over union of pixels at the best threshold
     pointing game    share of images whose map is largest inside a true box (Zhang et al. 2016)
     energy           share of the 0..1 map that lies inside the true boxes (Wang et al. 2020)
 """
@@ -26,21 +28,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from infocam.data.masks import FOREGROUND
 from infocam.scoring.boxes import centre_boxes, contour_boxes, normalise, resize_map, to_8bit
 from infocam.scoring.protocols import Protocol
 from mi_common.errors import UserError
 
 IOU_HIT = 0.5
 V2_IOUS = (0.3, 0.5, 0.7)
-FOREGROUND = 1  # in masks
-CHUNK = 50  # images that a process is given at once
+CHUNK = 50  # images that a worker process gets at once
 
 
 def box_iou(a: np.ndarray, b: np.ndarray, *, clamp: bool = True) -> np.ndarray:
     """Intersection over union of boxes of inclusive pixels: (N, 4) and (M, 4) -> (N, M).
 
-    Disjoint boxes have 0; without `clamp`, two that are apart in both directions have the product
-    of two negative numbers over the union, as in the original code.
+    Disjoint boxes have 0. Without `clamp`, as in the original code, the intersection of two boxes
+    that are apart in both directions is the product of two negative numbers.
     """
     a, b = a[:, None].astype(float), b[None].astype(float)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
@@ -51,14 +53,14 @@ def box_iou(a: np.ndarray, b: np.ndarray, *, clamp: bool = True) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Curves:
-    """What an evaluator found, by image and threshold.
+    """Overlaps and scores by image and threshold.
 
     Attributes:
-        thresholds: (T,) fractions of the map's maximum; of a baseline, sides of its boxes.
+        thresholds: (T,) fractions of the map's maximum; for a centred box, sides of the box.
         largest: (N, T) IoU of the largest contour's box with the best true box.
         every: (N, T) the best IoU of any contour's box with any true box.
         pointing: (N,) whether the map's largest value lies inside a true box.
-        energy: (N,) share of the map inside true boxes; NaN for a map that is zero.
+        energy: (N,) share of the map inside the true boxes; NaN for a map of zeros.
         precision, recall, pixel_iou: (P,) of pixels at falling thresholds; None without masks.
     """
 
@@ -80,8 +82,25 @@ class Curves:
 
     @property
     def peak_iou(self) -> float:
-        """The best intersection over union of pixels at one threshold; NaN without masks."""
+        """Intersection over union of pixels at the best threshold; NaN without masks."""
         return float("nan") if self.pixel_iou is None else float(self.pixel_iou.max())
+
+
+@dataclass(frozen=True)
+class ScoredMaps:
+    """Maps of one part of a data set with their scores, and the network's predictions.
+
+    Attributes:
+        curves: by method and side of the region filter.
+        maps: (N, h, w) float32 localisation maps by method, without region filter.
+        predictions: (N,) the class with the largest logit.
+        ranks: (N,) how many classes have a larger logit than the label.
+    """
+
+    curves: dict[tuple[str, int], Curves]
+    maps: dict[str, np.ndarray]
+    predictions: np.ndarray
+    ranks: np.ndarray
 
 
 class Evaluator:
@@ -99,11 +118,11 @@ class Evaluator:
         Args:
             normalisation: of the maps, see `boxes.normalise`.
             misread: see `Protocol.truths`.
-            workers: processes to box maps in; None does it here.
+            workers: processes that share the images; None uses this one.
         """
         self.protocol, self.workers = protocol, workers
         self.options = {"normalisation": normalisation, "misread": misread}
-        self.found: list[tuple] = []
+        self.scored: list[tuple] = []
 
     def accumulate(
         self,
@@ -116,37 +135,38 @@ class Evaluator:
 
         Args:
             maps: (B, h, w) floats of any resolution, or a list of (h, w).
-            boxes: an (M, 4) array an image, pixels of the image.
+            boxes: an (M, 4) array per image, in pixels of the image.
             sizes: (B, 2) width and height of the images.
-            masks: (H, W) uint8 an image: 1 foreground, 0 background, 255 ignored.
+            masks: (H, W) uint8 per image: 1 foreground, 0 background, 255 ignored.
 
         Raises:
-            UserError: an image without a true box, or a different number of maps, boxes and sizes.
+            UserError: an image without a true box, or the numbers of maps, boxes, sizes and masks
+                differ.
         """
         masks = [None] * len(maps) if masks is None else masks
         if not len(maps) == len(boxes) == len(sizes) == len(masks):
             counts = f"{len(maps)} maps, {len(boxes)} boxes, {len(sizes)} sizes, {len(masks)} masks"
-            raise UserError(f"{counts}: want one of each an image")
+            raise UserError(f"{counts}: give one of each per image")
         if any(len(truths) == 0 for truths in boxes):
-            raise UserError("an image has no true box: leave it out or annotate it")
+            raise UserError("an image has no true box: leave the image out or annotate it")
         images = list(zip(maps, boxes, sizes, masks, strict=True))
         if self.workers is None:
-            self.found += [_look(*image, self.protocol, **self.options) for image in images]
+            self.scored += _score_images(images, self.protocol, self.options)
             return
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-        look = functools.partial(_look_at_all, protocol=self.protocol, options=self.options)
-        for found in self.workers.map(look, chunks):
-            self.found += found
+        score = functools.partial(_score_images, protocol=self.protocol, options=self.options)
+        for scored in self.workers.map(score, chunks):
+            self.scored += scored
 
     def compute(self) -> Curves:
-        """The curves of all images so far, in their order.
+        """The curves of all accumulated images, in their order.
 
         Raises:
             UserError: no images, or masks without foreground.
         """
-        if not self.found:
+        if not self.scored:
             raise UserError("no maps to evaluate")
-        largest, every, pointing, energy, histograms = zip(*self.found, strict=True)
+        largest, every, pointing, energy, histograms = zip(*self.scored, strict=True)
         pixels = {}
         if histograms[0] is not None:
             pixels = _pixel_curves(np.sum(histograms, axis=0))
@@ -160,11 +180,11 @@ class Evaluator:
         )
 
 
-def _look_at_all(images: list[tuple], protocol: Protocol, options: dict) -> list[tuple]:
-    return [_look(*image, protocol, **options) for image in images]
+def _score_images(images: list[tuple], protocol: Protocol, options: dict) -> list[tuple]:
+    return [_score_image(*image, protocol, **options) for image in images]
 
 
-def _look(
+def _score_image(
     values: np.ndarray,
     boxes: np.ndarray,
     size: np.ndarray,
@@ -174,13 +194,13 @@ def _look(
     normalisation: str,
     misread: bool,
 ) -> tuple:
-    """One image's (T,) largest, (T,) every, pointing, energy and (2, P) pixel counts or None."""
+    """(T,) largest, (T,) every, pointing, energy, and (2, P) pixel counts or None, of one image."""
     width, height = protocol.size(size)
     scores = normalise(resize_map(values, width, height), normalisation)
     truths = protocol.truths(boxes, size, misread=misread)
     levels = protocol.levels((scores * 255).astype(np.uint8))
-    found, starts = contour_boxes(levels, protocol.cuts, far=protocol.far)
-    best = box_iou(found, truths, clamp=not protocol.legacy).max(axis=1).astype(np.float32)
+    predicted, starts = contour_boxes(levels, protocol.cuts, far=protocol.far)
+    best = box_iou(predicted, truths, clamp=not protocol.legacy).max(axis=1).astype(np.float32)
     first, mask_of_cut = np.unique(starts, return_inverse=True)
     every = np.maximum.reduceat(best, first)[mask_of_cut]
     inside = _inside(truths, width, height)
@@ -199,7 +219,7 @@ def predicted_box(
     *,
     normalisation: str = "minmax",
 ) -> np.ndarray:
-    """(4,) int box of a map's largest contour at a threshold, in pixels of the image, to draw.
+    """(4,) int box of a map's largest contour at a threshold, in pixels of the image.
 
     Args:
         values: (h, w) localisation map.
@@ -208,8 +228,8 @@ def predicted_box(
     frame, size = np.array(protocol.size(size)), np.asarray(size)
     levels = to_8bit(resize_map(values, *frame.tolist()), normalisation)
     boxes, starts = contour_boxes(protocol.levels(levels), np.array([int(threshold * 255)]))
-    near, beyond = boxes[starts[0], :2], boxes[starts[0], 2:] + 1
-    return np.concatenate([near * size // frame, -(-beyond * size // frame) - 1])
+    start, end = boxes[starts[0], :2], boxes[starts[0], 2:] + 1
+    return np.concatenate([start * size // frame, -(-end * size // frame) - 1])
 
 
 def _inside(truths: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -223,7 +243,7 @@ def _inside(truths: np.ndarray, width: int, height: int) -> np.ndarray:
 def _pixel_counts(scores: np.ndarray, mask: np.ndarray, steps: int) -> np.ndarray:
     """(2, steps + 1) counts of background and foreground pixels by score.
 
-    A bin starts at each threshold; the last one holds the scores of exactly one.
+    Each threshold starts a bin; the last bin holds the scores of exactly one.
     """
     mask = cv2.resize(mask, scores.shape[::-1], interpolation=cv2.INTER_NEAREST)
     edges = np.append(np.arange(steps) / steps, 1.0)
@@ -256,19 +276,19 @@ def centre_curves(
     *,
     misread: bool = False,
 ) -> Curves:
-    """Centred boxes in place of a map's: the baselines "centre box" and, at side 1, "whole image".
+    """Curves of centred boxes: the baselines "centre box" and, at side 1, "whole image".
 
-    The pointing game is played by the image's centre; energy is that of a map that is constant.
+    The pointing game points at the image's centre. The energy is that of a constant map.
 
     Args:
-        sides: (T,) of the boxes, as fractions of the image's.
+        sides: (T,) of the boxes, as fractions of the image's sides.
     """
     largest, pointing, energy = [], [], []
-    for own, size in zip(boxes, sizes, strict=True):
+    for image_boxes, size in zip(boxes, sizes, strict=True):
         width, height = protocol.size(size)
-        truths = protocol.truths(own, size, misread=misread)
-        guesses = centre_boxes(width, height, sides)
-        largest.append(box_iou(guesses, truths, clamp=not protocol.legacy).max(axis=1))
+        truths = protocol.truths(image_boxes, size, misread=misread)
+        centred = centre_boxes(width, height, sides)
+        largest.append(box_iou(centred, truths, clamp=not protocol.legacy).max(axis=1))
         inside = _inside(truths, width, height)
         pointing.append(inside[height // 2, width // 2])
         energy.append(inside.mean())

@@ -1,19 +1,19 @@
-"""How a map becomes boxes and a box becomes a hit: three protocols, in numbers.
+"""How a map becomes boxes and a box becomes a hit: three protocols.
 
 wsol            the field's evaluator (Choe et al. 2020): everything stretched to 224 x 224,
                 thresholds 0, 0.001, ..., boxes x y x+w y+h cut at the last pixel, annotated
                 corners rounded down, overlap in inclusive pixels
 infocam         the image's own pixels, thresholds 0, 0.01, ..., inclusive corners throughout
-infocam-legacy  the original code with its faults, to understand published numbers: the map
-                painted with matplotlib's cubehelix and turned to grey, thresholds 0, 0.05, ...;
-                Tiny-ImageNet's corners read as width and height; the overlap of disjoint boxes
-                not held at zero, so that two boxes apart in both directions can hit; accuracies
-                that are means of running means over batches of 128 images in order of class
+infocam-legacy  the original code with its faults, to understand published numbers: the map is
+                painted with matplotlib's cubehelix and turned to grey; thresholds 0, 0.05, ...;
+                Tiny-ImageNet's corners are read as width and height; the overlap of disjoint boxes
+                is not clamped to zero, so that two boxes apart in both directions can hit;
+                accuracies are means of running means over batches of 128 images in order of class
 """
 
+import functools
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 
 from mi_common.errors import UserError
@@ -23,14 +23,14 @@ LEGACY_BATCH = 128
 
 @dataclass(frozen=True)
 class Protocol:
-    """A set of conventions.
+    """The conventions of an evaluation.
 
     Attributes:
-        frame: side in pixels of the square that maps and boxes are stretched to; None leaves the
-            image's own pixels.
+        frame: side in pixels of the square that maps and boxes are stretched to; None keeps the
+            size of the image.
         steps: thresholds are 0, 1 / steps, 2 / steps, ... of the map's maximum.
         far: where predicted boxes end, see `boxes.contour_boxes`.
-        legacy: whether the original's faults are kept.
+        legacy: whether to reproduce the faults of the original code.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Protocol:
     @property
     def thresholds(self) -> np.ndarray:
         """The smallest threshold of each of `cuts`, as a fraction of the maximum."""
-        every = np.arange(self.steps) / self.steps
-        return every[np.unique((every * 255).astype(int), return_index=True)[1]]
+        fractions = np.arange(self.steps) / self.steps
+        return fractions[np.unique((fractions * 255).astype(int), return_index=True)[1]]
 
     def size(self, size: np.ndarray) -> tuple[int, int]:
-        """Width and height that a map of an image of the given (2,) size is stretched to."""
+        """Width and height that the map of an image of (2,) width, height is stretched to."""
         return (self.frame, self.frame) if self.frame else (int(size[0]), int(size[1]))
 
     def truths(self, boxes: np.ndarray, size: np.ndarray, *, misread: bool = False) -> np.ndarray:
@@ -59,7 +59,8 @@ class Protocol:
 
         Args:
             size: (2,) width and height of the annotated image.
-            misread: the annotation was x0 y0 x1 y1 and the original took it for x y width height.
+            misread: read the corners x0 y0 x1 y1 as x y width height, as the original code did;
+                of no effect on other protocols.
         """
         boxes = np.asarray(boxes, float)
         if self.frame is None:
@@ -69,19 +70,19 @@ class Protocol:
             return np.floor(boxes * self.frame / scale)
         if misread:
             boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        # The frame less one, and a shift of half the rounded-down difference: one pixel.
+        # The original scales to 223 pixels and then shifts by one.
         return boxes / scale * (self.frame - 1) + 1
 
     def levels(self, levels: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 levels as they are thresholded."""
-        return _CUBEHELIX_GREY[levels] if self.legacy else levels
+        """The (H, W) uint8 levels that are compared with the thresholds."""
+        return _cubehelix_grey()[levels] if self.legacy else levels
 
     def weights(self, labels: np.ndarray) -> np.ndarray:
         """(N,) weights of the images in an average, summing to one."""
         count = len(labels)
         if not self.legacy:
             return np.full(count, 1 / count)
-        # After each batch the running mean enters the average, with the size of the batch.
+        # The original averages the running mean after each batch, weighted by the batch's size.
         ends = np.minimum(np.arange(LEGACY_BATCH, count + LEGACY_BATCH, LEGACY_BATCH), count)
         sizes = np.diff(ends, prepend=0)
         of_batch = (sizes / ends)[::-1].cumsum()[::-1] / count
@@ -90,14 +91,15 @@ class Protocol:
         return weights
 
 
+@functools.cache
 def _cubehelix_grey() -> np.ndarray:
     """(256,) uint8 grey levels of matplotlib's cubehelix colours, as OpenCV weighs RGB."""
+    import matplotlib  # here, because no other protocol needs it
+
     colours = matplotlib.colormaps["cubehelix"](np.arange(256))[:, :3].astype(np.float32) * 255
     weighted = colours.astype(np.uint8) @ np.array([0.299, 0.587, 0.114])
     return np.rint(weighted).astype(np.uint8)
 
-
-_CUBEHELIX_GREY = _cubehelix_grey()
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -110,7 +112,7 @@ PROTOCOLS = {
 
 
 def protocol(name: str) -> Protocol:
-    """A protocol by name; UserError for another one."""
+    """A protocol by name; UserError for an unknown one."""
     if name not in PROTOCOLS:
         raise UserError(f"protocol {name!r}: use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -1,11 +1,11 @@
 """From curves to the rows of the tables: three rules for the threshold, intervals, baselines.
 
-    fixed       a threshold that was given
-    held-out    the one that is best on held-out images, disjoint from the reported ones
-    oracle      the one that is best on the reported images themselves: an upper limit
+    fixed       a given threshold
+    validation  the best threshold on the validation images
+    oracle      the best threshold on the test images themselves: an upper limit
 
-Scores are fractions of one. Intervals are of the bootstrap over images: the 2.5th and 97.5th
-percentile over resampled sets; they hold the network and the choice of the threshold fixed.
+Scores are fractions of one. Intervals are bootstrap intervals over images: the 2.5th and 97.5th
+percentile over resampled sets. They treat the network and the threshold as fixed.
 """
 
 import functools
@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from infocam.localise import Localised
-from infocam.scoring.metrics import IOU_HIT, V2_IOUS, Curves, centre_curves
+from infocam.scoring.metrics import IOU_HIT, V2_IOUS, Curves, ScoredMaps, centre_curves
 from infocam.scoring.protocols import Protocol
 
 INTERVALS = ("gt_known", "top1_loc", "top5_loc", "max_box_acc_v2", "pointing")
@@ -27,7 +26,7 @@ RESAMPLES = 1000
 
 
 def best_position(curves: Curves) -> int:
-    """Position of the threshold with the most hits by the largest contour; the lowest of equals."""
+    """Index of the threshold with the most hits of the largest contour; the lowest if several."""
     return int((curves.largest >= IOU_HIT).mean(axis=0).argmax())
 
 
@@ -36,22 +35,23 @@ def score_rows(
     *,
     ranks: np.ndarray | None,
     weights: np.ndarray,
-    held_out: Curves | None,
+    validation: Curves | None,
     fixed: float | None,
 ) -> Iterator[dict]:
-    """A row of scores, with intervals, for each rule that can be followed.
+    """A row of scores with intervals for each threshold rule that has its input.
 
     Args:
-        ranks: (N,) how many classes have a larger logit than the label; None where no logits are.
+        curves: of the N test images.
+        ranks: (N,) how many classes have a larger logit than the label; None without logits.
         weights: (N,) of the images in an average, summing to one.
-        held_out: curves of held-out images, for the rule of that name.
-        fixed: a threshold, for the rule of that name; the protocol's next lower one is taken.
+        validation: curves of the validation images, for the rule `validation`.
+        fixed: a threshold for the rule `fixed`, rounded down to a threshold of the protocol.
     """
     positions = {}
     if fixed is not None:
         positions["fixed"] = int(np.searchsorted(curves.thresholds, fixed, side="right")) - 1
-    if held_out is not None:
-        positions["held-out"] = best_position(held_out)
+    if validation is not None:
+        positions["validation"] = best_position(validation)
     hits = curves.largest >= IOU_HIT
     accuracy = weights @ hits
     positions["oracle"] = int(accuracy.argmax())
@@ -67,8 +67,8 @@ def score_rows(
     for rule, position in positions.items():
         values = {"gt_known": hits[:, position], "pointing": curves.pointing}
         for k in (1, 5):
-            right = ranks < k if ranks is not None else np.full(len(hits), np.nan)
-            values[f"top{k}_loc"] = right * hits[:, position]
+            in_top_k = ranks < k if ranks is not None else np.full(len(hits), np.nan)
+            values[f"top{k}_loc"] = in_top_k * hits[:, position]
         row = dict(shared)
         draws = {"max_box_acc_v2": v2_draws}
         for name, value in values.items():
@@ -76,14 +76,14 @@ def score_rows(
             draws[name] = counts @ value.astype(np.float32) / total
         for name in INTERVALS:
             row[f"{name}_low"], row[f"{name}_high"] = np.percentile(draws[name], (2.5, 97.5))
-        # Sums of weights in another order differ in the last digits; equal shares must not.
+        # Rounded, because the order of a sum changes its last digits.
         row = {name: round(float(value), 12) for name, value in row.items()}
         yield {"threshold_rule": rule, "threshold": curves.thresholds[position], **row}
 
 
 @functools.cache
 def resampled(count: int) -> np.ndarray:
-    """(RESAMPLES, count) how often each image is drawn, the same at each call."""
+    """(RESAMPLES, count) how often each image is drawn; the same in each call."""
     generator = np.random.default_rng(0)
     draws = generator.integers(count, size=(RESAMPLES, count))
     flat = draws + count * np.arange(RESAMPLES)[:, None]
@@ -91,86 +91,94 @@ def resampled(count: int) -> np.ndarray:
     return counts.reshape(RESAMPLES, count).astype(np.float32)
 
 
-def with_best_region(rows: pd.DataFrame, chosen: dict[str, int]) -> pd.DataFrame:
-    """Adds the rows of the region that held-out images choose, as `region_rule` "held-out".
-
-    Args:
-        rows: of one run, `region_rule` "off" where `region` is 1 and "fixed" elsewhere.
-        chosen: side of the region by method.
-    """
-    best = [
-        rows[(rows["method"] == method) & (rows["region"] == size)].assign(region_rule="held-out")
-        for method, size in chosen.items()
-    ]
-    return pd.concat([rows, *best], ignore_index=True)
-
-
 def baseline_rows(
-    annotated: dict[str, tuple[Sequence[np.ndarray], np.ndarray]],
+    test: tuple[Sequence[np.ndarray], np.ndarray],
+    validation: tuple[Sequence[np.ndarray], np.ndarray] | None,
     protocol: Protocol,
     *,
     ranks: np.ndarray | None,
     weights: np.ndarray,
     misread: bool = False,
 ) -> Iterator[dict]:
-    """Rows of the whole image and of the centre box, whose size follows the rules of thresholds.
+    """Rows of the whole image and of the centre box, whose side is chosen as thresholds are.
 
     Args:
-        annotated: true boxes and image sizes of "test" and, where there are any, "held-out".
+        test: true boxes and sizes of the images.
+        validation: the same of the validation images, if any.
         ranks, weights: see `score_rows`.
         misread: see `Protocol.truths`.
     """
     steps = protocol.frame or 100
     sides = (1 + np.arange(steps)) / steps
-    for method, own in (("whole-image", sides[-1:]), ("centre-box", sides)):
-        curves = {
-            part: centre_curves(own, *where, protocol, misread=misread)
-            for part, where in annotated.items()
-        }
-        whole = method == "whole-image"
-        held_out = None if whole else curves.get("held-out")
-        options = {"ranks": ranks, "weights": weights, "held_out": held_out, "fixed": None}
-        for row in score_rows(curves["test"], **options):
-            rule = {"threshold_rule": "none"} if whole else {}
-            yield {"method": method, "region": 1, "region_rule": "off"} | row | rule
+    options = {"ranks": ranks, "weights": weights, "fixed": None}
+    described = {"region": 1, "region_rule": "off"}
+    whole = centre_curves(sides[-1:], *test, protocol, misread=misread)
+    for row in score_rows(whole, validation=None, **options):
+        yield {"method": "whole-image"} | described | row | {"threshold_rule": "none"}
+    centre, validation_curves = (
+        part and centre_curves(sides, *part, protocol, misread=misread)
+        for part in (test, validation)
+    )
+    for row in score_rows(centre, validation=validation_curves, **options):
+        yield {"method": "centre-box"} | described | row
 
 
 def method_rows(
-    found: dict[str, Localised], weights: np.ndarray, *, fixed: float
+    test: ScoredMaps, validation: ScoredMaps, weights: np.ndarray, *, fixed: float
 ) -> Iterator[dict]:
-    """Rows of each method and region of the test part, thresholds from the held-out part."""
-    test = found["test"]
+    """Rows of each method and region on the test images; see `score_rows` for the arguments."""
     for (method, region), curves in test.curves.items():
-        name = {"method": method, "region": region}
-        name["region_rule"] = "off" if region == 1 else "fixed"
+        rule = "off" if region == 1 else "fixed"
         for row in score_rows(
             curves,
             ranks=test.ranks,
             weights=weights,
-            held_out=found["held-out"].curves[method, region],
+            validation=validation.curves[method, region],
             fixed=fixed,
         ):
-            yield name | row
+            yield {"method": method, "region": region, "region_rule": rule} | row
 
 
-def best_region(held_out: Localised) -> dict[str, int]:
-    """The region with the most hits on held-out images, each at its best threshold, by method."""
+def best_regions(validation: ScoredMaps) -> dict[str, int]:
+    """The region with the most hits on the validation images by method; the smallest if several.
+
+    Each region is scored at its best threshold.
+    """
     best: dict[str, tuple[float, int]] = {}
-    for (method, region), curves in sorted(held_out.curves.items()):
+    for (method, region), curves in sorted(validation.curves.items()):
         accuracy = float((curves.largest >= IOU_HIT).mean(axis=0).max())
         if method not in best or accuracy > best[method][0]:
             best[method] = accuracy, region
     return {method: region for method, (_, region) in best.items()}
 
 
-def curve_table(test: Localised, held_out: Localised) -> pd.DataFrame:
+def with_best_regions(rows: pd.DataFrame, regions: dict[str, int]) -> pd.DataFrame:
+    """Adds a copy of the rows of each method's best region, with `region_rule` "validation".
+
+    Args:
+        rows: of one run, `region_rule` "off" where `region` is 1 and "fixed" elsewhere.
+        regions: side of the region by method.
+    """
+    best = [
+        rows[(rows["method"] == method) & (rows["region"] == size)].assign(region_rule="validation")
+        for method, size in regions.items()
+    ]
+    return pd.concat([rows, *best], ignore_index=True)
+
+
+def curve_table(test: ScoredMaps, validation: ScoredMaps) -> pd.DataFrame:
     """GT-known and top-1 localisation of each method and region at each threshold."""
     tables = []
     for (method, region), curves in test.curves.items():
         hits = curves.largest >= IOU_HIT
-        other = held_out.curves[method, region].largest >= IOU_HIT
-        columns = {"method": method, "region": region, "threshold": curves.thresholds}
-        columns |= {"gt_known": hits.mean(axis=0), "held_out_gt_known": other.mean(axis=0)}
-        columns["top1_loc"] = (hits & (test.ranks == 0)[:, None]).mean(axis=0)
+        validation_hits = validation.curves[method, region].largest >= IOU_HIT
+        columns = {
+            "method": method,
+            "region": region,
+            "threshold": curves.thresholds,
+            "gt_known": hits.mean(axis=0),
+            "validation_gt_known": validation_hits.mean(axis=0),
+            "top1_loc": (hits & (test.ranks == 0)[:, None]).mean(axis=0),
+        }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)

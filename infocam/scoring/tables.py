@@ -1,4 +1,4 @@
-"""Rows of results.csv to the tables that are shown: percent, and means over seeds."""
+"""From the rows of results.csv to printed tables: percent, and means over seeds."""
 
 import pandas as pd
 
@@ -12,13 +12,13 @@ FAITHFULNESS = ("insertion", "deletion")
 
 
 def _metrics(results: pd.DataFrame) -> list[str]:
-    """The scores that the results have; those of masks only where there are masks."""
+    """The scores of which the results have values."""
     names = [name for name in (*SCORES, *FAITHFULNESS) if name in results]
     return [name for name in names if results[name].notna().any()]
 
 
 def shown(results: pd.DataFrame) -> pd.DataFrame:
-    """One run: scores in percent, GT-known and top-1 localisation with their intervals."""
+    """Table of one run: scores in percent, GT-known and top-1 localisation with intervals."""
     metrics = _metrics(results)
     table = results[["method", "region", *RULE]].copy()
     table["threshold"] = results["threshold"].map("{:.2f}".format)
@@ -43,7 +43,7 @@ def _over_seeds(results: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Several runs: mean ± half the 95 % interval over seeds, in percent."""
+    """Table of several runs: mean ± half the 95 % interval over seeds, in percent."""
     metrics = _metrics(results)
     rows = results[results["region_rule"] != "fixed"]
     table = _over_seeds(rows, [*SETTING, "method", *RULE], metrics)
@@ -51,14 +51,14 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(results: pd.DataFrame) -> pd.DataFrame:
-    """Differences in points to `cam`, and to the centre box, with the same seed."""
+    """Paired differences with the same seed, in points: to `cam`, and to the centre box."""
     metrics = [name for name in _metrics(results) if name in ("gt_known", "top1_loc", "top5_loc")]
     kept = [*SETTING, *RULE, "method", "seed", *metrics]
     maps = results[~results["method"].isin(BASELINES) & (results["region_rule"] != "fixed")]
-    plain = results[(results["region_rule"] == "off") & (results["threshold_rule"] == "held-out")]
+    plain = results[(results["region_rule"] == "off") & (results["threshold_rule"] == "validation")]
     tables = []
     for rows, baseline in ((maps, "cam"), (plain, "centre-box")):
         if baseline in set(rows["method"]):
-            found = paired_differences(rows[kept], [*SETTING, *RULE], "method", baseline, metrics)
-            tables.append(formatted(found, metrics, digits=1, scale=100))
+            table = paired_differences(rows[kept], [*SETTING, *RULE], "method", baseline, metrics)
+            tables.append(formatted(table, metrics, digits=1, scale=100))
     return pd.concat(tables, ignore_index=True)

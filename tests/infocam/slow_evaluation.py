@@ -9,7 +9,7 @@ from infocam.models.networks import build_network
 from mi_common.records import RunFolder
 
 METHODS = ["cam", "infocam", "infocam+"]
-RULES = ["fixed", "held-out", "oracle"]
+RULES = ["fixed", "validation", "oracle"]
 HUNDREDTHS = [i / 100 for i in range(100)]
 SCORED = ["threshold", "gt_known", "top1_loc", "max_box_acc"]
 DIGITS = {"images_per_class": 14, "held_out_per_class": 4, "test_images": 25}

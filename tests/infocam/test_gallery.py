@@ -8,12 +8,11 @@ import torch
 from infocam.data.load import LocalisationSet
 from infocam.figures import gallery
 from infocam.figures.gallery import save_galleries, save_overlays
-from infocam.localise import Localised
-from infocam.scoring.metrics import Curves
+from infocam.scoring.metrics import Curves, ScoredMaps
 from infocam.scoring.protocols import protocol
 
 THRESHOLDS = np.arange(100) / 100
-HELD_OUT = {"cam": 0.5, "infocam": 0.25}
+VALIDATION = {"cam": 0.5, "infocam": 0.25}
 # Overlaps at the chosen thresholds; everywhere else they say the opposite.
 OVERLAPS = {"cam": [0.9, 0.2, 0.6, 0.5, 0.1], "infocam": [0.8, 0.75, 0.6, 0.0, 0.3]}
 
@@ -21,7 +20,7 @@ OVERLAPS = {"cam": [0.9, 0.2, 0.6, 0.5, 0.1], "infocam": [0.8, 0.75, 0.6, 0.0, 0
 def curves_of(method: str) -> Curves:
     own = np.array(OVERLAPS[method])
     largest = np.repeat(1 - own[:, None], 100, axis=1)
-    largest[:, int(100 * HELD_OUT[method])] = own
+    largest[:, int(100 * VALIDATION[method])] = own
     return Curves(THRESHOLDS, largest, largest, own, own)
 
 
@@ -34,7 +33,7 @@ def shown(monkeypatch) -> dict:
 
 
 @pytest.fixture
-def five() -> tuple[LocalisationSet, Localised, dict]:
+def five() -> tuple[LocalisationSet, ScoredMaps, dict]:
     """Five grey images of 8 x 8 pixels, number i at level i, and maps of 2 x 2 cells."""
     pixels = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 8, 8) / 255
     data = LocalisationSet(
@@ -48,7 +47,7 @@ def five() -> tuple[LocalisationSet, Localised, dict]:
     cam = np.zeros((5, 2, 2), np.float32)
     cam[:, 1, 1] = 1
     maps = {"cam": cam, "infocam": -cam, "random": cam}
-    found = Localised(
+    found = ScoredMaps(
         {(m, r): curves_of(m) for m in OVERLAPS for r in (1, 3)},
         maps,
         np.array([0, 1, 0, 0, 1]),
@@ -56,9 +55,9 @@ def five() -> tuple[LocalisationSet, Localised, dict]:
     )
     rows = pd.DataFrame(
         [
-            (method, rule, region, 0.01 if rule != "held-out" or region != "off" else threshold)
-            for method, threshold in HELD_OUT.items()
-            for rule in ("fixed", "held-out", "oracle")
+            (method, rule, region, 0.01 if rule != "validation" or region != "off" else threshold)
+            for method, threshold in VALIDATION.items()
+            for rule in ("fixed", "validation", "oracle")
             for region in ("off", "fixed")
         ],
         columns=["method", "threshold_rule", "region_rule", "threshold"],
@@ -70,7 +69,7 @@ def numbers(rows) -> list[int]:
     return [int(row.picture[0, 0, 0]) for row in rows]
 
 
-def test_galleries_are_ordered_by_the_overlap_at_the_held_out_threshold(five, shown, tmp_path):
+def test_galleries_are_ordered_by_the_overlap_at_the_validation_threshold(five, shown, tmp_path):
     data, found, options = five
     save_galleries(tmp_path, data, found, 3, **options)
     assert {name: numbers(rows) for name, rows in shown.items()} == {
@@ -86,7 +85,7 @@ def test_without_infocam_and_cam_the_last_and_the_first_method_are_taken(five, s
     for old, new in (("infocam", "similar"), ("cam", "grad-cam")):
         maps[new], curves[new, 1] = found.maps[old], found.curves[old, 1]
     rows = options["rows"].replace({"infocam": "similar", "cam": "grad-cam"})
-    other = Localised(curves, maps | {"random": maps["similar"]}, found.predicted, found.ranks)
+    other = ScoredMaps(curves, maps | {"random": maps["similar"]}, found.predictions, found.ranks)
     save_galleries(tmp_path, data, other, 2, **options | {"rows": rows})
     assert numbers(shown["gallery_best.png"]) == [0, 2]  # of grad-cam: 0.9 and 0.6
     assert numbers(shown["gallery_differ.png"]) == [1, 3]
@@ -108,7 +107,7 @@ def test_more_rows_than_images_are_all_images(five, shown, tmp_path):
     assert numbers(shown["gallery_best.png"]) == [0, 1, 2, 4, 3]
 
 
-def test_overlays_are_spread_evenly_with_boxes_at_the_held_out_thresholds(five, shown, tmp_path):
+def test_overlays_are_spread_evenly_with_boxes_at_the_validation_thresholds(five, shown, tmp_path):
     data, found, options = five
     save_overlays(tmp_path, data, found, 3, **options)
     assert {name: numbers(rows) for name, rows in shown.items()} == {

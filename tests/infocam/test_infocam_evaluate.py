@@ -145,8 +145,8 @@ def test_threshold_curves_agree_with_the_rows(tiny_evaluation):
         own = curves.loc[method]
         assert own["threshold"].tolist() == HUNDREDTHS
         assert own["gt_known"].max() == pytest.approx(rows.loc[(method, "oracle"), "gt_known"])
-        best = own["threshold"].iloc[own["held_out_gt_known"].argmax()]
-        assert best == rows.loc[(method, "held-out"), "threshold"]
+        best = own["threshold"].iloc[own["validation_gt_known"].argmax()]
+        assert best == rows.loc[(method, "validation"), "threshold"]
 
 
 def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
@@ -172,7 +172,7 @@ def test_fewer_test_images_do_not_move_the_held_out_threshold(tiny_run, tiny_eva
     more = ["--overlays", 1, "--test-images", 3]
     main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
     few, all_images = (
-        results_of(folder).query("threshold_rule == 'held-out'")
+        results_of(folder).query("threshold_rule == 'validation'")
         for folder in (tmp_path / "out", tiny_evaluation)
     )
     assert few["threshold"].tolist() == all_images["threshold"].tolist()

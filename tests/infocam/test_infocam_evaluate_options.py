@@ -44,7 +44,7 @@ def test_a_region_adds_rows_and_held_out_images_choose_between_them(
     given = rows[rows["region_rule"] == "fixed"].set_index(["method", "threshold_rule"])
     assert set(given["region"]) == {3}
     curves = pd.read_csv(tmp_path / "out/threshold_curves.csv")
-    most = curves.groupby(["method", "region"])["held_out_gt_known"].max()
+    most = curves.groupby(["method", "region"])["validation_gt_known"].max()
     for method in ("cam", "infocam"):  # the filter is linear, and no logits are needed
         (hits, _), (held_out_hits, _) = (
             slow_hits(filtered[part], network.head, parts[part].labels, parts[part].boxes, method)
@@ -56,13 +56,13 @@ def test_a_region_adds_rows_and_held_out_images_choose_between_them(
             )
             found = given.loc[(method, rule), ["threshold", "gt_known", "max_box_acc"]]
             assert found.tolist() == pytest.approx([threshold, known, best]), (method, rule)
-    chosen = rows[rows["region_rule"] == "held-out"]
+    chosen = rows[rows["region_rule"] == "validation"]
     for method in ("cam", "infocam", "random"):
         size = 3 if most[method, 3] > most[method, 1] else 1
         own = chosen[chosen["method"] == method].drop(columns="region_rule")
         assert set(own["region"]) == {size}
         same = rows[(rows["method"] == method) & (rows["region"] == size)]
-        same = same[same["region_rule"] != "held-out"].drop(columns="region_rule")
+        same = same[same["region_rule"] != "validation"].drop(columns="region_rule")
         assert own.to_csv(index=False) == same.to_csv(index=False)
 
 
@@ -152,8 +152,8 @@ def test_two_seeds_make_means_and_paired_differences(
         assert line["n"] == "2"
     assert len(table) == len(first)
     text = (tmp_path / "both/differences.md").read_text()
-    pair = [by_seed[s, "infocam", "held-out"] - by_seed[s, "cam", "held-out"] for s in (1, 2)]
-    (line,) = (row for row in text.splitlines() if "| held-out | infocam - cam |" in row)
+    pair = [by_seed[s, "infocam", "validation"] - by_seed[s, "cam", "validation"] for s in (1, 2)]
+    (line,) = (row for row in text.splitlines() if "| validation | infocam - cam |" in row)
     half = 12.7062 * abs(pair[0] - pair[1]) / 2
     assert f"| {100 * np.mean(pair):.1f} ± {100 * half:.1f} |" in line
     assert "infocam+ - centre-box" in text

@@ -4,27 +4,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infocam.localise import Localised
-from infocam.scoring.metrics import Curves, centre_curves
+from infocam.scoring.metrics import Curves, ScoredMaps, centre_curves
 from infocam.scoring.protocols import protocol
 from infocam.scoring.scores import (
     INTERVALS,
     RESAMPLES,
     baseline_rows,
     best_position,
-    best_region,
+    best_regions,
     curve_table,
     method_rows,
     resampled,
     score_rows,
-    with_best_region,
+    with_best_regions,
 )
 
 OURS, LEGACY = protocol("infocam"), protocol("infocam-legacy")
-# Five reported images, four thresholds: the oracle's is the third, the held-out images choose the
+# Five reported images, four thresholds: the oracle's is the third, the validation images choose the
 # second, the fixed one is the first.
 HIT = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]])
-HELD_OUT = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]])
+VALIDATION = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]])
 RANKS = np.array([1, 0, 0, 5, 4])
 THRESHOLDS = np.array([0.1, 0.2, 0.3, 0.4])
 EQUAL = np.full(5, 0.2)
@@ -41,15 +40,17 @@ def curves_of(hits: np.ndarray, **pixels) -> Curves:
     )
 
 
-def rows_of(hits=HIT, *, ranks=RANKS, weights=EQUAL, held_out=HELD_OUT, fixed=0.1) -> pd.DataFrame:
-    other = None if held_out is None else curves_of(held_out)
-    rows = score_rows(curves_of(hits), ranks=ranks, weights=weights, held_out=other, fixed=fixed)
-    return pd.DataFrame(rows).set_index("threshold_rule")
+def rows_of(
+    hits=HIT, *, ranks=RANKS, weights=EQUAL, validation=VALIDATION, fixed=0.1
+) -> pd.DataFrame:
+    options = {"ranks": ranks, "weights": weights, "fixed": fixed}
+    options["validation"] = None if validation is None else curves_of(validation)
+    return pd.DataFrame(score_rows(curves_of(hits), **options)).set_index("threshold_rule")
 
 
 def test_each_rule_takes_its_threshold_and_the_scores_there():
     rows = rows_of()
-    assert rows.index.tolist() == ["fixed", "held-out", "oracle"]
+    assert rows.index.tolist() == ["fixed", "validation", "oracle"]
     assert rows["threshold"].tolist() == [0.1, 0.2, 0.3]
     assert rows["gt_known"].tolist() == pytest.approx([1 / 5, 2 / 5, 4 / 5])
     # Hits of each rule: the 4th image; the 1st and 2nd; the first four. Ranks: 1 0 0 5 4.
@@ -66,7 +67,7 @@ def test_each_rule_takes_its_threshold_and_the_scores_there():
 def test_v2_takes_each_iou_at_its_own_best_threshold():
     every = np.array([[0.8, 0.4], [0.2, 0.4], [0.2, 0.6], [0.6, 0.4]])
     curves = Curves(THRESHOLDS[:2], every * 0, every, np.zeros(4, bool), np.ones(4))
-    options = {"ranks": None, "weights": np.full(4, 0.25), "held_out": None, "fixed": None}
+    options = {"ranks": None, "weights": np.full(4, 0.25), "validation": None, "fixed": None}
     (row,) = score_rows(curves, **options)
     # 0.3: two, all four; 0.5: two, one; 0.7: one, none.
     assert row["max_box_acc_v2"] == pytest.approx((4 + 2 + 1) / 4 / 3)
@@ -75,14 +76,14 @@ def test_v2_takes_each_iou_at_its_own_best_threshold():
 def test_pixel_scores_are_passed_on():
     pixels = {"precision": [0.4, 0.5], "recall": [0.5, 1.0], "pixel_iou": [0.3, 0.2]}
     curves = curves_of(HIT, **{name: np.array(values) for name, values in pixels.items()})
-    options = {"ranks": None, "weights": EQUAL, "held_out": None, "fixed": None}
+    options = {"ranks": None, "weights": EQUAL, "validation": None, "fixed": None}
     (row,) = score_rows(curves, **options)
     assert (row["pxap"], row["peak_iou"]) == (pytest.approx(0.45), 0.3)
 
 
 def test_energy_is_that_of_maps_that_have_one():
     curves = Curves(THRESHOLDS, HIT * 1.0, HIT * 1.0, np.ones(5), np.array([0.2, np.nan, 1, 0, 0]))
-    options = {"ranks": None, "held_out": None, "fixed": None}
+    options = {"ranks": None, "validation": None, "fixed": None}
     (row,) = score_rows(curves, weights=EQUAL, **options)
     assert row["energy"] == pytest.approx(1.2 / 4)
     (row,) = score_rows(curves, weights=np.array([0.4, 0.2, 0.2, 0.1, 0.1]), **options)
@@ -97,9 +98,9 @@ def test_a_fixed_threshold_is_the_next_lower_one_of_the_protocol(fixed, taken):
 
 
 def test_rules_without_what_they_need_have_no_row():
-    assert rows_of(held_out=None, fixed=None).index.tolist() == ["oracle"]
-    assert rows_of(held_out=None).index.tolist() == ["fixed", "oracle"]
-    assert rows_of(fixed=None).index.tolist() == ["held-out", "oracle"]
+    assert rows_of(validation=None, fixed=None).index.tolist() == ["oracle"]
+    assert rows_of(validation=None).index.tolist() == ["fixed", "oracle"]
+    assert rows_of(fixed=None).index.tolist() == ["validation", "oracle"]
 
 
 def test_without_logits_there_is_no_top_k():
@@ -109,11 +110,11 @@ def test_without_logits_there_is_no_top_k():
     pd.testing.assert_series_equal(rows["gt_known"], rows_of()["gt_known"])
 
 
-def test_nothing_of_the_reported_images_moves_the_held_out_threshold():
+def test_nothing_of_the_reported_images_moves_the_validation_threshold():
     rng = np.random.default_rng(0)
     for _ in range(10):
         hits = rng.random(HIT.shape) < 0.5
-        row = rows_of(hits, ranks=rng.integers(0, 9, 5)).loc["held-out"]
+        row = rows_of(hits, ranks=rng.integers(0, 9, 5)).loc["validation"]
         assert (row["threshold"], row["gt_known"]) == (0.2, pytest.approx(hits[:, 1].mean()))
 
 
@@ -129,8 +130,8 @@ def test_legacy_weights_change_averages_and_the_oracles_threshold():
     labels = np.repeat([0, 1], 128)
     hits = np.zeros((256, 2))
     hits[:128, 0], hits[100:, 1] = 1, 1  # the first class; most of all images
-    equal = rows_of(hits, ranks=np.zeros(256), weights=OURS.weights(labels), held_out=None)
-    weighed = rows_of(hits, ranks=np.zeros(256), weights=LEGACY.weights(labels), held_out=None)
+    equal = rows_of(hits, ranks=np.zeros(256), weights=OURS.weights(labels), validation=None)
+    weighed = rows_of(hits, ranks=np.zeros(256), weights=LEGACY.weights(labels), validation=None)
     # The running mean after the first batch and after both, averaged: (1 + 1 / 2) / 2.
     assert weighed.loc["fixed", "gt_known"] == pytest.approx(0.75)
     assert equal.loc["fixed", "gt_known"] == pytest.approx(0.5)
@@ -149,8 +150,8 @@ def test_intervals_are_those_of_the_bootstrap_and_the_same_each_time():
     pd.testing.assert_frame_equal(first, second)
     generator = np.random.default_rng(0)
     draws = generator.integers(5, size=(RESAMPLES, 5))
-    means = HIT[:, 1][draws].mean(axis=1)  # of the held-out rule's threshold
-    low, high = first.loc["held-out", ["gt_known_low", "gt_known_high"]]
+    means = HIT[:, 1][draws].mean(axis=1)  # of the validation rule's threshold
+    low, high = first.loc["validation", ["gt_known_low", "gt_known_high"]]
     assert (low, high) == pytest.approx(tuple(np.percentile(means, (2.5, 97.5))), abs=1e-6)
     for name in INTERVALS:
         assert (first[f"{name}_low"] <= first[name] + 1e-6).all()
@@ -162,7 +163,7 @@ def test_intervals_are_those_of_the_bootstrap_and_the_same_each_time():
 def test_interval_of_a_binary_score_is_near_the_normal_one():
     n = 600
     hits = (np.arange(n) % 10 < 3)[:, None]
-    options = {"ranks": np.zeros(n), "weights": OURS.weights(np.zeros(n)), "held_out": None}
+    options = {"ranks": np.zeros(n), "weights": OURS.weights(np.zeros(n)), "validation": None}
     row = rows_of(hits, **options).loc["oracle"]
     half = 1.96 * np.sqrt(0.3 * 0.7 / n)  # 3.7 points
     assert row["gt_known"] == pytest.approx(0.3)
@@ -174,8 +175,8 @@ def test_interval_of_a_binary_score_is_near_the_normal_one():
 # Methods, regions, baselines.
 
 
-def localised(hits: dict, ranks=RANKS) -> Localised:
-    return Localised({key: curves_of(own) for key, own in hits.items()}, {}, RANKS, ranks)
+def localised(hits: dict, ranks=RANKS) -> ScoredMaps:
+    return ScoredMaps({key: curves_of(own) for key, own in hits.items()}, {}, RANKS, ranks)
 
 
 def best(count: int) -> np.ndarray:
@@ -187,7 +188,7 @@ def best(count: int) -> np.ndarray:
 
 FOUND = {
     "test": localised({(m, r): HIT for m in ("cam", "infocam") for r in (1, 3, 5)}),
-    "held-out": localised(
+    "validation": localised(
         {
             ("infocam", 5): best(3),
             ("infocam", 1): best(1),
@@ -200,19 +201,19 @@ FOUND = {
 }
 
 
-def test_held_out_images_choose_the_region_the_smallest_of_equals():
-    assert best_region(FOUND["held-out"]) == {"cam": 3, "infocam": 5}
+def test_validation_images_choose_the_region_the_smallest_of_equals():
+    assert best_regions(FOUND["validation"]) == {"cam": 3, "infocam": 5}
 
 
 def test_rows_of_methods_and_of_the_chosen_region():
-    rows = pd.DataFrame(method_rows(FOUND, EQUAL, fixed=0.1))
+    rows = pd.DataFrame(method_rows(FOUND["test"], FOUND["validation"], EQUAL, fixed=0.1))
     assert len(rows) == 2 * 3 * 3
     assert set(rows[rows["region"] == 1]["region_rule"]) == {"off"}
     assert set(rows[rows["region"] > 1]["region_rule"]) == {"fixed"}
-    held_out = rows[rows["threshold_rule"] == "held-out"]
-    assert set(held_out["threshold"]) == {0.3}
-    more = with_best_region(rows, best_region(FOUND["held-out"])).iloc[len(rows) :]
-    assert set(more["region_rule"]) == {"held-out"}
+    validation = rows[rows["threshold_rule"] == "validation"]
+    assert set(validation["threshold"]) == {0.3}
+    more = with_best_regions(rows, best_regions(FOUND["validation"])).iloc[len(rows) :]
+    assert set(more["region_rule"]) == {"validation"}
     assert more[["method", "region"]].drop_duplicates().values.tolist() == [
         ["cam", 3],
         ["infocam", 5],
@@ -223,29 +224,28 @@ def test_rows_of_methods_and_of_the_chosen_region():
 
 
 def test_curve_table_has_both_parts_and_top_1():
-    table = curve_table(FOUND["test"], FOUND["held-out"])
+    table = curve_table(FOUND["test"], FOUND["validation"])
     own = table[(table["method"] == "infocam") & (table["region"] == 5)]
     assert own["threshold"].tolist() == THRESHOLDS.tolist()
     assert own["gt_known"].tolist() == pytest.approx([1 / 5, 2 / 5, 4 / 5, 2 / 5])
     assert own["top1_loc"].tolist() == pytest.approx([0, 1 / 5, 2 / 5, 1 / 5])  # images 2 and 3
-    assert own["held_out_gt_known"].tolist() == [0, 0, 1, 0]
+    assert own["validation_gt_known"].tolist() == [0, 0, 1, 0]
     assert len(table) == 6 * 4
 
 
 def test_baselines_by_hand():
-    # Truths of the test images: all, a centred half, a corner. Of the held-out one: all.
+    # Truths of the test images: all, a centred half, a corner. Of the validation one: all.
     boxes = [np.array([[0, 0, 9, 9]]), np.array([[2, 2, 7, 7]]), np.array([[0, 0, 1, 1]])]
     sizes = np.full((3, 2), 10)
-    annotated = {"test": (boxes, sizes), "held-out": (boxes[:1], sizes[:1])}
-    rows = pd.DataFrame(
-        baseline_rows(annotated, OURS, ranks=np.array([0, 1, 0]), weights=np.full(3, 1 / 3))
-    )
+    options = {"ranks": np.array([0, 1, 0]), "weights": np.full(3, 1 / 3)}
+    parts = (boxes, sizes), (boxes[:1], sizes[:1])
+    rows = pd.DataFrame(baseline_rows(*parts, OURS, **options))
     assert rows[["method", "threshold_rule"]].values.tolist() == [
         ["whole-image", "none"],
-        ["centre-box", "held-out"],
+        ["centre-box", "validation"],
         ["centre-box", "oracle"],
     ]
-    whole, held_out, oracle = rows.to_dict("records")
+    whole, validation, oracle = rows.to_dict("records")
     # The whole image is right for the first; 36 of 100 pixels are too few.
     assert (whole["threshold"], whole["gt_known"], whole["top1_loc"]) == (
         1,
@@ -253,22 +253,22 @@ def test_baselines_by_hand():
         pytest.approx(1 / 3),
     )
     # A side of 7 pixels has 49 of the first truth's 100, one of 8 has 64. Sides are rounded to
-    # whole pixels, 0.75 of ten up to the even eight: the first that hits the held-out image.
-    assert held_out["threshold"] == 0.75
+    # whole pixels, 0.75 of ten up to the even eight: the first that hits the validation image.
+    assert validation["threshold"] == 0.75
     # At 8 pixels, 36 / 64 is a hit as well: two of three, by either rule.
-    assert held_out["gt_known"] == oracle["gt_known"] == pytest.approx(2 / 3)
+    assert validation["gt_known"] == oracle["gt_known"] == pytest.approx(2 / 3)
     assert (oracle["threshold"], oracle["top1_loc"]) == (0.75, pytest.approx(1 / 3))
-    assert {(row["region"], row["region_rule"]) for row in (whole, held_out, oracle)} == {
+    assert {(row["region"], row["region_rule"]) for row in (whole, validation, oracle)} == {
         (1, "off")
     }
     assert whole["pointing"] == oracle["pointing"] == pytest.approx(2 / 3)
     assert whole["energy"] == pytest.approx((1 + 0.36 + 0.04) / 3)
 
 
-def test_baselines_without_held_out_images_and_in_the_frame_of_the_benchmark():
+def test_baselines_without_validation_images_and_in_the_frame_of_the_benchmark():
     boxes, sizes = [np.array([[16, 16, 47, 47]])], np.array([[64, 64]])
     options = {"ranks": None, "weights": np.ones(1)}
-    rows = list(baseline_rows({"test": (boxes, sizes)}, protocol("wsol"), **options))
+    rows = list(baseline_rows((boxes, sizes), None, protocol("wsol"), **options))
     assert [row["threshold_rule"] for row in rows] == ["none", "oracle"]
     # 56 to 164 of 224: 109 pixels. The first centred square with half of that area overlaps.
     sides = (1 + np.arange(224)) / 224

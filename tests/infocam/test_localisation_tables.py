@@ -24,7 +24,7 @@ def row(seed: int, method: str, gt_known: float, top1_loc: float, **changed) -> 
         "method": method,
         "region": 1,
         "region_rule": "off",
-        "threshold_rule": "held-out",
+        "threshold_rule": "validation",
         "threshold": 0.2 + seed / 100,
         "gt_known": gt_known,
         "top1_loc": top1_loc,
@@ -42,7 +42,7 @@ def test_one_run_in_percent_with_the_intervals_of_two_scores():
             "method": "cam",
             "region": 1,
             "region_rule": "off",
-            "threshold_rule": "held-out",
+            "threshold_rule": "validation",
             "threshold": "0.20",
             "gt_known": "50.0 (45.0 to 55.5)",
             "top1_loc": "25.0 (20.0 to 10.0)",
@@ -79,12 +79,12 @@ def test_means_over_seeds_with_students_interval():
 
 
 def test_regions_that_were_given_are_not_averaged_and_chosen_ones_may_differ():
-    chosen = [row(s, "cam", 0.7, 0.3, region=3 + 2 * s, region_rule="held-out") for s in range(3)]
+    chosen = [row(s, "cam", 0.7, 0.3, region=3 + 2 * s, region_rule="validation") for s in range(3)]
     given = [row(s, "cam", 0.1, 0.1, region=3, region_rule="fixed") for s in range(3)]
     table = summary(pd.concat([ROWS, pd.DataFrame(chosen + given)]))
     own = table[table["method"] == "cam"].set_index("region_rule")
-    assert own.index.tolist() == ["off", "held-out"]
-    assert own.loc["held-out", "gt_known"] == "70.0 ± 0.0"
+    assert own.index.tolist() == ["off", "validation"]
+    assert own.loc["validation", "gt_known"] == "70.0 ± 0.0"
 
 
 def test_differences_are_paired_by_seed_to_cam_and_to_the_centre_box():

@@ -25,11 +25,11 @@ def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch
     rows = pd.DataFrame(
         [
             ("whole-image", "off", "none", 1.0, 0.25),
-            ("centre-box", "off", "held-out", 0.8, 0.75),
+            ("centre-box", "off", "validation", 0.8, 0.75),
             ("centre-box", "off", "oracle", 0.7, 0.8),
-            ("cam", "off", "held-out", 0.2, 1.0),
+            ("cam", "off", "validation", 0.2, 1.0),
             ("cam", "off", "oracle", 0.2, 1.0),
-            ("cam", "held-out", "held-out", 0.1, 0.1),
+            ("cam", "validation", "validation", 0.1, 0.1),
         ],
         columns=["method", "region_rule", "threshold_rule", "threshold", "gt_known"],
     )
@@ -57,7 +57,7 @@ def test_most_and_least_likely_classes_are_those_of_the_logits_with_their_bias(
         num_workers=0,
         runtime=cpu,
     )
-    assert found.predicted.tolist() == [3] * 25
+    assert found.predictions.tolist() == [3] * 25
     labels = part.labels.tolist()
     assert {k: r for k, r in zip(labels, found.ranks, strict=True) if k in (3, 5, 6)} == {
         k: r for k, r in ((3, 0), (5, 9), (6, 8)) if k in labels

@@ -50,8 +50,8 @@ def test_maps_that_are_not_finite_are_counted_and_score_as_zero_maps(tmp_path, c
     assert rows["non_finite_maps"].tolist() == [0, 0, 2, 2]
     assert rows["method"].tolist() == ["whole-image", "centre-box", "maps", "maps"]
     assert capsys.readouterr().out == (
-        "Note: 2 of 6 test maps hold NaN or infinite values and count as zero everywhere; the "
-        f"first is {folder}/maps/1.npy\n"
+        "Note: 2 of 6 test maps hold NaN or infinite values and are scored like zeros; the first "
+        f"is {folder}/maps/1.npy\n"
     )
     of_zeros = evaluated(zeros)
     assert of_zeros["non_finite_maps"].tolist() == [0] * 4
@@ -71,8 +71,8 @@ def test_held_out_maps_that_are_not_finite_are_counted_in_a_line_of_their_own(tm
     np.save(held_out / "maps/h3.npy", np.full((3, 4), np.nan))
     rows = evaluated(folder, held_out)
     assert rows["non_finite_maps"].tolist() == [0] * len(rows)
-    assert "held-out" in set(rows["threshold_rule"])
-    assert capsys.readouterr().out.startswith("Note: 1 of 6 held-out maps hold NaN or infinite")
+    assert "validation" in set(rows["threshold_rule"])
+    assert capsys.readouterr().out.startswith("Note: 1 of 6 validation maps hold NaN or infinite")
 
 
 def test_a_box_that_stands_twice_changes_no_score(tmp_path):
@@ -158,5 +158,5 @@ def test_a_map_with_a_side_that_no_picture_has_is_named(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 65_536), np.uint8))
     with pytest.raises(UserError) as error:
         read_map(tmp_path, "a")
-    want = "want sides up to 65535 and 178956970 cells or fewer"
+    want = "use sides up to 65535 and 178956970 cells or fewer"
     assert str(error.value) == f"{tmp_path}/a.npy: shape (1, 65536); {want}"

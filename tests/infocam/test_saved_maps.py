@@ -9,8 +9,7 @@ from PIL import Image
 from infocam.data.annotations import read_annotations
 from infocam.data.load import LocalisationSet
 from infocam.evaluate import main
-from infocam.localise import Localised
-from infocam.scoring.metrics import Evaluator
+from infocam.scoring.metrics import Evaluator, ScoredMaps
 from infocam.scoring.protocols import protocol
 from infocam.scoring.saved_maps import read_map, read_ranks, save_maps, saved_curves
 from mi_common.errors import UserError
@@ -21,7 +20,7 @@ DIGITS = {"images_per_class": 14, "held_out_per_class": 4, "test_images": 25}
 
 
 @pytest.fixture
-def three() -> tuple[LocalisationSet, Localised]:
+def three() -> tuple[LocalisationSet, ScoredMaps]:
     """Three images with one or two boxes, and maps of two methods."""
     rng = np.random.default_rng(0)
     boxes = [[[0, 0, 9, 9]], [[2, 3, 30, 20], [5, 5, 6, 6]], [[10, 10, 39, 29]]]
@@ -34,7 +33,7 @@ def three() -> tuple[LocalisationSet, Localised]:
         NAMES,
     )
     maps = {name: rng.normal(size=(3, 5, 6)).astype(np.float32) for name in ("cam", "lowest:2")}
-    return data, Localised({}, maps, np.array([0, 1, 1]), np.array([0, 1, 0]))
+    return data, ScoredMaps({}, maps, np.array([0, 1, 1]), np.array([0, 1, 0]))
 
 
 def test_files_that_are_written(three, tmp_path):
@@ -92,7 +91,7 @@ def test_ranks_follow_the_names_whatever_the_order_of_the_file(tmp_path):
         ),
         (
             "image,rank\ncat/1,0\ndog/1,1\n\ncat/1,0\n",
-            "predictions.csv, line 5: a second line for image cat/1; want one",
+            "predictions.csv, line 5: a second line for image cat/1; keep one",
         ),
         ("image,rank\ncat/1,\n", "predictions.csv, line 2: rank '' is not a whole number"),
         ("image,rank\ncat/1,0,0\n", "predictions.csv, line 2: 3 cells, not 2"),
@@ -142,7 +141,7 @@ def test_saved_maps_score_as_the_run_did(digits_maps, tmp_path):
     rows = pd.read_csv(tmp_path / "out/results.csv")
     for method in ("infocam", "centre-box", "whole-image"):
         pd.testing.assert_frame_equal(rows_by_rule(rows, method), rows_by_rule(of_run, method))
-    assert rows_by_rule(rows, "infocam").index.tolist() == ["fixed", "held-out", "oracle"]
+    assert rows_by_rule(rows, "infocam").index.tolist() == ["fixed", "validation", "oracle"]
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         *("config.json", "results.csv", "table.md", "table.tex")
     ]
@@ -248,7 +247,7 @@ def test_an_image_both_held_out_and_reported_is_named(user_error, digits_maps, t
     more = ["--held-out-maps", folder / "infocam"]
     more += ["--held-out-annotations", folder / "annotations.csv"]
     line = error_of(user_error, digits_maps, tmp_path, *more)
-    assert line == "error: image test-00000 is both held out and reported"
+    assert line == "error: image test-00000 is in the test and in the validation set; use others"
 
 
 def test_an_image_without_a_true_box_is_named(user_error, digits_maps, tmp_path):
