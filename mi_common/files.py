@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # NumPy is slow to import: the functions that need it import 
     import numpy as np
 
 LOCK = ".lock"
+WRITTEN = ".written"  # a JSON text a line: paths of the files that were written below this folder
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of unfinished files
 _COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
 _CRC_OF_DATA_AND_ITS_CRC = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
@@ -44,10 +45,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(partial)
         _sync(partial)
+        _list_as_written(path)
         os.replace(partial, path)
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _list_as_written(path: Path) -> None:
+    """Adds a new file to `WRITTEN` of the folder that this process holds and that it is in."""
+    place = path.parent.resolve() / path.name
+    folder = next((folder for folder in place.parents if folder in _locks), None)
+    if folder is not None and not os.path.lexists(path):
+        with (folder / WRITTEN).open("a", encoding="ascii") as file:
+            # The line break comes first: after half a line, which a full disk leaves.
+            file.write("\n" + json.dumps(place.relative_to(folder).as_posix()))
+
+
+def written_files(folder: Path) -> set[Path]:
+    """The files below a folder that processes which held it, or a folder in it, have written."""
+    files = set()
+    for written in folder.rglob(WRITTEN):
+        for line in written.read_text(encoding="ascii", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, TypeError):  # an empty line or half a one
+                files.add(written.parent / json.loads(line))
+    return files
 
 
 def remove_if_stale(partial: Path) -> None:

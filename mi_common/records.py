@@ -8,6 +8,7 @@ A run folder holds
     checkpoint.pt    all that training needs to go on
     result.json      written last: its presence means that the run is finished
     .lock            so that one process at a time writes into the folder
+    .written         the names of all files that were written, which --overwrite may delete
 
 `RunFolder.require_entry` reads config.json, so that nobody needs to guess what a folder holds.
 """
@@ -15,7 +16,6 @@ A run folder holds
 import io
 import json
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -27,6 +27,7 @@ from mi_common.environment import environment
 from mi_common.errors import UserError
 from mi_common.files import (
     LOCK,
+    WRITTEN,
     damaged_file,
     lock,
     read_json,
@@ -36,6 +37,7 @@ from mi_common.files import (
     write_archive,
     write_json,
     write_text,
+    written_files,
 )
 
 # Flags that may differ when a run is resumed: they change its results by rounding at most. The
@@ -43,14 +45,6 @@ from mi_common.files import (
 _IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
 _IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
 _OUTPUT_FLAGS = {"output_dir", "figure"}
-# Names of all files that scripts write into their folders; `infocam` adds maps and explanations.
-_WRITTEN = re.compile(
-    r"(config|estimate|result|split)\.json|metrics\.jsonl|checkpoint\.pt|(predictions|indices)\.npz"
-    r"|(annotations|classes|confusion|coverage|per_class|pmi|predictions|replicates|results|scores"
-    r"|shift|threshold_curves)\.csv|(table|differences|errors|rmse|shift)\.(md|tex)"
-    r"|(calibration|confusion|estimates|per_class|pmi_by_class|reliability|shift|threshold_curves"
-    r"|truth|error_\w+|gallery_\w+|\d{5})\.png"
-)
 
 
 def check_output(
@@ -93,7 +87,7 @@ def check_output(
     ):
         raise UserError(f"{config}: not written by this project; choose another --output-dir")
     if overwrite:
-        _check_overwrite(folder, flags, earlier["flags"])
+        _check_overwrite(folder, flags)
     else:
         _check_flags(folder, earlier["flags"], _as_json(flags), {*_IGNORED_ON_RESUME, *extendable})
         if data is not None:
@@ -103,10 +97,10 @@ def check_output(
 
 def _is_left_over(path: Path) -> bool:
     """Whether a killed process may have left this in a folder before it wrote anything whole."""
-    return path.name == LOCK or path.match(".*.partial*")
+    return path.name in (LOCK, WRITTEN) or path.match(".*.partial*")
 
 
-def _check_overwrite(folder: Path, flags: dict, earlier: dict) -> None:
+def _check_overwrite(folder: Path, flags: dict) -> None:
     if folder.is_symlink():
         raise UserError(f"--overwrite {folder}: it is a link; give the folder itself")
     for path in _inputs(flags):
@@ -117,13 +111,13 @@ def _check_overwrite(folder: Path, flags: dict, earlier: dict) -> None:
                 f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
                 "--output-dir"
             )
-    pictures = earlier.get("images")  # of `infocam.explain`, which names its files by them
-    stems = {Path(name).stem for name in pictures} if isinstance(pictures, list) else set()
-    inner = (path.relative_to(folder) for path in folder.rglob("*") if not _is_folder(path))
-    if foreign := next((path for path in inner if not _is_written(path, stems)), None):
-        raise UserError(
-            f"--overwrite {folder}: it also holds {foreign}, which no script wrote; move it first"
-        )
+    written = written_files(folder)
+    for path in folder.rglob("*"):
+        if not (_is_folder(path) or _is_left_over(path) or path in written):
+            raise UserError(
+                f"--overwrite {folder}: it also holds {path.relative_to(folder)}, which no script "
+                "wrote; move it first"
+            )
     for inner_lock in list(folder.rglob(f"*/{LOCK}")):  # of runs inside, such as a comparison's
         lock(inner_lock.parent)
         release_locks(inner_lock.parent)
@@ -133,23 +127,13 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _is_written(path: Path, stems: set[str]) -> bool:
-    """Whether scripts of this project write such a file; `path` is relative to the run folder."""
-    if _WRITTEN.fullmatch(path.name) or _is_left_over(path):
-        return True
-    if "maps" in path.parts:
-        return path.suffix == ".npy"
-    explained = path.stem in stems or re.sub(r"-\d+$", "", path.stem) in stems
-    return explained and path.suffix in (".png", ".npz")
-
-
 def _inputs(flags: dict) -> Iterator[Path]:
     """The existing paths among flags, whatever their type, without the output's."""
     for name, value in flags.items():
-        for each in value if isinstance(value, list | tuple) else [value]:
-            is_path = isinstance(each, Path) or (isinstance(each, str) and os.path.exists(each))
+        for text in value if isinstance(value, list | tuple) else [value]:
+            is_path = isinstance(text, Path) or (isinstance(text, str) and os.path.exists(text))
             if is_path and name not in _OUTPUT_FLAGS:
-                yield Path(each)
+                yield Path(text)
 
 
 def _check_flags(folder: Path, earlier: dict, flags: dict, free: set[str]) -> None:
@@ -197,8 +181,9 @@ def prepare_output(
     lock(folder)
     check_output(folder, flags, overwrite=overwrite, data=data, **options)  # no race with another
     if overwrite:
-        # config.json goes last: without it, no flag would accept what an interruption leaves.
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+        # These go last: without them, no flag would accept what an interruption leaves.
+        last = ("config.json", WRITTEN)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name in last):
             if _is_folder(path):
                 shutil.rmtree(path)
             elif path.name != LOCK:

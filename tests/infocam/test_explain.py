@@ -78,7 +78,7 @@ def test_imagenets_own_head_explains_a_photograph(picture, run):
         lines[0],
     )
     assert lines[-1] == f"wrote {folder}/noise.png, {folder}/noise.npz"
-    assert {p.name for p in folder.iterdir()} == {"config.json", "noise.npz", "noise.png"}
+    assert {p.name for p in folder.glob("[!.]*")} == {"config.json", "noise.npz", "noise.png"}
     with np.load(folder / "noise.npz") as arrays:
         maps, scores, names = arrays["maps"], arrays["scores"], arrays["class_names"]
         assert maps.shape == (3, 6, 6) and maps.dtype == np.float32  # 96 pixels, stride 16
@@ -221,7 +221,7 @@ def test_overwrite_replaces_the_files_of_an_earlier_call(small, picture, run, us
     assert f"{folder} exists; use --overwrite" in user_error(main, words)
     assert (folder / "cat.png").exists() and not (folder / "dog.png").exists()
     run(picture("dog.png"), "--overwrite")
-    assert {path.name for path in folder.iterdir()} == {"config.json", "dog.npz", "dog.png"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"config.json", "dog.npz", "dog.png"}
 
 
 def test_overwrite_does_not_delete_what_it_is_to_explain(small, picture, run, tmp_path, user_error):

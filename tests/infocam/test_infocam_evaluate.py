@@ -162,7 +162,7 @@ def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
     index = ["method", "threshold_rule"]
     first = first.set_index(index).loc[list(map(tuple, again[index].to_numpy()))]
     pd.testing.assert_frame_equal(again.set_index(index), first)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         *("config.json", "results.csv", "table.md", "table.tex"),
         *("threshold_curves.csv", "threshold_curves.png"),
     ]

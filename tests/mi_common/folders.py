@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mi_common.files import LOCK
+from mi_common.files import LOCK, WRITTEN
 from mi_common.records import prepare_output
 
 FLAGS = {"lr": 0.1, "output_dir": "x"}
@@ -13,6 +13,6 @@ def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, data=None):
 
 
 def names(folder: Path) -> set[str]:
-    """Of all that is below, without the locks."""
+    """Of all that is below, without locks and lists of what was written."""
     paths = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return {path for path in paths if not path.endswith(LOCK)}
+    return {path for path in paths if not path.endswith((LOCK, WRITTEN))}

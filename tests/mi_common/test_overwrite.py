@@ -9,7 +9,7 @@ from folders import FLAGS, names, prepare
 from processes import read_line, started
 
 from mi_common.errors import UserError
-from mi_common.files import release_locks
+from mi_common.files import WRITTEN, lock, release_locks, write_text
 from mi_common.records import check_output
 
 HOLD = """
@@ -22,6 +22,13 @@ time.sleep(600)
 """
 
 
+def write(run: Path, name: str) -> None:
+    """As a script writes a file into its folder."""
+    lock(run)
+    write_text(run / name, "ours")
+    release_locks(run)
+
+
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A finished run folder with things in it."""
@@ -29,7 +36,7 @@ def run(tmp_path) -> Path:
     prepare(folder)
     (folder / "pictures/cats").mkdir(parents=True)
     (folder / "pictures/cats/a.png").write_text("mine")
-    (folder / "results.csv").write_text("a,y\n")
+    write_text(folder / "results.csv", "a,y\n")
     release_locks()
     return folder
 
@@ -79,8 +86,9 @@ def test_overwrite_deletes_what_is_inside_and_nothing_else(run, tmp_path):
     outside.mkdir()
     (outside / "precious.txt").write_text("mine")
     shutil.rmtree(run / "pictures")
-    (run / "overlays").mkdir()
-    (run / "overlays/00000.png").write_text("ours")
+    write(run, "overlays/00000.png")
+    write(run, "table.md")
+    (run / "table.md").unlink()
     (run / "table.md").symlink_to(outside / "precious.txt")
     around = {"data_dir": tmp_path, "figure": run / "a.png", "output_dir": run}
     prepare(run, around, overwrite=True)
@@ -88,7 +96,7 @@ def test_overwrite_deletes_what_is_inside_and_nothing_else(run, tmp_path):
     assert names(outside) == {"precious.txt"}
 
 
-@pytest.mark.parametrize("name", ["notes.md", "a.png", "sub/x.csv", "predictions.npz.bak"])
+@pytest.mark.parametrize("name", ["notes.md", "config.json.bak", "sub/result.json", "a\nb.png"])
 def test_overwrite_refuses_a_folder_with_a_file_that_no_script_wrote(run, name):
     shutil.rmtree(run / "pictures")
     (run / name).parent.mkdir(exist_ok=True)
@@ -96,22 +104,24 @@ def test_overwrite_refuses_a_folder_with_a_file_that_no_script_wrote(run, name):
     with pytest.raises(UserError, match=f"it also holds {name}, which no script wrote; move it"):
         prepare(run, overwrite=True)
     assert (run / name).read_text() == "mine" and (run / "results.csv").exists()
+    (run / name).unlink()
+    write(run, name)
+    prepare(run, overwrite=True)
+    assert names(run) <= {"config.json", "sub"}
 
 
-def test_overwrite_deletes_explanations_and_maps(run):
+def test_overwrite_refuses_where_the_list_of_what_was_written_is_gone_or_damaged(run):
     shutil.rmtree(run / "pictures")
-    config = json.loads((run / "config.json").read_text())
-    config["flags"]["images"] = ["photos/cat.jpg"]
-    (run / "config.json").write_text(json.dumps(config))
-    for name in (
-        "cat.png",
-        "cat.npz",
-        "cat-2.png",
-        "maps/test/infocam/a/b.npy",
-        "evaluation/scores.csv",
-    ):
-        (run / name).parent.mkdir(parents=True, exist_ok=True)
-        (run / name).write_text("ours")
+    write(run, "a.png")
+    written = (run / WRITTEN).read_text()
+    for content in (None, "", "\0", written[:-2], written.replace("a.png", "b.png"), "5\n[]\n{}"):
+        (run / WRITTEN).unlink(missing_ok=True)
+        if content is not None:
+            (run / WRITTEN).write_text(content)
+        with pytest.raises(UserError, match="which no script wrote"):
+            prepare(run, overwrite=True)
+    (run / WRITTEN).write_text(written + '\n"half')
+    write(run, "c.png")
     prepare(run, overwrite=True)
     assert names(run) == {"config.json"}
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folders import names
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mi_common.errors import UserError
-from mi_common.files import save_arrays, write_atomically, write_json
+from mi_common.files import save_arrays, write_atomically, write_json, write_text
 from mi_common.records import RunFolder, prepare_output
 from mi_common.results import ResultsFile
 
@@ -77,9 +78,9 @@ def test_overwrite_deletes_only_what_a_run_wrote(tmp_path):
         prepare(foreign, resume=True)
     assert [path.name for path in foreign.iterdir()] == ["cat.png"]
     prepare(tmp_path / "run")
-    (tmp_path / "run/checkpoint.pt").write_text("old")
+    write_text(tmp_path / "run/checkpoint.pt", "old")
     prepare(tmp_path / "run", {"lr": 9}, overwrite=True)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", ".lock"}
+    assert names(tmp_path / "run") == {"config.json"}
     assert json.loads((tmp_path / "run/config.json").read_text())["flags"] == {"lr": 9}
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mi_common.errors import UserError
+from mi_common.files import lock, release_locks, write_text
 from pc_softmax import evaluate, plots
 from pc_softmax.evaluate import main
 from pc_softmax.plots import plot_shift
@@ -278,7 +279,9 @@ def test_predictions_that_are_missing_or_broken_are_one_line(tmp_path, user_erro
 def test_an_earlier_evaluation_is_replaced_with_overwrite_alone(tmp_path, user_error):
     save_run(tmp_path)
     main([str(tmp_path)])
-    (tmp_path / "evaluation/shift.csv").write_text("of an earlier evaluation")
+    lock(tmp_path / "evaluation")
+    write_text(tmp_path / "evaluation/shift.csv", "of an earlier evaluation")
+    release_locks()
     before = files(tmp_path)
     line = user_error(main, [tmp_path, "--target-prior", "train"])
     assert f"{tmp_path}/evaluation exists; use --overwrite or another --output-dir" in line
