@@ -195,7 +195,7 @@ def _extract(member: Member, path: Path) -> None:
     with member.open() as source, path.open("xb") as target:
         copy_at_most(member.size, source, target, f"member {member.name!r}")
         if target.tell() != member.size:
-            raise EOFError(f"member {member.name!r} has less bytes than it claims")
+            raise EOFError(f"member {member.name!r} has fewer bytes than it claims")
 
 
 def copy_at_most(size: int, source: BinaryIO, target: BinaryIO, what: str) -> None:

@@ -95,11 +95,10 @@ class Place:
     def images(name: str) -> dict[str, bytes]:
         """What `find_fault` asks for, and a picture."""
         official = OFFICIAL[name]
-        files = {file: file.encode() for file in official.required}
-        if name == "tiny-imagenet":
-            del files["train"]  # a folder
-        folder = "train" if name == "tiny-imagenet" else "images"
-        files[f"{folder}/n01443537_0.JPEG"] = bytes(range(256)) * 40
+        pictures = {"tiny-imagenet": ["train"], "cub-segmentations": official.required}
+        folders = pictures.get(name, ["images"])
+        files = {file: file.encode() for file in official.required if file not in folders}
+        files |= {f"{folder}/n01443537_0.JPEG": bytes(range(256)) * 40 for folder in folders}
         return {f"{official.folder}/{file}": data for file, data in files.items()}
 
 

