@@ -1,11 +1,11 @@
-"""True boxes and masks on their own, to score saved maps without a data set or a network.
+"""Files of true boxes and masks, to score saved maps without a data set or a network.
 
-A CSV file with a row a box; `label` and `mask`, a path relative to the file, may be left out:
+A CSV file with a row per box; `label` and `mask`, a path relative to the file, are optional:
 
     image,width,height,x0,y0,x1,y1,label,mask
     test/cat/1,120,80,10,4,99,63,0,masks/1.png
 
-or a folder of one split of the benchmark's metadata, see `infocam.data.wsol_metadata`.
+or a folder with one split of the benchmark's metadata, see `infocam.data.wsol_metadata`.
 """
 
 import csv
@@ -24,19 +24,19 @@ from mi_common.errors import UserError
 from mi_common.files import write_atomically
 
 COLUMNS = ("image", "width", "height", *CORNERS)
-_UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
+_UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates replace bytes that are not UTF-8
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What saved maps are scored against.
+    """The ground truth for saved maps.
 
     Attributes:
         names: of the N images, as `LocalisationSet.names`.
         sizes: (N, 2) int width, height.
-        boxes: an (M, 4) int array x0 y0 x1 y1 of inclusive pixels an image, M at least 1.
+        boxes: an (M, 4) int array x0 y0 x1 y1 of inclusive pixels per image, M at least 1.
         labels: (N,) int64, or None.
-        masks: files that `infocam.data.masks` reads, one an image, or None.
+        masks: a file per image for `infocam.data.masks`, or None.
     """
 
     names: list[str]
@@ -47,7 +47,7 @@ class Annotations:
 
 
 def map_file(folder: Path, name: str) -> Path:
-    """Where the map of an image is saved: FOLDER/NAME.npy, NAME without an image file's ending."""
+    """The file of an image's map: FOLDER/NAME.npy, NAME without the ending of an image file."""
     return Path(folder) / f"{image_name(name)}.npy"
 
 
@@ -55,12 +55,11 @@ def read_annotations(path: Path) -> Annotations:
     """Annotations of a CSV file, in the order of its images' first rows, or of a metadata folder.
 
     Raises:
-        UserError: a missing file; a row that does not parse, or says of its image something else
-            than an earlier one; a box that starts outside its image; two images that differ in
-            nothing but their ending.
+        UserError: a missing file; an invalid row, or one that contradicts an earlier row of its
+            image; a box that starts outside its image; two images that differ only in their ending.
     """
     path = Path(path)
-    if os.path.isdir(path):  # unlike the method of Path, also of a name that is too long
+    if os.path.isdir(path):  # False for a name that is too long, where Path.is_dir fails
         split = read_wsol_split(path)
         require_own_names(split.image_ids)
         names = [image_name(image) for image in split.image_ids]
@@ -68,14 +67,16 @@ def read_annotations(path: Path) -> Annotations:
     facts: dict[str, tuple] = {}  # width, height, label, mask
     boxes: dict[str, list[np.ndarray]] = {}
     for place, row in csv_rows(path, COLUMNS, ("label", "mask")):
-        image, own = inner_path(row["image"], place), _facts(row, place, path.parent)
-        if (earlier := facts.setdefault(image, own)) != own:
-            now, then = (" ".join(str(v) for v in each if v is not None) for each in (own, earlier))
+        image, values = inner_path(row["image"], place), _facts(row, place, path.parent)
+        if (earlier := facts.setdefault(image, values)) != values:
+            now, then = (
+                " ".join(str(v) for v in row if v is not None) for row in (values, earlier)
+            )
             now = f"{now} for {brief(image)}"
-            raise UserError(f"{place}: {now}, on an earlier line {then}; want the same")
+            raise UserError(f"{place}: {now}, on an earlier line {then}; make them equal")
         corners = [row[name] for name in CORNERS]
-        # as annotated: boxes of CUB may end outside their image
-        box = parse_box(corners, place, width=own[0], height=own[1], beyond=np.inf)
+        # boxes of CUB may end outside their image
+        box = parse_box(corners, place, width=values[0], height=values[1], beyond=np.inf)
         boxes.setdefault(image, []).append(box)
     if not facts:
         raise UserError(f"{path}: no images")
@@ -84,14 +85,14 @@ def read_annotations(path: Path) -> Annotations:
     return Annotations(
         [image_name(image) for image in facts],
         np.stack([widths, heights], axis=1),
-        [np.stack(own) for own in boxes.values()],
+        [np.stack(image_boxes) for image_boxes in boxes.values()],
         None if labels[0] is None else np.array(labels),
         None if masks[0] is None else list(masks),
     )
 
 
 def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
-    """Width, height, label and mask of a row; None where the file has no such column."""
+    """Width, height, label and mask of a row; None if the file has no such column."""
     width, height = parse_size(row["width"], row["height"], place)
     label = parse_label(row["label"], place) if "label" in row else None
     mask = None
@@ -104,11 +105,11 @@ def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
 
 
 def write_annotations(path: Path, data: LocalisationSet) -> None:
-    """The CSV file of a part of a data set, written atomically; it reads back the same.
+    """Writes the CSV file of a part of a data set atomically.
 
     Raises:
-        UserError: an image without boxes, as the training part may have, or with a name that would
-            not read back the same.
+        UserError: an image without boxes, which training sets may have, or with a name that the
+            file cannot hold.
     """
     path = Path(path)
     lines = [[*COLUMNS, "label", *([] if data.masks is None else ["mask"])]]

@@ -1,6 +1,6 @@
-"""CSV files with boxes, row by row; what is wrong is named by file and line.
+"""CSV files with boxes, read row by row; errors name the file and the line.
 
-`DATA/boxes.csv` of a folder of one's own, with a row a box:
+`DATA/boxes.csv` of your own folder of pictures has a row per box:
 
     image,x0,y0,x1,y1
     test/cat/1.jpg,10,4,99,63
@@ -28,12 +28,12 @@ def csv_rows(
     """The place, "FILE, line N", and the cells by column of each row that is not empty.
 
     Raises:
-        UserError: a missing file, one that cannot be read or is not CSV text in UTF-8, a header
-            without one of the columns or with others, or a row of another length.
+        UserError: the file is missing, unreadable or not CSV text in UTF-8; its header lacks a
+            column or has an unknown one; a row has more or fewer cells than the header.
     """
     want = f"want the columns {','.join(columns)}"
     want += f" and maybe {','.join(optional)}" if optional else ""
-    if not os.path.isfile(path):  # unlike the method of Path, also of a name that is too long
+    if not os.path.isfile(path):  # False for a name that is too long, where Path.is_file fails
         raise UserError(f"no file {path}; {want}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
@@ -57,17 +57,17 @@ def csv_rows(
 
 
 def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
-    """The images of `data_dir/train/CLASS` and `data_dir/test/CLASS` with those boxes, by part.
+    """The images of `data_dir/train/CLASS` and `data_dir/test/CLASS` with their boxes, by part.
 
-    Images without a row have an array of no boxes, (0, 4); in the test part that is an error. A box
-    may stand on several lines, as in some official files: scores take the best or the union of an
-    image's boxes, so that a second copy changes none.
+    Training images without a row have no boxes, (0, 4). The same box may be on several lines, as in
+    some official files: scores use the best or the union of an image's boxes, so copies change
+    nothing.
 
     Raises:
-        UserError: as `mi_common.image_files.image_folder`; a row that names another image; a box
-            that is not inside its image; a test image without boxes.
+        UserError: as in `mi_common.image_files.image_folder`; a row for an image that does not
+            exist; a box that is not inside its image; a test image without boxes.
     """
-    found: dict[str, list[np.ndarray]] = {}
+    boxes: dict[str, list[np.ndarray]] = {}
     parts = {part: image_folder(data_dir, part) for part in ("train", "test")}
     paths = [path for files in parts.values() for path in files.paths]
     sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(
@@ -82,14 +82,14 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
         sizes[image] = sizes[image] or image_size(Path(data_dir) / image)
         width, height = sizes[image]
         box = parse_box([row[name] for name in CORNERS], place, width=width, height=height)
-        found.setdefault(image, []).append(box)
+        boxes.setdefault(image, []).append(box)
 
-    def boxes(path: Path) -> np.ndarray:
-        own = found.get(path.relative_to(data_dir).as_posix())
-        return np.stack(own) if own else NO_BOXES
+    def boxes_of(path: Path) -> np.ndarray:
+        image_boxes = boxes.get(path.relative_to(data_dir).as_posix())
+        return np.stack(image_boxes) if image_boxes else NO_BOXES
 
     parts = {
-        part: replace(files, boxes=[boxes(path) for path in files.paths])
+        part: replace(files, boxes=[boxes_of(path) for path in files.paths])
         for part, files in parts.items()
     }
     require_boxes(data_dir, parts["test"])
@@ -101,5 +101,5 @@ def require_boxes(data_dir: Path, files: ImageFiles) -> None:
     for path, boxes in zip(files.paths, files.boxes, strict=True):
         if not len(boxes):
             image = path.relative_to(data_dir).as_posix()
-            want = f"held-out and test images need one; add a line {image},x0,y0,x1,y1"
+            want = f"validation and test images need one; add a line {image},x0,y0,x1,y1"
             raise UserError(f"{Path(data_dir) / 'boxes.csv'}: no box of {image}; {want}")

@@ -135,7 +135,7 @@ def load_parts(
     spread = torch.arange(count) * len(files["test"]) // count
     chosen = {
         "train": files["train"].select(kept),
-        "held-out": files.get("held-out") or files["train"].select(held_out),
+        "held-out": files.get("validation") or files["train"].select(held_out),
         "test": files["test"].select(spread),
     }
     parts = {part: _as_set(own, root, masks.get(part)) for part, own in chosen.items()}

@@ -1,8 +1,8 @@
 """Scattered digits: real MNIST digits among fragments of others, with known boxes.
 
-One whole digit, scaled at random, stands at a random place of a 64 x 64 canvas, beside fragments
-cut from other images. The label is the whole digit's; its box is the box of its ink. A network that
-finds the digit must tell it from the fragments, and the centre of the image is of no help.
+Each 64 x 64 canvas has one whole digit, with random scale and position, and fragments of other
+images. The label and the box are those of the whole digit's ink. A network has to tell the digit
+from the fragments, and a centred box does not help.
 """
 
 import cv2
@@ -22,7 +22,7 @@ INK = 64  # the grey level from which a pixel counts as ink
 def scattered_digits(
     images: Tensor, labels: Tensor, count: int, seed: int
 ) -> tuple[Tensor, Tensor, list[np.ndarray]]:
-    """Draws `count` canvases; the same seed gives the same ones.
+    """Draws `count` canvases, the same for the same seed.
 
     Args:
         images: (N, 28, 28) uint8 digits to draw from.
@@ -43,23 +43,23 @@ def scattered_digits(
             f"scattered-digits: digit {blank[0]} has no pixel of grey level {INK} or above; "
             "download the digits again"
         )
-    # As bytes here, as floats in the network's input.
+    # A byte per pixel here, and four as the network's input.
     require_memory(5 * count * CANVAS**2, f"scattered-digits, {count} canvases", "draw fewer")
     rng = np.random.default_rng(seed)
     pictures = images.numpy()
-    chosen = rng.integers(len(pictures), size=count)
+    indices = rng.integers(len(pictures), size=count)
     canvases = np.zeros((count, CANVAS, CANVAS), np.uint8)
     boxes = []
-    for canvas, index in zip(canvases, chosen, strict=True):
+    for canvas, index in zip(canvases, indices, strict=True):
         digit = _scaled(pictures[index], rng.integers(*DIGIT_SIZES, endpoint=True))
         height, width = digit.shape
         x, y = rng.integers(CANVAS - width + 1), rng.integers(CANVAS - height + 1)
         canvas[y : y + height, x : x + width] = digit
         box = _ink_box(digit) + np.array([x, y, x, y])
-        for other in rng.integers(len(pictures), size=FRAGMENTS):
-            _place_fragment(canvas, box, pictures[other], rng)
+        for source in rng.integers(len(pictures), size=FRAGMENTS):
+            _place_fragment(canvas, box, pictures[source], rng)
         boxes.append(box[None])
-    return torch.from_numpy(canvases), labels[torch.from_numpy(chosen)], boxes
+    return torch.from_numpy(canvases), labels[torch.from_numpy(indices)], boxes
 
 
 def _scaled(picture: np.ndarray, longer_side: int) -> np.ndarray:
@@ -78,7 +78,7 @@ def _ink_box(picture: np.ndarray) -> np.ndarray:
 def _place_fragment(
     canvas: np.ndarray, box: np.ndarray, picture: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Pastes a piece around an ink pixel of `picture`, unless it would meet the digit."""
+    """Pastes a square around an ink pixel of `picture`, unless it would touch the digit."""
     size = rng.integers(*FRAGMENT_SIZES, endpoint=True)
     ys, xs = np.nonzero(picture >= INK)
     pick = rng.integers(len(ys))

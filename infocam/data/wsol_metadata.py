@@ -1,12 +1,12 @@
 """Metadata of the benchmark of weakly supervised object localisation (Choe et al. 2020).
 
-A folder a split, four text files with a line an image, or a line a box:
+Each split is a folder of four text files with a line per image, or per box:
 
     image_ids.txt      PATH                     class_labels.txt   PATH,LABEL
     image_sizes.txt    PATH,WIDTH,HEIGHT        localization.txt   PATH,X0,Y0,X1,Y1
 
-PATH is relative to the folder of the images. Corners are whole pixels, both inclusive. For the set
-CUB, the splits are in DATA/metadata/CUB/{train,val,test} and the images in DATA/CUB.
+PATH is relative to the folder of the images. Corners are whole, inclusive pixels. The splits of CUB
+are in DATA/metadata/CUB/{train,val,test}, its images in DATA/CUB.
 """
 
 import os
@@ -30,7 +30,7 @@ from mi_common.errors import UserError
 from mi_common.image_files import ImageFiles
 
 WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC"}
-SPLITS = {"train": "train", "held-out": "val", "test": "test"}
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
 LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
 
@@ -41,22 +41,22 @@ class WsolSplit:
 
     image_ids: list[str]
     labels: np.ndarray  # (N,) int64
-    sizes: np.ndarray | None  # (N, 2) int width, height; None where a weak split has no such file
-    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 an image
+    sizes: np.ndarray | None  # (N, 2) int width, height; None if a weak split has no such file
+    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 per image
 
 
 def read_wsol_split(folder: Path, *, weak: bool = False) -> WsolSplit:
-    """The annotations of a split; no image is opened.
+    """The annotations of a split, without opening an image.
 
     Args:
         folder: holds the four files.
-        weak: a split for training by labels alone: images may lack boxes, so that M is 0, and the
-            file of the boxes, or it and that of the sizes, may not be there.
+        weak: the split is for training by labels alone. Its images may lack boxes (M is 0), and the
+            file of boxes, or the files of boxes and of sizes, may be missing.
 
     Raises:
-        UserError: a missing file or image, a line that does not parse, an image twice where once
-            is meant, or a box that starts outside its image or ends more than a pixel beyond it:
-            where x1 was made as x + width, it may be the image's width.
+        UserError: a missing file or image, an invalid line, a second line for an image, or a box
+            that starts outside its image or ends more than a pixel beyond it. One pixel beyond is
+            allowed, because some boxes were annotated with x1 = x0 + width.
     """
     folder = Path(folder)
     ids = _image_ids(_file(folder, "image_ids.txt"))
@@ -66,36 +66,32 @@ def read_wsol_split(folder: Path, *, weak: bool = False) -> WsolSplit:
     if not (sized or boxed):
         return WsolSplit(ids, labels, None, [NO_BOXES] * len(ids))
     sizes = _one_each(folder, "image_sizes.txt", number, "PATH,WIDTH,HEIGHT", parse_size)
-    found: dict[int, list] = {}
+    boxes: dict[int, list] = {}
     if boxed:
         for place, i, fields in _rows(folder, "localization.txt", number, "PATH,X0,Y0,X1,Y1"):
             width, height = sizes[i].tolist()
             box = parse_box(fields, place, width=width, height=height, beyond=1)
-            found.setdefault(i, []).append(box)
+            boxes.setdefault(i, []).append(box)
     if not weak:
-        _require_all(folder, "localization.txt", number, found)
-    return WsolSplit(
-        ids,
-        labels,
-        sizes,
-        [np.stack(found[i]) if i in found else NO_BOXES for i in number.values()],
-    )
+        _require_all(folder, "localization.txt", number, boxes)
+    stacked = [np.stack(boxes[i]) if i in boxes else NO_BOXES for i in number.values()]
+    return WsolSplit(ids, labels, sizes, stacked)
 
 
 def _file(folder: Path, name: str) -> Path:
-    if not os.path.isfile(folder / name):  # unlike Path.is_file, also of a name that is too long
+    if not os.path.isfile(folder / name):  # False for too long a name, where Path.is_file fails
         raise UserError(f"no file {folder / name}; want {', '.join(FILES)} of a split")
     return folder / name
 
 
 def inner_path(text: str, place: str) -> str:
-    """The text, if it is a relative path with / that stays in its folder and may name a file.
+    """The text if it is a valid relative path inside a folder; else UserError.
 
-    Without empty parts, `.` and `..` an image has one name, so that it cannot be in a list twice.
+    Empty parts, `.` and `..` are refused, so that an image has one name only.
     """
     for part in text.split("/"):
         if part in ("", ".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME:
-            what = "a path inside the folder of the images; want one such as CLASS/1.jpg"
+            what = "a path inside the folder of the images; use one such as CLASS/1.jpg"
             raise UserError(f"{place}: '{brief(text)}' is not {what}")
     return text
 
@@ -105,7 +101,7 @@ def _image_ids(path: Path) -> list[str]:
     for place, line in annotation_lines(path):
         image = inner_path(line.strip(), place)
         if image in ids:
-            raise UserError(f"{place}: image '{brief(image)}' for the second time")
+            raise UserError(f"{place}: image '{brief(image)}' for the second time; keep one")
         ids[image] = None
     if not ids:
         raise UserError(f"{path}: no images")
@@ -115,7 +111,7 @@ def _image_ids(path: Path) -> list[str]:
 def _rows(
     folder: Path, name: str, number: dict[str, int], form: str
 ) -> Iterator[tuple[str, int, list[str]]]:
-    """The place, the image's number and the other fields of each line of the given form."""
+    """The place, the image's number and the other fields of each line, which has the given form."""
     count = form.count(",")
     for place, line in annotation_lines(_file(folder, name)):
         image, *fields = line.strip().rsplit(",", count)  # a path may hold commas
@@ -134,33 +130,34 @@ def _one_each(
     form: str,
     parse: Callable[..., int | tuple[int, int]],
 ) -> np.ndarray:
-    """What `parse` makes of each line of a file with one line an image, in the images' order.
+    """The parsed lines of a file with one line per image, in the order of the images.
 
     Args:
         parse: takes the fields and the place.
     """
-    found: dict[int, int | tuple[int, int]] = {}
+    parsed: dict[int, int | tuple[int, int]] = {}
     for place, i, fields in _rows(folder, name, number, form):
-        if i in found:
-            raise UserError(f"{place}: a second line for its image; want one")
-        found[i] = parse(*fields, place)
-    _require_all(folder, name, number, found)
-    return np.array([found[i] for i in number.values()], dtype=np.int64)
+        if i in parsed:
+            raise UserError(f"{place}: a second line for its image; keep one")
+        parsed[i] = parse(*fields, place)
+    _require_all(folder, name, number, parsed)
+    return np.array([parsed[i] for i in number.values()], dtype=np.int64)
 
 
-def _require_all(folder: Path, name: str, number: dict[str, int], found: dict[int, list]) -> None:
-    if lacking := next((image for image, i in number.items() if i not in found), None):
-        place = place_of(folder / "image_ids.txt", number[lacking])
-        raise UserError(f"{place}: image '{brief(lacking)}' has no line in {folder / name}")
+def _require_all(folder: Path, name: str, number: dict[str, int], lines: dict[int, object]) -> None:
+    if missing := next((image for image, i in number.items() if i not in lines), None):
+        place = place_of(folder / "image_ids.txt", number[missing])
+        raise UserError(f"{place}: image '{brief(missing)}' has no line in {folder / name}")
 
 
 def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
-    """The three splits of "cubv2" or "ilsvrc" as "train", "held-out" (val) and "test".
+    """The three splits of "cubv2" or "ilsvrc": "train", "validation" and "test".
 
-    Classes are named by the folder of their training images, if each has its own, else by number.
+    Classes have the names of the folders of their training images if each class has exactly one
+    folder; otherwise their numbers.
 
     Raises:
-        UserError: as `read_wsol_split`; an image in two splits; a class without training images.
+        UserError: as in `read_wsol_split`; an image in two splits; a class without training images.
     """
     root, metadata = (Path(data_dir) / inner / WSOL_FOLDERS[dataset] for inner in ("", "metadata"))
     splits = {
@@ -172,13 +169,13 @@ def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
         for image in split.image_ids:
             if (first := part_of.setdefault(image, part)) != part:
                 both = f"both in {SPLITS[first]} and in {SPLITS[part]}"
-                raise UserError(f"{metadata}: image '{brief(image)}' is {both}; it may be in one")
+                raise UserError(f"{metadata}: image '{brief(image)}' is {both}; keep it in one")
     num_classes = 1 + max(int(split.labels.max()) for split in splits.values())
     present = np.unique(splits["train"].labels)
     if len(present) < num_classes:
-        lacking = next(k for k, label in enumerate([*present, num_classes]) if k < label)
+        missing = next(k for k, label in enumerate([*present, num_classes]) if k < label)
         place = metadata / "train/class_labels.txt"
-        raise UserError(f"{place}: no image of class {lacking}; want 0..{num_classes - 1}")
+        raise UserError(f"{place}: no image of class {missing}; want 0..{num_classes - 1}")
     names = _class_names(splits["train"], num_classes)
     return {
         part: ImageFiles(
@@ -197,7 +194,7 @@ def _class_names(train: WsolSplit, num_classes: int) -> list[str]:
     folders: list[set[str]] = [set() for _ in range(num_classes)]
     for image, label in zip(train.image_ids, train.labels.tolist(), strict=True):
         folders[label].add(image.rpartition("/")[0].rpartition("/")[2])
-    names = [name for own in folders for name in own if name]
-    if len(names) == len(set(names)) == num_classes and all(len(own) == 1 for own in folders):
+    names = [name for of_class in folders for name in of_class if name]
+    if len(names) == len(set(names)) == num_classes and all(len(names) == 1 for names in folders):
         return names
     return [str(label) for label in range(num_classes)]

@@ -1,10 +1,10 @@
 """Pictures under their localisation maps, with boxes.
 
-A map is signed: yellow speaks for the class, blue against it, grey says nothing, and a thin white
-line runs where the sign changes. The colours are cividis with zero in the middle. Its lightness
-rises all the way, so the sign survives a grey print and every kind of colour blindness; the usual
-red-white-blue is as dark at one end as at the other. The map's share of the mixture is the same
-everywhere, so that on any picture a larger value is a lighter pixel than a smaller one would be.
+Maps are signed: yellow is evidence for the class, blue against it, grey is none, and a thin white
+line follows the zeros. The colours are cividis with zero in the middle. Their lightness increases
+from end to end, so the sign survives grey prints and every kind of colour blindness; the usual
+red-white-blue is dark at both ends. Map and picture are mixed in the same proportion everywhere, so
+that a larger value is lighter than a smaller one on any picture.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ COLOURS, MAP_SHARE = "cividis", 0.65
 TRUE_COLOUR, PREDICTED_COLOUR, HALO_COLOUR = "#ffffff", "#ff9248", "#000000"
 MARKED_COLOUR = "#f2cf4a"  # the class of the maps, in the chart
 PANEL, WIDE_PANEL = 2.2, 2.7  # inches, the width of a panel in a gallery and in an explanation
-COLUMNS, LONGEST_NAME = 3, 26  # of an explanation; in characters
-LARGEST_SIDE = 480  # pixels of a picture that are drawn; more would not be seen
+COLUMNS, LONGEST_NAME = 3, 26  # panels in a line of an explanation; characters
+LARGEST_SIDE = 480  # pixels of a drawn picture; more would not be visible
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Overlay:
     Attributes:
         picture: (H, W, 3) uint8.
         maps: signed floats by method, (H, W) or of any smaller size, stretched to the picture.
-        boxes: (4,) predicted box by method, inclusive pixels of the picture, where there is one.
+        boxes: (4,) predicted box by method, inclusive pixels of the picture; methods may lack one.
         truths: (M, 4) true boxes; M may be zero.
         title: above the picture.
     """
@@ -48,7 +48,7 @@ class Overlay:
 
 
 def save_gallery(path: Path, rows: list[Overlay]) -> None:
-    """Several images in one PNG: a row each, the same methods as columns, the IoU above each map.
+    """One PNG with a row per image and a column per method, and the IoU above each map.
 
     Args:
         rows: at least one.
@@ -62,10 +62,10 @@ def save_gallery(path: Path, rows: list[Overlay]) -> None:
         figsize=(PANEL * (1 + len(methods)), sum(heights)),
         height_ratios=heights,
     )
-    for row, (first, *others) in zip(rows, grid, strict=True):
+    for row, (first, *panels) in zip(rows, grid, strict=True):
         draw_panel(first, row.picture, truths=row.truths)
         first.set_title(plain(row.title), fontsize=8)
-        for panel, method in zip(others, methods, strict=True):
+        for panel, method in zip(panels, methods, strict=True):
             box = row.boxes.get(method)
             draw_panel(panel, row.picture, row.maps[method], box=box, truths=row.truths)
             panel.set_title(method + _overlap(box, row.truths), fontsize=8)
@@ -81,13 +81,13 @@ def save_explanation(
     marked: int,
     score: str,
 ) -> None:
-    """One image, its maps with their scales, and a chart of its likeliest classes.
+    """One image, its maps with their scales, and a chart of its most likely classes.
 
     Args:
-        overlay: its title is the class that the maps are of.
-        class_names, scores: of the classes to chart, best first.
-        marked: position in these of the class that the maps are of.
-        score: what the scores are, with their unit.
+        overlay: its title is the class of the maps.
+        class_names, scores: of the classes in the chart, best first.
+        marked: position of the maps' class in the chart.
+        score: name and unit of the scores.
     """
     cells = ["picture", *overlay.maps]
     cells += ["scores"] * (COLUMNS - len(cells) % COLUMNS)  # at least one
@@ -106,16 +106,16 @@ def save_explanation(
     _draw_chart(panels["scores"], class_names, scores, marked)
     titles = {"picture": overlay.title, "scores": score}
     for name, panel in panels.items():
-        panel.set_anchor("N")  # in a line, whatever hangs below
+        panel.set_anchor("N")  # aligned at the top, whatever is below
         panel.set_title(plain(titles.get(name, name)), fontsize=9)
-    sides = f"yellow speaks for {plain(overlay.title)}, blue against it"
-    sides += "; white line: zero; dashed: box"
-    figure.supxlabel(sides, fontsize=9)
+    legend = f"yellow: evidence for {plain(overlay.title)}, blue: against it"
+    legend += "; white line: zero; dashed: box"
+    figure.supxlabel(legend, fontsize=9)
     save_figure(figure, path, dpi=110)
 
 
 def _draw_chart(chart: plt.Axes, names: list[str], scores: np.ndarray, marked: int) -> None:
-    """A bar each, with name and score written over its left end."""
+    """A bar per class, with name and score over its left end."""
     places = range(len(names))
     chart.barh(places, scores, color=[MARKED_COLOUR if k == marked else "0.85" for k in places])
     shown = [plain(name, LONGEST_NAME) for name in names]
@@ -135,10 +135,12 @@ def draw_panel(
     box: np.ndarray | None = None,
     truths: np.ndarray | tuple = (),
 ) -> AxesImage:
-    """The picture, in grey below a map where there is one; true boxes solid, predicted dashed.
+    """Draws the picture, in grey if a map lies over it; true boxes solid, predicted dashed.
 
-    Whatever their resolution, picture and map cover the picture's pixels on the axes. Returns what
-    was drawn last of the two.
+    The axes are in pixels of the picture, whatever the resolution of the map.
+
+    Returns:
+        The image of the map, or of the picture if there is no map.
     """
     height, width = picture.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
@@ -166,22 +168,22 @@ def draw_panel(
 
 
 def _draw_box(panel: plt.Axes, box: np.ndarray, colour: str, style: str) -> None:
-    """A light line on a broader black one: on any ground one of the two can be seen."""
+    """A light line on a broader black one: on any background one of them is visible."""
     x0, y0, x1, y1 = box
     corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0 + 1, y1 - y0 + 1)
     for ink, width, dashes in ((HALO_COLOUR, 2.6, "-"), (colour, 1.3, style)):
         options = {"edgecolor": ink, "linewidth": width, "linestyle": dashes}
-        # Not clipped: half of a line along the border lies outside.
+        # Not clipped, because half of a line along the border lies outside.
         panel.add_patch(Rectangle(corner, *size, fill=False, clip_on=False, **options))
 
 
 def _overlap(box: np.ndarray | None, truths: np.ndarray) -> str:
-    """The IoU with the best true box, as the end of a title."""
+    """The end of a title: the IoU with the best true box."""
     if box is None or not len(truths):
         return ""
     return f"  IoU {box_iou(box[None], truths).max():.2f}"
 
 
 def _aspect(picture: np.ndarray) -> float:
-    """Height over width, within what still makes a legible panel."""
+    """Height over width, limited so that panels stay legible."""
     return float(np.clip(picture.shape[0] / picture.shape[1], 0.5, 1.5))

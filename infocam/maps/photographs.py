@@ -1,4 +1,4 @@
-"""Maps and boxes of a single photograph, by any network and for any of its classes."""
+"""Maps and boxes of one photograph, for any network and any of its classes."""
 
 from dataclasses import dataclass
 
@@ -19,15 +19,15 @@ from mi_common.runtime import Runtime
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a network sees of a class in one image.
+    """Maps, boxes and scores of one image and one class.
 
     Attributes:
         maps: (M, h, w) float32, signed, at the network's resolution.
         methods: M names.
-        boxes: (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 where there is none.
+        boxes: (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 if there is none.
         scores: (K,) logits, or pointwise mutual information in nats.
         label: the class.
-        against: the class that a map is set against, or how many classes, in words; M texts.
+        against: M texts: the class whose map the method subtracts, or how many classes.
     """
 
     maps: np.ndarray
@@ -56,16 +56,16 @@ def explain(
 
     Args:
         methods: as `parse_method` returns them.
-        label: None takes the likeliest class.
-        image_size: side of the square that the image is stretched to; None takes the network's own.
+        label: None means the most likely class.
+        image_size: side of the square that the image is stretched to; None means the network's.
         region: side of the mean filter on the maps, in cells.
         threshold: of the boxes, a fraction of the largest value of the normalised map.
-        normalisation: see `boxes.normalise`; "max" has boxes of what speaks for the class alone.
-        prior: whether contrasts are lifted so that their mean is pointwise mutual information.
+        normalisation: see `boxes.normalise`; with "max" boxes show evidence for the class only.
+        prior: whether the mean of a contrast is pointwise mutual information.
 
     Raises:
-        UserError: a size that the network cannot take, an even region, or a class set against
-            itself.
+        UserError: a size that the network cannot process, an even region, or a method that sets
+            the label against itself.
     """
     network, names = classifier.network, classifier.class_names
     features = _features(image, classifier, image_size, runtime)
@@ -76,7 +76,7 @@ def explain(
         scores = pointwise_mutual_information(logits, classifier.log_prior)
     labels = scores.argmax(dim=1) if label is None else torch.tensor([label], device=logits.device)
     if f"class:{int(labels)}" in methods:
-        raise UserError(f"class {names[int(labels)]} is the label itself; set it against another")
+        raise UserError(f"class {names[int(labels)]} is the label itself; choose another")
     maps, boxes, against = [], [], []
     for method in methods:
         if method in GRADIENT_METHODS:
@@ -98,7 +98,7 @@ def explain(
 def _features(
     image: Image.Image, classifier: Classifier, image_size: int | None, runtime: Runtime
 ) -> Tensor:
-    """(1, C, h, w) float32, of one image."""
+    """(1, C, h, w) float32 feature maps of one image."""
     network = classifier.network
     if len(network.spec.mean) == 1:
         image = image.convert("L")
@@ -111,14 +111,14 @@ def _features(
         if image_size is None or isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
-            f"--image-size {image_size}: the network cannot take it; its own is {network.spec.size}"
+            f"--image-size {image_size}: the network cannot take it; use {network.spec.size}"
         ) from error
 
 
 def box_of(
     values: np.ndarray, width: int, height: int, threshold: float, normalisation: str
 ) -> np.ndarray:
-    """(4,) the box of the largest contour above the threshold; -1 if the normalised map is zero."""
+    """(4,) box of the largest contour above the threshold; -1 if the normalised map is zero."""
     levels = to_8bit(resize_map(values, width, height), normalisation)
     if not levels.any():
         return np.full(4, -1)
@@ -126,8 +126,8 @@ def box_of(
 
 
 def opponents(row: Tensor, class_names: list[str]) -> str:
-    """The class that a row of coefficients subtracts, or how many there are."""
-    chosen = (row < 0).nonzero().flatten().tolist()
-    if len(chosen) < 2:
-        return "".join(class_names[k] for k in chosen)
-    return f"{len(chosen)} classes"
+    """The class that a row of coefficients subtracts, or how many classes."""
+    subtracted = (row < 0).nonzero().flatten().tolist()
+    if len(subtracted) < 2:
+        return "".join(class_names[k] for k in subtracted)
+    return f"{len(subtracted)} classes"

@@ -117,7 +117,7 @@ def test_a_missing_or_binary_file_is_named(folder):
 def test_the_first_held_out_or_test_image_without_a_box_is_named(folder, number):
     image = ROWS[number].split(",")[0]
     file = write_boxes(folder, ROWS[:number] + ROWS[number + 1 :])
-    want = f"held-out and test images need one; add a line {image},x0,y0,x1,y1"
+    want = f"validation and test images need one; add a line {image},x0,y0,x1,y1"
     # also of a test image that is not chosen: it must not come out after hours of training
     refused(folder, f"{file}: no box of {image}; {want}", test_images=1)
 

@@ -190,7 +190,7 @@ def test_a_class_is_not_set_against_itself(image, cpu):
 
 
 def test_a_size_that_the_network_cannot_take_is_an_error_with_its_own(image, cpu):
-    with pytest.raises(UserError, match=r"--image-size 1: .* its own is 16"):
+    with pytest.raises(UserError, match=r"--image-size 1: .* use 16$"):
         explain(image, classifier_of(), ["cam"], image_size=1, runtime=cpu)
 
 

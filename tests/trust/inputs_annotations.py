@@ -71,7 +71,7 @@ def wsol_case(rng: np.random.Generator, folder: Path, shop) -> Case:
         "image_sizes": {0: ("no/such.jpg",), 1: side, 2: side},
         "localization": {0: ("no/such.jpg",), **dict.fromkeys(range(1, 5), (*NO_NUMBERS, "32"))},
     }
-    for split, part in (("train", "train"), ("val", "held-out"), ("test", "test")):
+    for split, part in (("train", "train"), ("val", "validation"), ("test", "test")):
         n = int(rng.integers(3, 6))
         ids = [f"{i % 3:03d}.c{i % 3}/{split}_{i}.jpg" for i in range(n)]
         boxes = draw_boxes(rng, n, 30, 20)
