@@ -70,7 +70,7 @@ def read_annotations(path: Path) -> Annotations:
         image, values = inner_path(row["image"], place), _facts(row, place, path.parent)
         if (earlier := facts.setdefault(image, values)) != values:
             now, then = (
-                " ".join(str(v) for v in row if v is not None) for row in (values, earlier)
+                " ".join(str(v) for v in line if v is not None) for line in (values, earlier)
             )
             now = f"{now} for {brief(image)}"
             raise UserError(f"{place}: {now}, on an earlier line {then}; make them equal")

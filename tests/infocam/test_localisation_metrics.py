@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from curve_checks import OURS, WSOL, evaluated, max_box_acc, max_box_acc_v2, same
+from curve_checks import OURS, WSOL, evaluated, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,13 +77,6 @@ def test_overlaps_of_two_maps_by_hand():
     assert (curves.every[1, low] == 1).all()
     assert (curves.every[1, high] == 0).all()
     assert np.array_equal(curves.every[0], curves.largest[0])
-
-
-def test_max_box_acc_and_v2_by_hand():
-    curves = curves_of()
-    assert max_box_acc(curves) == 0.5
-    # At 0.3 and 0.5 both images hit at low thresholds; at 0.7 one of them, whatever the threshold.
-    assert max_box_acc_v2(curves) == pytest.approx((1 + 1 + 0.5) / 3)
 
 
 def test_pointing_game_and_energy_by_hand():

@@ -73,14 +73,6 @@ def test_v2_takes_each_iou_at_its_own_best_threshold():
     assert row["max_box_acc_v2"] == pytest.approx((4 + 2 + 1) / 4 / 3)
 
 
-def test_pixel_scores_are_passed_on():
-    pixels = {"precision": [0.4, 0.5], "recall": [0.5, 1.0], "pixel_iou": [0.3, 0.2]}
-    curves = curves_of(HIT, **{name: np.array(values) for name, values in pixels.items()})
-    options = {"ranks": None, "weights": EQUAL, "validation": None, "fixed": None}
-    (row,) = score_rows(curves, **options)
-    assert (row["pxap"], row["peak_iou"]) == (pytest.approx(0.45), 0.3)
-
-
 def test_energy_is_that_of_maps_that_have_one():
     curves = Curves(THRESHOLDS, HIT * 1.0, HIT * 1.0, np.ones(5), np.array([0.2, np.nan, 1, 0, 0]))
     options = {"ranks": None, "validation": None, "fixed": None}
@@ -97,13 +89,8 @@ def test_a_fixed_threshold_is_the_next_lower_one_of_the_protocol(fixed, taken):
     assert rows_of(fixed=fixed).loc["fixed", "threshold"] == taken
 
 
-def test_rules_without_what_they_need_have_no_row():
+def test_without_logits_there_is_no_top_k_and_without_a_threshold_no_such_rule():
     assert rows_of(validation=None, fixed=None).index.tolist() == ["oracle"]
-    assert rows_of(validation=None).index.tolist() == ["fixed", "oracle"]
-    assert rows_of(fixed=None).index.tolist() == ["validation", "oracle"]
-
-
-def test_without_logits_there_is_no_top_k():
     rows = rows_of(ranks=None)
     names = [f"top{k}_loc{end}" for k in (1, 5) for end in ("", "_low", "_high")]
     assert rows[names].isna().all(axis=None)
@@ -158,18 +145,6 @@ def test_intervals_are_those_of_the_bootstrap_and_the_same_each_time():
         assert (first[f"{name}_high"] >= first[name] - 1e-6).all()
     assert resampled(5).shape == (RESAMPLES, 5)
     assert (resampled(5).sum(axis=1) == 5).all()
-
-
-def test_interval_of_a_binary_score_is_near_the_normal_one():
-    n = 600
-    hits = (np.arange(n) % 10 < 3)[:, None]
-    options = {"ranks": np.zeros(n), "weights": OURS.weights(np.zeros(n)), "validation": None}
-    row = rows_of(hits, **options).loc["oracle"]
-    half = 1.96 * np.sqrt(0.3 * 0.7 / n)  # 3.7 points
-    assert row["gt_known"] == pytest.approx(0.3)
-    assert row["gt_known_low"] == pytest.approx(0.3 - half, abs=0.004)
-    assert row["gt_known_high"] == pytest.approx(0.3 + half, abs=0.004)
-    assert row["top1_loc_low"] == pytest.approx(row["gt_known_low"], abs=1e-6)
 
 
 # Methods, regions, baselines.

@@ -57,12 +57,6 @@ def test_a_larger_value_is_lighter_on_any_ground_to_any_eye(ground, blindness):
     assert (steps > 0).all()
 
 
-def test_the_usual_red_and_blue_fail_that_test():
-    ends = plt.get_cmap("RdBu_r")([0.05, 0.5, 0.95])[:, :3]
-    blue, middle, red = luminance(ends)
-    assert blue < middle > red and abs(blue - red) < 0.05
-
-
 @pytest.mark.parametrize("colour", [overlay.TRUE_COLOUR, overlay.PREDICTED_COLOUR])
 def test_one_line_of_a_box_stands_out_on_any_ground(colour):
     light, dark = luminance(to_rgb(colour)), luminance(to_rgb(overlay.HALO_COLOUR))
@@ -141,23 +135,6 @@ def test_a_gallery_has_a_line_an_image_a_column_a_method_and_the_overlaps(drawn,
         *("cow", "cam", "infocam"),
     ]
     assert [len(panel.patches) // 2 for panel in figure.axes] == [1, 2, 2, 2, 3, 3, 0, 1, 0]
-    with Image.open(tmp_path / "x.png") as image:
-        width, height = image.size
-    assert width == pytest.approx(3 * 2.2 * 110, abs=1)
-    assert height == pytest.approx((2.2 * (0.5 + 1 + 1.5) + 3 * 0.35) * 110, abs=1)  # 2 is cut
-
-
-def test_a_gallery_of_one_is_drawn(tmp_path):
-    content = (
-        picture(30, 20),
-        {"cam": np.eye(3)},
-        {"cam": np.array([3, 3, 9, 9])},
-        NO_TRUTHS,
-        "cat",
-    )
-    save_gallery(tmp_path / "a.png", [Overlay(*content)])
-    assert np.asarray(Image.open(tmp_path / "a.png")).std() > 5
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -182,5 +159,3 @@ def test_an_explanation_shows_picture_maps_scales_and_scores(drawn, tmp_path, co
     assert colours[0] == colours[1] != colours[2]
     texts = [text.get_text() for text in chart.get_yticklabels()]
     assert texts == ["cat  2.50", "an otherwise endless name…  1.00", "cow  -0.50"]
-    with Image.open(tmp_path / "x.png") as image:
-        assert image.width == pytest.approx(3 * 2.7 * 110, abs=1)

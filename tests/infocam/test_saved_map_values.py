@@ -120,6 +120,8 @@ def test_a_missing_map_and_a_wrong_rank_are_named_before_the_work(tmp_path, monk
     (folder / "maps/predictions.csv").write_text("image,rank\n0,x\n")
     with pytest.raises(UserError, match=r"line 2: rank 'x' is not a whole number"):
         evaluated(folder)
+    with pytest.raises(UserError, match="image 0 is in the test and in the validation set"):
+        evaluated(folder, folder)
 
 
 def with_header(shape: str) -> bytes:
@@ -152,11 +154,3 @@ def test_a_header_that_the_file_does_not_keep_is_one_line_and_no_memory(tmp_path
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
-
-
-def test_a_map_with_a_side_that_no_picture_has_is_named(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((1, 65_536), np.uint8))
-    with pytest.raises(UserError) as error:
-        read_map(tmp_path, "a")
-    want = "use sides up to 65535 and 178956970 cells or fewer"
-    assert str(error.value) == f"{tmp_path}/a.npy: shape (1, 65536); {want}"
