@@ -1,68 +1,130 @@
-"""The flags of `infocam.train`, and what data set and network take where none is given."""
+"""The flags of `infocam.train`, the defaults of each data set and network, and what they say."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from infocam.data.load import DATASETS
 from mi_common import cli
 from mi_common.errors import UserError
-from mi_common.optimisation import OPTIMIZERS, SCHEDULES
+from mi_common.recipes import (
+    Training,
+    add_training_arguments,
+    described_defaults,
+    set_defaults,
+    take,
+)
 
+DATASETS = ("tiny-imagenet", "scattered-digits", "cub", "cubv2", "ilsvrc", "folder")
+WITH_VALIDATION = ("cubv2", "ilsvrc")  # data sets with validation images of their own
 LOSSES = ("softmax", "pc-softmax")
-OWN_HELD_OUT = ("cubv2", "ilsvrc")  # their held-out images are a split of their own
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a data set takes; `images_per_class` None is all of them."""
+class DataRecipe:
+    """Defaults of a data set; `images_per_class` None means all images."""
 
     network: str
     freeze_backbone: bool
     images_per_class: int | None
-    held_out_per_class: int
+    val_per_class: int
     epochs: int
 
 
 @dataclass(frozen=True)
-class Training:
-    """How the weights that are to be trained are trained; `adl` is what a bare --adl means."""
+class NetworkRecipe:
+    """Defaults of a network; the data set decides the epochs.
 
-    batch_size: int
-    lr: float
-    weight_decay: float
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    nesterov: bool = False
-    schedule: str = "one-cycle"
-    head_lr_ratio: float = 1.0
+    Attributes:
+        adl: layers of a bare --adl.
+        adl_gamma: see `infocam.models.adl.attention_dropout`.
+    """
+
+    training: Training
     output_stride: int | None = None
     adl: tuple[str, ...] = ()
     adl_gamma: float = 0.9
-    adl_rate: float = 0.75
 
 
-RECIPES = {
-    "tiny-imagenet": Recipe("efficientnet_lite0", True, 100, 10, 30),
-    "scattered-digits": Recipe("small-cnn", False, 1100, 100, 6),
-    "cub": Recipe("efficientnet_lite0", True, None, 5, 30),
-    "cubv2": Recipe("efficientnet_lite0", True, None, 0, 30),
-    "ilsvrc": Recipe("efficientnet_lite0", True, None, 0, 10),
-    "folder": Recipe("efficientnet_lite0", True, None, 5, 30),
+DATA_RECIPES = {
+    "tiny-imagenet": DataRecipe("efficientnet_lite0", True, 100, 10, 30),
+    "scattered-digits": DataRecipe("small-cnn", False, 1100, 100, 6),
+    "cub": DataRecipe("efficientnet_lite0", True, None, 5, 30),
+    "cubv2": DataRecipe("efficientnet_lite0", True, None, 0, 30),
+    "ilsvrc": DataRecipe("efficientnet_lite0", True, None, 0, 10),
+    "folder": DataRecipe("efficientnet_lite0", True, None, 5, 30),
 }
-FROZEN = Training(256, 1e-3, 1e-2)
-SMALL_CNN = Training(100, 4e-3, 1e-2)
-# Choe and Shim (2019) have VGG16 and ResNet50 so; other networks take the rates of ResNet50.
-FINE_TUNED = Training(128, 0.01, 1e-4, "sgd", 0.9, True, "step", 10.0)
-FINE_TUNED_RESNET50 = replace(
-    FINE_TUNED, output_stride=16, adl=("layer3.0", "layer4.0", "layer4.2")
+_ONE_CYCLE = {"weight_decay": 1e-2, "optimizer": "adamw", "schedule": "one-cycle"}
+FROZEN = NetworkRecipe(Training(30, 256, 1e-3, **_ONE_CYCLE))
+SMALL_CNN = NetworkRecipe(Training(6, 100, 4e-3, **_ONE_CYCLE))
+# Those of Choe and Shim (2019) for VGG16 and ResNet50; other networks take the rates of ResNet50.
+_CHOE = Training(
+    30, 128, 0.01, weight_decay=1e-4, nesterov=True, schedule="step", head_lr_ratio=10.0
 )
-FINE_TUNED_VGG = replace(
-    FINE_TUNED, batch_size=30, lr=0.001, adl=("pool3", "pool4", "conv5_3"), adl_gamma=0.8
+FINE_TUNED = NetworkRecipe(_CHOE)
+FINE_TUNED_RESNET50 = NetworkRecipe(
+    _CHOE, output_stride=16, adl=("layer3.0", "layer4.0", "layer4.2")
 )
+FINE_TUNED_VGG = NetworkRecipe(
+    replace(_CHOE, batch_size=30, lr=0.001), adl=("pool3", "pool4", "conv5_3"), adl_gamma=0.8
+)
+NETWORK_RECIPES = {
+    "a frozen backbone": FROZEN,
+    "small-cnn": SMALL_CNN,
+    "fine-tuned VGG16": FINE_TUNED_VGG,
+    "fine-tuned ResNet50": FINE_TUNED_RESNET50,
+    "other fine-tuned networks": FINE_TUNED,
+}
 
 
-def training_recipe(network: str, *, freeze_backbone: bool) -> Training:
-    """How a network is trained where no flag says otherwise."""
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images are used; arguments of `infocam.data.load.load_splits`."""
+
+    dataset: str
+    images_per_class: int | None
+    val_per_class: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run of `infocam.train` depends on.
+
+    Attributes:
+        network, weights, output_stride, image_size: see `infocam.models.networks.build_network`.
+        adl: layers behind which attention-based dropout stands; see `infocam.models.adl`.
+        label_smoothing: of softmax cross-entropy.
+    """
+
+    data: DataSettings
+    network: str
+    weights: str
+    output_stride: int | None
+    image_size: int | None
+    freeze_backbone: bool
+    adl: tuple[str, ...]
+    adl_gamma: float
+    loss: str
+    label_smoothing: float
+    training: Training
+    seed: int
+
+    @classmethod
+    def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
+        """From the flags of `infocam.train` by name, their defaults filled in."""
+        args = argparse.Namespace(**flags)
+        names = ("network", "weights", "output_stride", "image_size", "freeze_backbone")
+        names += ("adl_gamma", "loss", "label_smoothing", "seed")
+        return cls(
+            data=take(DataSettings, args),
+            adl=tuple(flags["adl"]),
+            training=take(Training, args),
+            **{name: flags[name] for name in names},
+        )
+
+
+def network_recipe(network: str, *, freeze_backbone: bool) -> NetworkRecipe:
+    """The defaults of a network."""
     if network == "small-cnn":
         return SMALL_CNN
     if freeze_backbone:
@@ -74,75 +136,48 @@ def training_recipe(network: str, *, freeze_backbone: bool) -> Training:
 
 def add_arguments(parser: cli.Parser) -> None:
     """The flags of training, after the common ones."""
-    trainings = {
-        "a frozen backbone": FROZEN,
-        "small-cnn": SMALL_CNN,
-        "fine-tuned VGG16": FINE_TUNED_VGG,
-        "fine-tuned ResNet50": FINE_TUNED_RESNET50,
-        "other fine-tuned networks": FINE_TUNED,
-    }
-    defaults = _described(RECIPES) | _described(trainings)
-    parser.add_argument("--dataset", choices=DATASETS, default="tiny-imagenet", help="images")
-    cli.add_training_arguments(parser, by_dataset=defaults)
-    parser.add_argument("--loss", choices=LOSSES, default="softmax", help="training loss")
-    parser.add_argument(
-        "--images-per-class",
-        type=cli.positive_int,
-        help="training images of each class to use, in file order, the held-out ones included "
-        f"({defaults['images_per_class']})",
-    )
-    parser.add_argument(
-        "--held-out-per-class",
-        type=cli.positive_int,
-        help="the last so many of these choose the threshold and do not train "
-        f"({defaults['held_out_per_class']})",
-    )
+    defaults = described_defaults(NETWORK_RECIPES) | described_defaults(DATA_RECIPES)
 
-    def add(name: str, text: str, **options) -> None:
+    def add(group: Any, name: str, text: str, **options) -> None:
         note = f" ({defaults[name]})" if name in defaults else ""
         group.add_argument(f"--{name.replace('_', '-')}", help=text + note, **options)
 
+    group = parser.add_argument_group("data")
+    add(group, "dataset", "images", choices=DATASETS, default="tiny-imagenet")
+    text = "training images of each class, in file order, the validation images included"
+    add(group, "images_per_class", text, type=cli.positive_int)
+    text = "the last so many of these do not train, they validate: they choose the threshold"
+    add(group, "val_per_class", text, type=cli.positive_int)
+    group = parser.add_argument_group("loss")
+    add(group, "loss", "training loss", choices=LOSSES, default="softmax")
+    add(group, "label_smoothing", "of softmax", type=cli.fraction, default=0.0)
+    add_training_arguments(parser, defaults)
     group = parser.add_argument_group("network")
-    add(
-        "network",
-        "small-cnn (digits only), efficientnet_lite0, vgg16_gap, a torchvision name or timm:NAME",
-    )
-    add("weights", "of the backbone: imagenet, none or a file", default="imagenet")
-    add("image_size", "side of the images; the network's own if not given", type=cli.image_side)
-    add(
-        "output_stride",
-        "pixels from one cell of the map to the next",
-        type=int,
-        choices=(8, 16, 32),
-    )
-    add("freeze_backbone", "train the head alone", action=argparse.BooleanOptionalAction)
-    add(
-        "adl",
-        "put attention-based dropout behind these layers; no names: the network's default ones",
-        nargs="*",
-        metavar="LAYER",
-    )
-    add("adl_gamma", "places above this share of the peak are hidden", type=cli.fraction)
-    add("adl_rate", "share of passes that hide instead of weighing", type=cli.fraction)
-    group = parser.add_argument_group("optimiser")
-    add("optimizer", "optimiser", choices=OPTIMIZERS)
-    add("momentum", "of SGD", type=cli.fraction)
-    add("nesterov", "Nesterov's momentum in SGD", action=argparse.BooleanOptionalAction)
-    add("schedule", "learning rate", choices=(*SCHEDULES, "one-cycle"))
-    add("head_lr_ratio", "rate of the head over that of the rest", type=cli.positive_float)
+    text = "small-cnn (digits only), efficientnet_lite0, vgg16_gap, a torchvision name or timm:NAME"
+    add(group, "network", text)
+    add(group, "weights", "of the backbone: imagenet, none or a file", default="imagenet")
+    text = "side of the images; the network's own if not given"
+    add(group, "image_size", text, type=cli.image_side)
+    text = "pixels from one cell of the map to the next"
+    add(group, "output_stride", text, type=int, choices=(8, 16, 32))
+    add(group, "freeze_backbone", "train the head alone", action=argparse.BooleanOptionalAction)
+    text = "attention-based dropout behind these layers; no names: the network's default ones"
+    add(group, "adl", text, nargs="*", metavar="LAYER")
+    text = "ADL hides the places above this share of the peak"
+    add(group, "adl_gamma", text, type=cli.fraction)
 
 
-def set_defaults(args) -> None:
-    """Fills in what the recipes say, and checks what goes together.
+def resolve(args: argparse.Namespace) -> None:
+    """Fills in the defaults, and checks which flags go together.
 
     Raises:
         UserError: flags that contradict each other or would have no effect.
     """
-    if args.held_out_per_class is not None and args.dataset in OWN_HELD_OUT:
+    if args.val_per_class is not None and args.dataset in WITH_VALIDATION:
         raise UserError(
-            f"--held-out-per-class: {args.dataset} has a held-out split of its own; leave it out"
+            f"--val-per-class: {args.dataset} has validation images of its own; leave it out"
         )
-    _fill(args, RECIPES[args.dataset])
+    set_defaults(args, DATA_RECIPES[args.dataset])
     if (args.network == "small-cnn") != (args.dataset == "scattered-digits"):
         raise UserError(
             f"--network {args.network} with --dataset {args.dataset}: small-cnn and "
@@ -152,20 +187,22 @@ def set_defaults(args) -> None:
         raise UserError("--freeze-backbone: small-cnn has no trained weights; leave it out")
     if args.freeze_backbone and args.weights == "none":
         raise UserError("--weights none: a frozen backbone needs weights; use --no-freeze-backbone")
-    recipe = training_recipe(args.network, freeze_backbone=args.freeze_backbone)
-    _set_adl(args, recipe)
-    if args.nesterov is None and (args.optimizer == "adamw" or args.momentum == 0):
-        args.nesterov = False  # what the recipe says of it is for its own optimiser
-    _fill(args, recipe)
-    if args.nesterov and (args.optimizer != "sgd" or args.momentum == 0):
-        raise UserError("--nesterov: only with --optimizer sgd and a --momentum above 0")
+    if args.augmented_copies and not args.freeze_backbone:
+        raise UserError("--augmented-copies: only for image files and a frozen backbone")
+    if args.label_smoothing and args.loss != "softmax":
+        raise UserError(f"--label-smoothing: loss {args.loss!r} has none; use --loss softmax")
+    recipe = network_recipe(args.network, freeze_backbone=args.freeze_backbone)
+    _resolve_adl(args, recipe)
+    args.nesterov = None
+    if args.optimizer == "adamw" or args.momentum == 0:
+        args.nesterov = False  # the recipe's value is for its own optimiser
+    set_defaults(args, recipe)
 
 
-def _set_adl(args, recipe: Training) -> None:
+def _resolve_adl(args: argparse.Namespace, recipe: NetworkRecipe) -> None:
     if args.adl is None:
-        for name in ("adl_gamma", "adl_rate"):
-            if getattr(args, name) is not None:
-                raise UserError(f"--{name.replace('_', '-')}: only with --adl")
+        if args.adl_gamma is not None:
+            raise UserError("--adl-gamma: only with --adl")
         args.adl = ()
         return
     if args.freeze_backbone:
@@ -173,30 +210,3 @@ def _set_adl(args, recipe: Training) -> None:
     args.adl = tuple(dict.fromkeys(args.adl)) or recipe.adl
     if not args.adl:
         raise UserError(f"--adl: {args.network} has no default layers; name some")
-
-
-def _fill(args, recipe: Recipe | Training) -> None:
-    for name, value in vars(recipe).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-
-
-def _described(recipes: dict[str, Recipe] | dict[str, Training]) -> dict[str, str]:
-    """Which recipes have which value of each field, for the help of its flag."""
-    texts = {}
-    for field in vars(next(iter(recipes.values()))):
-        users: dict[str, list[str]] = {}
-        for name, recipe in recipes.items():
-            users.setdefault(_shown(getattr(recipe, field)), []).append(name)
-        texts[field] = "; ".join(f"{value} for {', '.join(keys)}" for value, keys in users.items())
-        if len(users) == 1:
-            texts[field] = next(iter(users))
-    return texts
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(value) or "none"
-    if value is None or isinstance(value, bool):
-        return {None: "unset", True: "yes", False: "no"}[value]
-    return str(value)

@@ -10,7 +10,7 @@ weights come with a package from the package index and so need no model hub.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import timm
 import torch
@@ -33,24 +33,41 @@ _TORCHVISION = [
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The images that a network was trained on."""
+    """What a network expects of its input: the side of square images, and the scale of pixels.
+
+    Attributes:
+        size: pixels. Image files are resized to it; images in memory keep their own size.
+        mean, std: of each channel, for pixels in 0..1.
+    """
 
     size: int
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def transform(self, size: int | None = None) -> v2.Transform:
-        """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale."""
+        """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale.
+
+        `size` replaces the side S.
+        """
         side = size or self.size
         return self._compose(v2.Resize((side, side), interpolation=InterpolationMode.BICUBIC))
 
-    def random_transform(self, size: int | None = None) -> v2.Transform:
-        """PIL image -> (3, S, S) float: a random part of at least a quarter of the image, mirrored
-        half of the time, to train on."""
+    def random_transform(self) -> v2.Transform:
+        """PIL image -> (3, S, S) float, to train on: a random part of at least a quarter of the
+        image, mirrored half of the time."""
         crop = v2.RandomResizedCrop(
-            size or self.size, scale=(0.25, 1), interpolation=InterpolationMode.BICUBIC
+            self.size, scale=(0.25, 1), interpolation=InterpolationMode.BICUBIC
         )
         return self._compose(crop, v2.RandomHorizontalFlip())
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) uint8 pixels -> float32, channels last.
+
+        Grey images become as many channels as `mean` has.
+        """
+        mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (self.mean, self.std))
+        normalised = (pixels.float() / 255 - mean) / std
+        return normalised.contiguous(memory_format=torch.channels_last)
 
     def _compose(self, *geometry: v2.Transform) -> v2.Transform:
         pixels = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
@@ -58,34 +75,39 @@ class InputSpec:
 
 
 class GlobalAveragePoolClassifier(nn.Module):
-    """A trunk that gives a map, the mean over the map's positions, and a linear head.
+    """A backbone that gives a feature map, the mean over its positions, and a linear head.
 
     The head sees the mean of the map, so a class's logit is the mean over positions of its class
     activation map plus the bias; CAM and infoCAM rest on that.
 
     Attributes:
-        output_stride: what the trunk's last strides were changed to reach; None as it was made.
+        output_stride: pixels from one cell of the feature map to the next, if the backbone's last
+            strides were changed to reach it; None for an unchanged backbone.
     """
 
     def __init__(
         self,
-        trunk: nn.Module,
+        backbone: nn.Module,
         channels: int,
         num_classes: int,
         spec: InputSpec,
         output_stride: int | None = None,
     ):
         super().__init__()
-        self.trunk = trunk
+        self.backbone = backbone
         self.head = nn.Linear(channels, num_classes)
         self.spec, self.output_stride = spec, output_stride
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) images -> (B, C, H, W) feature maps."""
-        return self.trunk(images)
+        return self.backbone(images)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) images -> (B, C) means of the feature maps."""
+        return self.features(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean(dim=(2, 3)))
+        return self.head(self.pooled(images))
 
 
 def build_backbone(
@@ -94,6 +116,7 @@ def build_backbone(
     weights: str = "imagenet",
     num_classes: int = 1000,
     output_stride: int | None = None,
+    image_size: int | None = None,
 ) -> GlobalAveragePoolClassifier:
     """A network with a head for `num_classes`.
 
@@ -108,17 +131,18 @@ def build_backbone(
             network as it is. In torchvision's ResNets the last stages lose their stride and nothing
             else, as in weakly-supervised localisation (Choe et al. 2020); in timm's networks
             dilation makes up for it. Neither adds, renames or reshapes a weight.
+        image_size: side of the images that the network will see; None for its own.
 
     Raises:
-        UserError: an unknown name, weights that are not to be had or do not fit, a network without
-            a feature map, or an output stride that it does not have.
+        UserError: an unknown name, unavailable weights or weights that do not fit, a network
+            without a feature map, or an output stride that it does not have.
     """
     if name == "efficientnet_lite0" or name.startswith("timm:"):
         whole, spec = _timm(name, weights, output_stride)
-        cut = _TimmTrunk
+        cut = _TimmBackbone
     elif name in _TORCHVISION:
         whole, spec = _torchvision(name, weights, output_stride)
-        cut = _torchvision_trunk
+        cut = _torchvision_backbone
     else:
         raise UserError(
             f"network {name!r}: use efficientnet_lite0, timm:NAME or one of torchvision's, "
@@ -128,8 +152,8 @@ def build_backbone(
     image = torch.rand(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = whole.eval()(image)
-        trunk = cut(whole)
-        shape = tuple(getattr(trunk(image), "shape", ()))
+        backbone = cut(whole)
+        shape = tuple(getattr(backbone(image), "shape", ()))
         if len(shape) != 4 or shape[1] <= shape[2]:  # tokens, or channels last without a note of it
             raise UserError(f"network {name!r} has no (B, C, H, W) map but {shape or 'several'}")
         # Unpadded layers cost inception_v3 some cells, and patches may be 14 pixels wide.
@@ -139,32 +163,34 @@ def build_backbone(
                 f"network {name!r}: its maps have stride {stride}, not {output_stride}; "
                 f"use --output-stride {stride} or leave it out"
             )
-        network = GlobalAveragePoolClassifier(trunk, shape[1], num_classes, spec, output_stride)
+        network = GlobalAveragePoolClassifier(backbone, shape[1], num_classes, spec, output_stride)
         network.eval()
         if weights != "none" and linears and linears[-1].weight.shape == network.head.weight.shape:
             fresh, network.head = network.head, linears[-1]
             # Where a layer stands between pooling and head, the weights mean something else here.
             if not torch.allclose(network(image), logits, atol=1e-3, rtol=1e-3):
                 network.head = fresh
+    if image_size is not None:
+        network.spec = replace(network.spec, size=image_size)
     return network.train()
 
 
-def check_input(network: GlobalAveragePoolClassifier, name: str, side: int) -> None:
-    """A pass there and back over one image; what no gradient reaches is not to be trained.
+def check_input(network: GlobalAveragePoolClassifier, name: str) -> None:
+    """Runs one image forward and backward, and freezes the weights that no gradient reaches.
 
     timm's MobileNets and attention pools have such weights behind the last map, and several
     processes would wait for their gradients.
 
     Raises:
-        UserError: the network cannot take square images of `side` pixels.
+        UserError: the network cannot take square images of the size of its `spec`.
     """
+    side = network.spec.size
     device = network.head.weight.device
     try:
         network.eval()(torch.zeros(1, 3, side, side, device=device)).sum().backward()
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--network {name}: cannot take images of {side} pixels; its own are of "
-            f"{network.spec.size}"
+            f"--network {name}: cannot take images of {side} pixels; use larger ones"
         ) from error
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)
@@ -195,18 +221,18 @@ def _torchvision(name: str, weights: str, output_stride: int | None) -> tuple[nn
     return whole, InputSpec(224)
 
 
-def _torchvision_trunk(whole: nn.Module) -> nn.Module:
+def _torchvision_backbone(whole: nn.Module) -> nn.Module:
     if isinstance(whole, torchvision.models.DenseNet):
         return nn.Sequential(whole.features, nn.ReLU())
     if isinstance(whole, torchvision.models.VGG):
         return whole.features[:-1]  # without pool5, as VGG16-GAP has it
     if hasattr(whole, "features"):
         return whole.features
-    trunk = nn.Sequential()
+    backbone = nn.Sequential()
     for name, module in whole.named_children():
         if name not in _AFTER_FEATURES:
-            trunk.add_module(name, module)
-    return trunk
+            backbone.add_module(name, module)
+    return backbone
 
 
 def _timm(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
@@ -232,7 +258,7 @@ def _timm(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module
     return whole, InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
 
 
-class _TimmTrunk(nn.Module):
+class _TimmBackbone(nn.Module):
     """timm's network up to its last feature map, of a square image if it is one of tokens."""
 
     def __init__(self, network: nn.Module):

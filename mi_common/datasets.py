@@ -8,7 +8,6 @@ and Tiny-ImageNet as `mi_common.image_files` reads it.
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,10 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from mi_common.errors import UserError, damaged, require
-from mi_common.image_files import ImageFiles, read_image, tiny_imagenet
+from mi_common.image_files import tiny_imagenet
+from mi_common.image_sets import ImageSet
 from mi_common.memory import require_memory
+from mi_common.pictures import read_image
 
 IDX_DATASETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
 CIFAR_DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
@@ -29,16 +30,7 @@ IMAGE_SETS = (*IDX_DATASETS, "digits", *CIFAR_DATASETS, "tiny-imagenet")
 DIGITS_TRAIN = 1297  # of 1797
 
 
-@dataclass(frozen=True)
-class ImageTensors:
-    """One split of an image set, all of it in memory."""
-
-    images: Tensor  # (N, C, H, W) uint8, C = 1 (grey) or 3 (RGB)
-    labels: Tensor  # (N,) int64, 0..K-1
-    class_names: list[str]  # K
-
-
-def image_tensors(name: str, data_dir: Path, split: str) -> ImageTensors:
+def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
     """A whole image set as tensors, in the order of its files.
 
     Args:
@@ -70,7 +62,7 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageTensors:
     else:
         images, labels = idx_images(name, data_dir, split)
     names = FashionMNIST.classes if name == "fashion-mnist" else [str(k) for k in range(10)]
-    return ImageTensors(images[:, None], labels, list(names))
+    return ImageSet(name, images[:, None], labels, list(names))
 
 
 def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -126,7 +118,7 @@ def cifar_files(name: str) -> tuple[str, ...]:
     return (*batches, dataset.meta["filename"])
 
 
-def cifar(name: str, data_dir: Path, split: str) -> ImageTensors:
+def cifar(name: str, data_dir: Path, split: str) -> ImageSet:
     """CIFAR-10, or CIFAR-100 with its fine labels: (N, 3, 32, 32) images in file order.
 
     The files are pickles, which can run code: torchvision opens only those whose md5 is that of
@@ -144,10 +136,10 @@ def cifar(name: str, data_dir: Path, split: str) -> ImageTensors:
     except RuntimeError as error:
         raise damaged(folder, "a file with a wrong md5", name, data_dir) from error
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    return ImageTensors(images, torch.tensor(data.targets), data.classes)
+    return ImageSet(name, images, torch.tensor(data.targets), data.classes)
 
 
-def decode(files: ImageFiles, *, side: int) -> ImageTensors:
+def decode(files: ImageSet, *, side: int) -> ImageSet:
     """All images of a list of files, (N, 3, side, side), in one process with a progress bar.
 
     Raises:
@@ -158,10 +150,10 @@ def decode(files: ImageFiles, *, side: int) -> ImageTensors:
         len(files) * 3 * side * side, f"{files.name}, {len(files):,} images", "free some"
     )
     images = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
-    progress = tqdm(files.paths, desc=f"read {files.name}", disable=None)
+    progress = tqdm(files.images, desc=f"read {files.name}", disable=None)
     for row, path in zip(images, progress, strict=True):
         image = read_image(path)
         if image.size != (side, side):
             raise UserError(f"{path}: {image.width} x {image.height} pixels, not {side} x {side}")
         row.copy_(pil_to_tensor(image))
-    return ImageTensors(images, files.labels, files.class_names)
+    return ImageSet(files.name, images, files.labels, files.class_names)

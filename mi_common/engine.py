@@ -5,6 +5,7 @@ fit(model, batches, loss, optimizer, epochs=8, runtime=runtime)
 logits = predict(model, test_images, runtime=runtime)
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mi_common.errors import UserError
-from mi_common.image_files import ImageFileDataset, ImageFiles
+from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.progress import Progress
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, rng_state, set_rng_state
 
@@ -85,11 +86,11 @@ class TensorBatches(_ShuffledBatches):
         return order.to(self.runtime.device)  # once an epoch, not once a batch
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        for own, global_size in self._positions(epoch):
-            inputs = self.inputs[own]
+        for positions, global_size in self._positions(epoch):
+            inputs = self.inputs[positions]
             if inputs.dtype == torch.float16:
                 inputs = inputs.float()
-            yield inputs, self.labels[own], global_size
+            yield inputs, self.labels[positions], global_size
 
 
 class ImageBatches(_ShuffledBatches):
@@ -99,26 +100,24 @@ class ImageBatches(_ShuffledBatches):
     the number of workers.
     """
 
-    def __init__(
-        self, files: ImageFiles, transform: Callable, *, num_workers: int = 2, **shuffling
-    ):
+    def __init__(self, images: ImageSet, transform: Callable, *, num_workers: int = 2, **shuffling):
         """`shuffling`: `batch_size`, `seed`, `runtime`."""
-        super().__init__(len(files), **shuffling)
-        self.files, self.transform, self.num_workers = files, transform, num_workers
+        super().__init__(len(images), **shuffling)
+        self.images, self.transform, self.num_workers = images, transform, num_workers
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         batches = list(self._positions(epoch))
         # Less than 64 bits, for the data set multiplies the seed by the number of images.
         seed, device = self._epoch_seed(epoch) % 2**32, self.runtime.device
         loader = torch.utils.data.DataLoader(
-            ImageFileDataset(self.files.paths, self.transform, seed=seed),
-            batch_sampler=[own.tolist() for own, _ in batches],
+            ImageFileDataset(self.images.images, self.transform, seed=seed),
+            batch_sampler=[positions.tolist() for positions, _ in batches],
             num_workers=self.num_workers,
             pin_memory=device.type == "cuda",
         )
-        for images, (own, global_size) in zip(loader, batches, strict=True):
+        for images, (positions, global_size) in zip(loader, batches, strict=True):
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-            yield images, self.files.labels[own].to(device), global_size
+            yield images, self.images.labels[positions].to(device), global_size
 
 
 def fit(
@@ -133,7 +132,7 @@ def fit(
     run: RunFolder | None = None,
     before_epoch: Callable[[int], None] | None = None,
     after_epoch: Callable[[], bool] | None = None,
-    description: str = "train",
+    description: str | None = None,
 ) -> list[dict]:
     """Trains `model` in place and returns the metrics of every epoch.
 
@@ -147,9 +146,9 @@ def fit(
         scheduler: stepped after every batch.
         run: where checkpoint and metrics go after every epoch, and are taken up from.
         before_epoch: called with the number of the epoch that begins, from zero.
-        after_epoch: called after every epoch, to look at the model on held-back samples; training
+        after_epoch: called after every epoch, to score the model on validation samples; training
             ends early when it returns True.
-        description: label of the progress bar.
+        description: label of the progress; None shows none.
 
     Raises:
         UserError: the loss is not finite.
@@ -165,55 +164,65 @@ def fit(
     elif runtime.rank > 0:
         torch.manual_seed(torch.initial_seed() + runtime.rank)  # dropout of its own
     network = runtime.wrap(model)
-    for epoch in range(len(metrics), epochs):
-        started = time.perf_counter()
-        if before_epoch is not None:
-            before_epoch(epoch)
-        model.train()
-        total = torch.zeros((), device=runtime.device)
-        seen = 0
-        steps = tqdm(
-            batches.epoch(epoch),
-            desc=f"{description} {epoch + 1}/{epochs}",
-            total=len(batches),
-            leave=False,
-            disable=None if runtime.is_main else True,
-        )
-        for inputs, labels, global_size in steps:
-            with runtime.autocast():
-                value = loss(network(inputs), labels)
-            # DistributedDataParallel averages over processes; the weight makes it the batch's mean.
-            weight = len(labels) * runtime.world_size / global_size
-            scaler.scale(value * weight).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            if scheduler is not None:
-                scheduler.step()
-            total += value.detach() * len(labels)
-            seen += len(labels)
-        shares = runtime.gather((total.item(), seen))  # the epoch's only CPU-GPU sync
-        mean_loss = sum(share[0] for share in shares) / sum(share[1] for share in shares)
-        if runtime.world_size > 1:
-            _share_buffers(model, runtime)
-        if not math.isfinite(mean_loss):
-            raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
-        metrics.append(
-            {
-                "epoch": epoch + 1,
-                "loss": mean_loss,
-                "lr": optimizer.param_groups[0]["lr"],
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        if run:
-            checkpoint = {name: part.state_dict() for name, part in stateful.items()}
-            checkpoint |= {"metrics": metrics, "rng": runtime.gather(rng_state(runtime.device))}
-            runtime.on_main(run.save_epoch, checkpoint)
-        if after_epoch is not None and after_epoch():
-            break
+    done, steps = len(metrics), len(batches)
+    show = runtime.is_main and description is not None
+    with Progress(description or "", epochs * steps, start=done * steps, show=show) as progress:
+        for epoch in range(done, epochs):
+            started = time.perf_counter()
+            if before_epoch is not None:
+                before_epoch(epoch)
+            model.train()
+            total = torch.zeros((), device=runtime.device)
+            seen = 0
+            progress.name(f"epoch {epoch + 1}/{epochs}")
+            for inputs, labels, global_size in batches.epoch(epoch):
+                with runtime.autocast():
+                    logits = network(inputs)
+                    value = loss(logits, labels)
+                # DistributedDataParallel averages over processes; the weight makes it the mean of
+                # the whole batch.
+                weight = len(labels) * runtime.world_size / global_size
+                scaler.scale(value * weight).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)
+                if scheduler is not None:
+                    scheduler.step()
+                total += value.detach() * len(labels)
+                seen += len(labels)
+                shown = functools.partial(_shown, total, seen, logits, labels)
+                progress.step(shown)
+            shares = runtime.gather((total.item(), seen))  # the epoch's only CPU-GPU sync
+            mean_loss = sum(share[0] for share in shares) / sum(share[1] for share in shares)
+            if runtime.world_size > 1:
+                _share_buffers(model, runtime)
+            if not math.isfinite(mean_loss):
+                raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
+            metrics.append(
+                {
+                    "epoch": epoch + 1,
+                    "loss": mean_loss,
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "seconds": time.perf_counter() - started,
+                }
+            )
+            progress.finish(
+                f"epoch {epoch + 1}/{epochs}", loss=mean_loss, seconds=metrics[-1]["seconds"]
+            )
+            if run:
+                checkpoint = {name: part.state_dict() for name, part in stateful.items()}
+                checkpoint |= {"metrics": metrics, "rng": runtime.gather(rng_state(runtime.device))}
+                runtime.on_main(run.save_epoch, checkpoint)
+            if after_epoch is not None and after_epoch():
+                break
     model.eval()
     return metrics
+
+
+def _shown(total: Tensor, seen: int, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """The mean loss of the epoch so far, and the accuracy on its last batch."""
+    correct = logits.argmax(dim=-1) == labels
+    return {"loss": total.item() / seen, "accuracy": correct.float().mean().item()}
 
 
 def _resume(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) -> list[dict]:
@@ -249,9 +258,8 @@ def predict(
 ) -> Tensor:
     """(N, K) float32 logits on the CPU, in eval mode; every sample is counted exactly once."""
     model.eval()
-    own = inputs[runtime.rank :: runtime.world_size]
     rows = []
-    for batch in own.split(batch_size):
+    for batch in inputs[runtime.rank :: runtime.world_size].split(batch_size):
         with runtime.autocast():
             rows.append(model(batch.to(runtime.device)).float())
     return runtime.gather_rows(torch.cat(rows))

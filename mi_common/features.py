@@ -1,6 +1,6 @@
 """Outputs of a frozen network, computed once and kept as memory-mapped files.
 
-maps = cached_features(network, files, data_dir / "features", kind="maps", runtime=runtime)
+maps = cached_features(network, images, data_dir / "features", kind="maps", runtime=runtime)
 
 A file is a NumPy array with a checksum of each block of rows behind it. All are verified whenever
 the file is opened.
@@ -26,23 +26,21 @@ from tqdm import tqdm
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
 from mi_common.files import release, write_atomically
-from mi_common.fingerprints import fingerprint
-from mi_common.image_files import ImageFileDataset, ImageFiles
+from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.pictures import READER_VERSION
 from mi_common.runtime import Runtime
 
 BLOCK = 1 << 24  # bytes of the array that share a checksum
-READER_VERSION = 2  # of `read_image`; raise it when a picture is read in another way
 
 
 @torch.no_grad()
 def cached_features(
     network: GlobalAveragePoolClassifier,
-    files: ImageFiles,
+    images: ImageSet,
     cache_dir: Path,
     *,
     kind: str,
     runtime: Runtime,
-    size: int | None = None,
     augmentation: int | None = None,
     batch_size: int = 64,
     num_workers: int = 2,
@@ -54,7 +52,6 @@ def cached_features(
 
     Args:
         kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
-        size: side of the square input; None takes the network's own.
         augmentation: number of a pass over random parts of the images, each number another one;
             None takes whole images.
 
@@ -64,32 +61,31 @@ def cached_features(
     Raises:
         UserError: an unreadable image, a damaged file of features, or too little space on the disk.
     """
-    size = size or network.spec.size
+    size = network.spec.size
     key = hashlib.sha256(
         f"{READER_VERSION} {kind} {size} {network.spec} {runtime.precision}".encode()
     )
     key.update(f"{network.output_stride or 32} {augmentation}".encode())
-    key.update(fingerprint(files, files.labels).encode())
-    update_with_weights(key, network.trunk)
-    target = cache_dir / f"{files.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
+    key.update(images.fingerprint.encode())
+    update_with_weights(key, network.backbone)
+    target = cache_dir / f"{images.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
 
     # In every process: all must have the same memory layout, which DistributedDataParallel checks.
-    trunk = network.trunk.to(runtime.device, memory_format=torch.channels_last).eval()
-    transform = network.spec.transform(size)
-    if augmentation is not None:
-        transform = network.spec.random_transform(size)
+    backbone = network.backbone.to(runtime.device, memory_format=torch.channels_last).eval()
+    spec = network.spec
+    transform = spec.transform() if augmentation is None else spec.random_transform()
     loader = torch.utils.data.DataLoader(
-        ImageFileDataset(files.paths, transform, seed=augmentation),
+        ImageFileDataset(images.images, transform, seed=augmentation),
         batch_size=batch_size,
         num_workers=num_workers,
     )
 
     def rows() -> Iterator[np.ndarray]:
-        compute_maps = torch.compile(trunk) if runtime.compile else trunk
-        for images in tqdm(loader, desc=f"features of {files.name}", disable=None):
-            images = images.to(runtime.device, memory_format=torch.channels_last)
+        compute_maps = torch.compile(backbone) if runtime.compile else backbone
+        for batch in tqdm(loader, desc=f"features of {images.name}", disable=None):
+            batch = batch.to(runtime.device, memory_format=torch.channels_last)
             with runtime.autocast():
-                maps = compute_maps(images).float()
+                maps = compute_maps(batch).float()
             values = maps if kind == "maps" else maps.mean(dim=(2, 3))
             yield values.cpu().numpy().astype(np.float16)
 
@@ -106,7 +102,7 @@ def cached_features(
             lock.acquire()
         try:
             if not target.exists():
-                write_atomically(target, lambda path: write_rows(path, len(files), rows()))
+                write_atomically(target, lambda path: write_rows(path, len(images), rows()))
         finally:
             release(lock)
 

@@ -14,15 +14,14 @@ WHOLE = 1 << 16  # bytes; larger files are sampled
 BLOCKS, BLOCK = 16, 1 << 12
 
 
-def fingerprint(images, labels: Tensor) -> str:
+def fingerprint(images: Tensor | list[Path], labels: Tensor) -> str:
     """The number of images and a hash of them and their labels, as "16500 images, 3f2a...".
 
-    `images` are a tensor or `mi_common.image_files.ImageFiles`. Files count by their place below
-    the folder that they share, their size and their content: all of it up to 64 KiB, of a larger
-    one sixteen evenly spread blocks of 4 KiB.
+    Image files count by their place below the folder that they share, their size and their
+    content: all of it up to 64 KiB, of a larger file sixteen evenly spread blocks of 4 KiB.
     """
     digest = hashlib.sha256(_bytes(labels))
-    digest.update(_bytes(images) if isinstance(images, Tensor) else images.digest)
+    digest.update(_bytes(images) if isinstance(images, Tensor) else files_digest(images))
     return f"{len(labels)} images, {digest.hexdigest()[:16]}"
 
 

@@ -1,140 +1,23 @@
-"""Data sets as lists of image files, with boxes where they exist; nothing here downloads.
+"""Readers of data sets that are image files, with their boxes; no image is opened here.
 
-    tiny-imagenet-200/   CUB_200_2011/      as `python -m scripts.download_data NAME` leaves them
-    train/CLASS/*   test/CLASS/*            a folder of your own, given as the data folder
-
-Reading a list opens no image; `image_size`, `readable` and `ImageFileDataset` do.
+tiny-imagenet-200/   CUB_200_2011/      as `python -m scripts.download_data NAME` leaves them
+train/CLASS/*   test/CLASS/*            a folder of your own, given as the data folder
 """
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
-from torch import Tensor
-from tqdm import tqdm
 
 from mi_common.annotation_lines import MAX_SIDE, annotation_lines, parse_box, parse_size
 from mi_common.errors import UserError, require
-from mi_common.fingerprints import files_digest
-from mi_common.pixels import stretched, verify_png
-
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
+from mi_common.image_sets import ImageSet
+from mi_common.pictures import EXTENSIONS
 
 
-@dataclass(frozen=True)
-class ImageFiles:
-    """One split of a data set of image files."""
-
-    name: str
-    paths: list[Path]
-    labels: Tensor  # (N,) int64
-    class_names: list[str]
-    boxes: list[np.ndarray] | None = None  # an (M, 4) int array xyxy an image, inclusive pixels
-    sizes: np.ndarray | None = None  # (N, 2) int width, height, where the annotation says them
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @functools.cached_property
-    def digest(self) -> bytes:
-        """A hash of the files' places, sizes and content; see `mi_common.fingerprints`."""
-        return files_digest(self.paths)
-
-    def select(self, indices: Tensor) -> "ImageFiles":
-        """The images of the given positions, in their order."""
-        chosen = indices.tolist()
-        boxes = None if self.boxes is None else [self.boxes[i] for i in chosen]
-        paths = [self.paths[i] for i in chosen]
-        sizes = None if self.sizes is None else self.sizes[chosen]
-        return ImageFiles(self.name, paths, self.labels[indices], self.class_names, boxes, sizes)
-
-
-class ImageFileDataset(torch.utils.data.Dataset):
-    """RGB images of a list of files, through a transform, for a DataLoader.
-
-    With a seed, what a random transform does to an image depends on the seed and the image's
-    number alone, in whichever process it is read.
-    """
-
-    def __init__(
-        self,
-        paths: list[Path],
-        transform: Callable[[Image.Image], Tensor],
-        *,
-        seed: int | None = None,
-    ):
-        self.paths, self.transform, self.seed = paths, transform, seed
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        image = read_image(self.paths[index])
-        if self.seed is None:
-            return self.transform(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * len(self.paths) + index)
-            return self.transform(image)
-
-
-def read_image(path: Path) -> Image.Image:
-    """An upright 8-bit RGB image, on white where it is transparent.
-
-    Every picture is read here; masks are read by `infocam.data.masks`. One of more than 8 bits a
-    channel is stretched from its darkest to its lightest value.
-
-    Raises:
-        UserError: the file is missing, not a readable image, or of more pixels than PIL trusts.
-    """
-    try:
-        verify_png(path)
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode[0] in "IF":
-                image = Image.fromarray(stretched(np.asarray(image, dtype=np.float64)))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright image, with the errors of `read_image`.
-
-    They come from the header, but a PNG is decoded: its EXIF data may stand at its end.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
-
-
-def readable(files: ImageFiles) -> tuple[ImageFiles, list[Path]]:
-    """The images that can be decoded to their last pixel, and the paths of the others.
-
-    It decodes every image once, in one process, under a progress bar.
-    """
-    good, bad = [], []
-    for i, path in enumerate(tqdm(files.paths, desc=f"check {files.name}", disable=None)):
-        try:
-            read_image(path)
-            good.append(i)
-        except UserError:
-            bad.append(path)
-    return files.select(torch.tensor(good, dtype=torch.int64)), bad
-
-
-def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
+def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
     """Tiny-ImageNet with one box an image: 200 classes, 64 x 64 pixels.
 
     The annotation holds inclusive corners x0 y0 x1 y1 in 0..63. Training images come in order of
@@ -179,7 +62,7 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
             raise UserError(f"{place}: a second line for {path.name}; want one")
     if split == "train" and (lacking := class_of.keys() - {wnid for _, _, wnid, _ in entries}):
         raise UserError(f"{root}/train/{min(lacking)}: no images of this class")
-    return ImageFiles(
+    return ImageSet(
         "tiny-imagenet",
         [path for _, path, _, _ in entries],
         torch.tensor([class_of[wnid] for _, _, wnid, _ in entries], dtype=torch.int64),
@@ -189,7 +72,7 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageFiles:
     )
 
 
-def cub(data_dir: Path, split: str) -> ImageFiles:
+def cub(data_dir: Path, split: str) -> ImageSet:
     """CUB-200-2011 (Wah et al. 2011) with one box an image, in the order of `images.txt`.
 
     Labels are the class ids of `classes.txt` less one: 0..199. The annotation of a box is x, y,
@@ -241,7 +124,7 @@ def cub(data_dir: Path, split: str) -> ImageFiles:
     sizes = None
     if (root / "image_sizes.txt").exists():
         sizes = np.array(column("image_sizes.txt", _size, "width and height", n)).reshape(-1, 2)
-    files = ImageFiles("cub", paths, torch.tensor(labels, dtype=torch.int64), names, boxes, sizes)
+    files = ImageSet("cub", paths, torch.tensor(labels, dtype=torch.int64), names, boxes, sizes)
     return files.select((torch.tensor(training) == is_training[split]).nonzero().flatten())
 
 
@@ -264,7 +147,7 @@ def _size(text: str) -> list[int]:
     return list(parse_size(width, height, text))
 
 
-def image_folder(data_dir: Path, split: str) -> ImageFiles:
+def image_folder(data_dir: Path, split: str) -> ImageSet:
     """A folder of one's own: `data_dir/train/CLASS/*` and `data_dir/test/CLASS/*`.
 
     Classes are sorted by name and the images of each class too. Images are the files that end in
@@ -288,12 +171,12 @@ def image_folder(data_dir: Path, split: str) -> ImageFiles:
     paths, labels = [], []
     for k, name in enumerate(names[split]):
         folder = Path(data_dir) / split / name
-        own = [path for path in _visible(folder) if path.suffix.lower() in EXTENSIONS]
-        if not own:
-            raise UserError(f"{folder}: no images; want files that end in {' '.join(EXTENSIONS)}")
-        paths += own
-        labels += [k] * len(own)
-    return ImageFiles("folder", paths, torch.tensor(labels), names[split])
+        files = [path for path in _visible(folder) if path.suffix.lower() in EXTENSIONS]
+        if not files:
+            raise UserError(f"{folder}: no images; use files that end in {' '.join(EXTENSIONS)}")
+        paths += files
+        labels += [k] * len(files)
+    return ImageSet("folder", paths, torch.tensor(labels), names[split])
 
 
 def _class_names(folder: Path) -> list[str]:

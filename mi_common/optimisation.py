@@ -1,4 +1,4 @@
-"""Optimisers, with a learning rate of their own for the last layer, and schedules of the rate."""
+"""Optimisers with a learning rate of their own for the head, and schedules of the learning rate."""
 
 import math
 
@@ -6,71 +6,57 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("constant", "step", "cosine")
+from mi_common.recipes import Training
 
 
-def build_optimizer(
-    trained: nn.Module,
-    last: nn.Module,
-    *,
-    optimizer: str,
-    lr: float,
-    weight_decay: float,
-    head_lr_ratio: float = 1.0,
-    momentum: float = 0.9,
-    nesterov: bool = False,
-) -> torch.optim.Optimizer:
-    """An optimiser over all of a module's parameters, the last layer's in the last group.
+def build_optimizer(trained: nn.Module, head: nn.Module, training: Training):
+    """A `torch.optim.Optimizer` over all parameters of a module, the head's in the last group.
 
     Args:
-        trained: the module, which may be the last layer itself.
-        last: its last layer.
-        optimizer: one of OPTIMIZERS.
-        lr: of all but the last layer, whose rate is `head_lr_ratio` times that.
-        momentum, nesterov: of SGD.
+        trained: the module, which may be the head itself.
     """
-    own = {id(parameter) for parameter in last.parameters()}
+    in_head = {id(parameter) for parameter in head.parameters()}
     parameters = list(trained.parameters())
-    groups = [{"params": [p for p in parameters if id(p) in own], "lr": lr * head_lr_ratio}]
-    if rest := [p for p in parameters if id(p) not in own]:
-        groups.insert(0, {"params": rest, "lr": lr})
-    shared = {"lr": lr, "weight_decay": weight_decay, "fused": True}
-    if optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **shared)
+    head_lr = training.lr * training.head_lr_ratio
+    groups = [{"params": [p for p in parameters if id(p) in in_head], "lr": head_lr}]
+    if backbone := [p for p in parameters if id(p) not in in_head]:
+        groups.insert(0, {"params": backbone, "lr": training.lr})
+    shared = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": True}
+    if training.optimizer == "sgd":
+        momentum = {"momentum": training.momentum, "nesterov": training.nesterov}
+        return torch.optim.SGD(groups, **momentum, **shared)
     return torch.optim.AdamW(groups, **shared)
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, schedule: str, *, steps: int, warmup: int = 0
+    optimizer: torch.optim.Optimizer, training: Training, steps_per_epoch: int
 ) -> LRScheduler | None:
-    """A scheduler to step after every batch; None where the learning rate never changes.
+    """A scheduler to step after every batch; None if the learning rate never changes.
 
-    Args:
-        schedule: one of SCHEDULES, or "one-cycle" (Smith and Topin 2018): up to the learning rate
-            over three tenths of the steps, down to nearly zero over the others.
-        steps: in all.
-        warmup: steps at the beginning, see `learning_rate`; "one-cycle" has its own.
+    "one-cycle" (Smith and Topin 2018) rises to the learning rate over three tenths of the steps and
+    falls to nearly zero over the others. `learning_rate` defines the other schedules.
     """
-    if schedule == "one-cycle":
+    steps = training.epochs * steps_per_epoch
+    if training.schedule == "one-cycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps)
-    if schedule == "constant" and not warmup:
+    if training.schedule == "constant" and not training.warmup_epochs:
         return None
-    return LambdaLR(optimizer, lambda step: learning_rate(schedule, step, steps, warmup))
+    warmup = training.warmup_epochs * steps_per_epoch
+    return LambdaLR(optimizer, lambda step: learning_rate(training, step, steps, warmup))
 
 
-def learning_rate(schedule: str, step: int, steps: int, warmup: int) -> float:
-    """The factor of the learning rate at a step of `steps`.
+def learning_rate(training: Training, step: int, steps: int, warmup: int) -> float:
+    """The factor of the learning rate at one of `steps` steps.
 
-    It rises linearly over the first `warmup` steps; then "constant" stays, "step" falls tenfold at
-    a half and at three quarters of all steps, "cosine" falls to zero over those that are left.
+    It rises linearly over the first `warmup` steps. Then "constant" stays, "step" falls tenfold at
+    each of the milestones, and "cosine" falls to zero over the remaining steps.
     """
     if step < warmup:
         return (step + 1) / warmup
-    if schedule == "step":
-        return 0.1 ** ((step >= steps / 2) + (step >= steps * 3 / 4))
-    if schedule == "cosine":
+    if training.schedule == "step":
+        return 0.1 ** sum(step >= steps * milestone for milestone in training.milestones)
+    if training.schedule == "cosine":
         done = (step - warmup) / max(1, steps - warmup)
         return (1 + math.cos(math.pi * min(1.0, done))) / 2
     return 1.0

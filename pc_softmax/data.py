@@ -1,4 +1,4 @@
-"""Image sets made imbalanced: the part to train on, a part to validate, and named test sets.
+"""Image sets made imbalanced: training images, validation images, and named test sets.
 
     data = load_data("cifar10", Path("data"), imbalance="exp:100")
 
@@ -17,60 +17,42 @@ from torch import Tensor
 
 from mi_common.datasets import IDX_DATASETS, image_tensors
 from mi_common.errors import UserError
-from mi_common.fingerprints import fingerprint
-from mi_common.image_files import ImageFiles, cub, image_folder, readable, tiny_imagenet
+from mi_common.image_files import cub, image_folder, tiny_imagenet
+from mi_common.image_sets import ImageSet, unreadable_files
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
-
-FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
-DATASETS = (*IDX_DATASETS, "digits", "cifar10", "cifar100", *FILE_DATASETS)
-PAPER_DATASETS = (*IDX_DATASETS, "cub", "tiny-imagenet")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Images with their labels."""
-
-    images: Tensor | ImageFiles  # (N, C, H, W) uint8, or N files
-    labels: Tensor  # (N,) int64, 0..K-1
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def select(self, positions: Tensor) -> "Part":
-        """The images of the given positions, in their order."""
-        files = isinstance(self.images, ImageFiles)
-        images = self.images.select(positions) if files else self.images[positions]
-        return Part(images, self.labels[positions])
+from pc_softmax.recipes import DATASETS, FILE_DATASETS, PAPER_DATASETS
 
 
 @dataclass(frozen=True)
 class ImbalancedData:
-    """An image set as an experiment uses it.
+    """An image set with the splits of an experiment.
 
     Attributes:
-        validation: taken out of what `train` would be; None where none was asked for.
-        tests: by name; the imbalanced list, where there is one, before "official".
-        class_names: K.
-        indices: ascending int64 positions of the images of every part, under "train",
+        validation: drawn from the training images; None if there is none.
+        tests: by name; the imbalanced list, if there is one, before "official".
+        indices: ascending int64 positions of the images of every split, under "train",
             "validation" and "test/NAME"; in the official test file for "test/official" and
             "test/paper-list", in the official training file for all others.
-        skipped: image files left out because they cannot be read.
+        skipped: unreadable image files that were left out.
     """
 
     name: str
-    train: Part
-    validation: Part | None
-    tests: dict[str, Part]
-    class_names: list[str]
+    train: ImageSet
+    validation: ImageSet | None
+    tests: dict[str, ImageSet]
     indices: dict[str, Tensor]
     skipped: tuple[Path, ...] = ()
 
+    @property
+    def class_names(self) -> list[str]:
+        return self.train.class_names
+
     def fingerprints(self) -> dict[str, str]:
-        """Of every part by name; see `mi_common.fingerprints`."""
-        parts = {"train": self.train, **{f"test {name}": part for name, part in self.tests.items()}}
+        """Of every split by name; see `mi_common.fingerprints`."""
+        splits = {"train": self.train} | {f"test {name}": t for name, t in self.tests.items()}
         if self.validation is not None:
-            parts["validation"] = self.validation
-        return {name: fingerprint(part.images, part.labels) for name, part in parts.items()}
+            splits["validation"] = self.validation
+        return {name: images.fingerprint for name, images in splits.items()}
 
 
 def load_data(
@@ -89,14 +71,14 @@ def load_data(
         imbalance: as `parse_imbalance` gives it; "paper" is the rule of the original's lists.
         val_fraction: share of each class of the imbalanced list, rounded down, that is drawn for
             validation, 0 to below 1.
-        seed: of that draw; nothing else here is left to chance.
-        skip_unreadable: reads every image file once and goes on as if those that fail were not
-            there. Without it, whoever reads such a file later gets a UserError.
+        seed: of that draw; nothing else here is random.
+        skip_unreadable: reads every image file once and leaves out those that fail. Without it, a
+            later reader of such a file raises a UserError.
 
     Raises:
         UserError: missing or damaged data, a class without training images, "paper" for a data set
-            that it does not exist for, a validation part without images, or `skip_unreadable` for
-            a data set that is not made of image files.
+            without such a list, no validation images, or `skip_unreadable` for a data set that is
+            not made of image files.
         ValueError: another data set, imbalance or fraction.
     """
     if dataset not in DATASETS:
@@ -113,62 +95,57 @@ def load_data(
             f"--skip-unreadable: not for {dataset}, only for {', '.join(FILE_DATASETS)}"
         )
 
-    train, class_names = _read(dataset, data_dir, "train")
-    test, _ = _read(dataset, data_dir, "test")
+    train, test = (_read(dataset, data_dir, split) for split in ("train", "test"))
+    class_names = train.class_names
     if len(class_names) < 2:
         raise UserError(f"{dataset}: {len(class_names)} class; a classifier needs two or more")
     in_train, in_test, skipped = torch.arange(len(train)), torch.arange(len(test)), []
     if skip_unreadable:
-        (in_train, bad_train), (in_test, bad_test) = _usable(train.images), _usable(test.images)
-        skipped = bad_train + bad_test
+        (in_train, skipped_train), (in_test, skipped_test) = _readable(train), _readable(test)
+        skipped = skipped_train + skipped_test
     labels, test_labels = train.labels[in_train], test.labels[in_test]
     from_train, from_test = _lists(dataset, imbalance, labels, test_labels, len(class_names))
     if val_fraction:
         listed = from_train["train"]
-        drawn = stratified(labels[listed], val_fraction, seed)
-        from_train |= {"train": listed[~drawn], "validation": listed[drawn]}
+        validation = stratified(labels[listed], val_fraction, seed)
+        from_train |= {"train": listed[~validation], "validation": listed[validation]}
 
     from_train = {key: in_train[positions] for key, positions in from_train.items()}
     from_test = {key: in_test[positions] for key, positions in from_test.items()}
-    parts = {key: train.select(positions) for key, positions in from_train.items()}
-    parts |= {key: test.select(positions) for key, positions in from_test.items()}
+    splits = {key: train.select(positions) for key, positions in from_train.items()}
+    splits |= {key: test.select(positions) for key, positions in from_test.items()}
     settings = f"--imbalance {imbalance}, --val-fraction {val_fraction}, {len(skipped)} unreadable"
-    _check(parts, class_names, f"{dataset} ({settings})")
+    _check(splits, f"{dataset} ({settings})")
     return ImbalancedData(
         dataset,
-        parts["train"],
-        parts.get("validation"),
-        {key.removeprefix("test/"): part for key, part in parts.items() if key.startswith("test/")},
-        class_names,
+        splits["train"],
+        splits.get("validation"),
+        {key.removeprefix("test/"): splits[key] for key in splits if key.startswith("test/")},
         from_train | from_test,
         tuple(skipped),
     )
 
 
-def _read(dataset: str, data_dir: Path, split: str) -> tuple[Part, list[str]]:
-    """One official split and the names of the classes; of Tiny-ImageNet, val is the test split."""
+def _read(dataset: str, data_dir: Path, split: str) -> ImageSet:
+    """An official split; of Tiny-ImageNet the official validation images are the test split."""
     if dataset not in FILE_DATASETS:
-        data = image_tensors(dataset, data_dir, split)
-        return Part(data.images, data.labels), data.class_names
+        return image_tensors(dataset, data_dir, split)
     if dataset == "tiny-imagenet":
-        files = tiny_imagenet(data_dir, "train" if split == "train" else "val")
-    else:
-        files = (cub if dataset == "cub" else image_folder)(data_dir, split)
-    return Part(files, files.labels), files.class_names
+        return tiny_imagenet(data_dir, "train" if split == "train" else "val")
+    return (cub if dataset == "cub" else image_folder)(data_dir, split)
 
 
-def _usable(files: ImageFiles) -> tuple[Tensor, list[Path]]:
+def _readable(files: ImageSet) -> tuple[Tensor, list[Path]]:
     """Positions of the readable files, and the paths of the others."""
-    _, unreadable = readable(files)
-    bad = set(unreadable)
-    positions = [i for i, path in enumerate(files.paths) if path not in bad]
+    unreadable = unreadable_files(files)
+    positions = [i for i, path in enumerate(files.images) if path not in set(unreadable)]
     return torch.tensor(positions, dtype=torch.int64), unreadable
 
 
 def _lists(
     dataset: str, imbalance: str, labels: Tensor, test_labels: Tensor, num_classes: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Positions of the parts that come from the training file, and of those from the test file."""
+    """Positions of the splits from the training file, and of those from the test file."""
     official = {"test/official": torch.arange(len(test_labels))}
     if imbalance != "paper":
         limits = class_limits(imbalance, torch.bincount(labels, minlength=num_classes))
@@ -185,18 +162,18 @@ def stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.zeros(len(labels), dtype=torch.bool)
     for k in labels.unique():
-        own = (labels == k).nonzero().flatten()
-        count = math.floor(len(own) * fraction + 1e-9)  # 100 * 0.29 comes out below 29
-        drawn[own[torch.randperm(len(own), generator=generator)[:count]]] = True
+        of_class = (labels == k).nonzero().flatten()
+        count = math.floor(len(of_class) * fraction + 1e-9)  # 100 * 0.29 comes out below 29
+        drawn[of_class[torch.randperm(len(of_class), generator=generator)[:count]]] = True
     return drawn
 
 
-def _check(parts: dict[str, Part], class_names: list[str], where: str) -> None:
-    """UserError for a part without images, and for a class that has none to train on."""
-    if empty := [key for key, part in parts.items() if len(part) == 0]:
+def _check(splits: dict[str, ImageSet], where: str) -> None:
+    """UserError for a split without images, and for a class without training images."""
+    if empty := [name for name, images in splits.items() if len(images) == 0]:
         raise UserError(f"{where}: no images for {', '.join(empty)}")
-    there = set(parts["train"].labels.tolist())
-    if empty := [name for k, name in enumerate(class_names) if k not in there]:
+    present = set(splits["train"].labels.tolist())
+    if empty := [name for k, name in enumerate(splits["train"].class_names) if k not in present]:
         some = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise UserError(f"{where}: no images to train on of {len(empty)} classes: {some}")
 

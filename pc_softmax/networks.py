@@ -1,35 +1,51 @@
-"""The paper's small network for 28 x 28 grey images, one for any small ones, a cosine head."""
+"""Networks of this experiment: the paper's, a small one, and any backbone; a cosine head."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.backbones import (
+    GlobalAveragePoolClassifier,
+    InputSpec,
+    build_backbone,
+    check_input,
+)
+from mi_common.errors import UserError
+from mi_common.image_sets import ImageSet
+
+MNIST_SPEC = InputSpec(28, (0.1307,), (0.3081,))  # as in the original
 
 
 class PaperNet(nn.Module):
     """conv 20@5, pool, conv 50@5, pool, fc 500, fc K: (B, 1, 28, 28) -> (B, K) logits.
 
-    With `cosine_head`, as LDAM wants it, the last layer is a `CosineHead`.
+    With `cosine_head`, which LDAM needs, the last layer is a `CosineHead`.
     """
 
-    def __init__(self, num_classes: int = 10, *, cosine_head: bool = False):
+    def __init__(
+        self, num_classes: int = 10, *, spec: InputSpec = MNIST_SPEC, cosine_head: bool = False
+    ):
         super().__init__()
-        self.convolutions = nn.Sequential(
+        self.spec = spec
+        self.backbone = nn.Sequential(
             nn.Conv2d(1, 20, 5),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(20, 50, 5),
             nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(50 * 4 * 4, 500),
+            nn.ReLU(),
         )
-        last = CosineHead if cosine_head else nn.Linear
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(50 * 4 * 4, 500), nn.ReLU(), last(500, num_classes)
-        )
+        self.head = (CosineHead if cosine_head else nn.Linear)(500, num_classes)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) images -> (B, 500) features."""
+        return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.convolutions(images))
+        return self.head(self.pooled(images))
 
 
 class CosineHead(nn.Module):
@@ -52,11 +68,50 @@ class CosineHead(nn.Module):
             )
 
 
-def small_cnn(channels: int, num_classes: int, pixels: InputSpec) -> GlobalAveragePoolClassifier:
+def small_cnn(channels: int, num_classes: int, spec: InputSpec) -> GlobalAveragePoolClassifier:
     """Five 3 x 3 convolutions with batch norm and two halvings, for images of 8 to 64 pixels."""
     layers: list[nn.Module] = []
     for width, halve in ((64, False), (64, True), (128, False), (128, True), (256, False)):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
         layers += [nn.BatchNorm2d(width), nn.ReLU(), *[nn.MaxPool2d(2)] * halve]
         channels = width
-    return GlobalAveragePoolClassifier(nn.Sequential(*layers), channels, num_classes, pixels)
+    return GlobalAveragePoolClassifier(nn.Sequential(*layers), channels, num_classes, spec)
+
+
+def build_network(
+    name: str, images: ImageSet, *, weights: str, image_size: int | None, cosine_head: bool
+) -> nn.Module:
+    """A network for the classes of the training images, in train mode.
+
+    Args:
+        name: "paper-net", "small-cnn" or a name of `build_backbone`, with its errors.
+        weights: of a backbone.
+        image_size: side of image files; None for the network's own. Images in memory keep theirs.
+        cosine_head: end in a `CosineHead`, which LDAM needs.
+
+    Raises:
+        UserError: also for images of a size that the network cannot take.
+    """
+    num_classes = len(images.class_names)
+    if name == "paper-net":
+        return PaperNet(num_classes, spec=_measured_spec(images), cosine_head=cosine_head)
+    if name == "small-cnn":
+        if not images.in_memory:
+            raise UserError("--network small-cnn: for image sets in memory, not for image files")
+        network = small_cnn(images.images.shape[1], num_classes, _measured_spec(images))
+    else:
+        size = images.images.shape[-1] if images.in_memory else image_size
+        network = build_backbone(name, weights=weights, num_classes=num_classes, image_size=size)
+        check_input(network, name)
+    if cosine_head:
+        network.head = CosineHead(network.head.in_features, num_classes)
+    return network
+
+
+def _measured_spec(images: ImageSet) -> InputSpec:
+    """Mean and standard deviation of each channel of the training images, in 0..1."""
+    if images.name in ("mnist", "fashion-mnist"):
+        return MNIST_SPEC
+    channels = images.images.float().div(255).transpose(0, 1).flatten(1)
+    mean, std = channels.mean(1), channels.std(1)
+    return InputSpec(images.images.shape[-1], tuple(mean.tolist()), tuple(std.tolist()))

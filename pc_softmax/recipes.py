@@ -1,147 +1,188 @@
-"""The flags that `train` and `compare` share, and what each data set takes where none is given."""
+"""The flags that `train` and `compare` share, the defaults of each data set, and what they say."""
 
 import argparse
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from mi_common import cli
 from mi_common.errors import UserError
-from mi_common.optimisation import OPTIMIZERS, SCHEDULES
-from pc_softmax.data import DATASETS, FILE_DATASETS, ImbalancedData, load_data
-from pc_softmax.imbalance import parse_imbalance
+from mi_common.recipes import (
+    Training,
+    add_training_arguments,
+    described_defaults,
+    set_defaults,
+    take,
+)
+
+IDX_DATASETS = ("mnist", "fashion-mnist")
+FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
+DATASETS = (*IDX_DATASETS, "digits", "cifar10", "cifar100", *FILE_DATASETS)
+PAPER_DATASETS = (*IDX_DATASETS, "cub", "tiny-imagenet")  # those with the original's lists
+# Keyword arguments of `pc_softmax.losses.build_loss`.
+LOSS_OPTIONS = ("drw", "tau", "gamma", "beta", "margin", "scale", "label_smoothing")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a data set takes where no flag says otherwise."""
+    """Defaults of a data set."""
 
     imbalance: str
     network: str
     freeze_backbone: bool
-    epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    schedule: str
+    training: Training
 
 
-_PAPER_DIGITS = Recipe("paper", "paper-net", False, 8, 64, 0.01, 0.5, "constant")
-_PHOTOGRAPHS = Recipe("paper", "efficientnet_lite0", True, 30, 64, 0.01, 0.9, "step")
-_SMALL_IMAGES = Recipe("exp:100", "small-cnn", False, 30, 64, 0.05, 0.9, "cosine")
+def _sgd(epochs: int, lr: float, momentum: float, schedule: str) -> Training:
+    return Training(epochs, 64, lr, momentum=momentum, schedule=schedule)
+
+
+_PAPER_DIGITS = Recipe("paper", "paper-net", False, _sgd(8, 0.01, 0.5, "constant"))
+_SMALL_IMAGES = Recipe("exp:100", "small-cnn", False, _sgd(30, 0.05, 0.9, "cosine"))
+_PHOTOGRAPHS = _sgd(30, 0.01, 0.9, "step")
 RECIPES = {
     "mnist": _PAPER_DIGITS,
     "fashion-mnist": _PAPER_DIGITS,
-    "digits": Recipe("exp:10", "small-cnn", False, 30, 64, 0.05, 0.9, "cosine"),
+    "digits": Recipe("exp:10", "small-cnn", False, _sgd(30, 0.05, 0.9, "cosine")),
     "cifar10": _SMALL_IMAGES,
     "cifar100": _SMALL_IMAGES,
-    "tiny-imagenet": _PHOTOGRAPHS,
-    "cub": Recipe("paper", "inception_v3", True, 45, 64, 0.01, 0.9, "step"),
-    "folder": Recipe("none", "efficientnet_lite0", True, 30, 64, 0.01, 0.9, "step"),
+    "tiny-imagenet": Recipe("paper", "efficientnet_lite0", True, _PHOTOGRAPHS),
+    "cub": Recipe("paper", "inception_v3", True, _sgd(45, 0.01, 0.9, "step")),
+    "folder": Recipe("none", "efficientnet_lite0", True, _PHOTOGRAPHS),
 }
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images are read; the arguments of `pc_softmax.data.load_data`."""
+
+    dataset: str
+    data_dir: Path
+    imbalance: str
+    val_fraction: float
+    skip_unreadable: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run of `pc_softmax.train` depends on.
+
+    Attributes:
+        loss: one of LOSSES, with its `loss_options` as in `pc_softmax.losses.build_loss`.
+        weights: of the backbone: "imagenet", "none" or a file.
+        image_size: side of image files in pixels; None for the network's own.
+        init: folder of a finished run whose network is the start; None for a new network.
+        retrain_head: train a new head on the features of `init`, every class drawn equally often
+            (cRT, Kang et al. 2020).
+    """
+
+    data: DataSettings
+    network: str
+    weights: str
+    image_size: int | None
+    freeze_backbone: bool
+    loss: str
+    loss_options: dict
+    training: Training
+    seed: int
+    init: Path | None
+    retrain_head: bool
+    num_workers: int
+
+    @property
+    def head_only(self) -> bool:
+        return self.freeze_backbone or self.retrain_head
+
+    @classmethod
+    def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
+        """From the flags of `pc_softmax.train` by name, their defaults filled in."""
+        args = argparse.Namespace(**flags)
+        names = ("network", "weights", "image_size", "freeze_backbone", "loss", "seed", "init")
+        names += ("retrain_head", "num_workers")
+        return cls(
+            data=take(DataSettings, args),
+            loss_options={name: flags[name] for name in LOSS_OPTIONS},
+            training=take(Training, args),
+            **{name: flags[name] for name in names},
+        )
+
+
+def parse_imbalance(text: str) -> str:
+    """The type of --imbalance: `none`, `paper`, `step:RATIO` or `exp:RATIO`, RATIO from 1.
+
+    Returns:
+        The rule with its ratio in one spelling: "exp:100" for exp:1e2.
+
+    Raises:
+        argparse.ArgumentTypeError: another rule, or a ratio that is no number from 1.
+    """
+    rule, colon, number = text.partition(":")
+    if rule in ("none", "paper") and not colon:
+        return text
+    try:
+        ratio = float(number)
+    except ValueError:
+        ratio = math.nan
+    if rule not in ("step", "exp") or not 1 <= ratio < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one of none, paper, step:RATIO, exp:RATIO with a RATIO from 1"
+        )
+    return f"{rule}:{int(ratio) if ratio.is_integer() else ratio}"
 
 
 def add_arguments(parser: cli.Parser) -> None:
     """The flags that `train` and `compare` share."""
-    by_dataset = {
-        name: "; ".join(f"{getattr(recipe, name)} for {key}" for key, recipe in RECIPES.items())
-        for name in Recipe.__dataclass_fields__
-    }
-    parser.add_argument(
+    defaults = described_defaults(RECIPES)
+    add = parser.add_argument_group("data").add_argument
+    add(
         "--dataset",
         choices=DATASETS,
         default="mnist",
         help="images to train on; folder: the data folder holds train/CLASS/* and test/CLASS/*",
     )
-    parser.add_argument(
+    add(
         "--imbalance",
         type=parse_imbalance,
-        help=f"none, paper, step:RATIO or exp:RATIO ({by_dataset['imbalance']})",
+        help=f"none, paper, step:RATIO or exp:RATIO ({defaults['imbalance']})",
     )
-    parser.add_argument(
+    add(
         "--val-fraction",
         type=cli.fraction,
         default=0.0,
-        help="share of the training images that is held out, for bbse and to calibrate em",
+        help="share of the training images that validates: for bbse, and to calibrate em",
     )
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out and list images that do not open"
-    )
-    cli.add_training_arguments(parser, weight_decay=0.0, by_dataset=by_dataset)
-    add = parser.add_argument_group("network and optimiser").add_argument
+    add("--skip-unreadable", action="store_true", help="leave out and list images that do not open")
+    add_training_arguments(parser, defaults)
+    add = parser.add_argument_group("network").add_argument
     add(
         "--network",
         help="paper-net (28 x 28 grey), small-cnn, efficientnet_lite0, a torchvision name or "
-        f"timm:NAME ({by_dataset['network']})",
+        f"timm:NAME ({defaults['network']})",
     )
     add("--weights", default="imagenet", help="of the backbone: imagenet, none or a file")
     add("--image-size", type=cli.image_side, help="side of image files (the network's own)")
     add(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
-        help=f"train the head alone ({by_dataset['freeze_backbone']})",
+        help=f"train the head alone ({defaults['freeze_backbone']})",
     )
-    add(
-        "--augmented-copies",
-        type=cli.non_negative_int,
-        default=0,
-        help="cached passes over random parts of the images, for a frozen backbone",
-    )
-    add("--optimizer", choices=OPTIMIZERS, default="sgd", help="optimiser")
-    add("--momentum", type=cli.fraction, help=f"of SGD ({by_dataset['momentum']})")
-    add("--schedule", choices=SCHEDULES, help=f"learning rate ({by_dataset['schedule']})")
-    add(
-        "--warmup-epochs",
-        type=cli.non_negative_int,
-        default=0,
-        help="epochs of linearly rising learning rate",
-    )
-    add(
-        "--head-lr-ratio",
-        type=cli.positive_float,
-        default=1.0,
-        help="learning rate of the last layer over that of the rest",
-    )
+    add = parser.add_argument_group("loss").add_argument
     add("--tau", type=cli.non_negative_float, default=1.0, help="of the logit-adjusted loss")
     add("--gamma", type=cli.non_negative_float, default=2.0, help="of the focal loss")
+    add("--beta", type=cli.fraction, default=0.9999, help="of class-balanced weights")
+    add("--margin", type=cli.positive_float, default=0.5, help="of LDAM, for the rarest class")
+    add("--scale", type=cli.positive_float, default=30.0, help="of LDAM's cosines")
     add("--label-smoothing", type=cli.fraction, default=0.0, help="of softmax and weighted losses")
 
 
-def set_defaults(args) -> None:
-    """Fills in what the data set's recipe says, and checks what goes together."""
-    for name, value in vars(RECIPES[args.dataset]).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+def resolve(args: argparse.Namespace) -> None:
+    """Fills in the data set's defaults, and checks which flags go together."""
+    set_defaults(args, RECIPES[args.dataset])
     if args.augmented_copies and not (args.freeze_backbone and args.dataset in FILE_DATASETS):
         raise UserError("--augmented-copies: only for image files and a frozen backbone")
-    if args.network == "paper-net" and args.dataset not in ("mnist", "fashion-mnist"):
+    if args.network == "paper-net" and args.dataset not in IDX_DATASETS:
         raise UserError(f"--network paper-net: 28 x 28 grey images only, not {args.dataset}")
     if args.image_size and args.dataset not in FILE_DATASETS:
         raise UserError(f"--image-size: only for image files, not {args.dataset}")
-
-
-def read_data(args, say: Callable[[str], None]) -> ImbalancedData:
-    """What the data flags say, errors as in `load_data`; `say` is told of images left out."""
-    data = load_data(
-        args.dataset,
-        args.data_dir,
-        imbalance=args.imbalance,
-        val_fraction=args.val_fraction,
-        seed=0,  # one validation part for all seeds
-        skip_unreadable=args.skip_unreadable,
-    )
-    if data.skipped:
-        say(f"left out {len(data.skipped)} unreadable images: {', '.join(map(str, data.skipped))}")
-    return data
-
-
-def train_options(args) -> dict:
-    """The keyword arguments of `train` that the flags of `train` set."""
-    training = ("epochs", "batch_size", "lr", "weight_decay", "optimizer", "momentum", "schedule")
-    training += ("warmup_epochs", "head_lr_ratio")
-    return {
-        "loss": args.loss,
-        "loss_options": {k: getattr(args, k) for k in ("drw", "tau", "gamma", "label_smoothing")},
-        "retrain_head": args.retrain_head,
-        "seed": args.seed,
-        "training": {k: getattr(args, k) for k in training} | {"copies": args.augmented_copies},
-    }

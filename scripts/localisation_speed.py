@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from infocam.data.load import LocalisationSet
 from infocam.localise import Maps, localise
 from infocam.scoring.boxes import resize_map, to_8bit
 from infocam.scoring.metrics import V2_IOUS, Evaluator, box_iou
 from infocam.scoring.protocols import Protocol, protocol
 from mi_common import runtime
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.image_sets import ImageSet
 from mi_common.workers import worker_pool
 
 THRESHOLDS = 1000
@@ -121,7 +121,7 @@ def _evaluate_file(images: int, num_workers: int) -> tuple[float, float]:
         spec = InputSpec(224)
         torch.manual_seed(0)
         network = GlobalAveragePoolClassifier(nn.Identity(), FEATURES, CLASSES, spec).eval()
-        data = LocalisationSet(
+        data = ImageSet(
             torch.from_numpy(np.load(path, mmap_mode="c")),
             torch.arange(images) % CLASSES,
             [np.array([[16, 16, 47, 47]])] * images,

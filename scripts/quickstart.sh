@@ -16,7 +16,7 @@ case "${1:-}" in
     runs=runs/smoke
     mi="--seeds 0 --n-train 5000 --n-test 20000 --epochs 3"
     pc="--seeds 0 1 --epochs 1"
-    train="--images-per-class 150 --held-out-per-class 30 --epochs 2"
+    train="--images-per-class 150 --val-per-class 30 --epochs 2"
     evaluate="--test-images 200"
     ;;
   *) echo "quickstart.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mi_common.errors import UserError
 from mi_common.files import read_json
-from mi_common.image_files import UNREADABLE, read_image
+from mi_common.pictures import UNREADABLE, read_image
 
 MAX_PIXELS = 50_000_000  # of a picture; ours have a tenth
 MAX_BYTES = 50_000_000  # of a file

@@ -15,7 +15,7 @@ case "${1:-}" in
   "") ;;
   --smoke)
     runs=runs/reproduce_infocam_smoke seeds="0"
-    shrink="--images-per-class 150 --held-out-per-class 30 --epochs 2" test="--test-images 200"
+    shrink="--images-per-class 150 --val-per-class 30 --epochs 2" test="--test-images 200"
     ;;
   *) echo "reproduce_infocam.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac

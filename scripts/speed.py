@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from pc_softmax.models import new_model
 from torch import nn
 
 from mi_common import cli, runtime
@@ -34,7 +35,6 @@ from mi_common.runtime import Runtime
 from mi_common.tables import to_markdown, write_tables
 from pc_softmax.data import load_data
 from pc_softmax.losses import PCSoftmaxLoss
-from pc_softmax.models import new_model
 from pc_softmax.recipes import RECIPES
 from pc_softmax.train import train
 from scripts.localisation_speed import time_boxes, time_localisation

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from infocam.data.box_files import CORNERS, csv_rows
-from infocam.data.load import LocalisationSet, image_name, require_own_names
+from infocam.data.load import image_name, require_own_names
 from infocam.data.wsol_metadata import inner_path, read_wsol_split
 from mi_common.annotation_lines import brief, parse_box, parse_label, parse_size
 from mi_common.errors import UserError
 from mi_common.files import write_atomically
+from mi_common.image_sets import ImageSet
 
 COLUMNS = ("image", "width", "height", *CORNERS)
 _UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates replace bytes that are not UTF-8
@@ -32,7 +33,7 @@ class Annotations:
     """The ground truth for saved maps.
 
     Attributes:
-        names: of the N images, as `LocalisationSet.names`.
+        names: of the N images, as `ImageSet.image_names`.
         sizes: (N, 2) int width, height.
         boxes: an (M, 4) int array x0 y0 x1 y1 of inclusive pixels per image, M at least 1.
         labels: (N,) int64, or None.
@@ -104,7 +105,7 @@ def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
     return width, height, label, mask
 
 
-def write_annotations(path: Path, data: LocalisationSet) -> None:
+def write_annotations(path: Path, data: ImageSet) -> None:
     """Writes the CSV file of a part of a data set atomically.
 
     Raises:
@@ -112,15 +113,15 @@ def write_annotations(path: Path, data: LocalisationSet) -> None:
             file cannot hold.
     """
     path = Path(path)
-    lines = [[*COLUMNS, "label", *([] if data.masks is None else ["mask"])]]
-    for i, name in enumerate(data.names):
+    lines = [[*COLUMNS, "label", *([] if data.mask_files is None else ["mask"])]]
+    for i, name in enumerate(data.image_names):
         if _UNSAFE.search(name):
             raise UserError(
                 f"{path}: the name {name!r} holds a line break or is not UTF-8; rename the image"
             )
         if not len(data.boxes[i]):
             raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
-        mask = [] if data.masks is None else [os.path.relpath(data.masks[i], path.parent)]
+        mask = [] if data.mask_files is None else [os.path.relpath(data.mask_files[i], path.parent)]
         for box in data.boxes[i].tolist():
             lines.append([name, *data.sizes[i].tolist(), *box, int(data.labels[i]), *mask])
 

@@ -16,7 +16,9 @@ import numpy as np
 
 from mi_common.annotation_lines import brief, parse_box
 from mi_common.errors import UserError
-from mi_common.image_files import ImageFiles, image_folder, image_size
+from mi_common.image_files import image_folder
+from mi_common.image_sets import ImageSet
+from mi_common.pictures import image_size
 
 CORNERS = ("x0", "y0", "x1", "y1")
 NO_BOXES = np.zeros((0, 4), dtype=np.int64)
@@ -56,7 +58,7 @@ def csv_rows(
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
+def boxed_folder(data_dir: Path) -> dict[str, ImageSet]:
     """The images of `data_dir/train/CLASS` and `data_dir/test/CLASS` with their boxes, by part.
 
     Training images without a row have no boxes, (0, 4). The same box may be on several lines, as in
@@ -69,7 +71,7 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
     """
     boxes: dict[str, list[np.ndarray]] = {}
     parts = {part: image_folder(data_dir, part) for part in ("train", "test")}
-    paths = [path for files in parts.values() for path in files.paths]
+    paths = [path for files in parts.values() for path in files.images]
     sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(
         path.relative_to(data_dir).as_posix() for path in paths
     )
@@ -89,16 +91,16 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageFiles]:
         return np.stack(image_boxes) if image_boxes else NO_BOXES
 
     parts = {
-        part: replace(files, boxes=[boxes_of(path) for path in files.paths])
+        part: replace(files, boxes=[boxes_of(path) for path in files.images])
         for part, files in parts.items()
     }
     require_boxes(data_dir, parts["test"])
     return parts
 
 
-def require_boxes(data_dir: Path, files: ImageFiles) -> None:
+def require_boxes(data_dir: Path, files: ImageSet) -> None:
     """UserError that names the first image without boxes."""
-    for path, boxes in zip(files.paths, files.boxes, strict=True):
+    for path, boxes in zip(files.images, files.boxes, strict=True):
         if not len(boxes):
             image = path.relative_to(data_dir).as_posix()
             want = f"validation and test images need one; add a line {image},x0,y0,x1,y1"

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mi_common.errors import UserError
-from mi_common.pixels import verify_png
+from mi_common.image_sets import ImageSet
+from mi_common.pictures import verify_png
 
 FOREGROUND, IGNORED = 1, 255
 
@@ -45,3 +46,9 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
     if (levels == FOREGROUND).any() and np.isin(levels, (0, FOREGROUND, IGNORED)).all():
         return levels.copy()
     return (levels > 127).astype(np.uint8)
+
+
+def image_mask(images: ImageSet, index: int) -> np.ndarray:
+    """(H, W) uint8 of one image of a set with masks: 1 foreground, 0 background, 255 ignored."""
+    width, height = images.sizes[index].tolist()
+    return read_mask(images.mask_files[index], width, height)

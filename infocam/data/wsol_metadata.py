@@ -27,7 +27,7 @@ from mi_common.annotation_lines import (
     place_of,
 )
 from mi_common.errors import UserError
-from mi_common.image_files import ImageFiles
+from mi_common.image_sets import ImageSet
 
 WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC"}
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -150,7 +150,7 @@ def _require_all(folder: Path, name: str, number: dict[str, int], lines: dict[in
         raise UserError(f"{place}: image '{brief(missing)}' has no line in {folder / name}")
 
 
-def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
+def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     """The three splits of "cubv2" or "ilsvrc": "train", "validation" and "test".
 
     Classes have the names of the folders of their training images if each class has exactly one
@@ -178,7 +178,7 @@ def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageFiles]:
         raise UserError(f"{place}: no image of class {missing}; want 0..{num_classes - 1}")
     names = _class_names(splits["train"], num_classes)
     return {
-        part: ImageFiles(
+        part: ImageSet(
             dataset,
             [root / image for image in split.image_ids],
             torch.from_numpy(split.labels),

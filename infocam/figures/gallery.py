@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from infocam.data.load import LocalisationSet
 from infocam.figures.overlay import Overlay, save_gallery
 from infocam.names import RANDOM
 from infocam.scoring.metrics import ScoredMaps, predicted_box
 from infocam.scoring.protocols import Protocol
+from mi_common.image_sets import ImageSet
 
 
 def overlay(
-    data: LocalisationSet,
+    data: ImageSet,
     scored: ScoredMaps,
     index: int,
     *,
@@ -46,9 +46,7 @@ def _thresholds(rows: pd.DataFrame) -> dict[str, float]:
     return dict(zip(rows["method"], rows["threshold"], strict=True))
 
 
-def save_overlays(
-    folder: Path, data: LocalisationSet, scored: ScoredMaps, count: int, **options
-) -> None:
+def save_overlays(folder: Path, data: ImageSet, scored: ScoredMaps, count: int, **options) -> None:
     """A PNG each of `count` images that are spread evenly over the set, whatever their scores.
 
     Args:
@@ -58,9 +56,7 @@ def save_overlays(
         save_gallery(folder / f"{index:05d}.png", [overlay(data, scored, index, **options)])
 
 
-def save_galleries(
-    folder: Path, data: LocalisationSet, scored: ScoredMaps, count: int, **options
-) -> None:
+def save_galleries(folder: Path, data: ImageSet, scored: ScoredMaps, count: int, **options) -> None:
     """The best and the worst boxes of infoCAM, and the largest differences between it and CAM.
 
     Writes `gallery_best.png`, `gallery_worst.png` and, if there are two methods,

@@ -103,10 +103,10 @@ def _features(
     if len(network.spec.mean) == 1:
         image = image.convert("L")
     pixels = network.spec.transform(image_size)(image)[None].to(runtime.device)
-    trunk = torch.compile(network.trunk) if runtime.compile else network.trunk
+    backbone = torch.compile(network.backbone) if runtime.compile else network.backbone
     try:
         with runtime.autocast():
-            return trunk(pixels.contiguous(memory_format=torch.channels_last)).float()
+            return backbone(pixels.contiguous(memory_format=torch.channels_last)).float()
     except (RuntimeError, AssertionError) as error:
         if image_size is None or isinstance(error, torch.OutOfMemoryError):
             raise

@@ -35,13 +35,13 @@ def attention_dropout(features: Tensor, *, gamma: float, drop: bool) -> Tensor:
 def add_adl(
     network: GlobalAveragePoolClassifier, layers: list[str], *, gamma: float, rate: float = 0.75
 ) -> list[RemovableHandle]:
-    """Puts an attention-based dropout layer behind each named layer of the trunk.
+    """Puts an attention-based dropout layer behind each named layer of the backbone.
 
     Each draws from torch's generator once a forward pass: with probability `rate` it hides, else it
     weighs; see `attention_dropout`.
 
     Args:
-        layers: names inside the trunk, such as `layer4.0`; in VGG's `pool3`, `conv5_3` too, a
+        layers: names inside the backbone, such as `layer4.0`; in VGG's `pool3`, `conv5_3` too, a
             convolution meaning that with its ReLU.
         gamma: see `attention_dropout`.
 
@@ -51,7 +51,7 @@ def add_adl(
     Raises:
         UserError: a layer that the network does not have, or that gives it no (B, C, H, W) map.
     """
-    root = getattr(network.trunk, "network", network.trunk)  # timm's are one level down
+    root = getattr(network.backbone, "network", network.backbone)  # timm's are one level down
     by_paper = _vgg_layers(root)
     known = {name: part for name, part in root.named_modules() if name} | by_paper
     for layer in layers:
@@ -89,16 +89,18 @@ def _check_maps(network: GlobalAveragePoolClassifier, layers: dict[str, nn.Modul
     network.train(training)
     for probe in probes:
         probe.remove()
-    channels_last = getattr(getattr(network.trunk, "network", None), "output_fmt", None) == "NHWC"
+    channels_last = (
+        getattr(getattr(network.backbone, "network", None), "output_fmt", None) == "NHWC"
+    )
     for name in layers:
         if channels_last or getattr(given.get(name), "ndim", 0) != 4:
             raise UserError(f"--adl {name}: that layer gives no (B, C, H, W) map")
 
 
-def _vgg_layers(trunk: nn.Module) -> dict[str, nn.Module]:
+def _vgg_layers(backbone: nn.Module) -> dict[str, nn.Module]:
     """The layers of a plain sequence by the names that the VGG paper's tables give them."""
     layers, block, number = {}, 1, 0
-    for name, module in trunk.named_children():
+    for name, module in backbone.named_children():
         if not name.isdecimal():  # it has names of its own
             return {}
         if isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""Trained networks with the names and the prior of their classes, to be asked about any picture."""
+"""Trained networks with the names and the prior of their classes, to be asked about any image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +7,14 @@ import torch
 import torchvision
 from torch import Tensor
 
-from infocam.data.load import load_parts
-from infocam.models.networks import build_network, load_run, run_flags
+from infocam.models.networks import build_network
+from infocam.recipes import DATASETS, LOSSES, Settings
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
-from mi_common.information import log_prior_from_counts, log_prior_from_labels
+from mi_common.information import log_prior_from_counts
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime
+from mi_common.training import ImageClassifier
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Classifier:
     Attributes:
         class_names: (K,).
         log_prior: (K,) of the training data.
-        softmax: whether the logits hold the log prior, as those of PC-softmax do not.
+        softmax: whether the network was trained by softmax, so that its logits contain the log
+            prior; logits of PC-softmax do not.
     """
 
     network: GlobalAveragePoolClassifier
@@ -54,15 +56,61 @@ def imagenet_classifier(
     return Classifier(network, names, prior, softmax=True)
 
 
-def run_classifier(path: Path, data_dir: Path, *, runtime: Runtime) -> Classifier:
-    """The network of a run of `infocam.train`, with the names and frequencies of its classes.
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run of `infocam.train`: what it was trained with, and its classes."""
+
+    folder: RunFolder
+    settings: Settings
+    data_dir: Path
+    class_names: list[str]
+    class_counts: list[int]
+
+
+def read_run(path: Path) -> TrainedRun:
+    """Reads config.json of a run.
 
     Raises:
-        UserError: no finished run of that script, or missing data.
+        UserError: no finished run of `infocam.train`, or a damaged config.json.
     """
-    flags = run_flags(path)
-    sizes = {name: flags[name] for name in ("images_per_class", "held_out_per_class")}
-    train = load_parts(flags["dataset"], data_dir, **sizes, test_images=1)["train"]
-    log_prior = log_prior_from_labels(train.labels, len(train.class_names)).to(runtime.device)
-    network = load_run(RunFolder(path), len(train.class_names), runtime)
-    return Classifier(network, train.class_names, log_prior, flags["loss"] == "softmax")
+    run = RunFolder(path)
+    config = run.require_entry("infocam.train", keys=("class_names", "class_counts"))
+    flags = config["flags"]
+    try:
+        settings, data_dir = Settings.from_flags(flags), Path(flags["data_dir"])
+        known = settings.loss in LOSSES and settings.data.dataset in DATASETS
+    except (AttributeError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise UserError(f"{path}/config.json: damaged; train again with --overwrite")
+    return TrainedRun(run, settings, data_dir, config["class_names"], config["class_counts"])
+
+
+def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:
+    """The network of a finished run of `infocam.train`, from the run's folder alone.
+
+    The `spec` of the network makes images of the size that it was trained on.
+
+    Raises:
+        UserError: no finished run of that script, a damaged file, or other weights of the backbone
+            than the run's.
+    """
+    run = read_run(path)
+    settings = run.settings
+    network = build_network(
+        settings.network,
+        weights=settings.weights if settings.freeze_backbone else "none",
+        num_classes=len(run.class_names),
+        output_stride=settings.output_stride,
+        image_size=settings.image_size,
+    )
+    classifier = ImageClassifier(network, head_only=False, cache_dir=path, runtime=runtime)
+    source = str(run.folder.checkpoint_file)
+    classifier.load(run.folder, head_only=settings.freeze_backbone, source=source)
+    counts = torch.tensor(run.class_counts, device=runtime.device)
+    return Classifier(
+        network.eval(),
+        run.class_names,
+        log_prior_from_counts(counts),
+        softmax=settings.loss == "softmax",
+    )

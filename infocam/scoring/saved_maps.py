@@ -15,7 +15,6 @@ import pandas as pd
 
 from infocam.data.annotations import Annotations, map_file, read_annotations, write_annotations
 from infocam.data.box_files import csv_rows
-from infocam.data.load import LocalisationSet
 from infocam.data.masks import read_mask
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
 from infocam.scoring.protocols import Protocol
@@ -23,6 +22,7 @@ from infocam.scoring.scores import baseline_rows, score_rows
 from mi_common.annotation_lines import MAX_CLASSES, MAX_PIXELS, MAX_SIDE, brief, whole_number
 from mi_common.errors import UserError
 from mi_common.files import write_atomically
+from mi_common.image_sets import ImageSet
 from mi_common.memory import require_memory
 
 PREDICTIONS = "predictions.csv"
@@ -31,12 +31,12 @@ BYTES_PER_PIXEL = 26  # measured peak memory of scoring an image with a mask
 LARGEST_VALUE = 1e37  # of a map, so that interpolation and differences stay within float32
 
 
-def save_maps(folder: Path, data: LocalisationSet, scored: ScoredMaps) -> None:
+def save_maps(folder: Path, data: ImageSet, scored: ScoredMaps) -> None:
     """Writes METHOD/NAME.npy and METHOD/predictions.csv of all methods, and annotations.csv."""
     write_annotations(folder / "annotations.csv", data)
-    ranks = pd.DataFrame({"image": data.names, "rank": scored.ranks})
+    ranks = pd.DataFrame({"image": data.image_names, "rank": scored.ranks})
     for method, maps in scored.maps.items():
-        for name, values in zip(data.names, maps, strict=True):
+        for name, values in zip(data.image_names, maps, strict=True):
             path = map_file(folder / method, name)
             write_atomically(path, lambda partial, values=values: np.save(partial, values))
         write_atomically(

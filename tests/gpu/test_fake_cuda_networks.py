@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
+from pc_softmax.models import Model
 from torch import nn
 
 from infocam.models import adl, networks
@@ -16,7 +17,6 @@ from mi_estimator.estimators.networks import Members, NineMeans, Standardise, ml
 from mi_estimator.estimators.networks import small_cnn as estimator_cnn
 from pc_softmax.data import Part
 from pc_softmax.losses import build_loss
-from pc_softmax.models import Model
 from pc_softmax.networks import CosineHead, PaperNet, small_cnn
 
 RUNTIME = Runtime(CUDA)

@@ -19,10 +19,10 @@ from mi_common.runtime import seed_everything
 
 pytestmark = pytest.mark.gpu
 METHODS = ["cam", "infocam", "posterior", "grad-cam++"]
-DIGITS = ["--dataset", "scattered-digits", "--images-per-class", 14, "--held-out-per-class", 4]
+DIGITS = ["--dataset", "scattered-digits", "--images-per-class", 14, "--val-per-class", 4]
 DIGITS += ["--batch-size", 20, "--epochs", 2, "--lr", 1e-4]
 PICTURES = ["--dataset", "folder", "--network", "resnet18", "--image-size", 64]
-PICTURES += ["--held-out-per-class", 2, "--batch-size", 10, "--epochs", 2]
+PICTURES += ["--val-per-class", 2, "--batch-size", 10, "--epochs", 2]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def assert_same_evaluation(folders: tuple[Path, Path], *, maps: float) -> None:
     """The same maps, to a fraction of their largest value, and scores that follow from them."""
     expected, found = (saved_maps(folder) for folder in folders)
     assert found.keys() == expected.keys()
-    assert {name.split("/")[1] for name in expected} == {"held-out", "test"}
+    assert {name.split("/")[1] for name in expected} == {"validation", "test"}
     assert len({name.split("/")[2] for name in expected}) == len(METHODS) + 1  # and the random one
     for name, values in expected.items():
         atol = maps * np.abs(values).max() + 1e-6

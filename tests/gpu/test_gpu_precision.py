@@ -17,7 +17,7 @@ from pc_softmax.train import main as train
 
 pytestmark = pytest.mark.gpu
 DIGITS = ["--dataset", "digits", "--imbalance", "none", "--lr", 0.05]
-SCATTERED = ["--dataset", "scattered-digits", "--images-per-class", 14, "--held-out-per-class", 4]
+SCATTERED = ["--dataset", "scattered-digits", "--images-per-class", 14, "--val-per-class", 4]
 SCATTERED += ["--batch-size", 20, "--epochs", 2]
 
 

@@ -58,7 +58,7 @@ def test_an_estimate_from_images_repeats(device, run_on):
 def test_fine_tuning_on_image_files_repeats(device, run_on, pictures):
     words = ["--dataset", "folder", "--data-dir", pictures, "--network", "resnet18"]
     words += ["--image-size", 64, "--weights", "none", "--no-freeze-backbone"]
-    words += ["--held-out-per-class", 2, "--batch-size", 10, "--epochs", 1]
+    words += ["--val-per-class", 2, "--batch-size", 10, "--epochs", 1]
     words += ["--adl", "layer3.0", "--num-workers", 0, "--deterministic"]
     states = [
         torch.load(run_on(device, train_localiser, *words) / "checkpoint.pt", "cpu")["model"]

@@ -124,14 +124,14 @@ def words_for(dataset: str, data_dir: Path, folder: Path, *more) -> list[str]:
 @pytest.fixture(scope="session")
 def digits_words(digits_dir):
     """The command line of a small run on scattered digits into a folder."""
-    sizes = ["--images-per-class", 14, "--held-out-per-class", 4, "--batch-size", 20]
+    sizes = ["--images-per-class", 14, "--val-per-class", 4, "--batch-size", 20]
     return lambda folder, *more: words_for("scattered-digits", digits_dir, folder, *sizes, *more)
 
 
 @pytest.fixture(scope="session")
 def tiny_words(tiny_dir):
     """The command line of a small run on the mini Tiny-ImageNet into a folder."""
-    sizes = ["--images-per-class", 6, "--held-out-per-class", 2]
+    sizes = ["--images-per-class", 6, "--val-per-class", 2]
     sizes += ["--batch-size", 6, "--lr", 0.01, "--epochs", 10]
     return lambda folder, *more: words_for("tiny-imagenet", tiny_dir, folder, *sizes, *more)
 
@@ -209,7 +209,7 @@ def slow_hits():
 
 
 @pytest.fixture
-def trunk_must_rest(monkeypatch) -> None:
+def backbone_must_rest(monkeypatch) -> None:
     """From here on `infocam.evaluate` fails if it runs the network's trunk."""
     build = networks.build_network
 
@@ -219,7 +219,7 @@ def trunk_must_rest(monkeypatch) -> None:
         def forward(images: torch.Tensor) -> torch.Tensor:
             raise AssertionError("the trunk ran, although its maps are cached")
 
-        network.trunk.forward = forward
+        network.backbone.forward = forward
         return network
 
     monkeypatch.setattr(networks, "build_network", built)

@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.models.networks import build_network
 from mi_common.records import RunFolder
 
@@ -12,8 +12,8 @@ METHODS = ["cam", "infocam", "infocam+"]
 RULES = ["fixed", "validation", "oracle"]
 HUNDREDTHS = [i / 100 for i in range(100)]
 SCORED = ["threshold", "gt_known", "top1_loc", "max_box_acc"]
-DIGITS = {"images_per_class": 14, "held_out_per_class": 4, "test_images": 25}
-TINY = {"images_per_class": 6, "held_out_per_class": 2, "test_images": None}
+DIGITS = {"images_per_class": 14, "val_per_class": 4, "test_images": 25}
+TINY = {"images_per_class": 6, "val_per_class": 2, "test_images": None}
 
 
 def plain_words(run, folder, *more) -> list[str]:
@@ -36,11 +36,11 @@ def network_of(run) -> torch.nn.Module:
 
 def tiny_features(run, network) -> tuple[dict, dict]:
     """The parts of the mini Tiny-ImageNet and their feature maps as the cache has them."""
-    parts = load_parts("tiny-imagenet", run.data_dir, **TINY)
+    parts = load_splits("tiny-imagenet", run.data_dir, **TINY)
     transform = network.spec.transform()
     features = {}
-    for part in ("held-out", "test"):
-        pictures = [Image.open(path).convert("RGB") for path in parts[part].images.paths]
+    for part in ("validation", "test"):
+        pictures = [Image.open(path).convert("RGB") for path in parts[part].images]
         with torch.inference_mode():
             maps = network.features(torch.stack([transform(picture) for picture in pictures]))
         features[part] = maps.half().float().numpy()  # the cache keeps 16 bits

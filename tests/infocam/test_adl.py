@@ -100,7 +100,7 @@ def test_it_rests_in_eval_mode_and_has_no_weights():
     keys, wanted = list(network.state_dict()), network.eval()(images)
     network.train()
     add_adl(network, ["conv1_2"], gamma=0.8)
-    assert network.training and network.trunk[3].training
+    assert network.training and network.backbone[3].training
     assert list(network.state_dict()) == keys
     assert torch.equal(network.eval()(images), wanted)
     assert (network.train()(images) - network.eval()(images)).abs().max() > 1e-3
@@ -137,7 +137,7 @@ def test_under_autocast_maps_keep_their_type_and_every_weight_gets_a_gradient(ra
 
 
 def hooked(network: GlobalAveragePoolClassifier) -> set[str]:
-    return {name for name, part in network.trunk.named_modules() if part._forward_hooks}
+    return {name for name, part in network.backbone.named_modules() if part._forward_hooks}
 
 
 def test_the_papers_layers_of_vgg16_and_resnet50():
@@ -153,7 +153,7 @@ def test_the_papers_layers_of_vgg16_and_resnet50():
         resnet = GlobalAveragePoolClassifier(trunk, 2048, 2, InputSpec(64))
     add_adl(vgg, list(FINE_TUNED_VGG.adl), gamma=0.8)
     assert hooked(vgg) == {"16", "23", "29"}
-    kinds = [type(vgg.trunk[i]).__name__ for i in (15, 16, 22, 23, 28, 29)]
+    kinds = [type(vgg.backbone[i]).__name__ for i in (15, 16, 22, 23, 28, 29)]
     assert kinds == ["ReLU", "MaxPool2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU"]
     add_adl(resnet, list(FINE_TUNED_RESNET50.adl), gamma=0.9)
     assert hooked(resnet) == {"layer3.0", "layer4.0", "layer4.2"}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from infocam.data.annotations import Annotations, map_file, read_annotations, write_annotations
-from infocam.data.load import LocalisationSet
 from mi_common.errors import UserError
+from mi_common.image_sets import ImageSet
 
 TEXT = """image,width,height,x0,y0,x1,y1,label,mask
 test/cat/1.jpg,120,80,10,4,99,63,3,masks/1.png
@@ -140,9 +140,9 @@ def test_the_map_of_an_image_has_its_name_with_another_ending(tmp_path, name, fi
     assert map_file(tmp_path, name) == tmp_path / file
 
 
-def localisation_set(masks: list[Path] | None) -> LocalisationSet:
+def localisation_set(masks: list[Path] | None) -> ImageSet:
     """Names that CSV has to quote, several boxes, and one that ends outside its image."""
-    return LocalisationSet(
+    return ImageSet(
         images=torch.zeros(3, 1, 6, 5),
         labels=torch.tensor([2, 0, 1]),
         boxes=[

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from mi_common.errors import UserError
 
 SIZES = {
@@ -39,8 +39,8 @@ def write_boxes(folder: Path, rows: list[str], header="image,x0,y0,x1,y1") -> Pa
 
 
 def parts_of(data_dir: Path, **options):
-    given = {"images_per_class": None, "held_out_per_class": 1, "test_images": None} | options
-    return load_parts("folder", data_dir, **given)
+    given = {"images_per_class": None, "val_per_class": 1, "test_images": None} | options
+    return load_splits("folder", data_dir, **given)
 
 
 def refused(data_dir: Path, message: str, **options) -> None:
@@ -51,7 +51,7 @@ def refused(data_dir: Path, message: str, **options) -> None:
 
 def test_parts_boxes_sizes_and_names(folder):
     parts = parts_of(folder)
-    train, held_out, test = parts["train"], parts["held-out"], parts["test"]
+    train, held_out, test = parts["train"], parts["validation"], parts["test"]
     assert train.names == ["train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1"]
     assert [box.shape for box in train.boxes] == [(0, 4)] * 4
     assert held_out.names == ["train/cat/2", "train/dog/2"]
@@ -134,7 +134,7 @@ def test_masks_are_for_the_test_part(folder):
             levels[3:5, 7] = 255
             Image.fromarray(levels).save(path)
     parts = parts_of(folder)
-    assert parts["train"].masks is None and parts["held-out"].masks is None
+    assert parts["train"].mask_files is None and parts["validation"].mask_files is None
     assert parts["test"].masks[3] == folder / "masks/test/dog/1.png"
     assert np.argwhere(parts["test"].mask(3)).tolist() == [[3, 7], [4, 7]]
     lacking = folder / "masks/test/dog/0.png"

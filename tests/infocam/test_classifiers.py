@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.models.classifiers import imagenet_classifier, run_classifier
 from mi_common.errors import UserError
 from mi_common.runtime import Runtime
@@ -46,11 +46,11 @@ def test_a_run_brings_its_network_names_and_class_frequencies(digits_run, cpu, s
     found = run_classifier(digits_run.folder, digits_run.data_dir, runtime=cpu)
     assert found.class_names == [str(k) for k in range(10)]
     assert found.softmax and not found.network.training
-    parts = load_parts(
+    parts = load_splits(
         "scattered-digits",
         digits_run.data_dir,
         images_per_class=14,
-        held_out_per_class=4,
+        val_per_class=4,
         test_images=1,
     )
     counts = torch.bincount(parts["train"].labels, minlength=10)

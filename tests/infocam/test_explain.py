@@ -13,7 +13,7 @@ from infocam.explain import main, unique_stems
 from infocam.maps.photographs import explain as explain_image
 from infocam.models.classifiers import Classifier, run_classifier
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
-from mi_common.image_files import read_image
+from mi_common.pictures import read_image
 from mi_common.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))

@@ -7,12 +7,12 @@ import pytest
 import timm
 import torch
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.models.networks import load_run
 from infocam.train import main
 from mi_common.backbones import build_backbone
 from mi_common.errors import UserError
-from mi_common.image_files import read_image
+from mi_common.pictures import read_image
 from mi_common.records import RunFolder
 
 NETWORK = "timm:test_resnet"
@@ -27,12 +27,12 @@ def model_of(folder) -> dict[str, torch.Tensor]:
 
 def slow_accuracy(network, data_dir) -> float:
     """Of the held-out images of the mini Tiny-ImageNet, one at a time."""
-    sizes = {"images_per_class": 6, "held_out_per_class": 2, "test_images": 1}
-    part = load_parts("tiny-imagenet", data_dir, **sizes)["held-out"]
+    sizes = {"images_per_class": 6, "val_per_class": 2, "test_images": 1}
+    part = load_splits("tiny-imagenet", data_dir, **sizes)["validation"]
     transform = network.spec.transform()
     right = 0
     with torch.inference_mode():
-        for path, label in zip(part.images.paths, part.labels.tolist(), strict=True):
+        for path, label in zip(part.images, part.labels.tolist(), strict=True):
             right += network(transform(read_image(path))[None]).argmax().item() == label
     return right / len(part)
 
@@ -57,11 +57,11 @@ def test_the_whole_network_trains_on_the_files_and_is_loaded_as_it_was(adl_run, 
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
     assert (network.spec.size, network.output_stride) == (64, 16)
     assert network.features(torch.zeros(1, 3, 64, 64)).shape[2:] == (4, 4)
-    accuracy = adl_run.result()["held_out_accuracy"]
+    accuracy = adl_run.result()["validation_accuracy"]
     assert accuracy == pytest.approx(slow_accuracy(network, tiny_dir))
     assert list(tiny_dir.glob("features/*resnet*")) == []
     names = json.loads((adl_run.path / "split.json").read_text())
-    assert (len(names["train"]), len(names["held-out"])) == (16, 8)
+    assert (len(names["train"]), len(names["validation"])) == (16, 8)
 
 
 def test_the_recipe_reaches_the_optimiser(adl_run):
@@ -116,9 +116,9 @@ def test_a_frozen_backbone_of_another_stride_has_features_of_its_own(
         main(tiny_words(run.path, *SMALL, *words, "--output-stride", stride))
         network = load_run(run, 4, cpu)
         assert network.features(torch.zeros(1, 3, 64, 64)).shape[2:] == (side, side)
-        assert torch.equal(network.trunk.network.conv1[0].weight, state["conv1.0.weight"])
+        assert torch.equal(network.backbone.network.conv1[0].weight, state["conv1.0.weight"])
         assert torch.equal(network.head.weight, model_of(run.path)["weight"])
-        accuracy = run.result()["held_out_accuracy"]
+        accuracy = run.result()["validation_accuracy"]
         assert accuracy == pytest.approx(slow_accuracy(network, tiny_dir))
     made = set(tiny_dir.glob("features/*")) - before
     assert sorted(path.name[:22] for path in made) == [

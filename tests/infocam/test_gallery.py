@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from infocam.data.load import LocalisationSet
 from infocam.figures import gallery
 from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.scoring.metrics import Curves, ScoredMaps
 from infocam.scoring.protocols import protocol
+from mi_common.image_sets import ImageSet
 
 THRESHOLDS = np.arange(100) / 100
 VALIDATION = {"cam": 0.5, "infocam": 0.25}
@@ -33,10 +33,10 @@ def shown(monkeypatch) -> dict:
 
 
 @pytest.fixture
-def five() -> tuple[LocalisationSet, ScoredMaps, dict]:
+def five() -> tuple[ImageSet, ScoredMaps, dict]:
     """Five grey images of 8 x 8 pixels, number i at level i, and maps of 2 x 2 cells."""
     pixels = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 8, 8) / 255
-    data = LocalisationSet(
+    data = ImageSet(
         pixels + 1e-4,
         torch.tensor([0, 1, 0, 1, 0]),
         [np.array([[0, 0, i, i]]) for i in range(5)],

@@ -20,7 +20,7 @@ from slow_evaluation import (
     tiny_features,
 )
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.evaluate import main
 from infocam.scoring.boxes import centre_boxes
 from infocam.scoring.metrics import box_iou
@@ -32,7 +32,7 @@ def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits)
     for method in METHODS:
         (hits, correct), (held_out_hits, _) = (
             slow_hits(features[part], head, parts[part].labels, parts[part].boxes, method)
-            for part in ("test", "held-out")
+            for part in ("test", "validation")
         )
         for rule in RULES:
             expected = slow_scores(hits, held_out_hits, correct, HUNDREDTHS, rule)
@@ -42,10 +42,12 @@ def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits)
         part: np.array(
             [box_iou(b, centre_boxes(64, 64, sides))[0] >= 0.5 for b in parts[part].boxes]
         )
-        for part in ("test", "held-out")
+        for part in ("test", "validation")
     }
     for rule in RULES[1:]:
-        expected = slow_scores(fitting["test"], fitting["held-out"], correct, sides.tolist(), rule)
+        expected = slow_scores(
+            fitting["test"], fitting["validation"], correct, sides.tolist(), rule
+        )
         assert rows.loc[("centre-box", rule)].tolist() == pytest.approx(expected), rule
     whole = fitting["test"][:, -1]
     expected = [1.0, whole.mean(), (whole & correct).mean(), whole.mean()]
@@ -58,7 +60,7 @@ def test_results_on_scattered_digits_equal_a_slow_evaluation(
     more = ["--test-images", 25, "--overlays", 2, "--gallery", 1, "--faithfulness", 2]
     main(evaluate_words(digits_run, tmp_path / "out", *more))
     rows = results_of(tmp_path / "out")
-    parts = load_parts("scattered-digits", digits_run.data_dir, **DIGITS)
+    parts = load_splits("scattered-digits", digits_run.data_dir, **DIGITS)
     network = network_of(digits_run)
     with torch.inference_mode():
         features = {part: network.features(d.images).numpy() for part, d in parts.items()}
@@ -150,7 +152,7 @@ def test_threshold_curves_agree_with_the_rows(tiny_evaluation):
 
 
 def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
-    tiny_run, tiny_evaluation, tmp_path, trunk_must_rest
+    tiny_run, tiny_evaluation, tmp_path, backbone_must_rest
 ):
     more = ["--overlays", 0, "--methods", "infocam", "cam", "infocam"]
     main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])

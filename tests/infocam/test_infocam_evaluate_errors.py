@@ -123,7 +123,7 @@ def test_two_runs_with_one_seed_are_refused_before_the_work(
         (["--data-dir", "absent"], "python -m scripts.download_data tiny-imagenet"),
         (["--device", "cuda:99"], "--device cuda:99: "),
         (["--resume"], "unrecognized arguments: --resume"),
-        (["--held-out-maps", "x"], "--held-out-maps and --held-out-annotations go together"),
+        (["--val-maps", "x"], "--val-maps and --val-annotations go together"),
     ],
 )
 def test_wrong_flags_are_one_line_and_write_nothing(run_copy, tiny_run, user_error, words, said):

@@ -17,7 +17,7 @@ from slow_evaluation import (
 )
 
 from infocam import train
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.evaluate import main
 from infocam.maps.cam import region_filter
 from infocam.scoring.metrics import Evaluator
@@ -48,7 +48,7 @@ def test_a_region_adds_rows_and_held_out_images_choose_between_them(
     for method in ("cam", "infocam"):  # the filter is linear, and no logits are needed
         (hits, _), (held_out_hits, _) = (
             slow_hits(filtered[part], network.head, parts[part].labels, parts[part].boxes, method)
-            for part in ("test", "held-out")
+            for part in ("test", "validation")
         )
         for rule in RULES:
             threshold, known, _, best = slow_scores(
@@ -82,7 +82,7 @@ def test_the_prior_leaves_boxes_of_contrasts_and_gives_maps_in_nats(
     # Equal classes: the argmax is the same too. The 0..1 map moves by rounding alone.
     columns = [name for name in saved["with"] if name not in ("loss", "run")]
     pd.testing.assert_frame_equal(saved["with"][columns], saved["without"][columns], rtol=1e-4)
-    parts = load_parts("tiny-imagenet", tiny_run.data_dir, **TINY)
+    parts = load_splits("tiny-imagenet", tiny_run.data_dir, **TINY)
     head = network_of(tiny_run).head
     head.load_state_dict(RunFolder(folder).load_checkpoint()["model"])
     _, features = tiny_features(tiny_run, network_of(tiny_run))
@@ -108,7 +108,7 @@ def test_other_protocols_box_the_same_maps_by_their_rules(
     more = ["--overlays", 1, "--protocol", name]
     main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
     rows = results_of(tmp_path / "out").set_index(["method", "threshold_rule"])
-    part = load_parts("tiny-imagenet", tiny_run.data_dir, **TINY)["test"]
+    part = load_splits("tiny-imagenet", tiny_run.data_dir, **TINY)["test"]
     for method in METHODS:
         folder = tiny_evaluation / "maps/test" / method
         maps = [np.load(folder / f"{image}.npy") for image in part.names]

@@ -19,7 +19,7 @@ def test_small_cnn_gives_16_x_16_maps_of_128_channels_and_class_logits():
 @pytest.mark.parametrize(("dx", "dy"), [(4, 0), (0, 4), (8, -4)])
 def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
     torch.manual_seed(0)
-    trunk = small_cnn().trunk.eval()
+    trunk = small_cnn().backbone.eval()
     images = torch.zeros(2, 1, 64, 64)
     images[0, 0, 30, 26] = images[1, 0, 30 + dy, 26 + dx] = 5
     with torch.no_grad():
@@ -34,7 +34,7 @@ def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
 @pytest.mark.parametrize(("row", "column"), [(8, 8), (6, 10)])
 def test_a_cell_is_centred_on_its_four_pixels(row, column):
     """With equal weights the response of cell i is symmetric around pixel 4 i + 1.5."""
-    trunk = small_cnn().trunk.eval()
+    trunk = small_cnn().backbone.eval()
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())
@@ -94,7 +94,7 @@ def test_vgg16_gap_is_vgg16_without_pool5_and_a_new_convolution(tmp_path, monkey
     assert all(torch.equal(own[f"trunk.{k}"], v) for k, v in features.items())
     assert own["trunk.30.weight"].shape == (1024, 512, 3, 3)
     assert own["trunk.30.weight"].std() > 0
-    kinds = [type(layer).__name__ for layer in network.trunk[28:]]
+    kinds = [type(layer).__name__ for layer in network.backbone[28:]]
     assert kinds == ["Conv2d", "ReLU", "Conv2d", "ReLU"]
     with torch.inference_mode():
         maps = network.features(torch.rand(1, 3, 224, 224))

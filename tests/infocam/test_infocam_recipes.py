@@ -2,8 +2,7 @@
 
 import pytest
 
-from infocam.data.load import DATASETS
-from infocam.recipes import FINE_TUNED_RESNET50, RECIPES, set_defaults
+from infocam.recipes import DATASETS, FINE_TUNED_RESNET50, RECIPES, set_defaults
 from infocam.train import get_parser, main
 
 FROZEN = {
@@ -48,21 +47,21 @@ def test_every_data_set_has_a_recipe():
             [],
             FROZEN
             | {"network": "efficientnet_lite0", "freeze_backbone": True, "epochs": 30}
-            | {"images_per_class": 100, "held_out_per_class": 10},
+            | {"images_per_class": 100, "val_per_class": 10},
         ),
         (
             ["--dataset", "scattered-digits"],
             {"network": "small-cnn", "freeze_backbone": False, "epochs": 6, "batch_size": 100}
             | {"lr": 4e-3, "weight_decay": 1e-2, "optimizer": "adamw", "schedule": "one-cycle"}
-            | {"images_per_class": 1100, "held_out_per_class": 100, "head_lr_ratio": 1.0},
+            | {"images_per_class": 1100, "val_per_class": 100, "head_lr_ratio": 1.0},
         ),
         (
             ["--dataset", "cub"],
-            FROZEN | {"images_per_class": None, "held_out_per_class": 5, "freeze_backbone": True},
+            FROZEN | {"images_per_class": None, "val_per_class": 5, "freeze_backbone": True},
         ),
-        (["--dataset", "cubv2"], FROZEN | {"images_per_class": None, "held_out_per_class": 0}),
-        (["--dataset", "ilsvrc"], FROZEN | {"images_per_class": None, "held_out_per_class": 0}),
-        (["--dataset", "folder"], FROZEN | {"images_per_class": None, "held_out_per_class": 5}),
+        (["--dataset", "cubv2"], FROZEN | {"images_per_class": None, "val_per_class": 0}),
+        (["--dataset", "ilsvrc"], FROZEN | {"images_per_class": None, "val_per_class": 0}),
+        (["--dataset", "folder"], FROZEN | {"images_per_class": None, "val_per_class": 5}),
         (["--network", "resnet50"], FROZEN),
     ],
 )
@@ -124,7 +123,7 @@ def test_given_flags_win_and_what_depends_on_them_follows():
         (["--output-stride", "4"], "--output-stride"),
         (["--weights", "none"], "--weights none: a frozen backbone needs weights"),
         (["--dataset", "scattered-digits", "--freeze-backbone"], "--freeze-backbone: small-cnn"),
-        (["--dataset", "cubv2", "--held-out-per-class", "3"], "cubv2 has a held-out split of its"),
+        (["--dataset", "cubv2", "--val-per-class", "3"], "cubv2 has a held-out split of its"),
         (["--nesterov"], "--nesterov: only with --optimizer sgd and a --momentum above 0"),
         (["--nesterov", "--optimizer", "sgd", "--momentum", "0"], "--nesterov: only with"),
         (["--optimizer", "adam"], "'adam'"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from infocam import train
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.train import main
-from mi_common.image_files import read_image
+from mi_common.pictures import read_image
 from mi_common.records import RunFolder
 
 
@@ -32,7 +32,7 @@ def trained(request, small_window):
 def test_run_on_digits_learns_and_counts_its_images(digits_run):
     run = RunFolder(digits_run.folder)
     result = run.result()
-    assert (result["n_train"], result["n_held_out"]) == (100, 40)
+    assert (result["n_train"], result["n_validation"]) == (100, 40)
     assert [line["epoch"] for line in run.load_checkpoint()["metrics"]] == [1, 2]
     assert (
         result["train_loss"]
@@ -47,24 +47,24 @@ def test_split_names_the_images_that_trained_and_that_are_held_out(tiny_run):
     wnids = ["n04", "n02", "n03", "n01"]
     assert split == {
         "train": [f"train/{wnid}/images/{wnid}_{i}" for wnid in wnids for i in range(4)],
-        "held-out": [f"train/{wnid}/images/{wnid}_{i}" for wnid in wnids for i in (4, 5)],
+        "validation": [f"train/{wnid}/images/{wnid}_{i}" for wnid in wnids for i in (4, 5)],
     }
     result = result_of(tiny_run.folder)
-    assert (result["n_train"], result["n_held_out"]) == (16, 8)
+    assert (result["n_train"], result["n_validation"]) == (16, 8)
 
 
-def test_held_out_accuracy_is_that_of_the_saved_network(tiny_run, tiny_dir):
+def test_validation_accuracy_is_that_of_the_saved_network(tiny_run, tiny_dir):
     head = model_of(tiny_run.folder)
     network = train.build_network("efficientnet_lite0", weights="imagenet", num_classes=4).eval()
     network.head.load_state_dict(head)
-    parts = load_parts(
-        "tiny-imagenet", tiny_dir, images_per_class=6, held_out_per_class=2, test_images=1
+    parts = load_splits(
+        "tiny-imagenet", tiny_dir, images_per_class=6, val_per_class=2, test_images=1
     )
-    part, transform = parts["held-out"], network.spec.transform()
+    part, transform = parts["validation"], network.spec.transform()
     with torch.inference_mode():
-        images = torch.stack([transform(read_image(path)) for path in part.images.paths])
+        images = torch.stack([transform(read_image(path)) for path in part.images])
         right = network(images).argmax(dim=1) == part.labels
-    accuracy = RunFolder(tiny_run.folder).result()["held_out_accuracy"]
+    accuracy = RunFolder(tiny_run.folder).result()["validation_accuracy"]
     assert accuracy == pytest.approx(right.float().mean().item())
     assert accuracy > 0.5  # the colours are learnt; chance is a quarter
 
@@ -91,13 +91,13 @@ def test_frozen_backbone_is_not_changed_by_training(tiny_words, tmp_path, monkey
 def test_boxes_play_no_part_in_training(
     digits_run, digits_words, tmp_path, monkeypatch, small_window
 ):
-    load = train.load_parts
+    load = train.load_splits
 
     def without_boxes(*args, **options):
         parts = load(*args, **options)
         return {name: dataclasses.replace(part, boxes=None) for name, part in parts.items()}
 
-    monkeypatch.setattr(train, "load_parts", without_boxes)
+    monkeypatch.setattr(train, "load_splits", without_boxes)
     main(digits_words(tmp_path / "run"))
     assert result_of(tmp_path / "run") == result_of(digits_run.folder)
 
@@ -139,7 +139,7 @@ def test_a_finished_run_is_refused_or_left_alone(trained, user_error, capsys):
     line = user_error(main, words(run.folder))
     assert f"{run.folder} exists; use --resume, --overwrite or another --output-dir" in line
     main(words(run.folder, "--resume"))
-    accuracy = 100 * RunFolder(run.folder).result()["held_out_accuracy"]
+    accuracy = 100 * RunFolder(run.folder).result()["validation_accuracy"]
     assert f"held-out top-1 accuracy {accuracy:.1f} %" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in run.folder.iterdir()} == before
 
@@ -155,8 +155,8 @@ def test_a_finished_run_is_refused_or_left_alone(trained, user_error, capsys):
         (["--network", "resnet999"], "network 'resnet999'"),
         (["--weights", "absent.pt"], "--weights absent.pt: no such file"),
         (["--loss", "focal"], "'focal'"),
-        (["--held-out-per-class", "0"], "'0' is not a whole number above 0"),
-        (["--held-out-per-class", "6"], "--held-out-per-class 6: must be below"),
+        (["--val-per-class", "0"], "'0' is not a whole number above 0"),
+        (["--val-per-class", "6"], "--val-per-class 6: must be below"),
         (["--lr", "nan"], "'nan' is not a number above 0"),
         (["--data-dir", "absent"], "python -m scripts.download_data tiny-imagenet"),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from mi_common.errors import UserError
 
 IMAGES = [  # name, class, whether it trains, width x height, mode
@@ -49,8 +49,8 @@ def cub_dir(tmp_path) -> Path:
 
 
 def parts_of(data_dir: Path, **options):
-    given = {"images_per_class": None, "held_out_per_class": 1, "test_images": None} | options
-    return load_parts("cub", data_dir, **given)
+    given = {"images_per_class": None, "val_per_class": 1, "test_images": None} | options
+    return load_splits("cub", data_dir, **given)
 
 
 def write_masks(data_dir: Path) -> Path:
@@ -68,16 +68,16 @@ def test_the_last_training_images_of_each_class_are_held_out(cub_dir):
     parts = parts_of(cub_dir)
     assert {part: own.names for part, own in parts.items()} == {
         "train": ["001.Crow/a", "002.Gull/d"],
-        "held-out": ["001.Crow/c", "002.Gull/e"],
+        "validation": ["001.Crow/c", "002.Gull/e"],
         "test": ["001.Crow/b", "002.Gull/f"],
     }
-    assert parts["held-out"].labels.tolist() == parts["test"].labels.tolist() == [0, 1]
+    assert parts["validation"].labels.tolist() == parts["test"].labels.tolist() == [0, 1]
     assert parts["test"].class_names == ["001.Crow", "002.Gull"]
     assert parts_of(cub_dir, test_images=1)["test"].names == ["001.Crow/b"]
 
 
 def test_sizes_are_read_from_headers_or_from_their_file(cub_dir):
-    sizes = {"train": [[12, 9], [8, 8]], "held-out": [[30, 40], [11, 7]]}
+    sizes = {"train": [[12, 9], [8, 8]], "validation": [[30, 40], [11, 7]]}
     sizes["test"] = [[10, 20], [16, 5]]
     assert {part: own.sizes.tolist() for part, own in parts_of(cub_dir).items()} == sizes
     lines = [f"{i} {1000 + i} {2000 + i}" for i in range(1, 7)]
@@ -126,7 +126,7 @@ def test_masks_where_the_segmentations_are_installed(cub_dir):
     root = write_masks(cub_dir)
     parts = parts_of(cub_dir)
     assert parts["test"].masks == [root / "001.Crow/b.png", root / "002.Gull/f.png"]
-    assert parts["held-out"].masks[0] == root / "001.Crow/c.png"
+    assert parts["validation"].masks[0] == root / "001.Crow/c.png"
     mask = parts["test"].mask(1)
     assert mask.shape == (5, 16) and np.argwhere(mask == 1).tolist() == [[1, 2]]
     (root / "001.Crow/c.png").unlink()
@@ -137,10 +137,10 @@ def test_masks_where_the_segmentations_are_installed(cub_dir):
 def test_the_real_lists(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "cub-200-2011-annotations.zip") as archive:
         archive.extractall(tmp_path)
-    parts = parts_of(tmp_path, held_out_per_class=5)
+    parts = parts_of(tmp_path, val_per_class=5)
     assert {part: len(own) for part, own in parts.items()} == {
         "train": 4_994,
-        "held-out": 1_000,
+        "validation": 1_000,
         "test": 5_794,
     }
     test = parts["test"]

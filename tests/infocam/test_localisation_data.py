@@ -5,22 +5,22 @@ import pytest
 import torch
 from PIL import Image
 
-from infocam.data.load import image_name, load_parts
+from infocam.data.load import image_name, load_splits
 from mi_common.errors import UserError
 
 
 def parts_of(dataset, data_dir, *, images=6, held_out=2, test=None):
-    return load_parts(
+    return load_splits(
         dataset,
         data_dir,
         images_per_class=images,
-        held_out_per_class=held_out,
+        val_per_class=held_out,
         test_images=test,
     )
 
 
 def names(part) -> list[str]:
-    return [path.name for path in part.images.paths]
+    return [path.name for path in part.images]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def names(part) -> list[str]:
 def test_the_last_of_each_class_are_held_out(tiny_dir, images, held_out, trained, chosen):
     parts = parts_of("tiny-imagenet", tiny_dir, images=images, held_out=held_out)
     wnids = ["n04", "n02", "n03", "n01"]
-    for part, numbers in (("train", trained), ("held-out", chosen)):
+    for part, numbers in (("train", trained), ("validation", chosen)):
         assert names(parts[part]) == [f"{wnid}_{i}.JPEG" for wnid in wnids for i in numbers]
         assert parts[part].labels.tolist() == [k for k in range(4) for _ in numbers]
     assert parts["train"].class_names == ["red", "green", "blue", "yellow"]
@@ -62,7 +62,7 @@ def test_reported_images_are_spread_over_the_validation_file(tiny_dir, count, ex
 @pytest.mark.parametrize("dataset", ["tiny-imagenet", "scattered-digits", "cub", "folder"])
 def test_nothing_left_to_train_on_is_a_user_error(tmp_path, dataset, images, held_out):
     with pytest.raises(
-        UserError, match=rf"--held-out-per-class {held_out}: must be below --images-per-class 5"
+        UserError, match=rf"--val-per-class {held_out}: must be below --images-per-class 5"
     ):
         parts_of(dataset, tmp_path, images=images, held_out=held_out)
 
@@ -83,7 +83,7 @@ def test_no_image_is_in_two_parts_and_every_name_is_its_own(tiny_dir, images):
     parts = parts_of("tiny-imagenet", tiny_dir, images=images)
     named = [name for part in parts.values() for name in part.names]
     assert len(set(named)) == len(named) == 4 * 6 + 12
-    assert parts["held-out"].names[:3] == [
+    assert parts["validation"].names[:3] == [
         "train/n04/images/n04_4",
         "train/n04/images/n04_5",
         "train/n02/images/n02_4",
@@ -144,9 +144,9 @@ def test_canvases_are_the_same_whatever_the_other_parts_sizes(digits_dir, small_
         parts_of("scattered-digits", digits_dir, images=i, held_out=2, test=t)
         for i, t in ((3, 4), (6, 9))
     )
-    assert torch.equal(few["held-out"].images, many["held-out"].images)
-    assert {part: len(d) for part, d in many.items()} == {"train": 40, "held-out": 20, "test": 9}
-    assert few["held-out"].names[::19] == ["held-out-00000", "held-out-00019"]
+    assert torch.equal(few["validation"].images, many["validation"].images)
+    assert {part: len(d) for part, d in many.items()} == {"train": 40, "validation": 20, "test": 9}
+    assert few["validation"].names[::19] == ["held-out-00000", "held-out-00019"]
     assert many["test"].sizes.tolist() == [[64, 64]] * 9
     everything = parts_of("scattered-digits", digits_dir)["test"]
     assert len(everything) == 2000

@@ -7,11 +7,12 @@ import pytest
 from curve_checks import LEGACY, OURS, WSOL
 
 from infocam.scoring.metrics import Evaluator, box_iou, centre_curves
-from mi_common.image_files import ImageFiles, cub, tiny_imagenet
+from mi_common.image_files import cub, tiny_imagenet
+from mi_common.image_sets import ImageSet
 
 
 @pytest.fixture(scope="module")
-def real_cub(shared_data, tmp_path_factory) -> ImageFiles:
+def real_cub(shared_data, tmp_path_factory) -> ImageSet:
     folder = tmp_path_factory.mktemp("cub")
     with zipfile.ZipFile(shared_data / "cub-200-2011-annotations.zip") as archive:
         archive.extractall(folder)

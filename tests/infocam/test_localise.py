@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from slow_evaluation import DIGITS, network_of
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.figures import plots
 from infocam.localise import Maps, localise
 from infocam.scoring.protocols import protocol
@@ -43,7 +43,7 @@ def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch
 def test_most_and_least_likely_classes_are_those_of_the_logits_with_their_bias(
     digits_run, small_window, cpu, tmp_path
 ):
-    part = load_parts("scattered-digits", digits_run.data_dir, **DIGITS)["test"]
+    part = load_splits("scattered-digits", digits_run.data_dir, **DIGITS)["test"]
     network = network_of(digits_run).requires_grad_(False)
     network.head.bias[3], network.head.bias[5], network.head.bias[6] = 100, -100, -90
     found = localise(

@@ -42,7 +42,7 @@ def our_maps(network, images, contrast: str, labels: Tensor) -> Tensor:
 
 def captums_maps(network, images, target) -> Tensor:
     """captum weighs channels by the mean of the gradient over positions; ours takes its sum."""
-    attribution = LayerGradCam(target, network.trunk).attribute(images, relu_attributions=False)
+    attribution = LayerGradCam(target, network.backbone).attribute(images, relu_attributions=False)
     return attribution.detach().squeeze(1) * attribution[0, 0].numel()
 
 

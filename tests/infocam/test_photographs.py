@@ -11,7 +11,7 @@ from infocam.maps.photographs import box_of, explain
 from infocam.models.classifiers import Classifier
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 from mi_common.errors import UserError
-from mi_common.image_files import read_image
+from mi_common.pictures import read_image
 
 NAMES = ["cat", "dog", "cow", "hen"]
 PRIOR = [0.1, 0.2, 0.3, 0.4]
@@ -45,7 +45,7 @@ def slow_maps(classifier: Classifier, features: np.ndarray) -> tuple[np.ndarray,
 
 def features_of(classifier: Classifier, image: Image.Image, size: int = 16) -> np.ndarray:
     with torch.no_grad():
-        return classifier.network.trunk(classifier.network.spec.transform(size)(image)[None])[
+        return classifier.network.backbone(classifier.network.spec.transform(size)(image)[None])[
             0
         ].numpy()
 

@@ -60,8 +60,8 @@ def test_maps_that_are_not_finite_are_counted_and_score_as_zero_maps(tmp_path, c
     assert rows.drop(columns=changing).equals(of_zeros.drop(columns=changing))
 
 
-def test_held_out_maps_that_are_not_finite_are_counted_in_a_line_of_their_own(tmp_path, capsys):
-    folder, held_out = write_maps(tmp_path / "test"), tmp_path / "held-out"
+def test_val_maps_that_are_not_finite_are_counted_in_a_line_of_their_own(tmp_path, capsys):
+    folder, held_out = write_maps(tmp_path / "test"), tmp_path / "validation"
     (write_maps(tmp_path / "other")).rename(held_out)
     text = (held_out / "boxes.csv").read_text()
     for number in range(COUNT):

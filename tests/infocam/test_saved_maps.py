@@ -6,23 +6,24 @@ import pytest
 import torch
 from PIL import Image
 
-from infocam.data.load import LocalisationSet
+from infocam.data.load import ImageSet
 from infocam.evaluate import main
 from infocam.scoring.metrics import ScoredMaps
 from infocam.scoring.saved_maps import read_map, read_ranks, save_maps
 from mi_common.errors import UserError
+from mi_common.image_sets import ImageSet
 
 NAMES = ["cat/1", "cat/2.5", "dog/1"]
 RANKS = "is not a whole number from 0 to 999999"
-DIGITS = {"images_per_class": 14, "held_out_per_class": 4, "test_images": 25}
+DIGITS = {"images_per_class": 14, "val_per_class": 4, "test_images": 25}
 
 
 @pytest.fixture
-def three() -> tuple[LocalisationSet, ScoredMaps]:
+def three() -> tuple[ImageSet, ScoredMaps]:
     """Three images with one or two boxes, and maps of two methods."""
     rng = np.random.default_rng(0)
     boxes = [[[0, 0, 9, 9]], [[2, 3, 30, 20], [5, 5, 6, 6]], [[10, 10, 39, 29]]]
-    data = LocalisationSet(
+    data = ImageSet(
         torch.zeros(3, 1, 30, 40),
         torch.tensor([0, 0, 1]),
         [np.array(own) for own in boxes],
@@ -99,7 +100,7 @@ def digits_maps(digits_run, evaluate_words, tmp_path_factory):
         more = ["--test-images", 25, "--overlays", 0, "--gallery", 0, "--save-maps"]
         main(evaluate_words(digits_run, folder / "out", *more, "--methods", "cam", "infocam"))
     maps = folder / "out/maps"
-    return maps / "test", maps / "held-out", pd.read_csv(folder / "out/results.csv")
+    return maps / "test", maps / "validation", pd.read_csv(folder / "out/results.csv")
 
 
 def maps_words(folder, method, out, *more) -> list[str]:
@@ -116,8 +117,8 @@ def rows_by_rule(rows: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def test_saved_maps_score_as_the_run_did(digits_maps, tmp_path):
     maps, held_out, of_run = digits_maps
-    more = ["--held-out-maps", held_out / "infocam"]
-    more += ["--held-out-annotations", held_out / "annotations.csv"]
+    more = ["--val-maps", held_out / "infocam"]
+    more += ["--val-annotations", held_out / "annotations.csv"]
     main(maps_words(maps, "infocam", tmp_path / "out", *more))
     rows = pd.read_csv(tmp_path / "out/results.csv")
     for method in ("infocam", "centre-box", "whole-image"):
@@ -128,7 +129,7 @@ def test_saved_maps_score_as_the_run_did(digits_maps, tmp_path):
     ]
 
 
-def test_without_held_out_maps_and_ranks_there_is_no_such_row_and_no_top_k(digits_maps, tmp_path):
+def test_without_val_maps_and_ranks_there_is_no_such_row_and_no_top_k(digits_maps, tmp_path):
     maps, _, of_run = digits_maps
     (maps / "cam/predictions.csv").rename(tmp_path / "predictions.csv")
     main(maps_words(maps, "cam", tmp_path / "out", "--fixed-threshold", 0.35))

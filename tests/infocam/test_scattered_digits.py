@@ -118,15 +118,19 @@ def test_parts_draw_from_digits_of_their_own(monkeypatch, rectangles, tmp_path):
     }
     monkeypatch.setattr(data, "idx_images", lambda name, folder, split: files[split])
     monkeypatch.setattr(data, "DIGITS_TRAIN_WINDOW", 10)
-    parts = data.load_parts(
-        "scattered-digits", tmp_path, images_per_class=5, held_out_per_class=2, test_images=40
+    parts = data.load_splits(
+        "scattered-digits", tmp_path, images_per_class=5, val_per_class=2, test_images=40
     )
-    grey = {part: (255 * d.images).round().unique().tolist() for part, d in parts.items()}
-    assert grey == {"train": [0, 100], "held-out": [0, 150], "test": [0, 200]}
-    assert {part: len(d) for part, d in parts.items()} == {"train": 30, "held-out": 20, "test": 40}
+    grey = {part: d.images.unique().tolist() for part, d in parts.items()}
+    assert grey == {"train": [0, 100], "validation": [0, 150], "test": [0, 200]}
+    assert {part: len(d) for part, d in parts.items()} == {
+        "train": 30,
+        "validation": 20,
+        "test": 40,
+    }
     for part in parts.values():
         assert part.images.shape[1:] == (1, 64, 64)
         assert (part.sizes == 64).all() and part.sizes.shape == (len(part), 2)
         assert part.class_names == list("0123456789")
-    held_out, test = (parts[part].images[:20] > 0 for part in ("held-out", "test"))
+    held_out, test = (parts[part].images[:20] > 0 for part in ("validation", "test"))
     assert not torch.equal(held_out, test)  # another seed as well

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infocam.data.load import load_parts
+from infocam.data.load import load_splits
 from infocam.data.wsol_metadata import read_wsol_split
 from mi_common.errors import UserError
 
@@ -151,14 +151,14 @@ def benchmark(root: Path, name="CUB", train=TRAIN, val=VAL, test=TEST) -> Path:
 
 
 def parts_of(dataset: str, data_dir: Path, **options):
-    given = {"images_per_class": None, "held_out_per_class": 99, "test_images": None} | options
-    return load_parts(dataset, data_dir, **given)
+    given = {"images_per_class": None, "val_per_class": 99, "test_images": None} | options
+    return load_splits(dataset, data_dir, **given)
 
 
 @pytest.mark.parametrize(("dataset", "name"), [("cubv2", "CUB"), ("ilsvrc", "ILSVRC")])
 def test_the_held_out_part_is_the_validation_split(tmp_path, dataset, name):
     parts = parts_of(dataset, benchmark(tmp_path, name))
-    train, held_out, test = parts["train"], parts["held-out"], parts["test"]
+    train, held_out, test = parts["train"], parts["validation"], parts["test"]
     assert train.names == ["gull/1", "gull/2", "crow/1", "crow/2"]
     assert held_out.names == ["gull/7", "crow/7", "crow/8"]
     assert test.names == ["crow/5", "gull/5", "gull/6", "crow/6"]
@@ -166,12 +166,12 @@ def test_the_held_out_part_is_the_validation_split(tmp_path, dataset, name):
     assert train.class_names == test.class_names == ["gull", "crow"]
     assert [box.tolist() for box in held_out.boxes] == [[[i, 1, 20, 9]] for i in range(3)]
     assert [len(box) for box in train.boxes] == [0] * 4
-    assert test.sizes.tolist() == [[20, 10]] * 4 and test.masks is None
-    assert test.images.paths[1] == tmp_path / name / "gull/5.jpg"
+    assert test.sizes.tolist() == [[20, 10]] * 4 and test.mask_files is None
+    assert test.images[1] == tmp_path / name / "gull/5.jpg"
     assert np.abs(test.picture(1).astype(int) - (1, 2, 3)).max() <= 2
     few = parts_of(dataset, tmp_path, images_per_class=1, test_images=2)
     assert few["train"].names == ["gull/1", "crow/1"] and few["test"].names == ["crow/5", "gull/6"]
-    assert few["held-out"].names == held_out.names
+    assert few["validation"].names == held_out.names
 
 
 def test_sizes_of_training_images_may_come_from_their_headers(tmp_path):

@@ -199,7 +199,7 @@ def test_a_transformers_map_is_its_patch_tokens_row_by_row(name, prefix):
     network = build_backbone(f"timm:{name}", weights="none", num_classes=3).eval()
     pictures = images(network.spec.size)
     with torch.inference_mode():
-        tokens = network.trunk.network.forward_features(pictures)
+        tokens = network.backbone.network.forward_features(pictures)
         maps, logits = network.features(pictures), network(pictures)
     side = network.spec.size // 16
     assert maps.shape == (2, tokens.shape[2], side, side)
@@ -216,7 +216,7 @@ def test_maps_with_channels_last_are_turned(name):
     network = build_backbone(f"timm:{name}", weights="none", num_classes=3).eval()
     pictures = images(network.spec.size, 1)
     with torch.inference_mode():
-        own, maps = network.trunk.network.forward_features(pictures), network.features(pictures)
+        own, maps = network.backbone.network.forward_features(pictures), network.features(pictures)
     assert own.shape[1:3] == maps.shape[2:] and own.shape[3] == maps.shape[1] > maps.shape[2]
     for i in range(own.shape[1]):
         for j in range(own.shape[2]):

@@ -18,7 +18,7 @@ from mi_common.engine import TensorBatches, fit
 from mi_common.errors import UserError
 from mi_common.features import BLOCK, cached_features, read_rows, write_rows
 from mi_common.files import read_arrays, save_arrays
-from mi_common.image_files import ImageFiles
+from mi_common.image_sets import ImageSet
 from mi_common.records import RunFolder
 
 FLIPS = 200
@@ -235,7 +235,7 @@ def extraction(tmp_path, cpu):
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for i, path in enumerate(paths):
         Image.fromarray(np.full((9, 9, 3), 20 * i, np.uint8)).save(path)
-    images = ImageFiles("mini", paths, torch.zeros(6, dtype=torch.int64), ["only"])
+    images = ImageSet("mini", paths, torch.zeros(6, dtype=torch.int64), ["only"])
     options = {"kind": "maps", "runtime": cpu, "num_workers": 0, "batch_size": 2}
     return lambda: cached_features(network, images, tmp_path / "cache", **options), sizes
 

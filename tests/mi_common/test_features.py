@@ -12,7 +12,8 @@ from mi_common import cli
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 from mi_common.errors import UserError
 from mi_common.features import cached_features
-from mi_common.image_files import ImageFiles, read_image
+from mi_common.image_sets import ImageSet
+from mi_common.pictures import read_image
 from mi_common.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -38,17 +39,17 @@ def network() -> GlobalAveragePoolClassifier:
     return GlobalAveragePoolClassifier(CountingTrunk(), 6, 4, InputSpec(SIZE)).train()
 
 
-def write_images(folder, n=5, seed=0) -> ImageFiles:
+def write_images(folder, n=5, seed=0) -> ImageSet:
     folder.mkdir(parents=True)
     generator = np.random.default_rng(seed)
     paths = [folder / f"{i}.png" for i in range(n)]
     for path in paths:
         Image.fromarray(generator.integers(0, 256, (9, 14, 3)).astype(np.uint8)).save(path)
-    return ImageFiles("mini", paths, torch.zeros(n, dtype=torch.int64), ["only"])
+    return ImageSet("mini", paths, torch.zeros(n, dtype=torch.int64), ["only"])
 
 
 @pytest.fixture
-def files(tmp_path) -> ImageFiles:
+def files(tmp_path) -> ImageSet:
     return write_images(tmp_path / "images")
 
 
@@ -96,9 +97,9 @@ def test_pooled_is_the_mean_of_the_maps(network, files, tmp_path):
 
 def test_the_second_call_does_not_run_the_network(network, files, tmp_path):
     first = features(network, files, tmp_path / "cache")
-    assert network.trunk.seen == 5
+    assert network.backbone.seen == 5
     second = features(network, files, tmp_path / "cache", batch_size=5)
-    assert network.trunk.seen == 5
+    assert network.backbone.seen == 5
     assert np.array_equal(first, second)
     assert isinstance(second, np.memmap) and second.mode == "c"
 
@@ -124,7 +125,7 @@ def test_other_weights_make_a_new_file(network, files, tmp_path, changed):
     other = GlobalAveragePoolClassifier(CountingTrunk(), 6, 4, network.spec)
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
-        dict(other.trunk.state_dict())[changed][0] += 0.5
+        dict(other.backbone.state_dict())[changed][0] += 0.5
     maps = features(other, files, tmp_path / "cache")
     np.testing.assert_allclose(maps, slow_maps(other, files), rtol=1e-3, atol=1e-3)
     assert not np.allclose(maps, features(network, files, tmp_path / "cache"), atol=1e-2)
@@ -132,18 +133,18 @@ def test_other_weights_make_a_new_file(network, files, tmp_path, changed):
 
 def test_another_head_uses_the_same_file(network, files, tmp_path):
     features(network, files, tmp_path / "cache")
-    other = GlobalAveragePoolClassifier(network.trunk, 6, 9, network.spec)
+    other = GlobalAveragePoolClassifier(network.backbone, 6, 9, network.spec)
     features(other, files, tmp_path / "cache")
-    assert network.trunk.seen == len(files)
+    assert network.backbone.seen == len(files)
 
 
 def test_the_network_can_be_trained_after_its_features_were_cached(network, files, tmp_path):
     features(network, files, tmp_path / "cache")
-    before = network.trunk.layers[0].weight.detach().clone()
+    before = network.backbone.layers[0].weight.detach().clone()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     network.train()(torch.randn(4, 3, SIZE, SIZE)).square().sum().backward()
     optimizer.step()
-    assert not torch.equal(network.trunk.layers[0].weight, before)
+    assert not torch.equal(network.backbone.layers[0].weight, before)
 
 
 def test_two_splits_with_the_same_file_names_do_not_share_features(network, tmp_path):
@@ -162,7 +163,7 @@ def test_a_half_written_file_is_never_taken(network, files, tmp_path):
     files.paths[4].write_bytes(b"not an image")
     with pytest.raises(UserError, match=r"4\.png: not a readable image"):
         features(network, files, cache, batch_size=1)
-    assert network.trunk.seen == 4
+    assert network.backbone.seen == 4
     assert list(cache.glob("*.npy*")) == []
     files.paths[4].write_bytes(good)
     np.testing.assert_allclose(
@@ -201,13 +202,13 @@ def test_every_augmented_copy_has_a_file_of_its_own_that_is_computed_once(networ
     cache = tmp_path / "cache"
     whole = features(network, files, cache, "pooled")
     first = [array.copy() for array in copies(network, files, cache, 0, 1, 2)]
-    assert len(list(cache.glob("*.npy"))) == 4 and network.trunk.seen == 4 * len(files)
+    assert len(list(cache.glob("*.npy"))) == 4 and network.backbone.seen == 4 * len(files)
     for i, one in enumerate([whole, *first]):
         for other in [whole, *first][:i]:
             assert (np.abs(one - other).max(axis=1) > 1e-3).all()  # of every single image
     torch.rand(3)
     again = copies(network, files, cache, 0, 1, 2)
-    assert network.trunk.seen == 4 * len(files)
+    assert network.backbone.seen == 4 * len(files)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     elsewhere = copies(network, files, tmp_path / "other", 2)
     assert np.array_equal(elsewhere[0], first[2])

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 from mi_common.engine import ImageBatches, fit, predict
 from mi_common.features import cached_features
-from mi_common.image_files import ImageFiles
+from mi_common.image_sets import ImageSet
 from mi_common.records import RunFolder
 from mi_common.runtime import setup
 
@@ -37,10 +37,10 @@ def worker(rank: int, port: int, folder: str) -> None:
     }
     runtime = setup("cpu")
     paths = sorted(Path(folder, "pictures").iterdir())
-    files = ImageFiles("mini", paths, torch.arange(len(paths)) % 2, ["even", "odd"])
+    files = ImageSet("mini", paths, torch.arange(len(paths)) % 2, ["even", "odd"])
     network, seen = make_network(), []
     options = {"kind": "pooled", "runtime": runtime, "num_workers": 0}
-    network.trunk.register_forward_hook(lambda *call: seen.append(len(call[2])))
+    network.backbone.register_forward_hook(lambda *call: seen.append(len(call[2])))
     features = [
         torch.from_numpy(
             np.array(cached_features(network, files, Path(folder, "cache"), **options))
@@ -101,7 +101,9 @@ def test_the_predictions_of_both_are_those_of_the_checkpoint(results):
     images = torch.randn(9, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         wanted = network.eval()(images)
-    assert (state["trunk.1.running_mean"] - make_network().trunk[1].running_mean).abs().max() > 0.01
+    assert (
+        state["backbone.1.running_mean"] - make_network().backbone[1].running_mean
+    ).abs().max() > 0.01
     for one in found:
         for name, value in state.items():
             torch.testing.assert_close(one["state"][name], value, rtol=0, atol=1e-6, msg=name)

@@ -10,7 +10,8 @@ from PIL import Image
 from mi_common.backbones import InputSpec
 from mi_common.engine import ImageBatches, TensorBatches, fit
 from mi_common.errors import UserError
-from mi_common.image_files import ImageFileDataset, ImageFiles, read_image
+from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.pictures import read_image
 from mi_common.runtime import Runtime, seed_everything
 
 CPU = Runtime(torch.device("cpu"))
@@ -22,13 +23,13 @@ def rank(number: int, world_size: int) -> Runtime:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> ImageFiles:
+def files(tmp_path_factory) -> ImageSet:
     """Seven noisy pictures, labelled by their number."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     paths = [folder / f"{i}.png" for i in range(7)]
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (11, 13, 3)).astype(np.uint8)).save(path)
-    return ImageFiles("mini", paths, torch.arange(7), list("abcdefg"))
+    return ImageSet("mini", paths, torch.arange(7), list("abcdefg"))
 
 
 def batches(files, transform=None, *, workers=0, seed=3, runtime=CPU, batch_size=3) -> ImageBatches:
@@ -103,7 +104,7 @@ def test_a_random_part_is_the_images_own_wherever_it_stands_in_the_list(files):
 def test_processes_share_each_batch_and_leave_out_less_than_one_each(n, batch_size, world_size):
     """The lists alone, without reading: transforms and pictures play no part in them."""
     batch_size = max(batch_size, world_size)
-    files = ImageFiles("none", [None] * n, torch.arange(n), ["only"])
+    files = ImageSet("none", [None] * n, torch.arange(n), ["only"])
     parts = [
         batches(files, runtime=rank(r, world_size), batch_size=batch_size)
         for r in range(world_size)

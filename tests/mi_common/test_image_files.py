@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mi_common.errors import UserError
-from mi_common.image_files import (
-    ImageFileDataset,
-    ImageFiles,
-    image_folder,
-    parse_box,
-    read_image,
-    readable,
-    tiny_imagenet,
-)
+from mi_common.image_files import image_folder, parse_box, readable, tiny_imagenet
+from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.pictures import read_image
 
 
 def test_tiny_imagenet_in_order_with_classes_names_and_corner_boxes(tiny_root):
@@ -201,7 +195,7 @@ def test_readable_drops_what_cannot_be_decoded_to_the_end(tmp_path):
             (tmp_path / name).write_bytes(content)
     paths = [tmp_path / name for name in contents]
     boxes = [np.full((1, 4), i) for i in range(5)]
-    kept, dropped = readable(ImageFiles("mini", paths, torch.arange(5), list("abcde"), boxes))
+    kept, dropped = readable(ImageSet("mini", paths, torch.arange(5), list("abcde"), boxes))
     assert dropped == [paths[1], paths[2], paths[4]]
     assert kept.paths == [paths[0], paths[3]] and kept.labels.tolist() == [0, 3]
     assert [box[0, 0] for box in kept.boxes] == [0, 3]

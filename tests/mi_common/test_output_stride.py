@@ -10,7 +10,7 @@ from torch import nn
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
 from mi_common.errors import UserError
 from mi_common.features import cached_features
-from mi_common.image_files import ImageFiles
+from mi_common.image_sets import ImageSet
 from mi_common.weights import efficientnet_lite0_state_dict
 
 
@@ -63,7 +63,7 @@ def test_the_finer_stage_holds_the_coarse_ones_values_at_every_other_place():
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     found = []
     for stride in (32, 16):
-        trunk = build("resnet18", stride).trunk
+        trunk = build("resnet18", stride).backbone
         with torch.inference_mode():
             found.append(trunk.layer4[0].conv1(trunk[:-1](images)))
     coarse, fine = found
@@ -99,7 +99,7 @@ def test_features_of_another_stride_are_not_taken_from_the_cache(tmp_path, cpu):
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for i, path in enumerate(paths):
         Image.fromarray(np.full((9, 9, 3), 90 * i, np.uint8)).save(path)
-    files = ImageFiles("mini", paths, torch.zeros(2, dtype=torch.int64), ["only"])
+    files = ImageSet("mini", paths, torch.zeros(2, dtype=torch.int64), ["only"])
     convolution = nn.Conv2d(3, 6, 1)
     found = {}
     for stride in (None, 32, 16, 8):

@@ -8,7 +8,8 @@ from torch import nn
 
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 from mi_common.features import cached_features
-from mi_common.image_files import ImageFileDataset, ImageFiles, image_size, read_image
+from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.pictures import image_size, read_image
 from mi_common.runtime import Runtime
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
@@ -38,7 +39,7 @@ def test_a_rotated_picture_is_the_upright_one_wherever_it_is_read(tmp_path, orie
 def test_features_of_a_rotated_picture_are_those_of_the_upright_one(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "0.png")
     save_rotated(tmp_path / "1.png", 6)
-    files = ImageFiles("two", [tmp_path / f"{i}.png" for i in (0, 1)], torch.zeros(2).long(), ["a"])
+    files = ImageSet("two", [tmp_path / f"{i}.png" for i in (0, 1)], torch.zeros(2).long(), ["a"])
     torch.manual_seed(0)
     network = GlobalAveragePoolClassifier(nn.Conv2d(3, 4, 3, stride=4), 4, 1, InputSpec(16))
     cpu = Runtime(torch.device("cpu"))

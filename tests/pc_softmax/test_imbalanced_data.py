@@ -10,8 +10,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from mi_common.datasets import ImageTensors, idx_images
-from mi_common.image_files import ImageFiles, cub
+from mi_common.datasets import idx_images
+from mi_common.image_files import cub
+from mi_common.image_sets import ImageSet
 from pc_softmax import data
 from pc_softmax.data import indices_digest, load_data, stratified
 
@@ -70,11 +71,11 @@ def test_the_first_images_of_each_digit_in_file_order(imbalance, kept):
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_cifar_goes_by_its_own_number_of_classes(monkeypatch, name, classes):
-    def read(dataset: str, data_dir: Path, split: str) -> ImageTensors:
+    def read(dataset: str, data_dir: Path, split: str) -> ImageSet:
         assert dataset == name
         labels = torch.arange(classes).repeat(8 if split == "train" else 3)
         names = [f"class {k}" for k in range(classes)]
-        return ImageTensors(torch.zeros(len(labels), 3, 32, 32).byte(), labels, names)
+        return ImageSet(torch.zeros(len(labels), 3, 32, 32).byte(), labels, names)
 
     monkeypatch.setattr(data, "image_tensors", read)
     found = load_data(name, Path("none"), imbalance="step:4")
@@ -95,10 +96,10 @@ def test_papers_lists_of_cub_keep_the_official_order(cub_dir):
         ("test", "test/official", found.tests["official"]),
     ):
         files, positions = cub(cub_dir, split), found.indices[key]
-        assert isinstance(part.images, ImageFiles) and ascending(positions)
-        assert part.images.paths == [files.paths[i] for i in positions]
+        assert isinstance(part.images, ImageSet) and ascending(positions)
+        assert part.images == [files.paths[i] for i in positions]
         assert torch.equal(part.labels, files.labels[positions])
-        assert all(path.is_file() for path in part.images.paths)
+        assert all(path.is_file() for path in part.images)
     assert found.class_names[0] == "001.Bird_0"
 
 
@@ -131,18 +132,16 @@ def test_tiny_imagenet_takes_the_papers_rule_and_its_validation_images(tmp_path)
     found = load_data("tiny-imagenet", tmp_path, imbalance="paper")
     assert counts(found.train) == [10, 30, 10]
     assert found.indices["train"].tolist() == [*range(10), *range(35, 65), *range(70, 80)]
-    assert found.train.images.paths[10] == root / "train/n1/images/n1_0.JPEG"
+    assert found.train.images[10] == root / "train/n1/images/n1_0.JPEG"
     assert counts(found.tests["paper-list"]) == [5, 15, 5]
-    assert found.tests["paper-list"].images.paths[-1] == root / "val/images/val_43.JPEG"
+    assert found.tests["paper-list"].images[-1] == root / "val/images/val_43.JPEG"
     assert counts(found.tests["official"]) == [17, 17, 17]
 
 
 def test_a_folder_of_ones_own(write_pictures):
     found = load_data("folder", write_pictures(ant=4, bee=6), imbalance="step:2")
     assert found.class_names == ["ant", "bee"]
-    assert [path.name for path in found.train.images.paths] == [
-        f"{i}.png" for i in (0, 1, 2, 3, 0, 1)
-    ]
+    assert [path.name for path in found.train.images] == [f"{i}.png" for i in (0, 1, 2, 3, 0, 1)]
     assert found.indices["train"].tolist() == [0, 1, 2, 3, 4, 5]
     assert list(found.tests) == ["official"] and counts(found.tests["official"]) == [1, 1]
 

@@ -31,14 +31,14 @@ def test_unreadable_files_are_as_if_not_there_and_are_listed(cub_dir, broken_cub
     assert found.indices["train"][10:].equal(whole.indices["train"][10:])
     assert found.indices["test/official"].tolist() == list(range(1, 34))
     assert found.indices["test/paper-list"][:5].tolist() == [1, 2, 3, 4, 5]
-    kept = [*found.train.images.paths, *found.tests["official"].images.paths]
+    kept = [*found.train.images, *found.tests["official"].images]
     assert not set(bad) & set(kept)
 
 
 def test_without_the_flag_nothing_is_left_out(broken_cub):
     folder, bad = broken_cub
     found = load_data("cub", folder, imbalance="paper")
-    assert found.skipped == () and bad[0] in found.train.images.paths
+    assert found.skipped == () and bad[0] in found.train.images
 
 
 def refused(dataset: str, data_dir: Path, message: str, **options) -> None:

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from pc_softmax.models import Model, new_model
+from pc_softmax.optimisation import fit_model
 from torch import nn
 
 from mi_common.engine import ImageBatches
 from mi_common.errors import UserError
-from mi_common.image_files import read_image
+from mi_common.pictures import read_image
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.losses import SoftmaxLoss
-from pc_softmax.models import Model, new_model
 from pc_softmax.networks import CosineHead
-from pc_softmax.optimisation import fit_model
 
 TINY = "timm:mobilenetv3_small_050"
 
@@ -148,7 +148,7 @@ def test_a_frozen_backbone_on_files_gives_the_logits_of_the_whole_network(birds,
     assert all(torch.equal(before[name], value) for name, value in state(model.body).items())
     assert not torch.equal(last["weight"], model.last.weight)
     part = birds.tests["official"]
-    images = [model.network.spec.transform(32)(read_image(path)) for path in part.images.paths]
+    images = [model.network.spec.transform(32)(read_image(path)) for path in part.images]
     wanted = whole_network(model, torch.stack(images))
     assert wanted.std(dim=0).max() > 5e-4  # features of a random network differ little
     # They are kept in float16, of 11 bits.
@@ -160,7 +160,7 @@ def test_features_of_files_are_computed_once_for_every_part(birds, make, tmp_pat
 
     def counting(**options) -> Model:
         model = make(TINY, birds, head_only=True, size=32, **options)
-        model.network.trunk.register_forward_hook(lambda *call: seen.append(len(call[2])))
+        model.network.backbone.register_forward_hook(lambda *call: seen.append(len(call[2])))
         return model
 
     model = counting()
@@ -176,7 +176,7 @@ def test_features_of_files_are_computed_once_for_every_part(birds, make, tmp_pat
 def test_augmented_copies_are_as_many_files_and_as_many_times_the_images(birds, make, tmp_path):
     seen = []
     model = make(TINY, birds, head_only=True, size=32)
-    model.network.trunk.register_forward_hook(lambda *call: seen.append(len(call[2])))
+    model.network.backbone.register_forward_hook(lambda *call: seen.append(len(call[2])))
     shared = {"batch_size": 16, "seed": 0, "balanced": False}
     batches = model.batches(birds.train, copies=3, **shared)
     assert len(list((tmp_path / "cache").iterdir())) == 3 and sum(seen) == 3 * 59
@@ -211,6 +211,6 @@ def test_a_whole_network_trains_on_random_parts_and_predicts_from_whole_files(bi
     assert torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])
     fit_briefly(model, birds, epochs=1)
     part = birds.tests["paper-list"]
-    whole = [model.network.spec.transform(64)(read_image(path)) for path in part.images.paths]
+    whole = [model.network.spec.transform(64)(read_image(path)) for path in part.images]
     wanted = whole_network(model, torch.stack(whole))
     torch.testing.assert_close(model.predict(part), wanted, rtol=1e-3, atol=1e-4)

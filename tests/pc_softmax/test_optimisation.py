@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pc_softmax.models import Model, new_model
+from pc_softmax.optimisation import fit_model
 from torch.nn import functional as F
 
 from mi_common.records import RunFolder
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.losses import LDAMLoss, SoftmaxLoss, class_balanced_weights
-from pc_softmax.models import Model, new_model
-from pc_softmax.optimisation import fit_model
 from pc_softmax.train import main
 
 PLAIN = {

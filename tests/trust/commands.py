@@ -90,7 +90,7 @@ COMMANDS = {
     ),
     "infocam train": Command(
         "infocam.train",
-        "--dataset scattered-digits --images-per-class 6 --held-out-per-class 2 --batch-size 20 "
+        "--dataset scattered-digits --images-per-class 6 --val-per-class 2 --batch-size 20 "
         f"--epochs 3 --data-dir {{shop}}/mnist {_ALONE} --output-dir {{out}}",
         "infocam",
         ("mnist",),
@@ -98,7 +98,7 @@ COMMANDS = {
     ),
     "infocam frozen": Command(
         "infocam.train",
-        f"{_FROZEN} --held-out-per-class 2 --output-dir {{out}}",
+        f"{_FROZEN} --val-per-class 2 --output-dir {{out}}",
         "infocam-frozen",
         ("pictures",),
         ("checkpoint.pt", 1),

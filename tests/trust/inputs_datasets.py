@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mi_common.image_files import ImageFiles, cub, read_image, tiny_imagenet
+from mi_common.image_files import cub, tiny_imagenet
+from mi_common.image_sets import ImageSet
+from mi_common.pictures import read_image
 from tests.trust.cases import Answer, Case, Kind, pick
 from tests.trust.lines import NO_NUMBERS, Lines, attack_lines, draw_boxes, same_boxes
 
@@ -68,7 +70,7 @@ def _picture() -> bytes:
 PICTURE = _picture()
 
 
-def opened(root: Path, split: str) -> ImageFiles:
+def opened(root: Path, split: str) -> ImageSet:
     """The list of Tiny-ImageNet's pictures, each of which can be opened."""
     files = tiny_imagenet(root, split)
     for path in files.paths:

@@ -93,7 +93,7 @@ LONG = {
     "drw",
     "max_samples",
     "timeout",
-    "held_out_per_class",
+    "val_per_class",
 }
 OUTPUTS = {"output_dir", "figure", "data_dir"}
 

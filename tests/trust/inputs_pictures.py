@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from infocam.data.masks import read_mask
-from mi_common.image_files import read_image
+from mi_common.pictures import read_image
 from tests.trust.cases import Answer, Case, Kind, pick
 from tests.trust.spoilers import damage
 

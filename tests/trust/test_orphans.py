@@ -88,9 +88,7 @@ COMMANDS = {
         "terminated; run the command again",
     ),
     "pc train": Busy(f"pc_softmax.train {_FINE_TUNED} {_COMMON}", two_children),
-    "infocam train": Busy(
-        f"infocam.train {_FINE_TUNED} --held-out-per-class 2 {_COMMON}", two_children
-    ),
+    "infocam train": Busy(f"infocam.train {_FINE_TUNED} --val-per-class 2 {_COMMON}", two_children),
     "torchrun": Busy(
         "torch.distributed.run --standalone --nproc-per-node 2 -m pc_softmax.train "
         "--dataset digits --epochs 100000 --device cpu --num-workers 0 --output-dir {out}",

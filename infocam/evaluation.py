@@ -1,0 +1,219 @@
+"""The scores of trained runs: their maps on the validation and test images, and the tables."""
+
+import functools
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from infocam.data.load import load_splits
+from infocam.figures.gallery import save_galleries, save_overlays
+from infocam.figures.plots import plot_threshold_curves
+from infocam.localise import Maps, faithfulness, localise
+from infocam.maps.methods import parse_methods
+from infocam.models.classifiers import read_run, run_classifier
+from infocam.names import RANDOM
+from infocam.recipes import DataSettings
+from infocam.scoring.metrics import ScoredMaps
+from infocam.scoring.protocols import Protocol
+from infocam.scoring.saved_maps import save_maps
+from infocam.scoring.scores import (
+    baseline_rows,
+    best_regions,
+    curve_table,
+    method_rows,
+    with_best_regions,
+)
+from infocam.scoring.tables import differences, shown, summary
+from mi_common.errors import UserError
+from mi_common.files import write_atomically
+from mi_common.image_sets import ImageSet
+from mi_common.runtime import Runtime
+from mi_common.tables import to_markdown, write_tables
+from mi_common.training import ImageClassifier
+
+# Flags of training that may differ between runs of which a table takes the mean.
+NOT_TRAINING = {"output_dir", "data_dir", "num_workers", "device", "resume", "overwrite"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How runs are evaluated.
+
+    Attributes:
+        methods: as users type them; see `infocam.maps.methods`.
+        regions: sides of the region filter, 1 (no filter) among them.
+        prior: use pointwise mutual information under the training prior in place of logits.
+        fixed_threshold: of the rows with the rule "fixed".
+        test_images: how many, spread evenly; None for all.
+        faithfulness: images with insertion and deletion curves.
+        data_dir: folder of the data sets; None for that of the run.
+    """
+
+    methods: list[str]
+    regions: list[int]
+    region_padding: str
+    normalisation: str
+    prior: bool
+    protocol: Protocol
+    fixed_threshold: float
+    test_images: int | None
+    faithfulness: int
+    data_dir: Path | None
+    num_workers: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of one run: the rows of results.csv, and the images and maps of each split."""
+
+    rows: pd.DataFrame
+    sets: dict[str, ImageSet]
+    scored: dict[str, ScoredMaps]
+
+
+def evaluate_run(
+    path: Path, options: Options, *, runtime: Runtime, workers: Executor | None
+) -> Evaluation:
+    """Evaluates one run on its validation and test images."""
+    settings = read_run(path).settings
+    sets = read_images(path, options)
+    trained = run_classifier(path, runtime=runtime)
+    prior = {}
+    if options.prior:
+        shift = -trained.log_prior if trained.softmax else torch.zeros_like(trained.log_prior)
+        prior = {"log_prior": trained.log_prior, "prior_shift": shift}
+    maps = Maps(
+        [*parse_methods(options.methods, trained.class_names), RANDOM],
+        options.regions,
+        padding=options.region_padding,
+        normalisation=options.normalisation,
+        **prior,
+    )
+    classifier = ImageClassifier(
+        trained.network,
+        head_only=settings.freeze_backbone,
+        cache_dir=data_folder(path, options) / "features",
+        num_workers=options.num_workers,
+        runtime=runtime,
+    )
+    protocol = options.protocol
+    misread = settings.data.dataset == "tiny-imagenet" and protocol.legacy
+    scoring = {"misread": misread, "workers": workers}
+    scored = {
+        split: localise(classifier, images, maps, protocol, **scoring)
+        for split, images in sets.items()
+    }
+    test, validation = scored["test"], scored["validation"]
+    weights = protocol.weights(sets["test"].labels.numpy())
+    side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
+    shared = {"run": str(path), "dataset": settings.data.dataset, "network": settings.network}
+    shared |= {"loss": settings.loss, "seed": settings.seed, "map": side}
+    shared |= {"protocol": protocol.name, "accuracy": float(weights @ (test.ranks == 0))}
+    baselines = baseline_rows(
+        (sets["test"].boxes, sets["test"].sizes),
+        (sets["validation"].boxes, sets["validation"].sizes),
+        protocol,
+        ranks=test.ranks,
+        weights=weights,
+        misread=misread,
+    )
+    methods = method_rows(test, validation, weights, fixed=options.fixed_threshold)
+    rows = pd.DataFrame([shared | row for row in (*baselines, *methods)])
+    if len(options.regions) > 1:
+        rows = with_best_regions(rows, best_regions(validation))
+    if options.faithfulness:
+        areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
+        rows = rows.merge(areas, on="method", how="left")
+    return Evaluation(rows, sets, scored)
+
+
+def data_folder(path: Path, options: Options) -> Path:
+    """The folder of the data sets: that of the options, or the run's."""
+    return options.data_dir or read_run(path).data_dir
+
+
+@functools.lru_cache(maxsize=1)  # the runs of a table share their images
+def _load(settings: DataSettings, data_dir: Path, test_images: int | None) -> dict[str, ImageSet]:
+    options = {"test_images": test_images, "splits": ("validation", "test")}
+    return load_splits(**vars(settings), data_dir=data_dir, **options)
+
+
+def read_images(path: Path, options: Options) -> dict[str, ImageSet]:
+    """The validation and test images of a run.
+
+    Raises:
+        UserError: those of `load_splits`; validation images that are not those of the run.
+    """
+    data_dir = data_folder(path, options)
+    run = read_run(path)
+    sets = _load(run.settings.data, data_dir, options.test_images)
+    expected, fingerprint = run.folder.data().get("validation"), sets["validation"].fingerprint
+    if fingerprint != expected:
+        raise UserError(
+            f"{path} was trained beside the validation images {expected}, but {data_dir} holds "
+            f"{fingerprint}; give its own data folder with --data-dir or train again"
+        )
+    return sets
+
+
+def check_runs(paths: list[Path], options: Options) -> None:
+    """UserError for a run without its data, or runs that the tables cannot tell apart."""
+    seen: dict[tuple, tuple[Path, dict]] = {}
+    for path in paths:
+        flags = read_run(path).folder.config()
+        seed = flags.pop("seed")
+        columns = ("dataset", "network", "loss", "image_size", "output_stride")
+        key = tuple(flags.get(name) for name in columns)
+        first, first_flags = seen.setdefault((*key, seed), (path, flags))
+        if first != path:
+            raise UserError(f"{first} and {path}: both have seed {seed}; leave one out")
+        first, first_flags = seen.setdefault(key, (path, flags))
+        for name in sorted((flags.keys() | first_flags.keys()) - NOT_TRAINING):
+            if flags.get(name) != first_flags.get(name):
+                values = f"{first_flags.get(name)} and {flags.get(name)}"
+                name = name.replace("_", "-")
+                raise UserError(
+                    f"{first} and {path}: --{name} {values}; runs in one table must match in it"
+                )
+    for path in paths:
+        read_images(path, options)
+
+
+def write_results(results: pd.DataFrame, folder: Path) -> None:
+    """Writes results.csv and the tables, and prints them."""
+    write_atomically(folder / "results.csv", lambda path: results.to_csv(path, index=False))
+    if results["run"].nunique() == 1:
+        table = shown(results)
+        write_tables(table, folder / "table")
+        print(to_markdown(table))
+        return
+    table, paired = summary(results), differences(results)
+    write_tables(table, folder / "table")
+    write_tables(paired, folder / "differences")
+    print("Mean ± half the 95 % interval over seeds.\n")
+    print(to_markdown(table))
+    print("Paired differences in points to cam, seed by seed.\n")
+    print(to_markdown(paired))
+
+
+def write_pictures(
+    evaluation: Evaluation, options: Options, folder: Path, *, overlays: int, gallery: int
+) -> None:
+    """Writes curves, overlays and galleries of one run."""
+    test, validation = (evaluation.scored[split] for split in ("test", "validation"))
+    curves = curve_table(test, validation)
+    write_atomically(folder / "threshold_curves.csv", lambda path: curves.to_csv(path, index=False))
+    plot_threshold_curves(curves, evaluation.rows, folder / "threshold_curves.png")
+    drawing = {"protocol": options.protocol, "normalisation": options.normalisation}
+    drawing |= {"rows": evaluation.rows}
+    save_overlays(folder / "overlays", evaluation.sets["test"], test, overlays, **drawing)
+    save_galleries(folder, evaluation.sets["test"], test, gallery, **drawing)
+
+
+def write_maps(evaluation: Evaluation, folder: Path) -> None:
+    """Writes the maps of both splits, for --maps."""
+    for split, scored in evaluation.scored.items():
+        save_maps(folder / "maps" / split, evaluation.sets[split], scored)

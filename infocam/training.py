@@ -1,0 +1,125 @@
+"""One run of `infocam.train`: the images, the network, and its training."""
+
+import functools
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from infocam.models.adl import add_adl
+from infocam.models.networks import build_network
+from infocam.recipes import Settings
+from mi_common.backbones import check_input
+from mi_common.files import write_json
+from mi_common.fingerprints import file_fingerprint
+from mi_common.image_sets import ImageSet
+from mi_common.information import class_counts, log_prior_from_labels, pc_softmax_loss
+from mi_common.records import RunFolder
+from mi_common.runtime import Runtime, seed_everything
+from mi_common.training import ImageClassifier
+
+
+def build_classifier(
+    settings: Settings, num_classes: int, *, cache_dir: Path, num_workers: int, runtime: Runtime
+) -> ImageClassifier:
+    """The network of a run before training, on its device, with the layers of --adl.
+
+    Errors are those of `build_network`, `check_input` and `add_adl`.
+    """
+    seed_everything(settings.seed)
+    network = build_network(
+        settings.network,
+        weights=settings.weights,
+        num_classes=num_classes,
+        output_stride=settings.output_stride,
+        image_size=settings.image_size,
+    )
+    if settings.network != "small-cnn":
+        check_input(network, settings.network)
+    if settings.adl:
+        add_adl(network, settings.adl, gamma=settings.adl_gamma)
+    return ImageClassifier(
+        network,
+        head_only=settings.freeze_backbone,
+        cache_dir=cache_dir,
+        num_workers=num_workers,
+        runtime=runtime,
+    )
+
+
+def cache_features(classifier: ImageClassifier, sets: dict[str, ImageSet], copies: int) -> None:
+    """Computes the features of the image files, for a frozen backbone; else it does nothing.
+
+    Of the validation images the feature maps are cached, which evaluation needs too.
+    """
+    classifier.cache_features(sets["train"], copies=copies)
+    classifier.cache_features(sets["validation"], maps=True)
+
+
+def train(
+    settings: Settings, sets: dict[str, ImageSet], classifier: ImageClassifier, run: RunFolder
+) -> dict:
+    """Trains a classifier, or goes on with it, and writes the result.
+
+    Returns:
+        The content of result.json.
+    """
+    images, validation = sets["train"], sets["validation"]
+    if settings.freeze_backbone:  # whether features came from the cache must not matter
+        seed_everything(settings.seed)
+    if settings.loss == "pc-softmax":
+        log_prior = log_prior_from_labels(images.labels, len(images.class_names))
+        log_prior = log_prior.to(classifier.runtime.device)
+        loss = functools.partial(pc_softmax_loss, log_prior=log_prior)
+    else:
+        loss = functools.partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+    started = time.perf_counter()
+    history = classifier.fit(images, loss, settings.training, seed=settings.seed, run=run)
+    correct = validation_logits(classifier, validation).argmax(dim=1) == validation.labels
+    result = {
+        "validation_accuracy": correct.float().mean().item(),
+        "train_loss": history[-1]["loss"],
+        "seconds": sum(epoch["seconds"] for epoch in history),
+        "total_seconds": time.perf_counter() - started,
+        "n_train": len(images),
+        "n_validation": len(validation),
+        "backbone_sha256": classifier.backbone_digest(),
+    }
+    names = {split: list(part.image_names) for split, part in sets.items() if not part.in_memory}
+
+    def write() -> None:
+        write_json(run.path / "split.json", names)
+        run.save_result(result)
+
+    classifier.runtime.on_main(write)
+    return result
+
+
+@torch.no_grad()
+def validation_logits(classifier: ImageClassifier, images: ImageSet) -> torch.Tensor:
+    """(N, K) logits on the CPU; with a frozen backbone from the cached feature maps."""
+    if not classifier.head_only:
+        return classifier.logits(images)
+    head = classifier.network.head.eval()
+    maps = classifier.feature_maps(images)
+    return torch.cat([head(batch.mean(dim=(2, 3))).cpu() for _, batch in maps])
+
+
+def fingerprints(settings: Settings, sets: dict[str, ImageSet]) -> dict[str, str]:
+    """Of everything that the run is computed from, for config.json."""
+    hashes = {split: images.fingerprint for split, images in sets.items()}
+    if Path(settings.weights).is_file():
+        hashes["weights"] = file_fingerprint(Path(settings.weights))
+    return hashes
+
+
+def description(sets: dict[str, ImageSet]) -> dict:
+    """What a user of the run needs without the training images, for config.json."""
+    images = sets["train"]
+    counts = class_counts(images.labels, len(images.class_names))
+    return {
+        "entry": "infocam.train",
+        "class_names": images.class_names,
+        "class_counts": counts.tolist(),
+    }

@@ -1,0 +1,66 @@
+"""The one reader of pictures: upright, 8-bit RGB."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from mi_common.errors import UserError
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
+READER_VERSION = 2  # part of the names of cached features; raise it when pixels come out otherwise
+
+
+def read_image(path: Path) -> Image.Image:
+    """An upright 8-bit RGB image, on white where it is transparent.
+
+    An image of more than 8 bits a channel is stretched from its darkest to its lightest value.
+
+    Raises:
+        UserError: the file is missing, not a readable image, or of more pixels than PIL accepts.
+    """
+    try:
+        verify_png(path)
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode[0] in "IF":
+                image = Image.fromarray(_stretched(np.asarray(image, dtype=np.float64)))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    except UNREADABLE as error:
+        raise _not_readable(path, error) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image, with the errors of `read_image`.
+
+    They come from the header, but a PNG is decoded: its EXIF data may stand at its end.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except UNREADABLE as error:
+        raise _not_readable(path, error) from error
+
+
+def verify_png(path: Path) -> None:
+    """Compares a PNG's checksums, which Pillow's decoder does not; SyntaxError if one is wrong."""
+    with Image.open(path) as image:
+        if image.format == "PNG":
+            image.verify()
+
+
+def _not_readable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable image ({type(error).__name__})")
+
+
+def _stretched(levels: np.ndarray) -> np.ndarray:
+    """Finite levels as uint8, the smallest as 0 and the largest as 255; a constant image is 0."""
+    span = np.ptp(levels)
+    if not np.isfinite(span):
+        raise ValueError("levels that are not finite")
+    return ((levels - levels.min()) / (span or 1) * 255).astype(np.uint8)

@@ -1,0 +1,232 @@
+"""A network that learns to classify images: all of it, or its head on features computed once.
+
+    classifier = ImageClassifier(network, head_only=True, cache_dir=folder, runtime=runtime)
+    history = classifier.fit(train_images, loss, training, seed=0, run=run)
+    logits = classifier.logits(test_images)
+
+A network has a `spec` of its input, a method `pooled` from images to features, and a `head` from
+features to logits. Feature maps are those of `GlobalAveragePoolClassifier`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mi_common.engine import ImageBatches, TensorBatches, fit, predict
+from mi_common.errors import UserError
+from mi_common.features import cached_features, update_with_weights
+from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.optimisation import build_optimizer, build_scheduler
+from mi_common.recipes import Training
+from mi_common.records import RunFolder
+from mi_common.runtime import Runtime, one_thread
+from mi_common.weights import load_state
+
+MAPS_BATCH = 100  # images whose feature maps are on the device at once
+LOGITS_BLOCK = 20_000  # images whose inputs are in memory in float32 at once
+
+
+class ImageClassifier:
+    """A network on its device, and how images reach it.
+
+    Attributes:
+        head_only: whether the head alone is trained, on pooled features.
+        cache_dir: folder of the features of image files.
+        num_workers: processes that read image files.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head_only: bool,
+        cache_dir: Path,
+        num_workers: int = 0,
+        runtime: Runtime,
+    ):
+        self.network = network.to(runtime.device, memory_format=torch.channels_last)
+        self.head_only, self.runtime = head_only, runtime
+        self.cache_dir, self.num_workers = cache_dir, num_workers
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module that an optimiser is given."""
+        return self.network.head if self.head_only else self.network
+
+    def fit(
+        self,
+        images: ImageSet,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        training: Training,
+        *,
+        seed: int,
+        run: RunFolder | None = None,
+        balanced: bool = False,
+        before_epoch: Callable[[int], None] | None = None,
+    ) -> list[dict]:
+        """Trains the network or its head, or goes on with a run; returns the epochs' metrics.
+
+        Args:
+            loss: mean loss of (B, K) logits and (B,) labels.
+            seed: of the order of the images and of their augmentation.
+            run, before_epoch: see `mi_common.engine.fit`.
+            balanced: draw every class equally often, with replacement.
+        """
+        batches = self.batches(images, training, seed=seed, balanced=balanced)
+        optimizer = build_optimizer(self.trained, self.network.head, training)
+        with one_thread() if self.head_only else nullcontext():
+            return fit(
+                self.trained,
+                batches,
+                loss,
+                optimizer,
+                epochs=training.epochs,
+                runtime=self.runtime,
+                scheduler=build_scheduler(optimizer, training, len(batches)),
+                run=run,
+                before_epoch=before_epoch,
+                description=f"seed {seed}",
+            )
+
+    def batches(
+        self, images: ImageSet, training: Training, *, seed: int, balanced: bool = False
+    ) -> TensorBatches | ImageBatches:
+        """Shuffled batches to train on; image files are augmented if the whole network trains."""
+        shuffling = {"batch_size": training.batch_size, "seed": seed, "runtime": self.runtime}
+        if not (images.in_memory or self.head_only):
+            transform = self.network.spec.random_transform()
+            return ImageBatches(images, transform, num_workers=self.num_workers, **shuffling)
+        if self.head_only:
+            copies = range(training.augmented_copies) or [None]
+            inputs = [self.pooled_features(images, number) for number in copies]
+        else:
+            inputs = [self.network.spec.normalise(images.images)]
+        labels = images.labels.repeat(len(inputs))
+        weights = (1 / torch.bincount(labels).double())[labels] if balanced else None
+        inputs = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
+        return TensorBatches(inputs, labels, weights=weights, **shuffling)
+
+    def logits(self, images: ImageSet) -> Tensor:
+        """(N, K) float32 logits on the CPU."""
+        if not (images.in_memory or self.head_only):
+            return torch.cat(
+                [predict(self.network, batch, runtime=self.runtime) for batch in self._read(images)]
+            )
+        inputs = self.pooled_features(images) if self.head_only else None
+        if inputs is None:
+            inputs = self.network.spec.normalise(images.images)
+        blocks = [
+            predict(self.trained, block.float(), runtime=self.runtime)
+            for block in inputs.split(LOGITS_BLOCK)
+        ]
+        return torch.cat(blocks)
+
+    def pooled_features(self, images: ImageSet, augmentation: int | None = None) -> Tensor:
+        """(N, C) inputs of the head; those of image files are float16 in a memory-mapped file.
+
+        Args:
+            augmentation: number of a pass over random parts of image files; None for whole images.
+        """
+        if images.in_memory:
+            inputs = self.network.spec.normalise(images.images)
+            return predict(_Pooled(self.network), inputs, runtime=self.runtime)
+        return torch.from_numpy(self._cached(images, "pooled", augmentation))
+
+    def feature_maps(self, images: ImageSet) -> Iterator[tuple[slice, Tensor]]:
+        """Positions and (B, C, h, w) float32 feature maps on the device, batch by batch.
+
+        Those of image files come from the cache.
+        """
+        cached = None if images.in_memory else self._cached(images, "maps")
+        for start in tqdm(range(0, len(images), MAPS_BATCH), desc="maps", disable=None):
+            rows = slice(start, start + MAPS_BATCH)
+            if cached is not None:
+                maps = torch.from_numpy(cached[rows]).to(self.runtime.device)
+            else:
+                with self.runtime.autocast():
+                    maps = self.network.features(self.pixels(images, range(len(images))[rows]))
+            yield rows, maps.float()
+
+    def pixels(self, images: ImageSet, positions: range | list[int]) -> Tensor:
+        """(B, C, S, S) normalised images at the given positions, on the device."""
+        if images.in_memory:
+            pixels = self.network.spec.normalise(images.images[list(positions)])
+        else:
+            files = ImageFileDataset(images.images, self.network.spec.transform())
+            pixels = torch.stack([files[i] for i in positions])
+        return pixels.to(self.runtime.device)
+
+    def cache_features(self, images: ImageSet, *, maps: bool = False, copies: int = 0) -> None:
+        """Computes the features of image files for a frozen backbone; else it does nothing.
+
+        A script that calls this before it writes anything finds unreadable images in time.
+
+        Args:
+            maps: cache the feature maps in place of pooled features.
+            copies: passes over random parts of the images in place of whole images.
+        """
+        if self.head_only and not images.in_memory:
+            for number in range(copies) or [None]:
+                self._cached(images, "maps" if maps else "pooled", number)
+
+    def backbone_digest(self) -> str:
+        """sha256 of the backbone's weights and statistics."""
+        digest = hashlib.sha256()
+        update_with_weights(digest, self.network.backbone)
+        return digest.hexdigest()
+
+    def load(self, run: RunFolder, *, head_only: bool, source: str, keep_head: bool = True) -> None:
+        """Takes the weights of a finished run of the same network.
+
+        Args:
+            head_only: whether the run trained its head alone.
+            source: the flag or folder that an error names.
+            keep_head: take the head's weights too.
+
+        Raises:
+            UserError: another network, or a head that was trained on another backbone.
+        """
+        run.require_files("checkpoint.pt")
+        if head_only and run.result().get("backbone_sha256") != self.backbone_digest():
+            raise UserError(
+                f"{source}: its head was trained on other features; give the network, weights, "
+                "seed and first stage that it was trained with"
+            )
+        state = run.load_checkpoint()["model"]
+        if not keep_head:
+            prefix = "" if head_only else "head."
+            state = {k: v for k, v in state.items() if not k.startswith(prefix)}
+            head = self.network.head.state_dict()
+            state |= {prefix + name: value for name, value in head.items()}
+        load_state(self.network.head if head_only else self.network, state, source)
+
+    def _cached(self, images: ImageSet, kind: str, augmentation: int | None = None):
+        return cached_features(
+            self.network,
+            images,
+            self.cache_dir,
+            kind=kind,
+            runtime=self.runtime,
+            augmentation=augmentation,
+            num_workers=self.num_workers,
+        )
+
+    def _read(self, images: ImageSet) -> torch.utils.data.DataLoader:
+        files = ImageFileDataset(images.images, self.network.spec.transform())
+        return torch.utils.data.DataLoader(files, batch_size=64, num_workers=self.num_workers)
+
+
+class _Pooled(nn.Module):
+    """A network without its head, as a module that `predict` can call."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.pooled(images)

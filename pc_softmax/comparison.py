@@ -1,0 +1,157 @@
+"""Training, scores and tables of `pc_softmax.compare`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mi_common.fingerprints import file_fingerprint
+from mi_common.records import RunFolder, prepare_output
+from mi_common.runtime import Runtime
+from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from pc_softmax.metrics import (
+    SCORES,
+    classification_scores,
+    majority_scores,
+    per_class_accuracy,
+)
+from pc_softmax.plots import plot_per_class
+from pc_softmax.predictions import Predictions
+from pc_softmax.recipes import Settings
+from pc_softmax.training import build_classifier, first_stage, read_data, train
+
+COLUMNS = ["dataset", "test_set", "loss", "rule", "seed", *SCORES, "n_train", "n_test", "seconds"]
+KEY = ["dataset", "loss", "seed"]
+TEXT = ("dataset", "test_set", "loss", "rule")
+SETTING = ["dataset", "test_set"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One loss with one seed: what a worker process needs to train and score it.
+
+    Attributes:
+        loss: one of `pc_softmax.compare.COMPARED`.
+        flags: of the `pc_softmax.train` that makes the same run, for config.json.
+        fingerprints: of the data.
+        description: of the run; see `pc_softmax.training.description`.
+    """
+
+    loss: str
+    flags: dict[str, Any]
+    folder: Path
+    fingerprints: dict[str, str]
+    description: dict[str, Any]
+    runtime: Runtime
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_flags(self.flags)
+
+
+def train_flags(flags: Mapping[str, Any], loss: str, seed: int, folder: Path) -> dict[str, Any]:
+    """The flags of `pc_softmax.train` for one loss and seed, from those of the comparison."""
+    shared = {k: v for k, v in flags.items() if k not in ("losses", "seeds", "cluster")}
+    shared |= {"loss": loss, "seed": seed, "drw": None, "init": None}
+    shared |= {"output_dir": folder, "retrain_head": loss == "crt"}
+    if loss == "ldam-drw":
+        shared |= {"loss": "ldam", "drw": flags["epochs"] * 4 // 5}
+    if loss == "crt":
+        shared |= {"loss": "softmax", "init": folder.with_name(f"softmax-{seed}")}
+    return shared
+
+
+def train_one(job: Job) -> list[dict]:
+    """Trains, or goes on with the run in the job's folder, and scores it; rows of results.csv."""
+    run, settings, fingerprints = RunFolder(job.folder), job.settings, job.fingerprints
+    if settings.init is not None:
+        checkpoint = first_stage(settings.init).checkpoint_file
+        fingerprints = fingerprints | {"init": file_fingerprint(checkpoint)}
+    # "init" may differ: the first stage's folder moves with the comparison's.
+    output_options = {"resume": True, "overwrite": False, "extendable": ("init",)}
+    output_options |= {"data": fingerprints, "description": job.description}
+    prepare_output(job.folder, job.flags, **output_options)
+    if not run.finished:
+        data = read_data(settings.data)
+        train(settings, data, build_classifier(settings, data, job.runtime), run)
+    run.require_files("predictions.npz")
+    result = run.result()
+    shared = {"dataset": settings.data.dataset, "loss": job.loss, "seed": settings.seed}
+    shared |= {name: result[name] for name in ("n_train", "seconds")}
+    predictions = Predictions.load(job.folder / "predictions.npz")
+    return [
+        shared
+        | {"test_set": name, "rule": rule, "n_test": len(labels)}
+        | classification_scores(changed, labels)
+        for name, (logits, labels) in predictions.tests.items()
+        for rule, changed in by_rule(predictions, logits, job.loss).items()
+    ]
+
+
+def by_rule(predictions: Predictions, logits: np.ndarray, loss: str) -> dict[str, np.ndarray]:
+    """(N, K) logits whose argmax is the prediction, by name of the rule."""
+    rules = {"as trained": logits}
+    if np.ptp(predictions.logit_log_prior) > 1e-4:  # weights leave rounding errors
+        rules["prior subtracted"] = predictions.pc_softmax_logits(logits)
+    else:
+        rules["prior added"] = logits + predictions.log_prior
+    if loss == "softmax":
+        norms, bias = predictions.head
+        rules["tau-normalised"] = (logits - bias) / norms
+    return rules
+
+
+def tables(rows: pd.DataFrame, predictions: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores in percent with the majority class beside them, and differences to softmax."""
+    shown = formatted(summarise(rows, [*SETTING, "loss", "rule"], SCORES), SCORES, scale=100)
+    majority = [
+        {"dataset": rows["dataset"].iloc[0], "test_set": name, "loss": "majority class"}
+        | {"rule": "", "n": ""}
+        | {k: f"{100 * v:.2f}" for k, v in majority_scores(predictions.log_prior, labels).items()}
+        for name, (_, labels) in predictions.tests.items()
+    ]
+    order = {name: i for i, name in enumerate(predictions.tests)}
+    shown = pd.concat([shown, pd.DataFrame(majority)])
+    shown = shown.sort_values("test_set", key=lambda names: names.map(order), kind="stable")
+    if "softmax" not in set(rows["loss"]):
+        return shown, pd.DataFrame()
+    named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
+    rows = rows.assign(loss=named).drop(columns="rule")
+    differences = paired_differences(rows, SETTING, "loss", "softmax", SCORES)
+    if differences.empty:
+        return shown, differences
+    return shown, formatted(differences, SCORES, scale=100)
+
+
+def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder: Path) -> None:
+    """Prints and writes the tables, and draws the accuracy of each class.
+
+    Args:
+        rows: of results.csv.
+        folders: the run folders of each loss.
+    """
+    predictions = {
+        loss: [Predictions.load(path / "predictions.npz") for path in paths]
+        for loss, paths in folders.items()
+    }
+    first = next(iter(predictions.values()))[0]
+    shown, differences = tables(rows, first)
+    write_tables(shown, folder / "table")
+    print("Percent, mean ± half the 95 % interval over seeds.\n")
+    print(to_markdown(shown))
+    if not differences.empty:
+        write_tables(differences, folder / "differences")
+        print("Paired differences in points, seed by seed.\n")
+        print(to_markdown(differences))
+    classes = np.arange(len(first.counts))
+    accuracies = {
+        name: {
+            loss: [per_class_accuracy(*run.tests[name], classes) for run in runs]
+            for loss, runs in predictions.items()
+        }
+        for name in first.tests
+    }
+    plot_per_class(accuracies, first.counts, folder / "per_class.png")

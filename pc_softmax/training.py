@@ -1,0 +1,177 @@
+"""One run of `pc_softmax.train`: the data, the network, its training, and what it predicts."""
+
+import functools
+import time
+from pathlib import Path
+
+from torch import nn
+
+from mi_common.errors import UserError
+from mi_common.files import save_arrays
+from mi_common.fingerprints import file_fingerprint
+from mi_common.information import class_counts, log_prior_from_counts
+from mi_common.records import RunFolder
+from mi_common.runtime import Runtime, seed_everything
+from mi_common.training import ImageClassifier
+from pc_softmax.data import ImbalancedData, indices_digest, load_data
+from pc_softmax.losses import ReweightedLoss, build_loss
+from pc_softmax.metrics import classification_scores
+from pc_softmax.networks import build_network
+from pc_softmax.posthoc import logit_log_prior
+from pc_softmax.recipes import DataSettings, Settings
+
+
+@functools.lru_cache(maxsize=1)  # a comparison trains many networks on the same images
+def read_data(settings: DataSettings) -> ImbalancedData:
+    """The images of a run; errors as in `load_data`."""
+    return load_data(
+        settings.dataset,
+        settings.data_dir,
+        imbalance=settings.imbalance,
+        val_fraction=settings.val_fraction,
+        seed=0,  # the same validation images for all seeds
+        skip_unreadable=settings.skip_unreadable,
+    )
+
+
+def check_loss(settings: Settings, data: ImbalancedData) -> None:
+    """UserError for settings of the loss that do not go together."""
+    if settings.retrain_head and settings.init is None:
+        raise UserError("--retrain-head: give the run of the first stage with --init RUN")
+    drw, epochs = settings.loss_options["drw"], settings.training.epochs
+    if drw is not None and drw >= epochs:
+        raise UserError(f"--drw {drw}: must be below --epochs {epochs}")
+    counts = class_counts(data.train.labels, len(data.class_names))
+    build_loss(settings.loss, counts, **settings.loss_options)
+
+
+def fingerprints(settings: Settings, data: ImbalancedData) -> dict[str, str]:
+    """Of everything that the run is computed from, for config.json."""
+    hashes = data.fingerprints()
+    if Path(settings.weights).is_file():
+        hashes["weights"] = file_fingerprint(Path(settings.weights))
+    if settings.init is not None:
+        hashes["init"] = file_fingerprint(first_stage(settings.init).checkpoint_file)
+    return hashes
+
+
+def first_stage(folder: Path) -> RunFolder:
+    """The finished run of --init; UserError for another folder."""
+    run = RunFolder(folder)
+    flags = run.require_entry("pc_softmax.train")["flags"]
+    if not {"freeze_backbone", "retrain_head"} <= flags.keys():
+        raise UserError(f"{folder}/config.json: damaged; train again with --overwrite")
+    run.require_files("checkpoint.pt")
+    return run
+
+
+def description(data: ImbalancedData) -> dict:
+    """What a user of the run needs without the training images, for config.json."""
+    counts = class_counts(data.train.labels, len(data.class_names))
+    return {
+        "entry": "pc_softmax.train",
+        "class_names": data.class_names,
+        "class_counts": counts.tolist(),
+    }
+
+
+def build_classifier(settings: Settings, data: ImbalancedData, runtime: Runtime) -> ImageClassifier:
+    """The network of a run before training, with the weights of --init's run.
+
+    Errors are those of `build_network` and `ImageClassifier.load`.
+    """
+    seed_everything(settings.seed)
+    network = build_network(
+        settings.network,
+        data.train,
+        weights=settings.weights,
+        image_size=settings.image_size,
+        cosine_head=settings.loss == "ldam",
+    )
+    classifier = ImageClassifier(
+        network,
+        head_only=settings.head_only,
+        cache_dir=settings.data.data_dir / "features",
+        num_workers=settings.num_workers,
+        runtime=runtime,
+    )
+    if settings.init is not None:
+        run = first_stage(settings.init)
+        flags, source = run.config(), f"--init {settings.init}"
+        head_only = flags["freeze_backbone"] or flags["retrain_head"]
+        keep_head = not settings.retrain_head
+        classifier.load(run, head_only=head_only, source=source, keep_head=keep_head)
+    return classifier
+
+
+def cache_features(classifier: ImageClassifier, data: ImbalancedData, copies: int) -> None:
+    """Computes the features of all image files, for a frozen backbone; else it does nothing.
+
+    Whoever calls this before writing anything finds unreadable images in time.
+    """
+    classifier.cache_features(data.train, copies=copies)
+    for images in (*data.tests.values(), *([data.validation] if data.validation else [])):
+        classifier.cache_features(images)
+
+
+def train(
+    settings: Settings, data: ImbalancedData, classifier: ImageClassifier, run: RunFolder
+) -> dict:
+    """Trains a classifier, or goes on with it, and writes predictions and the result.
+
+    Returns:
+        The content of result.json: scores of each test set, seconds, sizes.
+    """
+    counts = class_counts(data.train.labels, len(data.class_names))
+    seed_everything(settings.seed)
+    loss = build_loss(settings.loss, counts, **settings.loss_options)
+    loss = loss.to(classifier.runtime.device)
+    history = classifier.fit(
+        data.train,
+        loss,
+        settings.training,
+        seed=settings.seed,
+        run=run,
+        balanced=settings.retrain_head,
+        before_epoch=loss.start_epoch if isinstance(loss, ReweightedLoss) else None,
+    )
+    started = time.perf_counter()
+    splits = data.tests | ({"validation": data.validation} if data.validation else {})
+    logits = {name: classifier.logits(images) for name, images in splits.items()}
+    if settings.loss == "ldam":
+        logits = {name: loss.scale * cosines for name, cosines in logits.items()}
+    arrays = {f"{name}_logits": values.numpy() for name, values in logits.items()}
+    arrays |= {f"{name}_labels": images.labels.numpy() for name, images in splits.items()}
+    arrays |= {
+        "counts": counts.numpy(),
+        "log_prior": log_prior_from_counts(counts).numpy(),
+        "logit_log_prior": logit_log_prior(loss, counts, balanced=settings.retrain_head).numpy(),
+        "class_names": data.class_names,
+    }
+    head = classifier.network.head
+    if isinstance(head, nn.Linear):
+        arrays["head_norms"] = head.weight.detach().norm(dim=1).cpu().numpy()
+        arrays["head_bias"] = head.bias.detach().cpu().numpy()
+    result = {
+        "test_sets": {
+            name: classification_scores(logits[name].numpy(), images.labels.numpy())
+            | {"n_test": len(images)}
+            for name, images in data.tests.items()
+        },
+        "seconds": sum(epoch["seconds"] for epoch in history),
+        "predict_seconds": time.perf_counter() - started,
+        "n_train": len(data.train),
+        "indices_sha256": indices_digest(data.indices),
+        "backbone_sha256": classifier.backbone_digest(),
+    }
+    indices = {
+        name.replace("/", "_"): positions.numpy() for name, positions in data.indices.items()
+    }
+
+    def write() -> None:
+        save_arrays(run.path / "predictions.npz", **arrays)
+        save_arrays(run.path / "indices.npz", **indices)
+        run.save_result(result)
+
+    classifier.runtime.on_main(write)
+    return result
