@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from mi_common.optimisation import build_optimizer, build_scheduler, learning_rate
+from mi_common.recipes import Training
 
-PLAIN = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.0, "momentum": 0.0}
+PLAIN = {"epochs": 1, "batch_size": 1, "lr": 0.1, "momentum": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,15 @@ PLAIN = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.0, "momentum": 0.0}
     ],
 )
 def test_factors_by_hand(schedule, steps, warmup, factors):
-    found = [learning_rate(schedule, step, steps, warmup) for step in range(len(factors))]
-    assert found == pytest.approx(factors, abs=1e-12)
+    training = Training(**PLAIN, schedule=schedule)
+    actual = [learning_rate(training, step, steps, warmup) for step in range(len(factors))]
+    assert actual == pytest.approx(factors, abs=1e-12)
+
+
+def test_milestones_are_fractions_of_all_steps():
+    training = Training(**PLAIN, schedule="step", milestones=(0.2, 0.4, 0.8))
+    actual = [learning_rate(training, step, 5, 0) for step in range(5)]
+    assert actual == pytest.approx([1, 0.1, 0.01, 0.01, 0.001])
 
 
 @pytest.fixture
@@ -35,51 +43,52 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 
 
-def rates(optimizer, scheduler, steps: int) -> list[list[float]]:
-    """The learning rates of all groups at each step."""
-    found = []
+def rates(network: nn.Sequential, steps: int, **options) -> list[list[float]]:
+    """The learning rates of all groups at each of the steps of one epoch."""
+    training = Training(**PLAIN | options)
+    optimizer = build_optimizer(network, network[2], training)
+    scheduler = build_scheduler(optimizer, training, steps // training.epochs)
+    values = []
     for _ in range(steps):
-        found.append([group["lr"] for group in optimizer.param_groups])
+        values.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
-    return found
+    return values
 
 
 def test_schedules_scale_the_rate_of_every_group(network):
-    optimizer = build_optimizer(network, network[2], **PLAIN, head_lr_ratio=10.0)
-    found = rates(optimizer, build_scheduler(optimizer, "step", steps=4), 4)
-    assert found == [pytest.approx([f * 0.1, f * 1.0]) for f in (1, 1, 0.1, 0.01)]
-    optimizer = build_optimizer(network, network[2], **PLAIN, head_lr_ratio=10.0)
-    found = rates(optimizer, build_scheduler(optimizer, "constant", steps=4, warmup=2), 3)
-    assert found == [pytest.approx([f * 0.1, f * 1.0]) for f in (0.5, 1, 1)]
+    actual = rates(network, 4, schedule="step", head_lr_ratio=10.0)
+    assert actual == [pytest.approx([f * 0.1, f * 1.0]) for f in (1, 1, 0.1, 0.01)]
+    actual = rates(network, 4, epochs=2, warmup_epochs=1, head_lr_ratio=10.0)
+    assert actual == [pytest.approx([f * 0.1, f * 1.0]) for f in (0.5, 1, 1, 1)]
 
 
 def test_a_constant_rate_needs_no_scheduler(network):
-    optimizer = build_optimizer(network, network[2], **PLAIN)
-    assert build_scheduler(optimizer, "constant", steps=4) is None
+    training = Training(**PLAIN)
+    assert build_scheduler(build_optimizer(network, network[2], training), training, 4) is None
 
 
 def test_one_cycle_rises_to_the_rate_of_every_group_and_falls_to_nearly_zero(network):
     """From 1/25 of the peak, which is at three tenths, along half cosines, to 1/250,000 of it."""
-    optimizer = build_optimizer(network, network[2], **PLAIN, head_lr_ratio=10.0)
-    found = rates(optimizer, build_scheduler(optimizer, "one-cycle", steps=10), 10)
-    body, head = zip(*found, strict=True)
-    assert head == pytest.approx([10 * lr for lr in body])
+    actual = rates(network, 10, schedule="one-cycle", head_lr_ratio=10.0)
+    backbone, head = zip(*actual, strict=True)
+    assert head == pytest.approx([10 * lr for lr in backbone])
     middle = (0.1 + 0.004) / 2
-    assert body[:3] == pytest.approx([0.004, middle, 0.1])
-    assert body[-1] == pytest.approx(0.1 / 250_000)
-    assert all(a > b for a, b in itertools.pairwise(body[2:]))
+    assert backbone[:3] == pytest.approx([0.004, middle, 0.1])
+    assert backbone[-1] == pytest.approx(0.1 / 250_000)
+    assert all(a > b for a, b in itertools.pairwise(backbone[2:]))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_the_last_layer_has_the_last_group_and_its_own_rate(network, name):
-    options = PLAIN | {"optimizer": name, "weight_decay": 0.3, "head_lr_ratio": 5.0}
-    body, head = build_optimizer(network, network[2], **options).param_groups
-    assert [id(p) for p in body["params"]] == [id(p) for p in network[0].parameters()]
+def test_the_head_has_the_last_group_and_its_own_rate(network, name):
+    options = {"optimizer": name, "weight_decay": 0.3, "head_lr_ratio": 5.0}
+    training = Training(**PLAIN | options)
+    backbone, head = build_optimizer(network, network[2], training).param_groups
+    assert [id(p) for p in backbone["params"]] == [id(p) for p in network[0].parameters()]
     assert [id(p) for p in head["params"]] == [id(p) for p in network[2].parameters()]
-    assert (body["lr"], head["lr"]) == (0.1, 0.5)
-    assert body["weight_decay"] == head["weight_decay"] == 0.3
-    (alone,) = build_optimizer(network[2], network[2], **options).param_groups
+    assert (backbone["lr"], head["lr"]) == (0.1, 0.5)
+    assert backbone["weight_decay"] == head["weight_decay"] == 0.3
+    (alone,) = build_optimizer(network[2], network[2], training).param_groups
     assert (len(alone["params"]), alone["lr"]) == (2, 0.5)
 
 
@@ -89,8 +98,8 @@ def test_momentum_and_nesterovs_by_hand(nesterov):
     Nesterov, by lr (g + 0.9 v)."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 2.0)
-    options = PLAIN | {"momentum": 0.9, "nesterov": nesterov}
-    optimizer = build_optimizer(layer, layer, **options)
+    training = Training(**PLAIN | {"momentum": 0.9, "nesterov": nesterov})
+    optimizer = build_optimizer(layer, layer, training)
     value, velocity = 2.0, 0.0
     for _ in range(3):
         gradient = value

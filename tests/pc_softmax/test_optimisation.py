@@ -1,4 +1,4 @@
-"""Learning rates and optimisers in real steps of a model, deferred class weights."""
+"""Learning rates and optimisers in real steps of a network, deferred class weights."""
 
 import copy
 import json
@@ -6,29 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from pc_softmax.models import Model, new_model
-from pc_softmax.optimisation import fit_model
 from torch.nn import functional as F
 
+from mi_common.recipes import Training
 from mi_common.records import RunFolder
+from mi_common.training import ImageClassifier
 from pc_softmax.data import ImbalancedData, load_data
-from pc_softmax.losses import LDAMLoss, SoftmaxLoss, class_balanced_weights
+from pc_softmax.losses import LDAMLoss, class_balanced_weights
+from pc_softmax.networks import build_network
 from pc_softmax.train import main
 
-PLAIN = {
-    "seed": 0,
-    "balanced": False,
-    "epochs": 1,
-    "batch_size": 10_000,  # all images: one step an epoch
-    "lr": 0.1,
-    "weight_decay": 0.0,
-    "optimizer": "sgd",
-    "momentum": 0.0,
-    "schedule": "constant",
-    "warmup_epochs": 0,
-    "head_lr_ratio": 1.0,
-    "copies": 0,
-}
+# A batch of all images: one step an epoch.
+PLAIN = {"epochs": 1, "batch_size": 10_000, "lr": 0.1, "momentum": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -37,52 +26,56 @@ def digits() -> ImbalancedData:
 
 
 @pytest.fixture
-def model(digits, cpu, tmp_path) -> Model:
+def classifier(digits, cpu, tmp_path) -> ImageClassifier:
     torch.manual_seed(0)
-    placing = {"size": None, "cache_dir": tmp_path, "num_workers": 0, "runtime": cpu}
-    return new_model("small-cnn", digits, weights="none", head_only=False, cosine=False, **placing)
+    options = {"weights": "none", "image_size": None, "cosine_head": False}
+    network = build_network("small-cnn", digits.train, **options)
+    return ImageClassifier(network, head_only=False, cache_dir=tmp_path, runtime=cpu)
 
 
-def one_step(model: Model, data: ImbalancedData, **options) -> dict[str, tuple]:
+def one_step(classifier: ImageClassifier, data: ImbalancedData, **options) -> dict[str, tuple]:
     """Value before the only step, gradient there, and value after, of every parameter."""
-    before = copy.deepcopy(model.network).train()
-    F.cross_entropy(before(model.inputs(data.train)), data.train.labels).backward()
-    fit_model(model, data.train, SoftmaxLoss(), None, **PLAIN | options)
-    after = dict(model.network.named_parameters())
+    before = copy.deepcopy(classifier.network).train()
+    inputs = before.spec.normalise(data.train.images)
+    F.cross_entropy(before(inputs), data.train.labels).backward()
+    classifier.fit(data.train, F.cross_entropy, Training(**PLAIN | options), seed=0)
+    after = dict(classifier.network.named_parameters())
     return {k: (p.detach(), p.grad, after[k].detach()) for k, p in before.named_parameters()}
 
 
-def test_the_last_layer_has_a_learning_rate_of_its_own(model, digits):
-    steps = one_step(model, digits, head_lr_ratio=20.0)
-    assert {"head.weight", "head.bias", "trunk.0.weight"} <= steps.keys()
+def test_the_head_has_a_learning_rate_of_its_own(classifier, digits):
+    steps = one_step(classifier, digits, head_lr_ratio=20.0)
+    assert {"head.weight", "head.bias", "backbone.0.weight"} <= steps.keys()
     for name, (value, gradient, after) in steps.items():
         lr = 0.1 * (20 if name.startswith("head.") else 1)
         torch.testing.assert_close(after, value - lr * gradient, rtol=0, atol=2e-5, msg=name)
     assert steps["head.weight"][1].abs().max() > 1e-3
 
 
-def test_adamw_decays_weights_and_steps_by_the_learning_rate(model, digits):
+def test_adamw_decays_weights_and_steps_by_the_learning_rate(classifier, digits):
     options = {"optimizer": "adamw", "weight_decay": 0.2, "lr": 0.01, "head_lr_ratio": 3.0}
-    for name, (value, gradient, after) in one_step(model, digits, **options).items():
+    for name, (value, gradient, after) in one_step(classifier, digits, **options).items():
         lr = 0.01 * (3 if name.startswith("head.") else 1)
         clear = gradient.abs() > 1e-4  # rounding turns the sign of what is nearly zero
         wanted = value * (1 - lr * 0.2) - lr * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(after[clear], wanted[clear], rtol=0, atol=1e-4, msg=name)
 
 
-def test_sgd_has_momentum_and_weight_decay(model, digits):
-    """v = g + decay w, then 0.9 v + g' + decay w', of the last layer."""
-    twice = copy.deepcopy(model)
+def test_sgd_has_momentum_and_weight_decay(classifier, digits):
+    """v = g + decay w, then 0.9 v + g' + decay w', of the head."""
+    twice = copy.deepcopy(classifier)
     options = {"momentum": 0.9, "weight_decay": 0.5, "epochs": 1}
-    value, gradient, after = one_step(model, digits, **options)["head.weight"]
+    value, gradient, after = one_step(classifier, digits, **options)["head.weight"]
     first = gradient + 0.5 * value
     torch.testing.assert_close(after, value - 0.1 * first, rtol=0, atol=2e-5)
-    network = model.network.train()
+    network = classifier.network.train()
     network.zero_grad()
-    F.cross_entropy(network(model.inputs(digits.train)), digits.train.labels).backward()
+    inputs = network.spec.normalise(digits.train.images)
+    F.cross_entropy(network(inputs), digits.train.labels).backward()
     second = 0.9 * first + network.head.weight.grad + 0.5 * after
-    fit_model(twice, digits.train, SoftmaxLoss(), None, **PLAIN | options | {"epochs": 2})
-    torch.testing.assert_close(twice.last.weight, after - 0.1 * second, rtol=0, atol=2e-4)
+    training = Training(**PLAIN | options | {"epochs": 2})
+    twice.fit(digits.train, F.cross_entropy, training, seed=0)
+    torch.testing.assert_close(twice.network.head.weight, after - 0.1 * second, rtol=0, atol=2e-4)
 
 
 def arguments(digits_dir, folder, *more) -> list[str]:
@@ -94,7 +87,7 @@ def test_the_schedule_reaches_the_optimiser_of_a_run(digits_dir, tmp_path):
     words = ["--schedule", "step", "--warmup-epochs", 1, "--epochs", 4, "--lr", 0.02]
     main(arguments(digits_dir, tmp_path / "run", *words, "--head-lr-ratio", 10))
     run = RunFolder(tmp_path / "run")
-    # After 10, 20, 30 and 40 of 40 steps, of the body.
+    # After 10, 20, 30 and 40 of 40 steps, of the backbone.
     assert [line["lr"] for line in run.load_checkpoint()["metrics"]] == pytest.approx(
         [0.02, 2e-3, 2e-4, 2e-4]
     )
