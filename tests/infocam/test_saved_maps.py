@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from infocam.data.load import ImageSet
+from mi_common.image_sets import ImageSet
 from infocam.evaluate import main
 from infocam.scoring.metrics import ScoredMaps
 from infocam.scoring.saved_maps import read_map, read_ranks, save_maps
