@@ -1,4 +1,4 @@
-"""Figures of the estimator: estimates beside exact values."""
+"""Figures: estimates and exact values, errors, pointwise mutual information, calibration."""
 
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from mi_common.plots import plain, save_figure, styles
 
 
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
-    """Above, estimates beside the exact value of each task; below, the difference, in nats.
+    """Above, estimates and the exact value of each task; below, their difference, in nats.
 
-    What is far off lies on the border; below, the scale is logarithmic beyond a tenth of a nat.
+    Values beyond the axes are drawn on the border. The lower scale is logarithmic beyond a tenth of
+    a nat.
 
     Args:
-        rows: of `results.csv`; every seed is a dot with its own 95 % interval.
+        rows: of `results.csv`; each seed is a dot with its 95 % interval.
         path: of the PNG.
     """
     tasks = list(dict.fromkeys(rows["task"]))
@@ -51,9 +52,9 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
 
 
 def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:
-    """A dot a row: the estimate over the exact value, the diagonal where they agree.
+    """One dot per row: the estimate over the exact value; the diagonal shows equality.
 
-    Estimates that are far off lie on the border.
+    Estimates beyond the axes are drawn on the border.
     """
     figure, axes = plt.subplots(figsize=(6.5, 5))
     high = 1.1 * rows["truth"].max() + 0.01
@@ -73,8 +74,8 @@ def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:
 def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
     """Root mean square error of each estimator over a column, both on logarithmic scales.
 
-    Over `n_train` the error at each size is a dot and sizes are joined; over `seconds` an
-    estimator is one dot, at its mean time.
+    Over `n_train`, each size is a dot and lines join the sizes of an estimator; over `seconds`,
+    each estimator is one dot at its mean time.
     """
     labels = {"n_train": "training samples", "seconds": "seconds a cell, mean"}
     rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
@@ -103,15 +104,15 @@ def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) 
     axes.axhline(0, color="0.6", linewidth=1)
     axes.set_xticks(range(1, len(shown) + 1), list(map(plain, shown)), rotation=30, ha="right")
     axes.set_ylabel("pointwise MI (nats)")
-    axes.set_title(f"held-out samples by class{' (first 50)' if len(classes) > 50 else ''}")
+    axes.set_title(f"samples by class{' (first 50)' if len(classes) > 50 else ''}")
     save_figure(figure, path)
 
 
 def plot_calibration(log_posterior: Tensor, labels: Tensor, path: Path, *, bins: int = 10) -> None:
-    """How often a class is the label, over the probability it was given, all classes together.
+    """Frequency of a class over its predicted probability, all classes together.
 
     Args:
-        log_posterior: (N, K) held-out log probabilities.
+        log_posterior: (N, K) out-of-fold log probabilities.
         labels: (N,).
     """
     probability = log_posterior.exp().flatten().numpy()

@@ -1,6 +1,7 @@
-"""The user's own data: a table of numeric features with a label column, or arrays x and y.
+"""The user's data as tensors: a table with a label column, arrays x and y, or an image set.
 
-Whatever would make an estimate wrong is an error that names the place; nothing is dropped.
+Anything that would make an estimate wrong is an error that names the place; nothing is dropped
+silently.
 """
 
 from dataclasses import dataclass, field
@@ -13,15 +14,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mi_common.datasets import image_tensors
 from mi_common.errors import UserError
-from mi_estimator.table_files import Columns, listed, read_table
+from mi_estimator.names import listed
+from mi_estimator.table_files import Columns, read_table
 
 
 @dataclass(frozen=True)
 class Samples:
     """(N, d) float32 features, or (N, 1, H, W) images, and (N,) labels 0..K-1.
 
-    `index_like` names the features that number the rows; see `numbers_rows`.
+    `index_like` holds the names of features that number the rows; see `numbers_rows`.
     """
 
     x: Tensor
@@ -43,15 +46,22 @@ def read_samples(
 
     Args:
         label: name of the label column; for `.npy` its number; not used for `.npz`.
-        features: the only columns to use; for `.npy` their numbers, for `.npz` x0, x1, ...
-        drop: columns to leave out, named alike.
-        drop_constant: leave out features that are constant, and say so.
+        features: columns to use, all if None; for `.npy` their numbers, for `.npz` x0, x1, ...
+        drop: columns to leave out, named in the same way.
+        drop_constant: leave out constant features and print their names.
 
     Raises:
-        UserError: all of `read_table` and of `checked_samples`.
+        UserError: as `read_table` and `checked_samples`.
     """
     table, labels = read_table(path, Columns(label, features, drop))
     return checked_samples(table, labels, drop_constant=drop_constant)
+
+
+def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
+    """The training images of an image set, or the first `limit` of them."""
+    image_set = image_tensors(dataset, data_dir, "train")
+    images, labels = image_set.images[:limit], image_set.labels[:limit]
+    return Samples(images, labels, image_set.class_names[: int(labels.max()) + 1], ["image"])
 
 
 def checked_samples(
@@ -68,7 +78,7 @@ def checked_samples(
     if len(features) == 0:
         raise UserError("no samples: the file is empty")
     if features.shape[1] == 0:
-        raise UserError("no feature columns beside the label")
+        raise UserError("no feature columns besides the label")
     names = list(map(str, features.columns))
     features = features.set_axis(range(len(names)), axis=1)
     _require_real_numbers(features, names)
@@ -89,8 +99,8 @@ def checked_samples(
         print(f"leaving out {(spread == 0).sum()} constant columns: {constant}")
     kept = np.flatnonzero(spread)
     values, spread = values[:, kept], spread[kept]
-    # float32 cannot tell apart values that differ little beside their size, such as times, and has
-    # no values as small as 1e-50.
+    # float32 cannot represent small differences of large values, such as times, nor values as
+    # small as 1e-50.
     far = spread < 1e-3 * np.abs(values).max(axis=0)
     values = values - np.where(far, values.mean(axis=0), 0)
     values = values / np.where(spread < 1e-30, spread, 1)
@@ -124,9 +134,9 @@ def _require_real_numbers(features: pd.DataFrame, names: list[str]) -> None:
 
 
 def class_codes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """(N,) int64 codes and the K names: sorted, and by value where all of them are numbers.
+    """(N,) int64 codes and the K names, sorted; by value where all names are numbers.
 
-    Text is taken as it is written, so that 01 and 1e0 cannot become one class unseen.
+    Text stays as it is written, so that 01 and 1e0 do not silently become one class.
     """
     missing = np.flatnonzero(labels.isna())
     if len(missing):
@@ -142,10 +152,8 @@ def class_codes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
         if pd.api.types.is_complex_dtype(labels.dtype):
             raise TypeError
         codes, names = pd.factorize(labels, sort=True)
-    except (
-        TypeError,
-        ValueError,
-    ) as error:  # lists cannot be told apart, nor text and dates sorted
+    except (TypeError, ValueError) as error:
+        # Lists cannot be compared, nor text sorted with dates.
         raise UserError("the labels must all be real numbers, or all text") from error
     if len(names) < 2:
         raise UserError(f"the label has one value, {names[0]}: at least two classes are needed")
@@ -161,7 +169,7 @@ def class_codes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
 
 
 def _as_numbers(names: pd.Index) -> list[Decimal]:
-    """The exact numbers that texts stand for; none unless all do."""
+    """The exact numbers that the texts represent; empty unless all do."""
     try:
         numbers = [Decimal(name) for name in names if isinstance(name, str) and "_" not in name]
     except InvalidOperation:
@@ -170,9 +178,9 @@ def _as_numbers(names: pd.Index) -> list[Decimal]:
 
 
 def numbers_rows(column: np.ndarray) -> bool:
-    """Whether (N,) numbers are unique and whole, and sorted or without a gap, as an index or id.
+    """Whether (N,) numbers are unique, whole, and sorted or without a gap, like an index or id.
 
-    The label of a file whose rows are, or were, sorted by it can be told from such a column.
+    Such a column reveals the label of a file whose rows are, or were, sorted by it.
     """
     if column.dtype.kind not in "iuf" or not (column == np.floor(column)).all():
         return False
@@ -181,3 +189,17 @@ def numbers_rows(column: np.ndarray) -> bool:
         return True
     gapless = int(column.max()) - int(column.min()) + 1 == len(column)
     return gapless and len(np.unique(column)) == len(column)
+
+
+def known_log_prior(known: list[float], num_classes: int) -> Tensor:
+    """(K,) float64.
+
+    Raises:
+        UserError: a prior of another length, with a zero, or that does not sum to one.
+    """
+    if len(known) != num_classes or min(known) <= 0 or not abs(sum(known) - 1) <= 1e-6:
+        raise UserError(
+            f"--known-prior {' '.join(map(str, known))}: give {num_classes} probabilities above "
+            "zero that sum to one, in the sorted order of the classes"
+        )
+    return torch.tensor(known, dtype=torch.float64).log()

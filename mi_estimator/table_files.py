@@ -1,8 +1,8 @@
 """Tables in CSV, Parquet, `.npy` and `.npz` files: which columns are read, and what is refused.
 
-A column without a name is a row index more often than a feature, and an index gives the label away
-wherever rows are sorted by it. A name that stands twice, or a line with more or fewer cells than
-the header, puts values into the wrong column. Sizes are checked before memory is taken for them.
+A column without a name is usually a row index, and an index reveals the label where rows are sorted
+by it. A repeated name, or a line longer or shorter than the header, would put values into the wrong
+column. Sizes are checked before memory is allocated.
 """
 
 import csv
@@ -22,21 +22,20 @@ import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.memory import require_memory
+from mi_estimator.names import listed
 
-# What pandas and Parquet call a column, or an index, that was written without a name.
+# Names that pandas and Parquet give to a column, or an index, without a name.
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|")
 LONGEST_LINE = 2**27  # characters; a file without line ends must not be read at once
-BYTES_PER_CELL, BYTES_PER_COLUMN = 32, 300  # at the peak: float64 thrice, float32, pandas' own
+BYTES_PER_CELL, BYTES_PER_COLUMN = (
+    32,
+    300,
+)  # at the peak: three float64 copies, one float32, and pandas' overhead
 HEADERS = {  # version 3 differs from 2 in the names of fields only
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
     (3, 0): np.lib.format.read_array_header_2_0,
 }
-
-
-def listed(names: list[str], most: int = 20) -> str:
-    """`a, b, c`, shortened past `most` names."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Columns:
 
     Attributes:
         label: name of the label column.
-        features: the only columns to use; None for all but the label.
+        features: columns to use; None for all but the label.
         drop: columns to leave out.
     """
 
@@ -57,7 +56,7 @@ class Columns:
         """Positions of the features, in the file's order, and of the label, which comes last.
 
         Raises:
-            UserError: no such label or two of them, and all of `of_features`.
+            UserError: no such label or two of them; as `of_features`.
         """
         if self.label not in names:
             hint = "; separate cells by commas" if re.search("[;\t|]", names[0]) else ""
@@ -76,7 +75,7 @@ class Columns:
 
         Raises:
             UserError: a flag names an unknown column or the label; a feature has no name, or the
-                name of another one.
+                name of another feature.
         """
         known = set(names)
         for flag, given in (("--features", self.features), ("--drop", self.drop)):
@@ -86,16 +85,16 @@ class Columns:
                 if name not in known:
                     columns = listed(names)
                     raise UserError(f"{flag} {name}: no such column; the columns are {columns}")
-        wanted = (known if self.features is None else set(self.features)) - set(self.drop or [])
-        positions = [i for i, name in enumerate(names) if name in wanted and name != self.label]
-        chosen = [names[i] for i in positions]
-        if unnamed := [name for name in chosen if UNNAMED.fullmatch(name)]:
+        kept = (known if self.features is None else set(self.features)) - set(self.drop or [])
+        positions = [i for i, name in enumerate(names) if name in kept and name != self.label]
+        features = [names[i] for i in positions]
+        if unnamed := [name for name in features if UNNAMED.fullmatch(name)]:
             raise UserError(
-                f"{where}: column {unnamed[0]!r} has no name, as a row index, which tells the "
-                f"label wherever rows are sorted by it; leave it out with --drop {unnamed[0]!r}, "
-                "or name it"
+                f"{where}: column {unnamed[0]!r} has no name, like a row index, which reveals the "
+                f"label where rows are sorted by it; leave it out with --drop {unnamed[0]!r}, or "
+                "name it"
             )
-        name, count = max(Counter(chosen).items(), key=itemgetter(1), default=("", 0))
+        name, count = max(Counter(features).items(), key=itemgetter(1), default=("", 0))
         if count > 1:
             raise UserError(
                 f"{where}: {count} columns are named {name}; rename them, or leave them out with "
@@ -108,8 +107,8 @@ def read_table(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
     """Features and labels of a file, as they are written.
 
     Raises:
-        UserError: a missing, damaged or foreign file, one that does not fit into memory, and all
-            of `Columns`.
+        UserError: a file that is missing, damaged, in another format or too large for the memory;
+            as `Columns`.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -122,7 +121,7 @@ def read_table(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
         raise
     except ImportError as error:
         raise UserError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
-    except Exception as error:  # on a damaged file the formats' readers raise many kinds
+    except Exception as error:  # readers raise many kinds of error on damaged files
         reason = str(error)[:200] or type(error).__name__
         raise UserError(f"{path}: cannot be read: {reason}") from error
 
@@ -134,7 +133,7 @@ def _read_csv(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
             positions = columns.of_table(names, f"{path}: line {line}")
             _require_memory(path, rows, len(positions))
             file.seek(0)
-            # In one piece (low_memory), so that each feature column has one type.
+            # Not in chunks (low_memory), so that each feature column has one type.
             frame = pd.read_csv(
                 file,
                 header=0,
@@ -153,7 +152,7 @@ def _read_csv(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _scan(path: Path, file: IO[str]) -> tuple[int, list[str], int]:
-    """The header's line number, its names and the number of rows; each must have as many cells.
+    """The header's line number, its names and the number of rows; all have the same length.
 
     pandas takes longer rows for rows with an index, and fills up shorter ones.
     """
@@ -164,7 +163,7 @@ def _scan(path: Path, file: IO[str]) -> tuple[int, list[str], int]:
             if len(cells) <= 1 and not "".join(cells).strip():
                 continue
             if not names:
-                # pandas' own name, which --drop can take.
+                # The name that pandas gives, for --drop.
                 names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(cells)]
                 line = reader.line_num
             elif len(cells) != len(names):
@@ -245,27 +244,27 @@ def _read_array(where: str, open_file: Callable, size: int, *, kinds: str = "biu
     """One array in NumPy's format, in this machine's byte order.
 
     Args:
-        where: what messages call it.
+        where: its name in messages.
         open_file: opens it for reading bytes.
-        size: bytes it has, header included.
-        kinds: of NumPy's types, those that are allowed.
+        size: its bytes, header included.
+        kinds: allowed kinds of NumPy types.
 
     Raises:
-        UserError: a header that does not fit the size, an empty array, another kind.
+        UserError: a header that does not fit the size, an empty array, a type of another kind.
     """
     with open_file() as file:
         version = np.lib.format.read_magic(file)
         if version not in HEADERS:
             raise UserError(f"{where}: version {version} of NumPy's format cannot be read")
         shape, _, dtype = HEADERS[version](file)
-        held = size - file.tell()
+        stored = size - file.tell()
     if dtype.kind not in kinds:
         allowed = "real numbers" if "U" not in kinds else "real numbers or text"
         raise UserError(f"{where} holds values of type {str(dtype)[:60]}; use {allowed}")
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed != held:
+    if claimed != stored:
         raise UserError(
-            f"{where}: its header claims shape {shape}, {claimed} bytes, but it holds {held}"
+            f"{where}: its header claims shape {shape}, {claimed} bytes, but it holds {stored}"
         )
     if claimed == 0:
         raise UserError(f"{where} is empty: its shape is {shape}")

@@ -8,10 +8,10 @@ from mi_common.errors import UserError
 
 
 def within(seconds: float, function: Callable, *arguments):
-    """`function(*arguments)`; a call into a library is let finish before the time is checked.
+    """`function(*arguments)`; a call into a library ends before the time is checked.
 
-    A function, not a `with` block: Python code of `__enter__` and `__exit__` would run outside of
-    the `try` that catches the exception.
+    This is a function and not a `with` block, because the Python code of `__enter__` and
+    `__exit__` would run outside of the `try` that catches the exception.
 
     Raises:
         UserError: it took longer.
@@ -21,7 +21,7 @@ def within(seconds: float, function: Callable, *arguments):
     lock, running, raised = threading.Lock(), True, False
 
     class TimeIsUp(BaseException):
-        """Of this call alone; nothing in between catches it by mistake."""
+        """Belongs to this call alone, so that no other code catches it."""
 
     def stop() -> None:
         nonlocal raised
@@ -41,6 +41,6 @@ def within(seconds: float, function: Callable, *arguments):
             with lock:
                 running = False
                 if raised:
-                    raise_in(thread, None)  # what was set but has not arrived yet
+                    raise_in(thread, None)  # clears an exception that was set but has not arrived
     except TimeIsUp as error:
         raise UserError(f"not done in {seconds:g} seconds") from error

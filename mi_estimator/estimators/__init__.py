@@ -2,9 +2,13 @@
 
 
 def __getattr__(name: str):
-    """`ClassifierMI` and `MIEstimate`, imported when first used: PyTorch takes a second."""
-    if name in ("ClassifierMI", "MIEstimate"):
-        from mi_estimator.estimators import classifier
+    """`ClassifierMI` and `MIEstimate`, imported at their first use: PyTorch takes a second."""
+    if name == "ClassifierMI":
+        from mi_estimator.estimators.classifier import ClassifierMI
 
-        return getattr(classifier, name)
+        return ClassifierMI
+    if name == "MIEstimate":
+        from mi_estimator.estimators.base import MIEstimate
+
+        return MIEstimate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,9 @@
-"""scikit-learn classifiers as estimators: H(Y) minus held-out log-loss.
+"""scikit-learn classifiers as estimators: H(Y) minus the log-loss on test samples.
 
 estimate = SklearnMI("lda").fit(x_train, y_train).estimate(x_test, y_test)
 
-The mean of log q(y | x) - log p(y) over held-out samples is the Barber-Agakov lower bound on
-I(X;Y), whatever classifier q is; p is the class prior of the training labels.
+For any classifier q, the mean of log q(y | x) - log p(y) over test samples is the Barber-Agakov
+lower bound on I(X;Y); p is the class prior of the training labels.
 """
 
 import warnings
@@ -28,8 +28,7 @@ from mi_common.information import (
     select_label,
 )
 from mi_common.runtime import Runtime
-from mi_estimator.estimators.classifier import MIEstimate
-from mi_estimator.estimators.neighbours import check_samples
+from mi_estimator.estimators.base import Estimator
 
 CLASSIFIERS = {
     "logistic-regression": LogisticRegression,
@@ -43,20 +42,22 @@ DEFAULTS = {
 }
 
 
-class SklearnMI:
-    """A scikit-learn classifier on standardised features, with the interface of `ClassifierMI`.
+class SklearnMI(Estimator):
+    """A scikit-learn classifier on standardised features.
 
     log q comes from the decision function, which for these four is the log posterior up to a
-    constant of x; it stays finite where `predict_proba` has rounded to 0, so nothing is clipped.
+    constant of x. It stays finite where `predict_proba` rounds to 0, so nothing is clipped.
     """
+
+    is_cross_entropy = True
 
     def __init__(self, name: str, *, runtime: Runtime | None = None, seed: int = 0, **options):
         """
         Args:
             name: "logistic-regression", "gradient-boosting" (histograms), "lda" or "qda".
-            runtime: not used; scikit-learn is on the CPU, its threads set by OMP_NUM_THREADS.
-            seed: of gradient boosting, which stops early on a tenth of its training data; the
-                others have no chance in them.
+            runtime: unused; scikit-learn runs on the CPU, with OMP_NUM_THREADS threads.
+            seed: of gradient boosting, which stops early by a random tenth of its training data;
+                the others are deterministic.
             options: of the scikit-learn class.
 
         Raises:
@@ -70,15 +71,10 @@ class SklearnMI:
         self.name = name
         self.model = make_pipeline(StandardScaler(), CLASSIFIERS[name](**options))
 
-    def fit(self, x: Tensor, y: Tensor, *, num_classes: int | None = None) -> "SklearnMI":
-        """Trains on (N, d) features and (N,) labels 0..K-1, each of which must be there.
-
-        Raises:
-            UserError: samples that cannot be used, or a fit that fails, such as QDA's on a class
-                with a singular covariance.
-        """
-        check_samples(x, y, num_classes)
-        self.log_prior = log_prior_from_labels(y.cpu(), num_classes or int(y.max()) + 1).double()
+    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "SklearnMI":
+        """Raises UserError if a fit fails, as QDA's does on a class of singular covariance."""
+        self.num_classes = num_classes
+        self.log_prior = log_prior_from_labels(y.cpu(), num_classes).double()
         rarest = int(torch.bincount(y).min())
         if self.name == "qda" and rarest <= x.shape[1]:
             raise UserError(
@@ -96,8 +92,8 @@ class SklearnMI:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
         return self
 
-    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
-        """(N, d) -> (N, K) float64 estimates of log p(x, k) / (p(x) p(k)) in nats."""
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """(N, d) -> (N, K) float64 log p(x, k) / (p(x) p(k)) in nats."""
         parts = [self.model.decision_function(_array(part)) for part in x.split(100_000)]
         scores = torch.from_numpy(np.concatenate(parts))
         if scores.ndim == 1:  # of two classes, scikit-learn gives the log odds of the second
@@ -108,16 +104,8 @@ class SklearnMI:
             logits_from_softmax(scores.double(), self.log_prior), self.log_prior
         )
 
-    def estimate(self, x: Tensor, y: Tensor) -> MIEstimate:
-        """The estimate on samples that `fit` has not seen.
-
-        Raises:
-            UserError: samples that cannot be used, or scores that are not finite.
-        """
-        check_samples(x, y, len(self.log_prior))
-        return MIEstimate.from_pointwise(
-            select_label(self.pointwise_mutual_information(x), y.cpu())
-        )
+    def terms(self, x: Tensor, y: Tensor) -> Tensor:
+        return select_label(self.log_ratio(x), y.cpu())
 
 
 def _array(x: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Mutual information from a classifier: train it, then average its held-out pointwise values.
+"""Mutual information from a classifier: train it, then average log ratios of test samples.
 
 estimator = ClassifierMI("pc-softmax", seed=0).fit(x_train, y_train)
 estimate = estimator.estimate(x_test, y_test)
@@ -7,6 +7,7 @@ print(estimate.value, estimate.lower, estimate.upper)
 
 import copy
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -25,90 +26,50 @@ from mi_common.information import (
     select_label,
 )
 from mi_common.runtime import Runtime, default_runtime, one_thread
+from mi_estimator.estimators.base import Estimator
 from mi_estimator.estimators.networks import Members, Standardise, mlp, small_cnn
-
-QUANTILE = 1.959964  # of the standard normal, two-sided 95 %
-OBJECTIVES = ("softmax", "pc-softmax", "softmax-log-k")
 
 
 @dataclass(frozen=True)
-class MIEstimate:
-    """A held-out estimate of I(X;Y) in nats.
+class Objective:
+    """A training loss, and how its logits are read as log ratios.
 
     Attributes:
-        value: mean pointwise mutual information, a lower bound on I(X;Y) in expectation.
-        lower, upper: normal 95 % interval of what the trained network would score on endless
-            samples. That is the bound, not I itself. Of a cross-fit it is that of its folds'
-            networks on average (Bayle et al. 2020, arXiv 2007.12671).
-        pointwise: (N,) float64 pointwise mutual information of each sample.
+        loss: mean loss of (B, K) logits and (B,) labels under a (K,) log prior.
+        logits_hold_prior: the optimal logits are log p(y | x); the log prior must be subtracted.
+        entropy_is_log_k: the estimate takes log K for H(Y), which is wrong for imbalanced classes.
     """
 
-    value: float
-    lower: float
-    upper: float
-    pointwise: Tensor
-
-    @classmethod
-    def from_pointwise(cls, pointwise: Tensor) -> "MIEstimate":
-        """The mean of samples as they come."""
-        pointwise = pointwise.double().cpu()
-        standard_error = pointwise.std().item() / len(pointwise) ** 0.5
-        return cls._normal(pointwise.mean().item(), standard_error, pointwise)
-
-    @classmethod
-    def under_prior(cls, pointwise: Tensor, labels: Tensor, log_prior: Tensor) -> "MIEstimate":
-        """The mean of each class, weighted by a (K,) prior that is known; no class is random."""
-        pointwise, counts = pointwise.double().cpu(), torch.bincount(labels)
-        weights = (log_prior.exp() / counts)[labels]
-        means = torch.zeros_like(log_prior).index_add_(0, labels, pointwise) / counts
-        squares = weights.square() * (pointwise - means[labels]).square()
-        variance = (squares * (counts / (counts - 1))[labels]).sum().item()
-        return cls._normal((weights * pointwise).sum().item(), variance**0.5, pointwise)
-
-    @classmethod
-    def _normal(cls, mean: float, standard_error: float, pointwise: Tensor) -> "MIEstimate":
-        half_width = QUANTILE * standard_error
-        return cls(mean, mean - half_width, mean + half_width, pointwise)
-
-    @property
-    def standard_error(self) -> float:
-        return (self.upper - self.lower) / (2 * QUANTILE)
-
-    def with_standard_error(self, standard_error: float) -> "MIEstimate":
-        return self._normal(self.value, standard_error, self.pointwise)
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    logits_hold_prior: bool = False
+    entropy_is_log_k: bool = False
 
 
-def as_features(x) -> Tensor:
-    """Features as float32, images as float32 or uint8, from a tensor or an array."""
-    x = torch.as_tensor(x)
-    return x if x.dtype == torch.uint8 else x.float()
+def _cross_entropy(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, labels)
 
 
-def as_samples(x, y) -> tuple[Tensor, Tensor]:
-    """Features as float32 (images may be uint8) and labels as int64, from tensors or arrays.
-
-    Raises:
-        UserError: lengths that differ, or labels that are not whole numbers.
-    """
-    x, y = as_features(x), torch.as_tensor(y)
-    if len(x) != len(y):
-        raise UserError(f"{len(x)} samples but {len(y)} labels")
-    if y.is_floating_point() and len(y):
-        raise UserError(f"labels of type {y.dtype}: they must be whole numbers 0..K-1")
-    return x, y.long()
+OBJECTIVES = {
+    "softmax": Objective(_cross_entropy, logits_hold_prior=True),
+    "pc-softmax": Objective(pc_softmax_loss),
+    "softmax-log-k": Objective(_cross_entropy, logits_hold_prior=True, entropy_is_log_k=True),
+}
 
 
-class ClassifierMI(BaseEstimator):
+class ClassifierMI(Estimator, BaseEstimator):
     """A ReLU network as estimator of I(X;Y), trained by softmax or PC-softmax cross-entropy.
 
-    Both objectives reach the same class of density ratios and have the same optimum. Softmax
-    logits are turned into log ratios by subtracting the log class prior, that is, its cross-
-    entropy is taken from H(Y) and not, as in the paper's original code, from log K. That flawed
-    reading is `softmax-log-k`, kept to show by how much it is off.
+    Both objectives reach the same class of density ratios and have the same optimum. Subtracting
+    the log class prior turns softmax logits into log ratios; the estimate is then H(Y) minus the
+    cross-entropy. The paper's original code subtracts the cross-entropy from log K instead. That
+    flawed estimate is `softmax-log-k`, kept to show its error.
 
     Features (N, d) go through a multilayer perceptron, images (N, C, H, W) through a small
     convolutional network.
     """
+
+    takes_images = True
+    is_cross_entropy = True
 
     def __init__(
         self,
@@ -122,18 +83,18 @@ class ClassifierMI(BaseEstimator):
         batch_size: int = 1000,
         lr: float = 5e-3,
         weight_decay: float = 1e-4,
-        held_back: float = 0.0,
+        val_fraction: float = 0.0,
     ):
         """
         Args:
             objective: "pc-softmax", "softmax" or "softmax-log-k".
             runtime: where the network runs; by default a GPU if there is one, in fp32.
-            hidden: widths of the hidden layers.
-            members: networks that differ in their first weights, and whose logits are averaged.
+            hidden: widths of the hidden layers of the perceptron.
+            members: networks that differ in their initial weights; their logits are averaged.
             lr: peak of the one-cycle schedule of AdamW.
-            held_back: share of the samples given to `fit` that the network does not train on;
-                they choose the epoch that counts, end training when later ones are clearly
-                worse, and calibrate the logits. With 0, the last epoch counts as it is.
+            val_fraction: share of the samples given to `fit` that is a validation set. It chooses
+                the epoch, ends training when later epochs are clearly worse, and calibrates the
+                logits. With 0, the last epoch is used without calibration.
 
         Raises:
             UserError: an unknown objective.
@@ -141,25 +102,17 @@ class ClassifierMI(BaseEstimator):
         self.objective, self.runtime, self.seed = objective, runtime, seed
         self.hidden, self.members, self.epochs = hidden, members, epochs
         self.batch_size, self.lr, self.weight_decay = batch_size, lr, weight_decay
-        self.held_back = held_back
+        self.val_fraction = val_fraction
         self._check_names()
 
     def _check_names(self) -> None:
         if self.objective not in OBJECTIVES:
             raise UserError(f"objective {self.objective!r}: use one of {', '.join(OBJECTIVES)}")
 
-    def fit(self, x: Tensor, y: Tensor, *, num_classes: int | None = None) -> "ClassifierMI":
-        """Trains on (N, d) features or (N, C, H, W) images and (N,) labels 0..K-1.
-
-        Raises:
-            UserError: lengths that differ, a class without samples, a diverging loss.
-        """
+    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "ClassifierMI":
         self._check_names()
-        x, y = as_samples(x, y)
-        if x.ndim not in (2, 4):
-            raise UserError(f"features of shape {tuple(x.shape)}: they must be (samples, features)")
-        if num_classes is None:
-            num_classes = int(y.max()) + 1 if len(y) else 1
+        self.num_classes = num_classes
+        x = as_inputs(x)
         self.runtime_ = self.runtime or default_runtime()
         device = self.runtime_.device
         self.log_prior = log_prior_from_labels(y, num_classes).to(device)
@@ -168,8 +121,9 @@ class ClassifierMI(BaseEstimator):
             torch.manual_seed(self.seed)
             members = Members(self._member(x, num_classes) for _ in range(self.members))
         self.network = nn.Sequential(Standardise(x), members).to(device)
-        train, back = hold_back(y.cpu(), self.held_back, self.seed)
-        best = _BestEpoch(self, x[back], y[back].cpu()) if len(back) else None
+        train, validation = validation_split(y.cpu(), self.val_fraction, self.seed)
+        x_val, y_val = x[validation], y[validation].cpu()
+        best = _BestEpoch(self, x_val, y_val) if len(validation) else None
         batches = TensorBatches(
             x[train], y[train], batch_size=self.batch_size, seed=self.seed, runtime=self.runtime_
         )
@@ -193,28 +147,19 @@ class ClassifierMI(BaseEstimator):
             )
         if best is not None:
             self.network.load_state_dict(best.state)
-            self._calibrate(x[back], y[back].cpu())
+            self._calibrate(x_val, y_val)
         return self
 
-    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
-        """(N, d) -> (N, K) estimates of log p(x, k) / (p(x) p(k)) in nats, on the CPU."""
-        logits = self.scale * self._logits(as_features(x)) + self.bias
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """N samples -> (N, K) log p(x, k) / (p(x) p(k)) in nats, on the CPU."""
+        logits = self.scale * self._logits(as_inputs(torch.as_tensor(x))) + self.bias
         return pointwise_mutual_information(logits, self.log_prior.cpu())
 
-    def estimate(self, x: Tensor, y: Tensor) -> MIEstimate:
-        """The estimate on samples that `fit` has not seen.
-
-        Raises:
-            UserError: lengths that differ, or a label that `fit` has not seen.
-        """
-        x, y = as_samples(x, y)
-        num_classes = len(self.log_prior)
-        if y.min() < 0 or y.max() >= num_classes:
-            raise UserError(f"labels {y.min()} to {y.max()}: they must be in 0..{num_classes - 1}")
-        pointwise = select_label(self.pointwise_mutual_information(x), y.cpu())
-        if self.objective == "softmax-log-k":
-            pointwise = pointwise + self.log_prior.cpu()[y.cpu()] + math.log(num_classes)
-        return MIEstimate.from_pointwise(pointwise)
+    def terms(self, x: Tensor, y: Tensor) -> Tensor:
+        terms = select_label(self.log_ratio(x), y.cpu())
+        if OBJECTIVES[self.objective].entropy_is_log_k:
+            terms = terms + self.log_prior.cpu()[y.cpu()] + math.log(self.num_classes)
+        return terms
 
     def _member(self, x: Tensor, num_classes: int) -> nn.Module:
         if x.ndim == 4:
@@ -224,28 +169,26 @@ class ClassifierMI(BaseEstimator):
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
         logits = predict(self.network, x, runtime=self.runtime_, batch_size=10_000)
-        if self.objective in ("softmax", "softmax-log-k"):
+        if OBJECTIVES[self.objective].logits_hold_prior:
             return logits_from_softmax(logits, self.log_prior.cpu())
         return logits
 
     def _calibrate(self, x: Tensor, y: Tensor) -> None:
         self.scale, self.bias = fit_calibration(self._logits(x), y, self.log_prior.cpu())
 
-    def _held_back_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(N,) what the chosen epoch is to have most of, from `_logits`."""
+    def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(N,) validation scores of the samples, from `_logits`; their mean chooses the epoch."""
         return select_label(pointwise_mutual_information(logits, self.log_prior.cpu()), labels)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.objective == "pc-softmax":
-            return pc_softmax_loss(logits, labels, self.log_prior)
-        return nn.functional.cross_entropy(logits, labels)
+        return OBJECTIVES[self.objective].loss(logits, labels, self.log_prior)
 
 
 class _BestEpoch:
-    """Keeps the weights of the epoch that held-back samples speak for.
+    """Keeps the weights of the best validation epoch.
 
     It asks to stop after three epochs in a row that are worse by more than three standard errors
-    of the paired difference; a plateau, as before a parity is learned, is not worse.
+    of the paired difference. A plateau, such as the one before a parity is learned, is not worse.
     """
 
     def __init__(self, estimator: ClassifierMI, x: Tensor, y: Tensor):
@@ -253,7 +196,7 @@ class _BestEpoch:
         self.terms, self.state, self.worse = None, None, 0
 
     def __call__(self) -> bool:
-        terms = self.estimator._held_back_terms(self.estimator._logits(self.x), self.y).double()
+        terms = self.estimator.validation_terms(self.estimator._logits(self.x), self.y).double()
         if self.terms is None or terms.mean() > self.terms.mean():
             self.terms, self.worse = terms, 0
             self.state = copy.deepcopy(self.estimator.network.state_dict())
@@ -264,12 +207,21 @@ class _BestEpoch:
         return self.worse == 3
 
 
-def hold_back(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions to train on and to hold back: `share` of each class, rounded down, at random."""
+def validation_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions of the training and of the validation samples, in order.
+
+    The validation set takes a random `fraction` of each class, rounded down. scikit-learn's
+    stratified splits round and draw differently.
+    """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     by_class = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)
     rank = torch.arange(len(labels)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    kept = rank >= torch.repeat_interleave((share * counts).long(), counts)
-    return by_class[kept].sort().values, by_class[~kept].sort().values
+    in_training = rank >= torch.repeat_interleave((fraction * counts).long(), counts)
+    return by_class[in_training].sort().values, by_class[~in_training].sort().values
+
+
+def as_inputs(x: Tensor) -> Tensor:
+    """float32; images may stay uint8, which the first layer scales."""
+    return x if x.dtype == torch.uint8 else x.float()

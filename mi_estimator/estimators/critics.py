@@ -3,20 +3,24 @@
 estimate = CriticMI("mine").fit(x_train, y_train).estimate(x_test, y_test)
 
 The critic T(x, y) is the output f_y of the classifier's network. The literature samples p(x)p(y)
-by shuffling labels within a batch; with few labels their average is exact,
+by shuffling labels within a batch. With few labels the average over them is computed exactly,
 
     s(x) = sum_k p(k) exp f_k(x),      E_{p(x)p(y)} exp T = E_x s(x),
 
-at less variance and no cost, and so it is done here. On any one set of samples, with f and p
-shared, the means of these bounds keep an order (Jensen; log a <= a - 1):
+which has less variance and costs nothing. On one set of samples, with f and p shared, the means of
+these bounds keep an order (Jensen; log a <= a - 1):
 
     PC-softmax  f_y - log s    >=    Donsker-Varadhan  f_y - log mean s    >=    NWJ  1 + f_y - s
 
-Every bound is a pure function that returns one term a sample. Their mean is the bound, their
-standard error is its own: exact for PC-softmax and NWJ, by the delta method for the others.
+Every bound is a pure function that returns one term a sample. The mean of the terms is the bound,
+and their standard error is the bound's: exact for PC-softmax and NWJ, by the delta method for the
+others.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,10 +29,7 @@ from torch.nn.functional import softplus
 from mi_common.errors import UserError
 from mi_common.information import pointwise_mutual_information, select_label
 from mi_common.runtime import Runtime
-from mi_estimator.estimators.classifier import ClassifierMI, MIEstimate, as_samples
-from mi_estimator.estimators.neighbours import check_samples
-
-BOUNDS = ("mine", "nwj", "infonce", "smile")
+from mi_estimator.estimators.classifier import ClassifierMI, as_inputs
 
 
 def pc_softmax_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def infonce_bound(logits: Tensor, labels: Tensor) -> Tensor:
     discrete label is PC-softmax under the prior of the batch, and capped by its entropy.
     """
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    log_frequency = (counts.double() / len(labels)).log()  # -inf for a class that is not there
+    log_frequency = (counts.double() / len(labels)).log()  # -inf for a missing class
     return pc_softmax_bound(logits, labels, log_frequency)
 
 
@@ -90,7 +91,7 @@ def smile(logits: Tensor, labels: Tensor, log_prior: Tensor, *, tau: float = 5.0
 
 
 def jensen_shannon_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
-    """-softplus(-f_y) - sum_k p(k) softplus(f_k), what SMILE's critic maximises.
+    """-softplus(-f_y) - sum_k p(k) softplus(f_k), the training objective of SMILE's critic.
 
     Not on the scale of I, but its optimum is the same f = log r (Nowozin et al. 2016).
     """
@@ -118,13 +119,45 @@ def _log_mean_terms(joint: Tensor, log_s: Tensor) -> Tensor:
     return joint - log_mean + 1 - (log_s - log_mean).exp()
 
 
-class CriticMI(ClassifierMI):
-    """`ClassifierMI`'s network and training with a critic's bound as objective and as estimate.
+@dataclass(frozen=True)
+class Bound:
+    """A bound as an estimate and as a training objective.
 
-    "mine" (Donsker-Varadhan), "nwj" and "infonce" are lower bounds on I(X;Y), as said at each
-    function; "smile" is none. The class prior is that of the training labels. The interval is the
-    normal one of the bound's terms, and covers the bound for this critic, not I.
+    Functions map (N, K) logits, (N,) labels and a (K,) log prior to (N,) terms in nats.
+
+    Attributes:
+        terms: their mean is the estimate.
+        objective: its mean is maximised in training and chooses the epoch; None for `terms`.
+        by_batch: the bound depends on the batch, so it is estimated on batches of `batch_size`.
+        clipped: `terms` takes the clip `tau`.
+        moving_average: training replaces the batch's denominator by a moving average.
     """
+
+    terms: Callable[..., Tensor]
+    objective: Callable[..., Tensor] | None = None
+    by_batch: bool = False
+    clipped: bool = False
+    moving_average: bool = False
+
+
+BOUNDS = {
+    "mine": Bound(donsker_varadhan_bound, moving_average=True),
+    "nwj": Bound(nwj_bound),
+    "infonce": Bound(lambda logits, labels, _: infonce_bound(logits, labels), by_batch=True),
+    "smile": Bound(smile, objective=jensen_shannon_bound, clipped=True),
+}
+
+
+class CriticMI(ClassifierMI):
+    """`ClassifierMI`'s network, with a critic's bound as training objective and as estimate.
+
+    "mine" (Donsker-Varadhan), "nwj" and "infonce" are lower bounds on I(X;Y), each in the sense
+    that its function states; "smile" is none. The class prior is that of the training labels. The
+    interval is the normal interval of the bound's terms. It covers the bound for this critic, not
+    I.
+    """
+
+    is_cross_entropy = False
 
     def __init__(
         self,
@@ -138,16 +171,16 @@ class CriticMI(ClassifierMI):
         batch_size: int = 1000,
         lr: float = 5e-3,
         weight_decay: float = 1e-4,
-        held_back: float = 0.0,
+        val_fraction: float = 0.0,
         tau: float = 5.0,
         average_rate: float = 0.01,
     ):
         """
         Args:
             bound: "mine", "nwj", "infonce" or "smile".
-            runtime ... held_back: as in `ClassifierMI`. `batch_size` is also the number of samples
-                of InfoNCE on held-out data; held-back samples choose the epoch, by the bound
-                (SMILE: by the bound that its critic maximises), and nothing is calibrated.
+            runtime ... val_fraction: as in `ClassifierMI`. InfoNCE is also estimated on batches of
+                `batch_size`. Validation samples choose the epoch by the training objective, and
+                nothing is calibrated.
             tau: SMILE's clip.
             average_rate: weight of a new batch in MINE's moving average.
 
@@ -164,71 +197,60 @@ class CriticMI(ClassifierMI):
             batch_size=batch_size,
             lr=lr,
             weight_decay=weight_decay,
-            held_back=held_back,
+            val_fraction=val_fraction,
         )
 
     def _check_names(self) -> None:
         if self.bound not in BOUNDS:
             raise UserError(f"bound {self.bound!r}: use one of {', '.join(BOUNDS)}")
 
-    def fit(self, x: Tensor, y: Tensor, *, num_classes: int | None = None) -> "CriticMI":
-        """Trains as `ClassifierMI.fit` does."""
+    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "CriticMI":
         self._log_average: Tensor | None = None
-        return super().fit(x, y, num_classes=num_classes)
+        return super().train(x, y, num_classes)
 
-    def estimate(self, x: Tensor, y: Tensor) -> MIEstimate:
-        """The bound on samples that `fit` has not seen; `pointwise` holds its terms.
+    def terms(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N,) terms of the bound.
 
-        InfoNCE is the mean over random batches, of `batch_size` where it divides N and slightly
-        less where it does not, so that every sample is scored.
-
-        Raises:
-            UserError: shapes, labels or numbers that cannot be used.
+        InfoNCE is the mean over random batches. Each has `batch_size` samples where that divides
+        N, and slightly fewer where it does not, so that every sample is scored.
         """
-        x, y = as_samples(x, y)
-        check_samples(x.flatten(1) if x.ndim > 2 else x, y, len(self.log_prior))
-        terms = self._terms(self._logits(x).double(), y.cpu())
+        terms = self._terms(self._logits(as_inputs(x)).double(), y.cpu())
         if not torch.isfinite(terms).all():
             raise UserError(f"{self.bound}: the bound is not finite; use a lower --lr")
-        return MIEstimate.from_pointwise(terms)
+        return terms
 
     def _terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        log_prior = self.log_prior.cpu()
-        if self.bound == "infonce":
-            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
-            terms = torch.empty(len(labels), dtype=logits.dtype)
-            for batch in order.tensor_split(math.ceil(len(labels) / self.batch_size)):
-                terms[batch] = infonce_bound(logits[batch], labels[batch])
-            return terms
-        if self.bound == "smile":
-            return smile(logits, labels, log_prior, tau=self.tau)
-        if self.bound == "nwj":
-            return nwj_bound(logits, labels, log_prior)
-        return donsker_varadhan_bound(logits, labels, log_prior)
+        bound, log_prior = BOUNDS[self.bound], self.log_prior.cpu()
+        function = partial(bound.terms, tau=self.tau) if bound.clipped else bound.terms
+        if not bound.by_batch:
+            return function(logits, labels, log_prior)
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+        terms = torch.empty(len(labels), dtype=logits.dtype)
+        for batch in order.tensor_split(math.ceil(len(labels) / self.batch_size)):
+            terms[batch] = function(logits[batch], labels[batch], log_prior)
+        return terms
 
-    def _held_back_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.bound == "smile":
-            return jensen_shannon_bound(logits, labels, self.log_prior.cpu())
-        return self._terms(logits, labels)
+    def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        objective = BOUNDS[self.bound].objective
+        if objective is None:
+            return self._terms(logits, labels)
+        return objective(logits, labels, self.log_prior.cpu())
 
     def _calibrate(self, x: Tensor, y: Tensor) -> None:
-        """Nothing: the literature's critics are taken as they were trained."""
+        """Does nothing: the literature does not calibrate critics."""
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.bound == "infonce":
-            return -infonce_bound(logits, labels).mean()
-        if self.bound == "smile":
-            return -jensen_shannon_bound(logits, labels, self.log_prior).mean()
-        if self.bound == "nwj":
-            return -nwj_bound(logits, labels, self.log_prior).mean()
-        return self._mine_loss(_raised(logits), labels)
+        bound = BOUNDS[self.bound]
+        if bound.moving_average:
+            return self._mine_loss(_raised(logits), labels)
+        return -(bound.objective or bound.terms)(logits, labels, self.log_prior).mean()
 
     def _mine_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Minus the Donsker-Varadhan bound, with MINE's gradient (Belghazi et al. 2018, eq. 12).
 
-        The gradient of log mean s is that of mean s over mean s, biased by the batch's own
-        denominator; a moving average over batches stands in its place. Members of one estimator
-        share the mean, and so the height of their logits.
+        The gradient of log mean s is that of mean s, divided by mean s. The batch's denominator
+        makes it biased, so a moving average over batches replaces it. Members of one estimator
+        share this average, and so the constant of their logits.
         """
         log_mean = _log_mean(_log_normaliser(logits, self.log_prior))
         value = log_mean.detach()

@@ -1,9 +1,9 @@
-"""Cross-fitting: every sample is scored by an estimator that never saw it.
+"""Cross-fitting: every sample is scored out of fold, by an estimator that was not trained on it.
 
 estimate_mutual_information(x, y)                                      -> MIEstimate
 
-found = cross_fit(build, x, y, folds=5, seed=0)      # build: seed -> ClassifierMI(seed=seed)
-found.estimate(), found.accuracy, found.permutation_p_value(1000, seed=0)
+result = cross_fit(build, x, y, folds=5, seed=0)     # build: seed -> ClassifierMI(seed=seed)
+result.estimate(), result.accuracy, result.permutation_p_value(1000, seed=0)
 """
 
 import dataclasses
@@ -23,36 +23,26 @@ from mi_common.information import (
     pointwise_mutual_information,
     select_label,
 )
+from mi_common.progress import Progress
 from mi_common.runtime import Runtime, default_runtime
-from mi_estimator.estimators.classifier import MIEstimate, as_samples
-from mi_estimator.estimators.critics import CriticMI
-from mi_estimator.estimators.registry import CROSS_FITTED, build_estimator
+from mi_estimator.estimators.base import Estimator, MIEstimate, as_samples
+from mi_estimator.estimators.registry import CROSS_FITTED, Settings, build_estimator
 from mi_estimator.samples import checked_samples, class_codes
-
-# How the networks of a data set of ordinary size (100 to 100,000 samples) are trained.
-TRAINING = {
-    "epochs": 50,
-    "batch_size": 100,
-    "lr": 2e-3,
-    "weight_decay": 1e-2,
-    "held_back": 0.15,
-    "members": 4,
-}
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """What the estimators of all folds say of the samples that they did not see.
+    """Out-of-fold scores of all samples.
 
     Attributes:
         log_ratio: (N, K) float64 log p(x, k) / (p(x) p(k)) in nats under `log_prior`.
         log_prior: (K,) float64, the label frequencies or, if `prior_is_known`, a given prior.
         labels: (N,).
-        folds: (N,) number of the fold that held the sample out.
-        pointwise: (N,) the label's log ratio or, of a critic, the terms of its bound.
-        training_value: the estimate that each fold's estimator gives of the samples that it was
-            trained on, the mean over folds. The held-out and the training value bracket I(X;Y)
-            when the model can represent it.
+        folds: (N,) number of the fold in which the sample was a test sample.
+        pointwise: (N,) the label's log ratio or, for critics, the terms of the bound.
+        training_value: the estimate of each fold's estimator on its training samples, averaged over
+            folds. The out-of-sample and the training value bracket I(X;Y) when the model can
+            represent it.
     """
 
     log_ratio: Tensor
@@ -71,20 +61,20 @@ class CrossFit:
     def estimate(self) -> MIEstimate:
         """The mean of `pointwise`, its classes weighted by the prior if that is known.
 
-        The standard error is that of the mean over samples (Bayle et al. 2020), or the one that the
-        spread of the folds' means speaks for, if larger: folds share training samples, and where
-        there is little information what they learned differs by more than the samples do.
+        The standard error is the larger of two: that of the mean over samples (Bayle et al. 2020),
+        and that of the mean over folds. Folds share training samples, and where there is little
+        information their estimators differ by more than the samples do.
         """
         known = self.log_prior if self.prior_is_known else None
         pooled = _mean(self.pointwise, self.labels, known)
         folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
-        values = [_mean(self.pointwise[own], self.labels[own], known).value for own in folds]
+        values = [_mean(self.pointwise[fold], self.labels[fold], known).value for fold in folds]
         between = torch.tensor(values).std().item() / len(values) ** 0.5 if len(values) > 1 else 0.0
         return pooled.with_standard_error(max(pooled.standard_error, between))
 
     @property
     def class_weights(self) -> Tensor:
-        """(K,) what a sample of each class counts for; all samples together 1."""
+        """(K,) weight of a sample of each class; the weights of all samples sum to 1."""
         return self.log_prior.exp() / torch.bincount(self.labels)
 
     @property
@@ -94,12 +84,13 @@ class CrossFit:
         return (self.class_weights[self.labels] * hit).sum().item()
 
     def with_miller_madow(self) -> "CrossFit":
-        """The same with what plug-in class frequencies cost added to every term.
+        """The same, with the bias of plug-in class frequencies corrected in every term.
 
-        With the frequencies of N labels in place of their distribution the estimate is the
-        information of the same features under these frequencies. I is concave in them, so it is
-        low by (sum_k E q(k|x)^2 / p(k) - 1) / 2N to first order: by Miller and Madow's (K - 1) / 2N
-        where features tell the label, as H(Y) itself, and by nothing where they are independent.
+        With the frequencies of N labels in place of their distribution, the estimate is the
+        information of the same features under these frequencies. I is concave in them, so to first
+        order the estimate is too low by (sum_k E q(k|x)^2 / p(k) - 1) / 2N. Where features
+        determine the label this is Miller and Madow's (K - 1) / 2N, as for H(Y) itself; where they
+        are independent of it, zero.
         """
         chi_square = (self.log_ratio.exp() ** 2 @ self.log_prior.exp()).mean().item() - 1
         term = chi_square / (2 * len(self.labels))
@@ -110,10 +101,10 @@ class CrossFit:
     def permutation_p_value(self, permutations: int, seed: int) -> float:
         """P-value of independence: labels are permuted within folds, estimators stay.
 
-        An estimator knows nothing of its held-out labels, so under independence these are
-        exchangeable given it and no permutation needs training. The statistic is the mean log
-        ratio of the label; the critics' bounds over all held-out samples differ from it by what no
-        permutation moves. The value is (1 + how many permutations reach it) / (1 + permutations).
+        An estimator has not seen the labels of its test fold. Under independence these are
+        exchangeable given the estimator, so no permutation needs training. The statistic is the
+        mean log ratio of the label; a critic's bound differs from it by a term that no permutation
+        changes. The p-value is (1 + number of permutations that reach it) / (1 + permutations).
         """
         generator = torch.Generator().manual_seed(seed)
         weighted = self.log_ratio * self.class_weights
@@ -128,53 +119,61 @@ class CrossFit:
 
 
 def cross_fit(
-    build: Callable,
+    build: Callable[[int], Estimator],
     x: Tensor,
     y: Tensor,
     *,
     folds: int,
     seed: int,
     log_prior: Tensor | None = None,
+    show_progress: bool = False,
 ) -> CrossFit:
-    """Trains an estimator a fold and scores the samples that it was not given.
+    """Trains an estimator for each fold and scores the samples of that fold.
 
     Args:
         build: seed -> a `ClassifierMI`, `SklearnMI` or `CriticMI`.
-        x, y: samples and labels 0..K-1; folds keep the share of each class.
-        log_prior: (K,) of labels whose true frequencies are known and differ from those of the
-            samples; not for critics, whose bounds are means over samples as they come.
+        x, y: checked samples and labels 0..K-1; folds keep the share of each class.
+        log_prior: (K,) known class prior where it differs from the samples' frequencies; not for
+            critics, whose bounds are plain means over samples.
+        show_progress: whether to name the fold, see `mi_common.progress`.
 
     Raises:
         UserError: a class with fewer samples than folds.
     """
     y = y.cpu()
     num_classes = int(y.max()) + 1
-    check_folds(y, folds)
-    known = log_prior
-    if known is None:
-        log_prior = log_prior_from_counts(class_counts(y, num_classes), dtype=torch.float64)
+    counts = check_folds(y, folds)
+    known_prior = log_prior
+    if log_prior is None:
+        log_prior = log_prior_from_counts(counts, dtype=torch.float64)
+
+    def score(estimator: Estimator, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Log ratios under `log_prior`, and terms of the estimate."""
+        log_ratio = estimator.log_ratio(x[rows]).double()
+        log_ratio = pointwise_mutual_information(log_ratio, log_prior)
+        if estimator.is_cross_entropy:
+            return log_ratio, select_label(log_ratio, y[rows])
+        return log_ratio, estimator.terms(x[rows], y[rows])
+
     log_ratio = torch.empty(len(y), num_classes, dtype=torch.float64)
     fold_of = torch.empty(len(y), dtype=torch.int64)
     pointwise = torch.empty(len(y), dtype=torch.float64)
-    training = []
+    training_values = []
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
-    for fold, (train, test) in enumerate(splits):
-        train, test = torch.from_numpy(train), torch.from_numpy(test)
-        estimator = build(seed + fold).fit(x[train], y[train], num_classes=num_classes)
-        fold_of[test] = fold
-        log_ratio[test] = pointwise_mutual_information(
-            estimator.pointwise_mutual_information(x[test]).double(), log_prior
-        )
-        if isinstance(estimator, CriticMI):
-            pointwise[test] = estimator.estimate(x[test], y[test]).pointwise
-            training.append(estimator.estimate(x[train], y[train]).value)
-            continue
-        pointwise[test] = select_label(log_ratio[test], y[test])
-        own = estimator.pointwise_mutual_information(x[train]).double()
-        own = select_label(pointwise_mutual_information(own, log_prior), y[train])
-        training.append(_mean(own, y[train], known).value)
-    training_value = sum(training) / folds
-    return CrossFit(log_ratio, log_prior, known is not None, y, fold_of, pointwise, training_value)
+    with Progress("", folds, show=show_progress) as progress:
+        for fold, (train, test) in enumerate(splits):
+            progress.name(f"fold {fold + 1}/{folds}")
+            train, test = torch.from_numpy(train), torch.from_numpy(test)
+            estimator = build(seed + fold).train(x[train], y[train], num_classes)
+            fold_of[test] = fold
+            log_ratio[test], pointwise[test] = score(estimator, test)
+            training_values.append(_mean(score(estimator, train)[1], y[train], known_prior).value)
+            progress.step()
+            estimate = _mean(pointwise[test], y[test], known_prior).value
+            progress.finish(f"fold {fold + 1}/{folds}", nats=estimate)
+    training_value = sum(training_values) / folds
+    is_known = known_prior is not None
+    return CrossFit(log_ratio, log_prior, is_known, y, fold_of, pointwise, training_value)
 
 
 def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEstimate:
@@ -183,8 +182,13 @@ def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEs
     return MIEstimate.under_prior(pointwise, labels, known_prior)
 
 
-def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> None:
-    """UserError for one fold, or a class with fewer samples than folds: one could not score it."""
+def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> Tensor:
+    """(K,) counts of the classes.
+
+    Raises:
+        UserError: fewer than two folds, or a class with fewer samples than folds: the estimator of
+            some fold could not score it.
+    """
     if folds < 2:
         raise UserError(f"--folds {folds}: at least 2")
     counts = class_counts(y, int(y.max()) + 1)
@@ -195,6 +199,7 @@ def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> None:
             f"classes with fewer samples than --folds {folds}: {shown}; use fewer folds, merge "
             "these classes or remove their samples"
         )
+    return counts
 
 
 def estimate_mutual_information(
@@ -205,16 +210,16 @@ def estimate_mutual_information(
     folds: int = 5,
     seed: int = 0,
     runtime: Runtime | None = None,
-    **training,
+    **settings,
 ) -> MIEstimate:
-    """The cross-fitted estimate of I(X;Y) in nats: what `mi_estimator.estimate` prints.
+    """The cross-fitted estimate of I(X;Y) in nats that `mi_estimator.estimate` prints.
 
     Args:
         x: (N, d) features or (N, C, H, W) images, array or tensor.
         y: (N,) labels, numbers or strings.
         estimator: a name of CROSS_FITTED.
         runtime: by default a GPU if there is one, in fp32.
-        training: of networks, in place of those of TRAINING.
+        settings: fields of `Settings`, in place of its defaults.
 
     Raises:
         UserError: samples that cannot be used (see `checked_samples`), an unknown estimator, a
@@ -232,17 +237,17 @@ def estimate_mutual_information(
     if x.ndim == 4:
         if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
             raise UserError(f"images of type {x.dtype}: use finite real numbers")
-        x, y = as_samples(x.astype(x.dtype.newbyteorder("="), copy=False), class_codes(y)[0])
+        x = x.astype(x.dtype.newbyteorder("="), copy=False)
+        x, y = as_samples(x, class_codes(y)[0], None, images=True)
     else:
         samples = checked_samples(pd.DataFrame(x), y)
         x, y = samples.x, samples.y
-    runtime = runtime or default_runtime()
-    training = TRAINING | training
-    found = cross_fit(
-        lambda seed: build_estimator(estimator, runtime, seed, training),
+    runtime, settings = runtime or default_runtime(), Settings(**settings)
+    result = cross_fit(
+        lambda seed: build_estimator(estimator, runtime, seed, settings),
         x,
         y,
         folds=folds,
         seed=seed,
     )
-    return found.estimate()
+    return result.estimate()

@@ -1,4 +1,4 @@
-"""Small networks for features and for images, what scales their inputs, and their average."""
+"""Small networks for features and for images, the scaling of inputs, and averaged networks."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 class Standardise(nn.Module):
     """Scales features, or the channels of images, as the first layer of a network.
 
-    Images get mean 0 and standard deviation 1, and can stay uint8 up to their batch. Features get
-    median 0 and the interquartile range of a standard normal, whatever outliers there are, and grow
-    as a logarithm beyond ten: an invertible map, so the information stays, that keeps a heavy
-    tail within the network's reach.
+    Images get mean 0 and standard deviation 1; they can be uint8. Features get median 0 and the
+    interquartile range of a standard normal, which outliers do not change. Beyond ten they grow
+    logarithmically. This map is invertible, so it keeps the information, and it brings heavy tails
+    into the range of the network.
     """
 
     def __init__(self, x: Tensor):
@@ -24,16 +24,16 @@ class Standardise(nn.Module):
                 np.quantile(x.cpu().numpy(), (0.25, 0.5, 0.75), axis=0)
             )
             spread, deviation = (high - low) / 1.349, x.double().std(dim=0, correction=0).cpu()
-            # More than half of the samples at one value leave no range between the quartiles.
+            # If most samples share one value, the interquartile range is zero.
             spread = torch.where(spread > 1e-6 * middle.abs(), spread, deviation)
         else:
             count, axes = x.numel() / x.shape[1], (0, 2, 3)
-            parts = x.split(4096)  # float64 of one at a time
+            parts = x.split(4096)  # one part at a time in float64
             middle = sum(part.double().sum(axes) for part in parts) / count
             centre = middle.reshape(-1, 1, 1)
             squares = sum((part.double() - centre).square().sum(axes) for part in parts)
             spread = (squares / count).sqrt()
-        # The spread of a constant feature is rounding error: it must not be blown up to one.
+        # The spread of a constant feature is rounding error, which must not be scaled to one.
         spread = torch.where(spread > 1e-6 * middle.abs(), spread, 1.0)
         shape = (1, -1, *[1] * (x.ndim - 2))
         self.register_buffer("middle", middle.float().reshape(shape))
@@ -76,10 +76,9 @@ class NineMeans(nn.Module):
 
 
 class Members(nn.ModuleList):
-    """Networks that are trained side by side and whose logits are averaged.
+    """Networks that are trained together and whose logits are averaged, so that errors cancel.
 
-    Their errors differ and partly cancel; side by side costs as much as one after the other.
-    (B, ...) inputs -> (B, K) mean logits or, in training, the (M * B, K) logits of each member.
+    (B, ...) inputs -> (B, K) mean logits or, in training, the (M * B, K) logits of all members.
     """
 
     def forward(self, x: Tensor) -> Tensor:

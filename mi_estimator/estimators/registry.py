@@ -1,29 +1,65 @@
-"""The estimators by name, behind one interface: `.fit(x, y)` then `.estimate(x, y)`."""
+"""The estimators by name, and the settings that they take.
 
-from mi_common.runtime import Runtime
-from mi_estimator.estimators.baselines import CLASSIFIERS, SklearnMI
-from mi_estimator.estimators.classifier import OBJECTIVES, ClassifierMI
-from mi_estimator.estimators.critics import BOUNDS, CriticMI
-from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourMI
+To add an estimator: write a class with the interface of `mi_estimator.estimators.base.Estimator`,
+add its name to a tuple below, and build it in `build_estimator`. The module imports no library, so
+that `--help` is fast; tests compare its names with what the classes implement.
+"""
 
-# H(Y) minus a log-loss, so that H(Y) may be given; with a term for each sample it was not fitted
-# to; and all that need nothing but samples.
-CROSS_ENTROPY = ("pc-softmax", "softmax", *CLASSIFIERS)
+from dataclasses import dataclass
+
+OBJECTIVES = ("softmax", "pc-softmax", "softmax-log-k")
+CLASSIFIERS = ("logistic-regression", "gradient-boosting", "lda", "qda")
+BOUNDS = ("mine", "nwj", "infonce", "smile")
+NEIGHBOUR_METHODS = ("ross", "mixed-ksg")
+
+NETWORKS = (*OBJECTIVES, *BOUNDS)  # all others run on the CPU
+CROSS_ENTROPY = ("pc-softmax", "softmax", *CLASSIFIERS)  # H(Y) minus a log-loss
 CROSS_FITTED = (*CROSS_ENTROPY, *BOUNDS)
 FROM_SAMPLES = (*CROSS_FITTED, *NEIGHBOUR_METHODS)
 ESTIMATORS = ("oracle", *OBJECTIVES, *CLASSIFIERS, *BOUNDS, *NEIGHBOUR_METHODS)
 
 
-def build_estimator(name: str, runtime: Runtime, seed: int, training: dict):
-    """An estimator of a name of ESTIMATORS (the oracle is the task's own).
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of estimators; the defaults suit 100 to 100,000 samples.
+
+    Attributes:
+        epochs ... hidden: of networks, see `ClassifierMI`.
+        k: number of neighbours of `NeighbourMI`.
+    """
+
+    epochs: int = 50
+    batch_size: int = 100
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    val_fraction: float = 0.15
+    members: int = 4
+    hidden: tuple[int, ...] = (100, 100, 100)
+    k: int = 3
+
+    def of_networks(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "k"}
+
+
+def build_estimator(name: str, runtime, seed: int, settings: Settings):
+    """The estimator of a name in ESTIMATORS; a task computes the oracle itself.
 
     Args:
-        training: epochs, batch_size, lr, weight_decay, held_back and members of networks.
+        runtime: the `mi_common.runtime.Runtime` of networks.
     """
+    options = {"runtime": runtime, "seed": seed}
     if name in OBJECTIVES:
-        return ClassifierMI(name, runtime=runtime, seed=seed, **training)
+        from mi_estimator.estimators.classifier import ClassifierMI
+
+        return ClassifierMI(name, **options, **settings.of_networks())
     if name in BOUNDS:
-        return CriticMI(name, runtime=runtime, seed=seed, **training)
+        from mi_estimator.estimators.critics import CriticMI
+
+        return CriticMI(name, **options, **settings.of_networks())
     if name in CLASSIFIERS:
-        return SklearnMI(name, runtime=runtime, seed=seed)
-    return NeighbourMI(name, runtime=runtime, seed=seed)
+        from mi_estimator.estimators.baselines import SklearnMI
+
+        return SklearnMI(name, **options)
+    from mi_estimator.estimators.neighbours import NeighbourMI
+
+    return NeighbourMI(name, **options, k=settings.k)

@@ -1,4 +1,4 @@
-"""Images and a label: one set whose mutual information is exact, one whose upper bound is."""
+"""Images and a label: one task with exact mutual information, one with an exact upper bound."""
 
 import functools
 import math
@@ -19,10 +19,10 @@ SIDE = 28  # pixels
 
 @dataclass(frozen=True)
 class BlobImages(Mapped):
-    """A vector of two features drawn as the place of a round spot: (N, 2) <-> (N, 1, 28, 28).
+    """Two features drawn as the position of a round spot: (N, 2) <-> (N, 1, 28, 28).
 
-    The centre is 13.5 + 9.5 tanh(x / 8) pixels, off the grid, so it lies inside the image and two
-    vectors never give the same image: the image knows as much of the label as the vector does.
+    The centre is at 13.5 + 9.5 tanh(x / 8) pixels, between pixels, so it lies inside the image and
+    different vectors give different images. The image has the vector's information about the label.
 
     Attributes:
         base: a distribution of two features, with few samples beyond +-20.
@@ -43,8 +43,8 @@ class BlobImages(Mapped):
         return (row[:, :, None] * column[:, None, :])[:, None]
 
     def inverse(self, x: Tensor) -> Tensor:
-        # Of a Gaussian spot, log pixels on both sides of one differ by a multiple of its distance
-        # to the centre; next to the peak float32 pixels tell it to a millionth of a pixel.
+        # In a Gaussian spot, the logs of the two pixels next to a pixel differ by a multiple of its
+        # distance to the centre. At the peak, float32 gives it to a millionth of a pixel.
         images = x.flatten(1)
         peak = images.argmax(dim=1)
         row = (peak // SIDE).clamp(1, SIDE - 2)
@@ -62,11 +62,11 @@ class BlobImages(Mapped):
 
 @dataclass(frozen=True)
 class NoisyMnist(LabelFirst):
-    """A random MNIST image and its label, which is a wrong one with probability `flip`.
+    """A random MNIST image and its label, which is wrong with probability `flip`.
 
-    The wrong labels are equally likely. With T the true digit, Y - T - X is a Markov chain, so
-    I(X;Y) <= I(T;Y) = H(Y) - H(Y|T), which is given; it is reached if images never lie about T.
-    The images are those of one split, each as likely; the noise is drawn anew with every sample.
+    All wrong labels are equally likely. With T the true digit, Y - T - X is a Markov chain, so
+    I(X;Y) <= I(T;Y) = H(Y) - H(Y|T), with equality if images determine T. This bound is the truth
+    of the task. Images are drawn uniformly from one split; each sample draws new noise.
 
     Attributes:
         flip: probability that the label is wrong.
@@ -114,8 +114,8 @@ class NoisyMnist(LabelFirst):
         index = (counts.cumsum(0) - counts)[true] + (uniform * counts[true]).long()
         return images[index.cpu(), None].to(device).float() / 255
 
-    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
-        """Raises UserError: nobody knows the posterior of a handwritten digit."""
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """Raises UserError: the posterior of a handwritten digit is unknown."""
         raise UserError("NoisyMnist has no oracle, only an upper bound on its information")
 
     def mutual_information(self) -> tuple[float, float]:

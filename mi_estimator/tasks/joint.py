@@ -1,4 +1,4 @@
-"""What joint distributions of features X and a label Y share: interface, labels, exact integrals.
+"""The interface of joint distributions of features X and a label Y; labels, exact integrals.
 
 All values are in nats.
 """
@@ -17,8 +17,8 @@ class Distribution(Protocol):
     """A joint distribution of features X and a label Y in 0..K-1.
 
     Attributes:
-        has_oracle: whether `pointwise_mutual_information` is known.
-        truth_is_upper_bound: whether `mutual_information` is only known to be at least I(X;Y).
+        has_oracle: whether `log_ratio` is known.
+        truth_is_upper_bound: whether `mutual_information` is an upper bound on I(X;Y) only.
     """
 
     has_oracle: bool
@@ -39,14 +39,14 @@ class Distribution(Protocol):
     def mutual_information(self) -> tuple[float, float]:
         """I(X;Y) and a bound on its numerical error, which is 0.0 for a closed form."""
 
-    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
-        """The oracle's log density ratio: N samples -> (N, K) float64."""
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """The oracle: N samples -> (N, K) float64 log p(x, k) / (p(x) p(k))."""
 
 
 class LabelFirst:
-    """Draws labels, then features given the labels.
+    """A distribution that draws labels first, then features given the labels.
 
-    A subclass has `log_prior`, (K,) float64, and `features`.
+    A subclass has `log_prior`, (K,) float64, `features`, and `log_density` or `log_ratio`.
     """
 
     has_oracle = True
@@ -75,6 +75,13 @@ class LabelFirst:
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """(n,) labels -> n float32 samples of X given them."""
         raise NotImplementedError
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """N samples -> (N, K) float64 log p(x | k), up to a constant of x."""
+        raise NotImplementedError
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        return pointwise_mutual_information(self.log_density(x), self.log_prior)
 
 
 def draw_labels(

@@ -1,4 +1,4 @@
-"""Distributions whose features go through an injective map: other data, the same information."""
+"""Distributions whose features go through an injective map, which keeps the information."""
 
 import functools
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mi_estimator.tasks.joint import Distribution
 
 
 class Mapped:
-    """The features of `base` through an injective map, which leaves all information as it is.
+    """The features of `base` through an injective map, which keeps the mutual information.
 
     A subclass is a dataclass with a field `base`, a distribution of vectors with an oracle, and
     has `forward` and `inverse`, both in float64.
@@ -33,8 +33,8 @@ class Mapped:
         x, labels = self.base.sample(n, generator, exact_counts=exact_counts)
         return self.forward(x.double()).float(), labels
 
-    def pointwise_mutual_information(self, x: Tensor) -> Tensor:
-        return self.base.pointwise_mutual_information(self.inverse(x.double()))
+    def log_ratio(self, x: Tensor) -> Tensor:
+        return self.base.log_ratio(self.inverse(x.double()))
 
     def mutual_information(self) -> tuple[float, float]:
         return self.base.mutual_information()
@@ -44,8 +44,8 @@ class Mapped:
 class Bent(Mapped):
     """z + z^3 of a fixed random rotation z of a vector: an invertible map of all space.
 
-    The relative rounding error of a float32 sample does not grow on the way back. Czyż et al. 2023
-    (arXiv 2306.11078) try estimators in this manner, with other maps.
+    The inverse does not increase the relative rounding error of float32 samples. Czyż et al. 2023
+    (arXiv 2306.11078) test estimators in this way, with other maps.
     """
 
     base: Distribution

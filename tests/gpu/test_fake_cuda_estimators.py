@@ -30,7 +30,7 @@ def moved_estimator(name: str, kind: str) -> ClassifierMI:
     """Fitted for an epoch with all of its parts on the device that a GPU's fit has there."""
     build = CriticMI if name in BOUNDS else ClassifierMI
     cpu = Runtime(torch.device("cpu"))
-    estimator = build(name, runtime=cpu, epochs=1, hidden=(8,), members=MEMBERS, held_back=0.2)
+    estimator = build(name, runtime=cpu, epochs=1, hidden=(8,), members=MEMBERS, val_fraction=0.2)
     estimator.fit(*samples(kind))
     estimator.runtime_ = Runtime(CUDA)
     with fake_cuda():
@@ -61,7 +61,7 @@ def test_log_ratios_come_back_to_the_cpu(name, kind):
     estimator, (x, _) = moved_estimator(name, kind), samples(kind)
     with fake_cuda():
         assert_on_cuda(estimator.network(x.to(CUDA)), 30, CLASSES)
-        ratios = estimator.pointwise_mutual_information(x)
+        ratios = estimator.log_ratio(x)
         assert (ratios.device, tuple(ratios.shape)) == (torch.device("cpu"), (30, CLASSES))
         with pytest.raises(RuntimeError, match="device"):
             estimator.network(x)

@@ -16,14 +16,13 @@ from mi_estimator.estimators.classifier import OBJECTIVES, ClassifierMI
 from mi_estimator.estimators.critics import BOUNDS
 from mi_estimator.estimators.crossfit import cross_fit, estimate_mutual_information
 from mi_estimator.estimators.networks import small_cnn as estimator_cnn
-from mi_estimator.estimators.registry import build_estimator
+from mi_estimator.estimators.registry import Settings, build_estimator
 from pc_softmax.losses import LOSSES, build_loss
 from pc_softmax.networks import CosineHead, PaperNet, small_cnn
 
 pytestmark = pytest.mark.gpu
 CLASSES = 5
-TRAINING = {"epochs": 2, "batch_size": 50, "lr": 5e-3, "weight_decay": 1e-2}
-TRAINING |= {"held_back": 0.2, "members": 2}
+SETTINGS = Settings(epochs=2, batch_size=50, lr=5e-3, val_fraction=0.2, members=2)
 
 
 def generator() -> torch.Generator:
@@ -130,7 +129,7 @@ def samples() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", [*OBJECTIVES, *BOUNDS])
 def test_estimates_of_one_trained_network(gpu, name):
     cpu, (x, y) = Runtime(torch.device("cpu")), samples()
-    estimator = build_estimator(name, cpu, 0, TRAINING).fit(x, y)
+    estimator = build_estimator(name, cpu, 0, SETTINGS).fit(x, y)
     expected = estimator.estimate(x, y)
     estimator.network.to(gpu.device)
     estimator.log_prior = estimator.log_prior.to(gpu.device)
@@ -147,7 +146,7 @@ def test_samples_on_the_gpu_are_those_on_the_cpu(gpu, name):
     values = []
     for device in ("cpu", gpu.device):
         placed = x.to(device), y.to(device)
-        estimator = build_estimator(name, cpu, 0, TRAINING)
+        estimator = build_estimator(name, cpu, 0, SETTINGS)
         values.append(estimator.fit(*placed).estimate(*placed).value)
     assert values[0] == values[1]
 
@@ -170,6 +169,6 @@ def test_training_an_estimator_there_gives_the_estimate_of_the_cpu(gpu):
     x, y = samples()
     values = []
     for runtime in (Runtime(torch.device("cpu")), gpu):
-        estimator = build_estimator("pc-softmax", runtime, 0, TRAINING).fit(x, y)
+        estimator = build_estimator("pc-softmax", runtime, 0, SETTINGS).fit(x, y)
         values.append(estimator.estimate(x, y).value)
     assert values[1] == pytest.approx(values[0], abs=1e-3)

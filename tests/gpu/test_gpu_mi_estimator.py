@@ -21,12 +21,12 @@ FROM_NETWORKS = ("pc-softmax", "softmax-log-k", "smile")
 @pytest.mark.parametrize(
     "words",
     [
-        ["--held-back", 0.15],
+        ["--val-fraction", 0.15],
         ["--estimator", "mine"],
-        ["--estimator", "infonce", "--held-back", 0],
+        ["--estimator", "infonce", "--val-fraction", 0],
         ["--dataset", "digits", "--max-samples", 300, "--permutations", 19, "--lr", 2e-4],
     ],
-    ids=["held back", "mine", "infonce", "images"],
+    ids=["validation set", "mine", "infonce", "images"],
 )
 def test_estimate(run_on_both, table, words):
     source = [] if "--dataset" in words else [table, "--label", "kind"]

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from mi_common.errors import UserError
-from mi_estimator.estimate import main
 from mi_estimator.estimators.crossfit import estimate_mutual_information
 from mi_estimator.samples import read_samples
 
@@ -216,10 +215,52 @@ def test_no_flipped_bit_of_an_archive_changes_the_samples(tmp_path, save):
     assert refused > 75
 
 
-@pytest.mark.parametrize("suffix", ["csv", "npy", "npz", "parquet"])
-def test_the_command_says_it_in_one_line_and_writes_nothing(tmp_path, user_error, suffix):
+def test_npz_holds_x_and_y_and_flattens_images(tmp_path):
+    x = np.arange(24, dtype=np.float64).reshape(3, 2, 4)
+    np.savez(tmp_path / "a.npz", x=x, y=np.array([["b"], ["a"], ["b"]]))
+    samples = read_samples(tmp_path / "a.npz", None)
+    assert (samples.x.dtype, samples.y.dtype) == (torch.float32, torch.int64)
+    assert samples.x.tolist() == x.reshape(3, 8).tolist()
+    assert (samples.y.tolist(), samples.class_names) == ([1, 0, 1], ["a", "b"])
+    assert samples.feature_names == [f"x{i}" for i in range(8)]
+    chosen = read_samples(tmp_path / "a.npz", None, features=["x2", "x0"])
+    assert chosen.feature_names == ["x0", "x2"] and chosen.x.tolist() == x[:, 0, [0, 2]].tolist()
+    with pytest.raises(UserError, match="--drop 2: no such column; the columns are x0, x1"):
+        read_samples(tmp_path / "a.npz", None, drop=["2"])
+
+
+def test_npy_is_a_table_with_the_number_of_its_label_column(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[5, 0, 1], [6, 1, 4], [9, 0, 3]]))
+    samples = read_samples(tmp_path / "a.npy", "1")
+    assert samples.x.tolist() == [[5, 1], [6, 4], [9, 3]] and samples.y.tolist() == [0, 1, 0]
+    assert (samples.class_names, samples.feature_names) == (["0", "1"], ["0", "2"])
+    assert read_samples(tmp_path / "a.npy", "1", drop=["0"]).x.tolist() == [[1], [4], [3]]
+    message = refusal(tmp_path / "a.npy", "3")
+    assert message.endswith("--label 3: no such column; the columns are 0, 1, 2")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.eye(5), "y": np.arange(4)}, "x has 5 samples but y has 4"),
+        ({"x": np.eye(5), "y": np.eye(5)}, "x has 5 samples but y has 25"),  # one-hot
+        ({"x": np.eye(3), "y": np.float64(1)}, "x has 3 samples but y has 1"),
+        ({"x": np.float64(1), "y": np.arange(3)}, "x has 1 samples but y has 3"),
+        ({"x": np.eye(3), "labels": np.arange(3)}, "needs arrays x and y, has x, labels"),
+        ({"x": np.zeros((0, 3)), "y": np.zeros(0)}, "x is empty: its shape is (0, 3)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert refusal(tmp_path / "a.npz").endswith(message)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("keep", [0, 10, 200, -40])
+def test_truncated_and_foreign_files_are_refused(tmp_path, suffix, keep):
     path = tmp_path / f"a.{suffix}"
-    path.write_bytes(npy_bytes("(1000000000, 3)", data=bytes(96)))
-    line = user_error(main, [path, "--label", "0", "--output-dir", tmp_path / "out"])
-    assert line.startswith(f"error: {path}: ") and len(line) < 400
-    assert not (tmp_path / "out").exists()
+    np.save(path, np.eye(20)) if suffix == "npy" else np.savez(path, x=np.eye(20), y=np.arange(20))
+    path.write_bytes(path.read_bytes()[:keep])
+    assert refusal(path, "0").startswith(f"{path}: ")
+    path.write_bytes(b"\xff\xfe\x00 not a table \x80" * 9)
+    assert refusal(path, "0").startswith(f"{path}: cannot be read: ")

@@ -29,7 +29,7 @@ def test_all_come_near_the_truth_where_their_family_holds_it(name, task_name):
     task = SUITES["paper"][task_name].distribution
     x, y, x_test, y_test = two_samples(task_name)
     estimate = SklearnMI(name).fit(x, y).estimate(x_test, y_test)
-    oracle = select_label(task.pointwise_mutual_information(x_test), y_test).mean().item()
+    oracle = select_label(task.log_ratio(x_test), y_test).mean().item()
     slack = 0.03 if name == "gradient-boosting" else 0.003
     assert oracle - slack < estimate.value < oracle + 0.001
     assert estimate.value == pytest.approx(task.mutual_information()[0], abs=0.04)
@@ -50,8 +50,8 @@ def test_the_value_is_h_of_y_minus_log_loss(name, num_classes):
     expected = -prior[y[400:]].log().mean().item() - cross_entropy
     assert estimate.value == pytest.approx(expected, abs=1e-6)
     assert estimate.pointwise.shape == (200,) and estimate.pointwise.dtype == torch.float64
-    assert estimator.pointwise_mutual_information(x[400:]).shape == (200, num_classes)
-    normalised = (estimator.pointwise_mutual_information(x[400:]) + prior.log()).exp().sum(dim=1)
+    assert estimator.log_ratio(x[400:]).shape == (200, num_classes)
+    normalised = (estimator.log_ratio(x[400:]) + prior.log()).exp().sum(dim=1)
     torch.testing.assert_close(normalised, torch.ones_like(normalised))
 
 
@@ -80,20 +80,6 @@ def test_independence_reads_no_information(name):
     value = SklearnMI(name).fit(x[:2000], y[:2000]).estimate(x[2000:], y[2000:]).value
     assert value < 0.003  # the bound of a classifier that learnt noise lies below 0
     assert value > (-0.2 if name == "gradient-boosting" else -0.02)
-
-
-def test_a_map_of_the_features_cannot_add_information():
-    """The sum of the paper's features keeps all of I; one of the two keeps that of d = 1."""
-    x, y, x_test, y_test = two_samples("gaussian-d2-balanced")
-    values = []
-    for used in (lambda t: t, lambda t: t.sum(dim=1, keepdim=True), lambda t: t[:, :1]):
-        values.append(SklearnMI("lda").fit(used(x), y).estimate(used(x_test), y_test).value)
-    truth = [
-        SUITES["paper"][f"gaussian-d{d}-balanced"].distribution.mutual_information()[0]
-        for d in (2, 1)
-    ]
-    assert values[0] == pytest.approx(values[1], abs=0.001)
-    assert values[1:] == pytest.approx(truth, abs=0.02)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,33 +129,16 @@ COLLINEAR = torch.cat([X, X[:, :1]], dim=1)
 
 
 @pytest.mark.parametrize(
-    "name, x, y, num_classes, message",
+    "name, x, y, message",
     [
-        ("qda", X[:8, :], Y[:8] * (torch.arange(8) > 2), None, "a class of 3 samples .* 3 feat"),
-        ("qda", COLLINEAR, Y, None, "qda: .*(covariance|collinear)"),
-        ("qda", X * 0, Y, None, "qda: .*(covariance|collinear)"),
-        ("logistic-regression", X, Y * 0, None, "logistic-regression: .*class"),
-        ("lda", X[:2], Y[:2], None, "lda: "),
-        ("lda", X, Y, 3, r"classes \[2\] have no training samples"),
-        ("lda", X, Y[:5], None, "12 samples but 5 labels"),
-        ("gradient-boosting", X * math.nan, Y, None, r"sample 0 \(from 0\) holds NaN"),
-        ("lda", X[:, 0], Y, None, r"features of shape \(12,\)"),
+        ("qda", X[:8, :], Y[:8] * (torch.arange(8) > 2), "a class of 3 samples .* 3 feat"),
+        ("qda", COLLINEAR, Y, "qda: .*(covariance|collinear)"),
+        ("qda", X * 0, Y, "qda: .*(covariance|collinear)"),
+        ("logistic-regression", X, Y * 0, "logistic-regression: .*class"),
+        ("lda", X[:2], Y[:2], "lda: "),
     ],
 )
-def test_failures_are_one_line_user_errors(name, x, y, num_classes, message):
+def test_failures_are_one_line_user_errors(name, x, y, message):
     with pytest.raises(UserError, match=message) as caught:
-        SklearnMI(name).fit(x, y, num_classes=num_classes)
+        SklearnMI(name).fit(x, y)
     assert "\n" not in str(caught.value)
-
-
-def test_wrong_held_out_samples_and_names_are_user_errors():
-    estimator = SklearnMI("lda").fit(X, Y)
-    for x, y, message in (
-        (X, Y + 1, r"label 2: labels must be in 0\.\.1"),
-        (X, Y[:4], "12 samples but 4 labels"),
-        (X / 0, Y, "holds NaN or infinity"),
-    ):
-        with pytest.raises(UserError, match=message):
-            estimator.estimate(x, y)
-    with pytest.raises(UserError, match="classifier 'svm': use one of logistic-regression, grad"):
-        SklearnMI("svm")

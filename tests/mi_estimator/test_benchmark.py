@@ -10,10 +10,10 @@ import torch
 
 from mi_common.errors import UserError
 from mi_estimator import benchmark
-from mi_estimator.estimators import registry
-from mi_estimator.estimators.classifier import ClassifierMI
-from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourMI
-from mi_estimator.estimators.registry import ESTIMATORS
+from mi_estimator import cell as cell_module
+from mi_estimator.estimators import classifier
+from mi_estimator.estimators.neighbours import NeighbourMI
+from mi_estimator.estimators.registry import ESTIMATORS, NEIGHBOUR_METHODS, Settings
 from mi_estimator.tasks.suites import SUITES
 
 TASKS = list(SUITES["paper"])
@@ -30,30 +30,30 @@ def run(folder, *flags: str, num_workers: int = 0) -> pd.DataFrame:
 def computed(monkeypatch) -> list[tuple]:
     """The (task, estimator, seed) that were computed, in order."""
     cells = []
-    original = benchmark.run_cell
+    original = cell_module.run_cell
 
     def recorded(cell, device):
         cells.append((cell.task, cell.estimator, cell.seed))
         return original(cell, device)
 
-    monkeypatch.setattr(benchmark, "run_cell", recorded)
+    monkeypatch.setattr(cell_module, "run_cell", recorded)
     return cells
 
 
 def fail_on(monkeypatch, failing) -> None:
-    original = benchmark._estimate
+    original = cell_module._estimate
 
     def estimate(cell, *rest):
         if failing(cell):
             raise UserError("the loss is nan in epoch 1; use a lower --lr")
         return original(cell, *rest)
 
-    monkeypatch.setattr(benchmark, "_estimate", estimate)
+    monkeypatch.setattr(cell_module, "_estimate", estimate)
 
 
 def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
     rows = run(tmp_path, "--estimators", "softmax", "pc-softmax", "oracle", "--seeds", "3", "5")
-    assert list(rows.columns) == benchmark.COLUMNS
+    assert list(rows.columns) == cell_module.COLUMNS
     keys = list(rows[["task", "estimator", "seed"]].itertuples(index=False, name=None))
     assert sorted(keys) == sorted(
         (t, e, s) for t in TASKS for e in ("softmax", "pc-softmax", "oracle") for s in (3, 5)
@@ -64,7 +64,7 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
     assert (rows["lower"] < rows["estimate"]).all() and (rows["estimate"] < rows["upper"]).all()
     for name, group in rows.groupby("task"):
         assert set(group["truth"]) == {SUITES["paper"][name].distribution.mutual_information()[0]}
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in tmp_path.iterdir()} - {".lock", ".written"} == {
         "config.json",
         "results.csv",
         "table.md",
@@ -80,7 +80,8 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
     }
     assert json.loads((tmp_path / "config.json").read_text())["flags"]["n_test"] == 300
     out = capsys.readouterr().out
-    first, last = out.splitlines()[0], out.splitlines()[-1]
+    first, *_, last, following = out.splitlines()
+    assert "--seeds 3 5 6 --resume" in following
     assert "cpu" in first and "fp32" in first and "[3, 5]" in first and str(tmp_path) in first
     assert all(name in last for name in ("results.csv", "table", "errors", "rmse", "estimates.png"))
     table = (tmp_path / "table.md").read_text()
@@ -103,7 +104,7 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
 def test_estimators_see_the_same_samples_and_tasks_and_seeds_do_not(tmp_path, monkeypatch):
     seen = {"fit": [], "estimate": []}
 
-    class Recorder(ClassifierMI):
+    class Recorder(classifier.ClassifierMI):
         def fit(self, x, y, **options):
             seen["fit"].append((*x.flatten().tolist(), *y.tolist()))
             return super().fit(x, y, **options)
@@ -112,7 +113,7 @@ def test_estimators_see_the_same_samples_and_tasks_and_seeds_do_not(tmp_path, mo
             seen["estimate"].append((*x.flatten().tolist(), *y.tolist()))
             return super().estimate(x, y)
 
-    monkeypatch.setattr(registry, "ClassifierMI", Recorder)
+    monkeypatch.setattr(classifier, "ClassifierMI", Recorder)
     run(tmp_path, "--estimators", "softmax", "pc-softmax", "--seeds", "0", "1")
     for samples in seen.values():
         assert len(samples) == 8 * 2 * 2
@@ -142,19 +143,19 @@ def test_resume_computes_only_what_is_missing_and_keeps_the_rows(tmp_path, compu
 
 def test_an_interrupted_run_goes_on_after_its_last_row(tmp_path, monkeypatch, computed):
     flags = ("--estimators", "pc-softmax")
-    recorded = benchmark.run_cell
+    recorded = cell_module.run_cell
 
     def killed(cell, device):
         if len(computed) == 5:
             raise KeyboardInterrupt
         return recorded(cell, device)
 
-    monkeypatch.setattr(benchmark, "run_cell", killed)
+    monkeypatch.setattr(cell_module, "run_cell", killed)
     with pytest.raises(SystemExit) as stopped:
         run(tmp_path / "a", *flags)
     assert stopped.value.code == 130
     assert len(pd.read_csv(tmp_path / "a/results.csv")) == 5
-    monkeypatch.setattr(benchmark, "run_cell", recorded)
+    monkeypatch.setattr(cell_module, "run_cell", recorded)
     resumed = run(tmp_path / "a", *flags, "--resume")
     assert len(computed) == len(set(computed)) == 8
     whole = run(tmp_path / "b", *flags)
@@ -191,7 +192,7 @@ def test_two_worker_processes_give_the_numbers_of_one(tmp_path):
     one = run(tmp_path / "one", *flags)
     two = run(tmp_path / "two", *flags, num_workers=2)
     order = ["task", "estimator"]
-    columns = [name for name in benchmark.COLUMNS if name != "seconds"]
+    columns = [name for name in cell_module.COLUMNS if name != "seconds"]
     pd.testing.assert_frame_equal(
         two.sort_values(order)[columns].reset_index(drop=True),
         one.sort_values(order)[columns].reset_index(drop=True),
@@ -214,7 +215,7 @@ def test_neighbours_get_the_training_samples_and_no_others(method, tmp_path, cpu
 
     def row(n_train: int, n_test: int) -> dict:
         size = ("small-sample", name, method, seed, n_train, n_test)
-        return benchmark.run_cell(benchmark.Cell(*size, tmp_path, 60.0, {}), cpu)
+        return cell_module.run_cell(cell_module.Cell(*size, tmp_path, 60.0, Settings()), cpu)[0]
 
     generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {seed}".encode()))
     distribution = SUITES["small-sample"][name].distribution
@@ -250,7 +251,7 @@ def test_an_estimate_that_takes_too_long_is_a_row(tmp_path, monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(benchmark, "_estimate", endless)
+    monkeypatch.setattr(cell_module, "_estimate", endless)
     with pytest.raises(SystemExit):
         run(tmp_path, "--estimators", "oracle", "--timeout", "0.05")
     rows = pd.read_csv(tmp_path / "results.csv")

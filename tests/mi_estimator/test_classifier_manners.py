@@ -10,9 +10,8 @@ from sklearn.base import clone
 
 from mi_common.errors import UserError
 from mi_common.runtime import Runtime, setup
-from mi_estimator.estimators.classifier import ClassifierMI, hold_back
+from mi_estimator.estimators.classifier import ClassifierMI, validation_split
 from mi_estimator.estimators.critics import BOUNDS, CriticMI, jensen_shannon_bound
-from mi_estimator.estimators.crossfit import estimate_mutual_information
 
 X = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3
@@ -21,7 +20,7 @@ TINY = {"epochs": 2, "batch_size": 20, "hidden": (8,), "lr": 0.01}
 
 
 def test_parameters_are_those_of_the_signature_and_nothing_else():
-    given = TINY | {"objective": "softmax", "members": 3, "seed": 7, "held_back": 0.2}
+    given = TINY | {"objective": "softmax", "members": 3, "seed": 7, "val_fraction": 0.2}
     given |= {"weight_decay": 0.1, "runtime": Runtime(torch.device("cpu"))}
     assert set(given) == set(inspect.signature(ClassifierMI).parameters)
     assert ClassifierMI(**given).get_params() == given
@@ -49,14 +48,8 @@ def test_parameters_that_are_set_are_those_of_the_next_fit(cpu):
         estimator.set_params(depth=3)
 
 
-def test_it_shows_what_is_not_the_default():
-    assert repr(ClassifierMI()) == "ClassifierMI()"
-    shown = repr(ClassifierMI("softmax", epochs=3, hidden=(8,)))
-    assert shown == "ClassifierMI(epochs=3, hidden=(8,), objective='softmax')"
-
-
 def test_a_fitted_one_survives_pickling(cpu):
-    fitted = ClassifierMI(runtime=cpu, members=2, held_back=0.2, **TINY).fit(X, Y)
+    fitted = ClassifierMI(runtime=cpu, members=2, val_fraction=0.2, **TINY).fit(X, Y)
     loaded = pickle.loads(pickle.dumps(fitted))
     assert torch.equal(loaded.estimate(X, Y).pointwise, fitted.estimate(X, Y).pointwise)
 
@@ -69,15 +62,6 @@ def test_without_a_runtime_it_is_a_gpu_if_there_is_one_in_fp32(kind):
     assert estimator.runtime_.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     given = kind(runtime=estimator.runtime_, **TINY).fit(X, Y)
     assert given.estimate(X, Y).value == estimator.estimate(X, Y).value
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the default would be the GPU")
-def test_an_estimate_without_a_runtime_is_that_of_the_cpu(cpu):
-    options = TINY | {"folds": 2, "members": 1}
-    found = estimate_mutual_information(X, Y, **options)
-    assert torch.equal(
-        found.pointwise, estimate_mutual_information(X, Y, runtime=cpu, **options).pointwise
-    )
 
 
 def test_arrays_are_as_good_as_tensors(cpu):
@@ -95,8 +79,8 @@ def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(200, 5, generator=generator), torch.arange(200) % 2
     x[:, 0] += y
-    _, back = hold_back(y, 0.3, 0)
-    seen, original = [], CriticMI._held_back_terms
+    _, back = validation_split(y, 0.3, 0)
+    seen, original = [], CriticMI.validation_terms
 
     def recorded(self, logits, labels):
         if bound == "smile":  # whose estimate is no bound: what its critic maximises
@@ -108,8 +92,8 @@ def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch
         assert terms.mean().item() == pytest.approx(seen[-1], abs=1e-6)
         return terms
 
-    monkeypatch.setattr(CriticMI, "_held_back_terms", recorded)
-    options = TINY | {"epochs": 12, "lr": 0.05, "held_back": 0.3}
+    monkeypatch.setattr(CriticMI, "validation_terms", recorded)
+    options = TINY | {"epochs": 12, "lr": 0.05, "val_fraction": 0.3}
     critic = CriticMI(bound, runtime=cpu, **options).fit(x, y)
     epochs, best = len(seen), max(seen)
     assert len(critic.history) == epochs and seen.index(best) < epochs - 1

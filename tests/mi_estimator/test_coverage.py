@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mi_common.information import select_label
-from mi_estimator import coverage
+from mi_estimator import coverage as entry
+from mi_estimator import replicates
+from mi_estimator.estimators.base import MIEstimate
 from mi_estimator.estimators.baselines import SklearnMI
-from mi_estimator.estimators.classifier import MIEstimate
 from mi_estimator.estimators.crossfit import cross_fit
 
 NAMES = ["estimate", "lower", "upper", "expected_value", "p_value"]
@@ -33,7 +34,7 @@ def made_by_hand() -> pd.DataFrame:
 
 
 def test_shares_by_hand():
-    table = coverage.coverage(made_by_hand()).set_index("task")
+    table = replicates.coverage(made_by_hand()).set_index("task")
     assert list(table.index) == list(ROWS)  # in the order of the rows
     expected = {
         "replicates": 4,
@@ -66,32 +67,32 @@ class Oracle:
     """The exact log ratio of a task, raised by a constant."""
 
     def __init__(self, name: str, shift: float = 0.0):
-        self.task, self.shift = coverage.TASKS[name], shift
+        self.task, self.shift = replicates.TASKS[name], shift
 
     def estimate(self, x: Tensor, y: Tensor) -> MIEstimate:
-        terms = select_label(self.task.pointwise_mutual_information(x), y)
+        terms = select_label(self.task.log_ratio(x), y)
         return MIEstimate.from_pointwise(terms + self.shift)
 
 
-@pytest.mark.parametrize("name", coverage.TASKS)
+@pytest.mark.parametrize("name", replicates.TASKS)
 def test_the_oracle_is_to_cover_i_and_shifted_ones_their_mean(name):
-    truth, _ = coverage.TASKS[name].mutual_information()
-    assert coverage.expected_value([Oracle(name)], name, 1000) == pytest.approx(truth, abs=1e-12)
+    truth, _ = replicates.TASKS[name].mutual_information()
+    assert replicates.expected_value([Oracle(name)], name, 1000) == pytest.approx(truth, abs=1e-12)
     shifted = [Oracle(name, shift) for shift in (0.1, -0.4, 0.0)]
     expected = pytest.approx(truth - 0.1, abs=1e-12)
-    assert coverage.expected_value(shifted, name, 1000) == expected
+    assert replicates.expected_value(shifted, name, 1000) == expected
 
 
 def test_what_is_to_be_covered_is_the_score_on_endless_samples():
     """Of an estimator that is off: the mean over many more samples, and others."""
-    x, y = coverage.TASKS["gaussian-d2"].sample(60, torch.Generator().manual_seed(5))
+    x, y = replicates.TASKS["gaussian-d2"].sample(60, torch.Generator().manual_seed(5))
     estimator = SklearnMI("qda").fit(x, y)
-    many = coverage.TASKS["gaussian-d2"].sample(1_000_000, torch.Generator().manual_seed(6))
+    many = replicates.TASKS["gaussian-d2"].sample(1_000_000, torch.Generator().manual_seed(6))
     estimate = estimator.estimate(*many)
     error = (estimate.upper - estimate.lower) / 2 / 1.959964
-    found = coverage.expected_value([estimator], "gaussian-d2")
+    found = replicates.expected_value([estimator], "gaussian-d2")
     assert found == pytest.approx(estimate.value, abs=0.005 + 3 * error)
-    assert found < coverage.TASKS["gaussian-d2"].mutual_information()[0] - 0.03
+    assert found < replicates.TASKS["gaussian-d2"].mutual_information()[0] - 0.03
 
 
 TINY = ["--samples", 100, "--permutations", 19, "--estimator", "lda", "--num-workers", 0]
@@ -101,7 +102,7 @@ TINY = ["--samples", 100, "--permutations", 19, "--estimator", "lda", "--num-wor
 def run(tmp_path):
     def main(*flags) -> tuple[pd.DataFrame, pd.DataFrame]:
         words = [*TINY, "--device", "cpu", "--output-dir", tmp_path / "out", *flags]
-        coverage.main([str(word) for word in words])
+        entry.main([str(word) for word in words])
         files = [tmp_path / f"out/{name}.csv" for name in ("coverage", "replicates")]
         return tuple(pd.read_csv(path, engine="python") for path in files)
 
@@ -118,7 +119,7 @@ def test_a_tiny_run_writes_the_rows_asked_for(run, capsys):
     assert list(rows[["task", "replicate"]].itertuples(index=False, name=None)) == keys
     assert table["task"].tolist() == list(TASKS[1:])
     assert table["replicates"].tolist() == [3, 3]
-    pd.testing.assert_frame_equal(coverage.coverage(rows), table, check_dtype=False)
+    pd.testing.assert_frame_equal(replicates.coverage(rows), table, check_dtype=False)
     assert (rows["lower"] < rows["estimate"]).all() and (rows["estimate"] < rows["upper"]).all()
     steps = rows["p_value"] * 20
     assert steps.between(1, 20).all() and steps.tolist() == pytest.approx(steps.round().tolist())
@@ -132,8 +133,8 @@ def test_a_tiny_run_writes_the_rows_asked_for(run, capsys):
 
 
 def test_a_replicate_is_the_estimate_of_its_own_samples(cpu):
-    row = coverage.run_replicate("gaussian-d2", 2, "lda", 80, 19, cpu)
-    x, y = coverage.TASKS["gaussian-d2"].sample(80, torch.Generator().manual_seed(2000))
+    (row,) = replicates.run_replicate("gaussian-d2", 2, "lda", 80, 19, cpu)
+    x, y = replicates.TASKS["gaussian-d2"].sample(80, torch.Generator().manual_seed(2000))
     made = []
 
     def build(seed: int) -> SklearnMI:
@@ -144,18 +145,18 @@ def test_a_replicate_is_the_estimate_of_its_own_samples(cpu):
     estimate = found.estimate()
     assert (row["task"], row["replicate"]) == ("gaussian-d2", 2)
     assert [row[name] for name in NAMES[:3]] == [estimate.value, estimate.lower, estimate.upper]
-    assert row["expected_value"] == coverage.expected_value(made, "gaussian-d2")
+    assert row["expected_value"] == replicates.expected_value(made, "gaussian-d2")
     assert row["p_value"] == found.permutation_p_value(19, 2)
 
 
 def test_a_run_goes_on_with_more_replicates_and_tasks(run, monkeypatch):
-    done, original = [], coverage.run_replicate
+    done, original = [], replicates.run_replicate
 
-    def recorded(name: str, replicate: int, *rest) -> dict:
+    def recorded(name: str, replicate: int, *rest) -> list[dict]:
         done.append((name, replicate))
         return original(name, replicate, *rest)
 
-    monkeypatch.setattr(coverage, "run_replicate", recorded)
+    monkeypatch.setattr(replicates, "run_replicate", recorded)
     _, first = run("--tasks", "independent-k2", "--replicates", 2)
     assert len(done) == 2
     table, rows = run(*TASKS, "--replicates", 3, "--resume")
@@ -165,13 +166,13 @@ def test_a_run_goes_on_with_more_replicates_and_tasks(run, monkeypatch):
 
 
 def test_networks_are_what_is_simulated_by_default(cpu):
-    args = coverage.get_parser().parse_args([])
+    args = entry.get_parser().parse_args([])
     assert (args.estimator, args.replicates, args.tasks) == (
         "pc-softmax",
         300,
-        list(coverage.TASKS),
+        list(replicates.TASKS),
     )
-    row = coverage.run_replicate("independent-k2", 0, "pc-softmax", 60, 19, cpu)
+    (row,) = replicates.run_replicate("independent-k2", 0, "pc-softmax", 60, 19, cpu)
     assert row["lower"] < row["upper"] and -0.5 < row["expected_value"] < 0.02
 
 
@@ -189,24 +190,13 @@ def test_networks_are_what_is_simulated_by_default(cpu):
     ],
 )
 def test_wrong_flags_are_one_line_and_write_nothing(tmp_path, user_error, flags, parts):
-    line = user_error(coverage.main, [*TINY, "--output-dir", tmp_path / "out", *flags])
+    line = user_error(entry.main, [*TINY, "--output-dir", tmp_path / "out", *flags])
     assert all(part in line for part in parts)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_folder_is_refused_and_left_as_it_is(run, tmp_path, user_error):
-    run("--tasks", "independent-k2", "--replicates", 2)
-    before = (tmp_path / "out/replicates.csv").read_bytes()
-    words = [*TINY, "--device", "cpu", "--output-dir", tmp_path / "out"]
-    line = user_error(coverage.main, [*words, "--tasks", "independent-k2", "--replicates", 2])
-    assert "use --resume, --overwrite" in line
-    line = user_error(coverage.main, [*words, "--replicates", 2, "--samples", 220, "--resume"])
-    assert "--samples 100 -> 220" in line
-    assert (tmp_path / "out/replicates.csv").read_bytes() == before
-
-
 def test_samples_too_few_for_the_folds_are_one_line_and_write_nothing(tmp_path, user_error):
     flags = ["--tasks", "gaussian-d2", "--replicates", 1, "--samples", 99, "--device", "cpu"]
-    line = user_error(coverage.main, [*TINY, "--output-dir", tmp_path / "out", *flags])
+    line = user_error(entry.main, [*TINY, "--output-dir", tmp_path / "out", *flags])
     assert line == "error: --samples 99: at least 100, so that no class is too rare"
     assert not (tmp_path / "out").exists()

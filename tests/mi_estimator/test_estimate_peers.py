@@ -9,9 +9,9 @@ from mi_common.errors import UserError
 from mi_common.runtime import Runtime
 from mi_estimator.estimate import get_parser, main
 from mi_estimator.estimators.critics import BOUNDS, CriticMI
-from mi_estimator.estimators.crossfit import TRAINING, cross_fit, estimate_mutual_information
-from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourMI
-from mi_estimator.estimators.registry import CROSS_FITTED
+from mi_estimator.estimators.crossfit import cross_fit, estimate_mutual_information
+from mi_estimator.estimators.neighbours import NeighbourMI
+from mi_estimator.estimators.registry import CROSS_FITTED, NEIGHBOUR_METHODS, Settings
 from mi_estimator.samples import read_samples
 
 CPU = Runtime(torch.device("cpu"))
@@ -31,7 +31,7 @@ EVERYWHERE = {
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_critic_writes_what_a_classifier_writes(bound, estimated, wine):
     run = estimated("--estimator", bound, *TINY_FLAGS, "--folds", 3, "--permutations", 19)
-    names = {path.name for path in run.folder.iterdir()} - {".lock"}
+    names = {path.name for path in run.folder.iterdir()} - {".lock", ".written"}
     assert names == EVERYWHERE | {"calibration.png"}
     result, pmi, classes = run.result, run.pmi, run.classes.set_index("class")
     assert list(pmi.columns) == ["sample", "label", "predicted", "fold", "pmi_nats"]
@@ -48,7 +48,7 @@ def test_a_critic_writes_what_a_classifier_writes(bound, estimated, wine):
     assert result["p_value"] == 1 / 20
     assert (
         result["training_value"] > 0.5
-        and "held-out accuracy" in (run.folder / "table.md").read_text()
+        and "out-of-fold accuracy" in (run.folder / "table.md").read_text()
     )
 
 
@@ -57,7 +57,7 @@ def test_cross_fitting_keeps_the_terms_of_a_critics_own_bound(bound, wine):
     samples, made = read_samples(wine, "cultivar"), []
 
     def build(seed: int) -> CriticMI:
-        made.append(CriticMI(bound, runtime=CPU, seed=seed, held_back=0.2, **TINY))
+        made.append(CriticMI(bound, runtime=CPU, seed=seed, val_fraction=0.2, **TINY))
         return made[-1]
 
     x, y = samples.x, samples.y
@@ -76,7 +76,7 @@ def test_cross_fitting_keeps_the_terms_of_a_critics_own_bound(bound, wine):
 @pytest.mark.parametrize("method", NEIGHBOUR_METHODS)
 def test_neighbours_write_what_they_know(method, estimated, wine):
     run = estimated("--estimator", method, "--permutations", 19)
-    names = {path.name for path in run.folder.iterdir()} - {".lock"}
+    names = {path.name for path in run.folder.iterdir()} - {".lock", ".written"}
     assert names == EVERYWHERE
     assert list(run.pmi.columns) == ["sample", "label", "pmi_nats"]
     assert list(run.classes.columns) == ["class", "samples", "mean_pmi", "contribution"]
@@ -138,7 +138,7 @@ def test_a_critic_reads_images(small_mnist, estimated):
     [
         ("lda", [], {}),
         ("pc-softmax", TINY_FLAGS, TINY),
-        ("softmax", [*TINY_FLAGS, "--held-back", 0.3], TINY | {"held_back": 0.3}),
+        ("softmax", [*TINY_FLAGS, "--val-fraction", 0.3], TINY | {"val_fraction": 0.3}),
         ("mine", [*TINY_FLAGS, "--weight-decay", 0.1], TINY | {"weight_decay": 0.1}),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_call_on_arrays_gives_the_commands_number(name, flags, options, estima
 
 def test_the_call_and_the_command_have_the_same_defaults():
     args = vars(get_parser().parse_args([]))
-    assert {name: args[name] for name in TRAINING} == TRAINING
+    assert Settings(**{name: args[name] for name in vars(Settings())}) == Settings()
     call = estimate_mutual_information.__kwdefaults__
     assert all(args[name] == call[name] for name in ("estimator", "folds", "seed"))
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from mi_common.engine import predict
-from mi_common.errors import UserError
 from mi_common.information import pc_softmax_loss
-from mi_estimator.estimators.classifier import ClassifierMI, MIEstimate
-from mi_estimator.estimators.networks import mlp
+from mi_estimator.estimators.base import MIEstimate
+from mi_estimator.estimators.classifier import ClassifierMI
 from mi_estimator.tasks.suites import SUITES
 
 
@@ -99,43 +98,3 @@ def test_interval_covers_the_mean_in_about_95_of_100_repetitions():
     intervals = [MIEstimate.from_pointwise(row) for row in draws]
     covered = np.mean([e.lower < 2.0 < e.upper for e in intervals])
     assert 0.93 < covered < 0.96
-
-
-def test_network_has_the_given_widths():
-    layers = [m for m in mlp(3, 5, (100, 7)) if isinstance(m, torch.nn.Linear)]
-    assert [(m.in_features, m.out_features) for m in layers] == [(3, 100), (100, 7), (7, 5)]
-
-
-X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize(
-    "x, y, num_classes, message",
-    [
-        (X, [0, 1, 2, 0, 1], None, "6 samples but 5 labels"),
-        (X, [0, 1, 2, 0, 1, 3], 3, "label 3: 3 classes need labels 0..2"),
-        (X, [0, 1, 2, 0, 1, -1], None, "label -1"),
-        (X, [0, 1, 3, 0, 1, 3], None, r"classes \[2\] have no training samples"),
-        (X, [0, 1, 1, 0, 1, 0], 3, r"classes \[2\] have no training samples"),
-        (X[:, 0], [0, 1, 2, 0, 1, 2], None, r"features of shape \(6,\)"),
-        (X[:0], [], None, "no labels"),
-        (X * float("nan"), [0, 1, 2, 0, 1, 2], None, "the loss is nan"),
-    ],
-)
-def test_wrong_training_data_are_user_errors(cpu, x, y, num_classes, message):
-    estimator = ClassifierMI(runtime=cpu, epochs=1)
-    with pytest.raises(UserError, match=message):
-        estimator.fit(x, torch.tensor(y, dtype=torch.int64), num_classes=num_classes)
-
-
-@pytest.mark.parametrize("y", [[0, 1, 2, 0, 1, 3], [0, 1, 2, 0, 1, -1], [0, 1, 2], [0] * 7])
-def test_wrong_held_out_labels_are_user_errors(cpu, y):
-    """Fewer labels than samples must not be scored against the first of them."""
-    estimator = ClassifierMI(runtime=cpu, epochs=1).fit(X, torch.tensor([0, 1, 2, 0, 1, 2]))
-    with pytest.raises(UserError, match="label"):
-        estimator.estimate(X, torch.tensor(y))
-
-
-def test_unknown_objective_is_a_user_error(cpu):
-    with pytest.raises(UserError, match="objective 'mine': use one of softmax, pc-softmax"):
-        ClassifierMI("mine", runtime=cpu)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mi_common.information import pc_softmax_loss, pointwise_mutual_information, select_label
-from mi_estimator.estimators.classifier import ClassifierMI, _BestEpoch, hold_back
+from mi_estimator.estimators.classifier import ClassifierMI, _BestEpoch, validation_split
 from mi_estimator.estimators.critics import CriticMI
 from mi_estimator.estimators.networks import Members, Standardise, mlp
-from mi_estimator.tasks.vectors import GaussianClasses
+from mi_estimator.tasks.gaussians import GaussianClasses
 
 
 def networks(count: int) -> list[nn.Module]:
@@ -21,13 +21,6 @@ def networks(count: int) -> list[nn.Module]:
 
 X = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(10) % 4
-
-
-def test_one_member_is_the_network_itself():
-    (network,) = networks(1)
-    members = Members([network])
-    assert torch.equal(members.eval()(X), network(X))
-    assert torch.equal(members.train()(X), network(X))
 
 
 def test_members_average_their_logits_and_train_on_their_own():
@@ -74,7 +67,7 @@ def test_an_estimator_of_members_averages_what_each_learned(objective, cpu):
     log_prior = found.log_prior
     shift = log_prior if objective == "softmax" else 0
     logits = [member(scale(x_test)).detach() - shift for member in members]
-    ratio = found.pointwise_mutual_information(x_test)
+    ratio = found.log_ratio(x_test)
     expected = pointwise_mutual_information(sum(logits) / 3, log_prior)
     torch.testing.assert_close(ratio, expected, atol=1e-5, rtol=0)
     # The logarithm of a ratio is concave in its logits, so no estimate is below their mean.
@@ -151,7 +144,7 @@ def test_bytes_give_the_estimate_of_floats(cpu):
     x[y == 1, :, :4] += 60
     assert torch.equal(Standardise(x)(x), Standardise(x.float())(x.float()))
     found = [
-        ClassifierMI(runtime=cpu, epochs=2, batch_size=20, held_back=0.2)
+        ClassifierMI(runtime=cpu, epochs=2, batch_size=20, val_fraction=0.2)
         .fit(images[:60], y[:60])
         .estimate(images[60:], y[60:])
         for images in (x, x.float(), x.numpy())
@@ -171,7 +164,7 @@ class Scripted:
     def _logits(self, x: Tensor) -> Tensor:
         return self.terms[self.epoch][x]
 
-    def _held_back_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
         return logits[labels]
 
     def run(self) -> tuple[int, float]:
@@ -225,11 +218,11 @@ def test_clearly_is_three_standard_errors_of_the_paired_difference(factor, epoch
 def test_a_network_that_learns_noise_stops_early_with_its_best_weights(cpu):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(400, 10, generator=generator), torch.arange(400) % 4
-    options = {"runtime": cpu, "batch_size": 50, "members": 2, "held_back": 0.25, "lr": 0.01}
+    options = {"runtime": cpu, "batch_size": 50, "members": 2, "val_fraction": 0.25, "lr": 0.01}
     found = ClassifierMI(epochs=60, **options).fit(x, y)
     assert 4 <= len(found.history) < 30
-    train, back = hold_back(y, 0.25, 0)
-    terms = select_label(found.pointwise_mutual_information(x[back]), y[back])
+    train, back = validation_split(y, 0.25, 0)
+    terms = select_label(found.log_ratio(x[back]), y[back])
     assert -0.01 < terms.mean() < 0.05
-    full = ClassifierMI(epochs=60, **options | {"held_back": 0.0}).fit(x[train], y[train])
+    full = ClassifierMI(epochs=60, **options | {"val_fraction": 0.0}).fit(x[train], y[train])
     assert len(full.history) == 60  # nobody is asked

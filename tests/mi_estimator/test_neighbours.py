@@ -8,14 +8,13 @@ import torch
 from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_classif
 
-from mi_common.errors import UserError
 from mi_estimator.estimators import neighbours
 from mi_estimator.estimators.neighbours import (
-    NEIGHBOUR_METHODS,
     NeighbourMI,
     mixed_ksg_pointwise,
     ross_pointwise,
 )
+from mi_estimator.estimators.registry import NEIGHBOUR_METHODS
 from mi_estimator.tasks.suites import SUITES
 
 
@@ -197,40 +196,3 @@ def test_more_samples_than_allowed_are_drawn_by_the_seed():
     assert torch.equal(first.pointwise, again.pointwise)
     assert not torch.equal(first.pointwise, other.pointwise)
     assert first.value == pytest.approx(task.mutual_information()[0], abs=0.1)
-
-
-X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-BROKEN = X.clone()
-BROKEN[3, 1] = math.inf
-
-
-@pytest.mark.parametrize(
-    "x, y, num_classes, message",
-    [
-        (X[:, 0], [0, 1, 0, 1, 0, 1], None, r"features of shape \(6,\)"),
-        (X[:1], [0], None, r"features of shape \(1, 2\): at least"),
-        (X, [0, 1, 0, 1, 0], None, "6 samples but 5 labels"),
-        (X, [0, 1, 0, 1, 0, -1], None, "label -1: labels must be 0 or above"),
-        (X, [0, 1, 0, 1, 0, 2], 2, r"label 2: labels must be in 0\.\.1"),
-        (BROKEN, [0, 1, 0, 1, 0, 1], None, "sample 3 .* holds NaN or infinity"),
-    ],
-)
-def test_wrong_samples_are_user_errors(x, y, num_classes, message):
-    with pytest.raises(UserError, match=message):
-        NeighbourMI().fit(x, torch.tensor(y), num_classes=num_classes)
-    if num_classes is None:
-        with pytest.raises(UserError, match=message):
-            NeighbourMI().estimate(x, torch.tensor(y))
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"method": "ksg"}, "method 'ksg': use one of ross, mixed-ksg"),
-        ({"k": 0}, "k 0"),
-        ({"max_samples": 1}, "max_samples 1"),
-    ],
-)
-def test_wrong_options_are_user_errors(options, message):
-    with pytest.raises(UserError, match=message):
-        NeighbourMI(**options)

@@ -11,7 +11,8 @@ from mi_common.runtime import Runtime
 from mi_estimator.estimators.baselines import SklearnMI
 from mi_estimator.estimators.critics import BOUNDS, CriticMI
 from mi_estimator.estimators.crossfit import CrossFit, cross_fit
-from mi_estimator.estimators.neighbours import NEIGHBOUR_METHODS, NeighbourFit, NeighbourMI
+from mi_estimator.estimators.neighbours import NeighbourFit, NeighbourMI
+from mi_estimator.estimators.registry import NEIGHBOUR_METHODS
 
 
 def samples(n: int, shift: float, seed: int) -> tuple[Tensor, Tensor]:

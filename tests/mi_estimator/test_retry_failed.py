@@ -7,6 +7,7 @@ import pytest
 
 from mi_common.errors import UserError
 from mi_estimator import benchmark
+from mi_estimator import cell as cell_module
 from mi_estimator.tasks.images import digits
 
 WORDS = [
@@ -26,14 +27,14 @@ WORDS += ["--n-test", "100", "--num-workers", "0", "--device", "cpu"]
 @pytest.fixture
 def failing(monkeypatch):
     """Names of the estimators that fail; to be changed by the test."""
-    names, original = {"logistic-regression"}, benchmark._estimate
+    names, original = {"logistic-regression"}, cell_module._estimate
 
     def estimate(cell, *rest):
         if cell.estimator in names:
             raise UserError("out of luck")
         return original(cell, *rest)
 
-    monkeypatch.setattr(benchmark, "_estimate", estimate)
+    monkeypatch.setattr(cell_module, "_estimate", estimate)
     return names
 
 

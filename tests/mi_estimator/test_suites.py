@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mi_estimator.estimators.crossfit import TRAINING
+from mi_estimator.estimators.registry import Settings
 from mi_estimator.tasks.suites import SUITES
 
 TASKS = {name: task for suite in SUITES.values() for name, task in suite.items()}
@@ -23,7 +23,7 @@ def test_every_task_can_be_drawn_and_scored(name):
     x, y = distribution.sample(2 * classes, generator, exact_counts=True)
     assert (x.dtype, y.dtype, len(x)) == (torch.float32, torch.int64, len(y))
     assert x.shape[1:] == ((1, 28, 28) if name.startswith("blob") else (distribution.dim,))
-    ratio = distribution.pointwise_mutual_information(x)
+    ratio = distribution.log_ratio(x)
     assert (ratio.shape, ratio.dtype) == ((2 * classes, classes), torch.float64)
 
 
@@ -41,16 +41,12 @@ def test_names_and_sizes():
         assert f"{rare:g}" == name.removeprefix("rare").removesuffix("-n1000")
 
 
-def test_recipes():
+def test_settings():
     """The paper's networks train as its own did; all others choose an epoch and are several."""
+    default = Settings(weight_decay=1e-4)
+    paper = Settings(20, 1000, 5e-3, 1e-4, val_fraction=0, members=1)
     for name, task in TASKS.items():
-        recipe = (task.epochs, task.batch_size, task.lr, task.held_back, task.members)
-        if name in SUITES["paper"]:
-            assert recipe == (20, 1000, 5e-3, 0, 1)
-        else:
-            assert recipe == tuple(
-                TRAINING[key] for key in ("epochs", "batch_size", "lr", "held_back", "members")
-            )
+        assert task.settings == (paper if name in SUITES["paper"] else default)
 
 
 def test_only_tasks_that_read_data_take_a_data_folder():

@@ -1,17 +1,21 @@
-"""Tables of the benchmark: estimates, their errors, and all estimators on one page."""
+"""The report of the benchmark: estimates, their errors, all estimators in one table, figures."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mi_common.tables import formatted, summarise
+from mi_common.errors import UserError
+from mi_common.tables import formatted, summarise, to_markdown, write_tables
+from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimates_against_truth
 from mi_estimator.tasks.suites import PUBLISHED, Task
 
 
 def estimate_table(rows: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
-    """A line a task and size: H(Y), the exact value and each estimator's mean over seeds, in nats.
+    """One line per task and size: H(Y), exact value, each estimator's mean over seeds, in nats.
 
-    Failed rows are left out. On the paper's tasks the last columns are what the checkpoints that
-    its authors published give (see `PUBLISHED`).
+    Failed rows are left out. On the paper's tasks the last columns are the estimates of its
+    authors' checkpoints (see `PUBLISHED`).
     """
     good = rows[rows["status"] == "ok"]
     by, varying = ["task", "estimator", "n_train", "truth"], ("seconds", "lower", "upper", "status")
@@ -34,9 +38,9 @@ def estimate_table(rows: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
 
 
 def error_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line an estimator and task: bias, spread over seeds, root mean square error, seconds.
+    """One line per estimator and task: bias, spread over seeds, root mean square error, seconds.
 
-    A last line an estimator gives the root mean square over all rows; failures are counted.
+    The last line of each estimator covers all its rows. Failures are counted.
     """
     rows = rows.assign(error=rows["estimate"] - rows["truth"], failed=rows["status"] != "ok")
     groups = [
@@ -63,11 +67,11 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a task and size, a column an estimator: root mean square error in nats.
+    """One line per task and size, one column per estimator: root mean square error in nats.
 
-    The least of a line, to three digits, has an asterisk; the oracle takes no part. Where runs
-    failed, how many did stands beside. The last lines are the mean over tasks, of those that
-    finished each, and the seconds of a run.
+    An asterisk marks the smallest error of a line, to three digits, the oracle's aside. The number
+    of failed runs stands in brackets. The last lines are the mean over tasks, of estimators that
+    have an error on all of them, and the seconds of a run.
     """
     rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
     names = list(dict.fromkeys(rows["estimator"]))
@@ -94,3 +98,30 @@ def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
     shown = {name: f"{seconds[name]:.1f}" for name in names}
     lines.append({"task": "seconds a run", "n_train": ""} | shown)
     return pd.DataFrame(lines)
+
+
+def report(rows: pd.DataFrame, tasks: dict[str, Task], folder: Path) -> None:
+    """Prints failures and tables, and writes tables and figures.
+
+    Raises:
+        UserError: all estimates failed.
+    """
+    good = rows[rows["status"] == "ok"]
+    for _, row in rows[rows["status"] != "ok"].iterrows():
+        print(f"{row['task']} {row['estimator']} seed {row['seed']}: {row['status']}")
+    if good.empty:
+        raise UserError(f"every estimate failed; {folder}/results.csv says why")
+    estimates = estimate_table(rows, tasks)
+    write_tables(estimates, folder / "table")
+    write_tables(error_table(rows), folder / "errors")
+    errors = rmse_table(rows)
+    write_tables(errors, folder / "rmse")
+    plot_estimates(good, folder / "estimates.png")
+    plot_estimates_against_truth(good, folder / "truth.png")
+    for column in ("n_train", "seconds"):
+        plot_error_against(good, column, folder / f"error_{column}.png")
+    print(to_markdown(estimates))
+    print("root mean square error, nats:")
+    print(to_markdown(errors))
+    figures = "estimates.png, truth.png, error_n_train.png, error_seconds.png"
+    print(f"wrote to {folder}: results.csv; table, errors, rmse (.md, .tex); {figures}")

@@ -1,0 +1,85 @@
+"""Samples, names and numbers that no estimator can use: one check for all of them."""
+
+import math
+
+import pytest
+import torch
+
+from mi_common.errors import UserError
+from mi_estimator.estimators.baselines import SklearnMI
+from mi_estimator.estimators.classifier import ClassifierMI
+from mi_estimator.estimators.critics import CriticMI
+from mi_estimator.estimators.neighbours import NeighbourMI
+
+X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 2, 0, 1, 2])
+BROKEN = X.clone()
+BROKEN[3, 1] = math.inf
+KINDS = {
+    "classifier": lambda: ClassifierMI(epochs=1, hidden=(4,)),
+    "critic": lambda: CriticMI("nwj", epochs=1, hidden=(4,)),
+    "scikit-learn": lambda: SklearnMI("lda"),
+    "neighbours": NeighbourMI,
+}
+WRONG = [
+    (X, [0, 1, 2, 0, 1], "6 samples but 5 labels"),  # not scored against the first five
+    (X, [0, 1, 2], "6 samples but 3 labels"),
+    (X, [0] * 7, "6 samples but 7 labels"),
+    (X, [0, 1, 2, 0, 1, -1], "label -1"),
+    (X, [0.0, 1, 2, 0, 1, 2], "labels of type torch.float32"),
+    (X[:, 0], Y, r"features of shape \(6,\)"),
+    (X[:0], [], r"features of shape \(0, 2\)"),
+    (X[:1], [0], "at least 2 samples"),
+    (BROKEN, Y, r"sample 3 \(from 0\) holds NaN or infinity"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("x", "y", "message"), WRONG)
+def test_wrong_samples_are_user_errors_of_fit_and_of_estimate(kind, x, y, message):
+    with pytest.raises(UserError, match=message):
+        KINDS[kind]().fit(x, torch.as_tensor(y))
+    fitted = KINDS[kind]().fit(X, Y)
+    with pytest.raises(UserError, match=message):
+        fitted.estimate(x, torch.as_tensor(y))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "critic", "scikit-learn"])
+def test_a_trained_estimator_needs_samples_of_every_class_and_knows_no_other(kind):
+    message = r"classes \[2\] have no training samples"
+    for y, num_classes in (([0, 1, 3, 0, 1, 3], None), ([0, 1, 1, 0, 1, 0], 3)):
+        with pytest.raises(UserError, match=message):
+            KINDS[kind]().fit(X, torch.tensor(y), num_classes=num_classes)
+    with pytest.raises(UserError, match=r"label 3: .* 0\.\.2"):
+        KINDS[kind]().fit(X, torch.tensor([0, 1, 2, 0, 1, 3]), num_classes=3)
+    with pytest.raises(UserError, match=r"label 3: .* 0\.\.2"):
+        KINDS[kind]().fit(X, Y).estimate(X, Y + 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ClassifierMI("mine"), "objective 'mine': use one of softmax, pc-softmax"),
+        (lambda: CriticMI("dv"), "bound 'dv': use one of mine, nwj, infonce, smile"),
+        (lambda: SklearnMI("svm"), "classifier 'svm': use one of logistic-regression"),
+        (lambda: NeighbourMI("ksg"), "method 'ksg': use one of ross, mixed-ksg"),
+        (lambda: NeighbourMI(k=0), "k 0"),
+        (lambda: NeighbourMI(max_samples=1), "max_samples 1"),
+    ],
+)
+def test_wrong_names_and_numbers_are_user_errors(build, message):
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+def test_a_critic_that_overflows_says_so(cpu):
+    critic = CriticMI("nwj", runtime=cpu, epochs=1).fit(X, Y)
+    with torch.no_grad():
+        list(critic.network.parameters())[-1].fill_(1000)  # exp overflows even in float64
+    with pytest.raises(UserError, match="nwj: the bound is not finite; use a lower --lr"):
+        critic.estimate(X, Y)
+    x = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UserError, match="the loss is"):
+        CriticMI("nwj", runtime=cpu, epochs=6, batch_size=500, lr=100.0).fit(
+            x, Y.repeat(167)[:1000]
+        )
