@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from infocam.data.annotations import Annotations, map_file, read_annotations, write_annotations
+from infocam.data.annotations import Annotations, read_annotations, write_annotations
 from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
 
@@ -127,19 +127,6 @@ def test_a_folder_of_the_benchmark_is_read(tmp_path):
         read_annotations(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [
-        ("val2/995/0.jpeg", "val2/995/0.npy"),
-        ("001.Crow/Crow_1", "001.Crow/Crow_1.npy"),
-        ("a.v2.PNG", "a.v2.npy"),
-        ("a.v2", "a.v2.npy"),
-    ],
-)
-def test_the_map_of_an_image_has_its_name_with_another_ending(tmp_path, name, file):
-    assert map_file(tmp_path, name) == tmp_path / file
-
-
 def localisation_set(masks: list[Path] | None) -> ImageSet:
     """Names that CSV has to quote, several boxes, and one that ends outside its image."""
     return ImageSet(
@@ -180,18 +167,9 @@ def test_what_was_written_reads_back_the_same(tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize("name", ["a\rb", "a\nb", "caf\udce9"])
 def test_a_name_that_would_not_read_back_is_not_written(tmp_path, name):
-    data = localisation_set(None)
-    data.names[1] = name
-    with pytest.raises(UserError) as error:
-        write_annotations(tmp_path / "boxes.csv", data)
-    what = f"the name {name!r} holds a line break or is not UTF-8; rename the image"
-    assert str(error.value) == f"{tmp_path}/boxes.csv: {what}"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_image_without_boxes_is_not_written(tmp_path):
-    data = localisation_set(None)
-    data.boxes[2] = np.zeros((0, 4), int)
-    with pytest.raises(UserError, match=r"boxes\.csv: no box of f\.v2 to write"):
-        write_annotations(tmp_path / "boxes.csv", data)
+    data, unboxed = localisation_set(None), localisation_set(None)
+    data.names[1], unboxed.boxes[2] = name, np.zeros((0, 4), int)
+    for images, message in ((data, "rename the image"), (unboxed, "no box of f.v2 to write")):
+        with pytest.raises(UserError, match=rf"boxes\.csv: .*{message}"):
+            write_annotations(tmp_path / "boxes.csv", images)
     assert list(tmp_path.iterdir()) == []

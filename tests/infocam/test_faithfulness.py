@@ -141,15 +141,6 @@ def test_the_network_sees_no_more_images_at_once_than_allowed():
     assert sum(sizes) == 2 * 5 * 9
 
 
-def test_no_gradients_are_kept_and_nothing_given_changes(batch):
-    given = [values.clone() for values in batch]
-    given[0].requires_grad_()
-    insertion, deletion = insertion_deletion(linear, *given)
-    assert linear(given[0]).requires_grad
-    assert not insertion.requires_grad and not deletion.requires_grad
-    assert all(torch.equal(*pair) for pair in zip(given, batch, strict=True))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

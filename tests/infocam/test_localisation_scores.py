@@ -73,15 +73,6 @@ def test_v2_takes_each_iou_at_its_own_best_threshold():
     assert row["max_box_acc_v2"] == pytest.approx((4 + 2 + 1) / 4 / 3)
 
 
-def test_energy_is_that_of_maps_that_have_one():
-    curves = Curves(THRESHOLDS, HIT * 1.0, HIT * 1.0, np.ones(5), np.array([0.2, np.nan, 1, 0, 0]))
-    options = {"ranks": None, "validation": None, "fixed": None}
-    (row,) = score_rows(curves, weights=EQUAL, **options)
-    assert row["energy"] == pytest.approx(1.2 / 4)
-    (row,) = score_rows(curves, weights=np.array([0.4, 0.2, 0.2, 0.1, 0.1]), **options)
-    assert row["energy"] == pytest.approx((0.4 * 0.2 + 0.2) / 0.8)
-
-
 @pytest.mark.parametrize(
     ("fixed", "taken"), [(0.1, 0.1), (0.19, 0.1), (0.2, 0.2), (0.399, 0.3), (0.9, 0.4)]
 )
@@ -105,28 +96,22 @@ def test_nothing_of_the_reported_images_moves_the_validation_threshold():
         assert (row["threshold"], row["gt_known"]) == (0.2, pytest.approx(hits[:, 1].mean()))
 
 
+def test_weights_change_averages_and_the_oracles_threshold():
+    curves = Curves(THRESHOLDS, HIT * 1.0, HIT * 1.0, np.ones(5), np.array([0.2, np.nan, 1, 0, 0]))
+    weights = np.array([0.1, 0.1, 0.1, 0.6, 0.1])
+    options = {"ranks": np.zeros(5), "validation": None, "fixed": 0.1}
+    fixed, oracle = score_rows(curves, weights=weights, **options)
+    assert (fixed["gt_known"], oracle["gt_known"]) == pytest.approx((0.6, 0.9))
+    assert (fixed["threshold"], oracle["threshold"]) == (0.1, 0.3)
+    assert fixed["energy"] == pytest.approx((0.1 * 0.2 + 0.1) / 0.9)  # of maps that have one
+
+
 def test_the_lowest_of_equal_thresholds_is_chosen():
     assert best_position(curves_of(np.array([[0, 1, 0, 1], [0, 1, 1, 1]]))) == 1
     assert best_position(curves_of(np.zeros((3, 4)))) == 0
     # An overlap of just a half counts.
     half = Curves(THRESHOLDS, np.array([[0.49, 0.5, 0.9, 0.1]]), np.ones((1, 4)), *[np.ones(1)] * 2)
     assert best_position(half) == 1
-
-
-def test_legacy_weights_change_averages_and_the_oracles_threshold():
-    labels = np.repeat([0, 1], 128)
-    hits = np.zeros((256, 2))
-    hits[:128, 0], hits[100:, 1] = 1, 1  # the first class; most of all images
-    equal = rows_of(hits, ranks=np.zeros(256), weights=OURS.weights(labels), validation=None)
-    weighed = rows_of(hits, ranks=np.zeros(256), weights=LEGACY.weights(labels), validation=None)
-    # The running mean after the first batch and after both, averaged: (1 + 1 / 2) / 2.
-    assert weighed.loc["fixed", "gt_known"] == pytest.approx(0.75)
-    assert equal.loc["fixed", "gt_known"] == pytest.approx(0.5)
-    assert (equal.loc["oracle", "threshold"], equal.loc["oracle", "gt_known"]) == (
-        0.2,
-        pytest.approx(156 / 256),
-    )
-    assert weighed.loc["oracle", "threshold"] == 0.1
 
 
 # Intervals.
@@ -154,33 +139,22 @@ def localised(hits: dict, ranks=RANKS) -> ScoredMaps:
     return ScoredMaps({key: curves_of(own) for key, own in hits.items()}, {}, RANKS, ranks)
 
 
-def best(count: int) -> np.ndarray:
-    """(3, 4) hits: so many images at the third threshold."""
-    hits = np.zeros((3, 4))
-    hits[:count, 2] = 1
-    return hits
+def third(count: int) -> np.ndarray:
+    """(3, 4): so many of three images are hits at the third threshold of four."""
+    return (np.arange(3)[:, None] < count) & (np.arange(4) == 2)
 
 
 FOUND = {
     "test": localised({(m, r): HIT for m in ("cam", "infocam") for r in (1, 3, 5)}),
     "validation": localised(
-        {
-            ("infocam", 5): best(3),
-            ("infocam", 1): best(1),
-            ("infocam", 3): best(2),
-            ("cam", 5): best(2),
-            ("cam", 3): best(2),
-            ("cam", 1): best(1),
-        }
+        {("infocam", r): third(n) for r, n in ((5, 3), (1, 1), (3, 2))}
+        | {("cam", r): third(n) for r, n in ((5, 2), (3, 2), (1, 1))}
     ),
 }
 
 
-def test_validation_images_choose_the_region_the_smallest_of_equals():
+def test_rows_of_methods_and_of_the_best_region_the_smallest_of_equals():
     assert best_regions(FOUND["validation"]) == {"cam": 3, "infocam": 5}
-
-
-def test_rows_of_methods_and_of_the_chosen_region():
     rows = pd.DataFrame(method_rows(FOUND["test"], FOUND["validation"], EQUAL, fixed=0.1))
     assert len(rows) == 2 * 3 * 3
     assert set(rows[rows["region"] == 1]["region_rule"]) == {"off"}
@@ -238,14 +212,3 @@ def test_baselines_by_hand():
     }
     assert whole["pointing"] == oracle["pointing"] == pytest.approx(2 / 3)
     assert whole["energy"] == pytest.approx((1 + 0.36 + 0.04) / 3)
-
-
-def test_baselines_without_validation_images_and_in_the_frame_of_the_benchmark():
-    boxes, sizes = [np.array([[16, 16, 47, 47]])], np.array([[64, 64]])
-    options = {"ranks": None, "weights": np.ones(1)}
-    rows = list(baseline_rows((boxes, sizes), None, protocol("wsol"), **options))
-    assert [row["threshold_rule"] for row in rows] == ["none", "oracle"]
-    # 56 to 164 of 224: 109 pixels. The first centred square with half of that area overlaps.
-    sides = (1 + np.arange(224)) / 224
-    ious = centre_curves(sides, boxes, sizes, protocol("wsol")).largest[0]
-    assert rows[1]["threshold"] == sides[np.argmax(ious >= 0.5)] == 78 / 224  # 77 ** 2 < 109 ** 2/2

@@ -1,4 +1,4 @@
-"""Reading anybody's picture; maps, boxes and scores of one against slow versions."""
+"""Maps, boxes and scores of one photograph against slow versions."""
 
 import cv2
 import numpy as np
@@ -10,8 +10,6 @@ from torch import nn
 from infocam.maps.photographs import box_of, explain
 from infocam.models.classifiers import Classifier
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
-from mi_common.errors import UserError
-from mi_common.pictures import read_image
 
 NAMES = ["cat", "dog", "cow", "hen"]
 PRIOR = [0.1, 0.2, 0.3, 0.4]
@@ -168,38 +166,3 @@ def test_a_network_of_grey_images_gets_grey(image, cpu):
     found = explain(image, classifier, ["cam"], label=0, runtime=cpu)
     maps, _ = slow_maps(classifier, features_of(classifier, image.convert("L")))
     np.testing.assert_allclose(found.maps[0], maps[0], atol=1e-6)
-
-
-def test_a_class_is_not_set_against_itself(image, cpu):
-    with pytest.raises(UserError, match="class dog is the label itself"):
-        explain(image, classifier_of(), ["cam", "class:1"], label=1, runtime=cpu)
-
-
-def test_a_size_that_the_network_cannot_take_is_an_error_with_its_own(image, cpu):
-    with pytest.raises(UserError, match=r"--image-size 1: .* use 16$"):
-        explain(image, classifier_of(), ["cam"], image_size=1, runtime=cpu)
-
-
-PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10  # 6 x 4 pixels, all different
-
-
-def test_a_grey_picture_is_read_with_three_equal_channels(tmp_path):
-    Image.fromarray(PIXELS).save(tmp_path / "x.png")
-    image = read_image(tmp_path / "x.png")
-    np.testing.assert_array_equal(np.asarray(image), np.stack([PIXELS] * 3, axis=-1))
-
-
-def test_a_palette_with_a_transparent_entry_is_read(tmp_path):
-    image = Image.fromarray(PIXELS // 10 % 3).convert("P")
-    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    image.save(tmp_path / "x.gif", transparency=2)
-    pixels = np.asarray(read_image(tmp_path / "x.gif"))
-    assert pixels[0, :3].tolist() == [[255, 0, 0], [0, 255, 0], [255, 255, 255]]
-
-
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_named(tmp_path, content):
-    (tmp_path / "x.png").write_bytes(content)
-    for path in (tmp_path / "x.png", tmp_path / "absent.png", tmp_path):
-        with pytest.raises(UserError, match=f"{path}: not a readable image"):
-            read_image(path)

@@ -77,15 +77,6 @@ def test_label_size_and_shape_are_the_drawn_digits(rectangles):
     assert (canvases > 0).sum(dim=(1, 2)).tolist() == (widths * heights).tolist()
 
 
-def test_places_spread_over_the_canvas(rectangles):
-    corners = np.concatenate(draw(rectangles, 1, count=500, fragments=0)[2])
-    assert corners[:, :2].min(axis=0).tolist() == [0, 0]
-    assert corners[:, 2:].max(axis=0).tolist() == [CANVAS - 1] * 2
-    middle = CANVAS // 2
-    over_centre = (corners[:, :2] <= middle).all(axis=1) & (corners[:, 2:] >= middle).all(axis=1)
-    assert 0.05 < over_centre.mean() < 0.5
-
-
 @pytest.mark.parametrize(
     ("change", "count", "message"),
     [
