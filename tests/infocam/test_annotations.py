@@ -130,7 +130,8 @@ def test_a_folder_of_the_benchmark_is_read(tmp_path):
 def localisation_set(masks: list[Path] | None) -> ImageSet:
     """Names that CSV has to quote, several boxes, and one that ends outside its image."""
     return ImageSet(
-        images=torch.zeros(3, 1, 6, 5),
+        name="any",
+        images=torch.zeros(3, 1, 6, 5, dtype=torch.uint8),
         labels=torch.tensor([2, 0, 1]),
         boxes=[
             np.array([[0, 0, 4, 5], [1, 1, 1, 1]]),
@@ -139,8 +140,8 @@ def localisation_set(masks: list[Path] | None) -> ImageSet:
         ],
         class_names=["a", "b", "c"],
         sizes=np.array([[5, 6], [5, 6], [700, 800]]),
-        names=["a, b/c", 'the "d" é', "f.v2"],
-        masks=masks,
+        image_names=["a, b/c", 'the "d" é', "f.v2"],
+        mask_files=masks,
     )
 
 
@@ -157,7 +158,7 @@ def test_what_was_written_reads_back_the_same(tmp_path, monkeypatch, kind):
     data = localisation_set(masks)
     file = (tmp_path if kind == "absolute" else Path()) / "runs/deep/boxes.csv"
     write_annotations(file, data)
-    wanted = Annotations(data.names, data.sizes, data.boxes, data.labels.numpy(), masks)
+    wanted = Annotations(data.image_names, data.sizes, data.boxes, data.labels.numpy(), masks)
     assert same(read_annotations(file), wanted)
     assert [path.name for path in file.parent.iterdir()] == ["boxes.csv"]
     lines = file.read_text().splitlines()
@@ -168,7 +169,7 @@ def test_what_was_written_reads_back_the_same(tmp_path, monkeypatch, kind):
 @pytest.mark.parametrize("name", ["a\rb", "a\nb", "caf\udce9"])
 def test_a_name_that_would_not_read_back_is_not_written(tmp_path, name):
     data, unboxed = localisation_set(None), localisation_set(None)
-    data.names[1], unboxed.boxes[2] = name, np.zeros((0, 4), int)
+    data.image_names[1], unboxed.boxes[2] = name, np.zeros((0, 4), int)
     for images, message in ((data, "rename the image"), (unboxed, "no box of f.v2 to write")):
         with pytest.raises(UserError, match=rf"boxes\.csv: .*{message}"):
             write_annotations(tmp_path / "boxes.csv", images)

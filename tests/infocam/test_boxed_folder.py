@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from infocam.data.load import load_splits
+from infocam.data.masks import image_mask
 from mi_common.errors import UserError
 
 SIZES = {
@@ -52,12 +53,12 @@ def refused(data_dir: Path, message: str, **options) -> None:
 def test_parts_boxes_sizes_and_names(folder):
     parts = parts_of(folder)
     train, held_out, test = parts["train"], parts["validation"], parts["test"]
-    assert train.names == ["train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1"]
+    assert train.image_names == ["train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1"]
     assert [box.shape for box in train.boxes] == [(0, 4)] * 4
-    assert held_out.names == ["train/cat/2", "train/dog/2"]
+    assert held_out.image_names == ["train/cat/2", "train/dog/2"]
     assert [box.tolist() for box in held_out.boxes] == [[[0, 0, 21, 9]], [[5, 5, 5, 6]]]
     assert held_out.sizes.tolist() == [[22, 10], [22, 10]]
-    assert test.names == ["test/cat/0", "test/cat/1", "test/dog/0", "test/dog/1"]
+    assert test.image_names == ["test/cat/0", "test/cat/1", "test/dog/0", "test/dog/1"]
     assert [box.tolist() for box in test.boxes] == [
         [[15, 29, 15, 29]],
         [[4, 4, 9, 9]],
@@ -66,7 +67,7 @@ def test_parts_boxes_sizes_and_names(folder):
     ]
     assert test.sizes.tolist() == [[16, 30], [16, 31]] * 2
     assert (test.class_names, test.labels.tolist()) == (["cat", "dog"], [0, 0, 1, 1])
-    assert parts_of(folder, test_images=2)["test"].names == ["test/cat/0", "test/dog/0"]
+    assert parts_of(folder, test_images=2)["test"].image_names == ["test/cat/0", "test/dog/0"]
 
 
 def test_a_file_of_a_spreadsheet_is_read(folder):
@@ -135,8 +136,8 @@ def test_masks_are_for_the_test_part(folder):
             Image.fromarray(levels).save(path)
     parts = parts_of(folder)
     assert parts["train"].mask_files is None and parts["validation"].mask_files is None
-    assert parts["test"].masks[3] == folder / "masks/test/dog/1.png"
-    assert np.argwhere(parts["test"].mask(3)).tolist() == [[3, 7], [4, 7]]
+    assert parts["test"].mask_files[3] == folder / "masks/test/dog/1.png"
+    assert np.argwhere(image_mask(parts["test"], 3)).tolist() == [[3, 7], [4, 7]]
     lacking = folder / "masks/test/dog/0.png"
     lacking.unlink()
-    refused(folder, f"no mask {lacking}; want one an image, or no folder {folder / 'masks'}")
+    refused(folder, f"no mask {lacking}; give every image one, or no folder {folder / 'masks'}")

@@ -35,12 +35,12 @@ def shown(monkeypatch) -> dict:
 @pytest.fixture
 def five() -> tuple[ImageSet, ScoredMaps, dict]:
     """Five grey images of 8 x 8 pixels, number i at level i, and maps of 2 x 2 cells."""
-    pixels = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 8, 8) / 255
     data = ImageSet(
-        pixels + 1e-4,
+        "any",
+        torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 8, 8),
         torch.tensor([0, 1, 0, 1, 0]),
-        [np.array([[0, 0, i, i]]) for i in range(5)],
         ["cat", "dog"],
+        [np.array([[0, 0, i, i]]) for i in range(5)],
         np.full((5, 2), 8),
         list("abcde"),
     )

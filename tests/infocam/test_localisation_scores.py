@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infocam.scoring.metrics import Curves, ScoredMaps, centre_curves
+from infocam.scoring.metrics import Curves, ScoredMaps
 from infocam.scoring.protocols import protocol
 from infocam.scoring.scores import (
     INTERVALS,

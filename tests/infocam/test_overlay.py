@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from PIL import Image
 
 from infocam.figures import overlay
 from infocam.figures.overlay import Overlay, draw_panel, save_explanation, save_gallery

@@ -81,7 +81,7 @@ def test_a_contrast_with_one_class_is_captums_grad_cam_of_the_difference_of_two_
 def test_cam_is_torchcams_after_min_max_normalisation():
     network = small_network(5)
     images = torch.randn(3, 3, 15, 15)
-    with CAM(network, target_layer="trunk", fc_layer="head") as extractor:
+    with CAM(network, target_layer="backbone", fc_layer="head") as extractor:
         logits = network(images)
         for label in range(5):
             (theirs,) = extractor([label] * 3, logits)

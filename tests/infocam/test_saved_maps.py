@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from mi_common.image_sets import ImageSet
 from infocam.evaluate import main
 from infocam.scoring.metrics import ScoredMaps
 from infocam.scoring.saved_maps import read_map, read_ranks, save_maps
@@ -24,10 +23,11 @@ def three() -> tuple[ImageSet, ScoredMaps]:
     rng = np.random.default_rng(0)
     boxes = [[[0, 0, 9, 9]], [[2, 3, 30, 20], [5, 5, 6, 6]], [[10, 10, 39, 29]]]
     data = ImageSet(
-        torch.zeros(3, 1, 30, 40),
+        "any",
+        torch.zeros(3, 1, 30, 40, dtype=torch.uint8),
         torch.tensor([0, 0, 1]),
-        [np.array(own) for own in boxes],
         ["cat", "dog"],
+        [np.array(of_image) for of_image in boxes],
         np.array([[40, 30]] * 3),
         NAMES,
     )

@@ -156,22 +156,25 @@ def parts_of(dataset: str, data_dir: Path, **options):
 
 
 @pytest.mark.parametrize(("dataset", "name"), [("cubv2", "CUB"), ("ilsvrc", "ILSVRC")])
-def test_the_held_out_part_is_the_validation_split(tmp_path, dataset, name):
+def test_the_validation_split_is_the_benchmarks(tmp_path, dataset, name):
     parts = parts_of(dataset, benchmark(tmp_path, name))
-    train, held_out, test = parts["train"], parts["validation"], parts["test"]
-    assert train.names == ["gull/1", "gull/2", "crow/1", "crow/2"]
-    assert held_out.names == ["gull/7", "crow/7", "crow/8"]
-    assert test.names == ["crow/5", "gull/5", "gull/6", "crow/6"]
-    assert (train.labels.tolist(), held_out.labels.tolist()) == ([0, 0, 1, 1], [0, 1, 1])
+    train, validation, test = parts["train"], parts["validation"], parts["test"]
+    assert train.image_names == ["gull/1", "gull/2", "crow/1", "crow/2"]
+    assert validation.image_names == ["gull/7", "crow/7", "crow/8"]
+    assert test.image_names == ["crow/5", "gull/5", "gull/6", "crow/6"]
+    assert (train.labels.tolist(), validation.labels.tolist()) == ([0, 0, 1, 1], [0, 1, 1])
     assert train.class_names == test.class_names == ["gull", "crow"]
-    assert [box.tolist() for box in held_out.boxes] == [[[i, 1, 20, 9]] for i in range(3)]
+    assert [box.tolist() for box in validation.boxes] == [[[i, 1, 20, 9]] for i in range(3)]
     assert [len(box) for box in train.boxes] == [0] * 4
     assert test.sizes.tolist() == [[20, 10]] * 4 and test.mask_files is None
     assert test.images[1] == tmp_path / name / "gull/5.jpg"
     assert np.abs(test.picture(1).astype(int) - (1, 2, 3)).max() <= 2
     few = parts_of(dataset, tmp_path, images_per_class=1, test_images=2)
-    assert few["train"].names == ["gull/1", "crow/1"] and few["test"].names == ["crow/5", "gull/6"]
-    assert few["validation"].names == held_out.names
+    assert few["train"].image_names == ["gull/1", "crow/1"] and few["test"].image_names == [
+        "crow/5",
+        "gull/6",
+    ]
+    assert few["validation"].image_names == validation.image_names
 
 
 def test_sizes_of_training_images_may_come_from_their_headers(tmp_path):
