@@ -6,12 +6,7 @@ from fake_cuda import CUDA, assert_on_cuda, fake_cuda
 from torch import nn
 
 from infocam.localise import Maps, method_maps
-from infocam.maps.cam import (
-    coefficients,
-    contrast_maps,
-    pointwise_information_shift,
-    region_filter,
-)
+from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
 from infocam.maps.gradient import gradient_maps
 from infocam.names import CONTRASTS, GRADIENT_METHODS, PADDINGS, RANDOM
 from infocam.scoring.faithfulness import insertion_deletion, pixel_ranks

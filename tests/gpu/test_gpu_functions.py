@@ -88,10 +88,7 @@ def maps_of(device, methods: list[str]) -> dict:
     with torch.no_grad():
         logits = head(features.mean(dim=(2, 3)))
         options = Maps(
-            methods,
-            [1, 3],
-            prior_shift=-log_prior.to(device),
-            log_prior=log_prior.to(device),
+            methods, [1, 3], prior_shift=-log_prior.to(device), log_prior=log_prior.to(device)
         )
         labels = (torch.arange(8) % CLASSES).to(device)
         return method_maps(options, features.to(device), head.to(device), labels, logits.to(device))

@@ -1,18 +1,17 @@
 """Two processes with a GPU each, over NCCL, against one: the same weights and predictions."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
 from mi_common.engine import TensorBatches, fit, predict
 from mi_common.records import RunFolder
 from mi_common.runtime import seed_everything, setup
 from pc_softmax.networks import PaperNet
+from tests.mi_common.processes import run_two
 
 pytestmark = pytest.mark.gpu
 
@@ -37,27 +36,15 @@ def train_and_predict(device: str, folder: Path) -> dict:
     }
 
 
-def worker(rank: int, port: int, device: str, folder: str) -> None:
-    torch.set_num_threads(1)
+def worker(device: str, folder: Path) -> None:
     torch.backends.cudnn.allow_tf32 = False
-    os.environ |= {
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-    }
-    torch.save(train_and_predict(device, Path(folder) / "two"), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(train_and_predict(device, folder / "two"), folder / f"{os.environ['RANK']}.pt")
 
 
 def test_two_gpus_reach_the_weights_and_predictions_of_one(device, tmp_path):
     if device == "cuda" and torch.cuda.device_count() < 2:
         pytest.skip(f"needs two CUDA devices, there are {torch.cuda.device_count()}")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(worker, (port, device, str(tmp_path)), nprocs=2)
+    run_two(worker, device, tmp_path)
     one = train_and_predict(device, tmp_path / "one")
     for rank in (0, 1):
         part = torch.load(tmp_path / f"{rank}.pt")

@@ -5,11 +5,11 @@ from pathlib import Path
 from mi_common.files import LOCK, WRITTEN
 from mi_common.records import prepare_output
 
-FLAGS = {"lr": 0.1, "output_dir": "x"}
+FLAGS = {"lr": 0.1, "epochs": 3, "seeds": [0, 1], "device": "cpu", "output_dir": "x"}
 
 
-def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, data=None):
-    prepare_output(folder, flags, resume=resume, overwrite=overwrite, data=data)
+def prepare(folder, flags=FLAGS, *, resume=False, overwrite=False, **options):
+    prepare_output(folder, flags, resume=resume, overwrite=overwrite, **options)
 
 
 def names(folder: Path) -> set[str]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import torch
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -35,6 +36,27 @@ def started(*words, **options) -> Iterator[subprocess.Popen]:
         if process.returncode is None or alive(everyone):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def run_two(function: Callable, *args, method: str = "spawn") -> None:
+    """Calls `function(*args)` in two processes, as torchrun starts them, on one thread each.
+
+    Args:
+        method: "fork" where the function is a closure, or to import nothing again.
+    """
+    # Below the ports that the system hands out: until the workers listen, one of those is taken.
+    port = 20_000 + os.getpid() % 10_000
+    torch.multiprocessing.start_processes(
+        _join, (port, function, args), nprocs=2, start_method=method
+    )
+
+
+def _join(rank: int, port: int, function: Callable, args: tuple) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    function(*args)
+    torch.distributed.destroy_process_group()
 
 
 def descendants(process: subprocess.Popen) -> list[psutil.Process]:

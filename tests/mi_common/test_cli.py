@@ -48,39 +48,6 @@ def main(argv=None):
     return args
 
 
-def test_user_error_is_one_line_without_traceback(user_error):
-    assert user_error(main, ["--epochs", 13]) == "error: --epochs 13: no; use 12"
-
-
-def test_user_error_from_a_worker_process_loses_that_process_traceback(user_error):
-    @cli.entry
-    def main(argv=None):
-        traceback = "Caught UserError in worker 0.\nTraceback:\n  File x\n"
-        raise UserError(traceback + "mi_common.errors.UserError: a.png: not a readable image\n")
-
-    assert user_error(main, []) == "error: a.png: not a readable image"
-
-
-def test_other_exceptions_are_not_hidden():
-    @cli.entry
-    def broken(argv=None):
-        raise KeyError("a bug")
-
-    with pytest.raises(KeyError, match="a bug"):
-        broken([])
-
-
-def test_interrupt_gives_status_130(capsys):
-    @cli.entry
-    def interrupted(argv=None):
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as stopped:
-        interrupted([])
-    assert stopped.value.code == 130
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     "argv, parts",
     [
@@ -140,11 +107,6 @@ def test_other_numbers_are_refused_by_value(parse, text):
     assert repr(text) in str(error.value)
 
 
-@pytest.mark.parametrize("flag", ["--seeds", "--epochs"])
-def test_a_number_beyond_all_floats_is_refused_in_one_line(user_error, flag):
-    assert flag in user_error(main, [flag, "1" + "0" * 400])
-
-
 @pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
 def test_device_names_are_kept(text):
     assert cli.device_name(text) == text
@@ -158,10 +120,6 @@ def test_other_device_names_are_refused(text):
 
 def actions(name: str) -> list[argparse.Action]:
     return importlib.import_module(name).get_parser()._actions
-
-
-def test_the_entry_scripts_are_found():
-    assert "mi_estimator.benchmark" in ENTRIES
 
 
 @pytest.mark.parametrize("name", ENTRIES)

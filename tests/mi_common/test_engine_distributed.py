@@ -1,12 +1,11 @@
 """Two gloo processes against one: the same weights, metrics and predictions."""
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import run_two
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -54,27 +53,16 @@ def train_and_predict(folder: Path) -> dict:
     }
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-    }
-    torch.save(train_and_predict(Path(folder) / "two"), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+def worker(folder: Path) -> None:
+    results = train_and_predict(folder / "two")
+    torch.save(results, folder / f"{dist.get_rank()}.pt")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[dict, dict, dict]:
     """Results of one process, and of both processes of two."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    run_two(worker, folder)
     one = train_and_predict(folder / "one")
     return one, torch.load(folder / "0.pt"), torch.load(folder / "1.pt")
 

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from processes import REPO
+from processes import REPO, run_two
 
 from mi_common import cli
 from mi_common.errors import UserError
@@ -51,6 +49,7 @@ def system_error(number: int, *file: str) -> OSError:
         (MemoryError(), MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MEMORY),
         (UserError("--x 3:\n no;\r\n  use 4\n"), "--x 3: no; use 4"),
+        (UserError(f"In worker 0.\nTraceback:\n mi_common.errors.{'UserError: a'}"), "a"),
     ],
 )
 def test_what_the_machine_or_the_user_causes_is_one_line(user_error, error, line):
@@ -128,6 +127,7 @@ def parse(argv=None):
 
 
 NUMBERS = [name for name in vars(parse([])) if name != "words"]
+assert {"positive_int", "non_negative_float", "seed_number", "fraction"} < set(NUMBERS)
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\udcff.csv", "--output-dir=\ud800", "\0"])
@@ -135,10 +135,6 @@ def test_words_that_can_name_no_file_are_one_line(user_error, word):
     line = user_error(parse, ["x", word])
     assert line.isprintable() and "not text that can name a file" in line
     assert repr(word) in line
-
-
-def test_there_are_number_types():
-    assert {"positive_int", "non_negative_float", "seed_number", "fraction"} < set(NUMBERS)
 
 
 HUGE = ["1e19", "-1e19", "1e400", "NaN", "inf", "0x10", "", "9" * 5000, "٣" * 20]
@@ -152,17 +148,14 @@ def test_numbers_that_no_library_takes_are_one_line_for_every_type(user_error, n
     assert f"argument --{name}: {text!r} is not a " in line and " below " in line
 
 
-def fail_on_main(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+def fail_on_main(folder: Path) -> None:
     runtime = setup("cpu")
     statuses = []
     for error in (UserError("--x 3: no"), system_error(errno.ENOSPC, "a.pt"), None):
         done = []
 
         def work(error=error, done=done):
-            done.append(rank)
+            done.append(runtime.rank)
             if error is not None:
                 raise error
 
@@ -170,23 +163,18 @@ def fail_on_main(rank: int, port: int, folder: str) -> None:
         def main(argv=None, work=work):
             runtime.on_main(work)
 
-        with contextlib.redirect_stderr(open(f"{folder}/{rank}.txt", "a")) as file, file:
+        with contextlib.redirect_stderr((folder / f"{runtime.rank}.txt").open("a")) as file, file:
             try:
                 main([])
                 statuses.append(0)
             except SystemExit as stopped:
                 statuses.append(stopped.code)
-        assert done == ([0] if rank == 0 else [])
-    Path(folder, f"{rank}.status").write_text(str(statuses))
-    dist.destroy_process_group()
+        assert done == ([0] if runtime.is_main else [])
+    (folder / f"{runtime.rank}.status").write_text(str(statuses))
 
 
 def test_an_error_of_the_first_process_ends_all_and_one_reports_it(tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    two = {"nprocs": 2, "start_method": "fork"}  # spawned ones would import all again
-    torch.multiprocessing.start_processes(fail_on_main, (port, str(tmp_path)), **two)
+    run_two(fail_on_main, tmp_path, method="fork")
     assert [(tmp_path / f"{rank}.status").read_text() for rank in (0, 1)] == ["[2, 2, 0]"] * 2
     printed = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
     assert sorted(printed) == ["", "error: --x 3: no\n"]  # and nothing of what follows

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from folders import names, prepare
+from folders import FLAGS, names, prepare
 from processes import ended, read_line, started
 
 from mi_common import cli, files
@@ -152,11 +152,11 @@ def test_what_a_killed_process_left_is_removed_by_the_next_run_and_by_no_one_bef
     assert (inner / "a.txt").read_text() == "old"
 
 
-PREPARE = """
+PREPARE = f"""
 import sys, time
 from pathlib import Path
 from mi_common.records import prepare_output
-prepare_output(Path(sys.argv[1]), {"lr": 0.1, "output_dir": "x"}, resume=False, overwrite=False)
+prepare_output(Path(sys.argv[1]), {FLAGS}, resume=False, overwrite=False)
 print("held", flush=True)
 time.sleep(600)
 """
@@ -171,10 +171,7 @@ def test_a_folder_is_one_process_s_until_that_is_killed(tmp_path, user_error):
         assert read_line(process) == "held"
         config = (tmp_path / "run/config.json").read_text()
         for how in ("resume", "overwrite"):
-            assert user_error(main, [how]) == (
-                f"error: {tmp_path}/run: another run is writing there; wait for it or choose "
-                "another folder"
-            )
+            assert f"{tmp_path}/run: another run is writing there" in user_error(main, [how])
         assert (tmp_path / "run/config.json").read_text() == config
         process.kill()
         assert ended(process)[0] == -signal.SIGKILL

@@ -1,13 +1,12 @@
 """Two processes that train a network with batch norm on image files, and share its features."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
+from processes import run_two
 from torch.nn.functional import cross_entropy
 
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
@@ -26,25 +25,15 @@ def make_network() -> GlobalAveragePoolClassifier:
     return GlobalAveragePoolClassifier(torch.nn.Sequential(*layers), 6, 2, SPEC)
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-    }
+def worker(folder: Path) -> None:
     runtime = setup("cpu")
-    paths = sorted(Path(folder, "pictures").iterdir())
+    paths = sorted((folder / "pictures").iterdir())
     files = ImageSet("mini", paths, torch.arange(len(paths)) % 2, ["even", "odd"])
     network, seen = make_network(), []
     options = {"kind": "pooled", "runtime": runtime, "num_workers": 0}
     network.backbone.register_forward_hook(lambda *call: seen.append(len(call[2])))
     features = [
-        torch.from_numpy(
-            np.array(cached_features(network, files, Path(folder, "cache"), **options))
-        )
+        torch.from_numpy(np.array(cached_features(network, files, folder / "cache", **options)))
         for _ in range(2)
     ]
     computed = sum(seen)
@@ -52,13 +41,12 @@ def worker(rank: int, port: int, folder: str) -> None:
     batches = ImageBatches(files, SPEC.random_transform(), **shared)
     labels = [y.tolist() for _, y, _ in batches.epoch(0)]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    run = RunFolder(Path(folder, "run"))
+    run = RunFolder(folder / "run")
     fit(network, batches, cross_entropy, optimizer, epochs=2, runtime=runtime, run=run)
     images = torch.randn(9, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     logits = predict(network, images, runtime=runtime)
     found = {"computed": computed, "features": features, "labels": labels, "logits": logits}
-    torch.save(found | {"state": network.state_dict()}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(found | {"state": network.state_dict()}, folder / f"{runtime.rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +58,7 @@ def results(tmp_path_factory) -> tuple[RunFolder, list[dict]]:
     for i in range(10):
         pixels = rng.integers(0, 256, (9, 9, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "pictures" / f"{i}.png")
-    # Below the ports that the system hands out: until the workers listen, one of those is taken.
-    port = 20_000 + os.getpid() % 10_000
-    torch.multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    run_two(worker, folder)
     return RunFolder(folder / "run"), [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

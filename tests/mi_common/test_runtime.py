@@ -9,14 +9,7 @@ import torch
 
 from mi_common import cli
 from mi_common.errors import UserError
-from mi_common.runtime import (
-    Runtime,
-    one_thread,
-    rng_state,
-    seed_everything,
-    set_rng_state,
-    setup,
-)
+from mi_common.runtime import Runtime, one_thread, rng_state, seed_everything, set_rng_state, setup
 from mi_common.workers import run_jobs
 
 
@@ -66,8 +59,7 @@ def test_setup_switches_deterministic_kernels_on_and_off(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "precision, dtype",
-    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+    "precision, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )
 def test_autocast_gives_the_precision_and_does_nothing_for_fp32(precision, dtype):
     runtime = Runtime(torch.device("cpu"), precision)

@@ -95,14 +95,14 @@ def stopped(busy, kind: str, number: int, *, group: bool, parts: int = 2):
     return status, errors, seconds, [path for path in busy.unfinished() if path.suffix == ".txt"]
 
 
-def test_sigterm_ends_the_workers_and_removes_their_unfinished_files(busy):
-    status, errors, _, left = stopped(busy, "workers", signal.SIGTERM, group=False)
-    assert (status, errors, left) == (143, [f"terminated; {KEPT}"], [])
-
-
-def test_ctrl_c_in_a_terminal_reaches_all_processes_and_one_of_them_says_so(busy):
-    status, errors, seconds, left = stopped(busy, "workers", signal.SIGINT, group=True)
-    assert (status, errors, left) == (130, [f"interrupted; {KEPT}"], [])
+@pytest.mark.parametrize(
+    ("number", "group", "status", "said"),
+    [(signal.SIGTERM, False, 143, "terminated"), (signal.SIGINT, True, 130, "interrupted")],
+)
+def test_a_signal_ends_the_workers_and_their_unfinished_files(busy, number, group, status, said):
+    """Ctrl-C in a terminal reaches all processes; SIGTERM the first one alone."""
+    found, errors, seconds, left = stopped(busy, "workers", number, group=group)
+    assert (found, errors, left) == (status, [f"{said}; {KEPT}"], [])
     assert seconds < 3
 
 
@@ -149,6 +149,6 @@ def test_ctrl_c_during_the_imports_is_one_line(command, when, tmp_path):
             wait_until(lambda: loads_torch(process))
         process.send_signal(signal.SIGINT)
         status, _, errors = ended(process)
-    assert status == -signal.SIGINT  # the shell's 130
-    assert errors == ["interrupted; run the command again"]
+    assert status in (-signal.SIGINT, 130)  # the shell shows 130 for both
+    assert len(errors) == 1 and errors[0].startswith("interrupted; ")
     assert not (tmp_path / "out").exists()

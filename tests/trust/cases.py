@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mi_common import cli
+from mi_common.files import LOCK, WRITTEN
 
 ERROR_LINE = re.compile(r"(?:error|[\w.-]+(?: -m [\w.]+)?: error): \S.*")
 
@@ -137,11 +138,11 @@ def _text(file) -> str:
 def contents(path: Path) -> dict[str, str | bytes]:
     """What tells each file at or below a path from a changed one; links are not followed.
 
-    Locks come and go, and hold nothing.
+    Locks come and go, and hold nothing. The list of what was written grows.
     """
     found = {}
     for each in [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]:
-        if each.suffix == ".lock" or each.name == ".lock":
+        if each.suffix == ".lock" or each.name in (LOCK, WRITTEN):
             continue
         if each.is_symlink():
             found[str(each)] = f"link to {os.readlink(each)}"

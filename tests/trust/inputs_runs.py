@@ -69,7 +69,7 @@ def finished_case(rng, folder: Path, shop, *, command: str, own: str) -> Case:
     """A finished run, a file of it missing or damaged, and --resume."""
     out = shop.copy(f"{own}/whole", folder / "out")
     told = scores_in((shop.root / f"{own}.txt").read_text())
-    files = [path for path in sorted(out.iterdir()) if path.is_file() and path.name != ".lock"]
+    files = [path for path in sorted(out.glob("[!.]*")) if path.is_file()]
     what, lost = "nothing", pick(rng, files)
     if rng.random() < 0.3:  # it says afterwards that it wrote them all
         lost.unlink()

@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-# Lock files, and what says when and how the command ran.
-IGNORED = {"config.json", ".lock"}
+from mi_common.files import LOCK, WRITTEN
+
+# Locks, and what says when, how and in which order the command wrote.
+IGNORED = {"config.json", LOCK, WRITTEN}
 OF_THE_MOMENT = ("seconds", "command", "commit", "rng", "checksum")  # the last one of seconds too
 
 

@@ -1,10 +1,8 @@
 """A small part of the attack, and that the attack sees what it looks for."""
 
 import signal
-import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 
 from mi_common.errors import UserError
-from tests.trust.attack import campaign, shares, table
+from tests.trust.attack import campaign, shares
 from tests.trust.cases import Case, Kind
 from tests.trust.faults import ERRORS, Fault
 from tests.trust.kills import point_case
@@ -166,21 +164,6 @@ def test_a_case_depends_on_seed_kind_and_number_alone(tmp_path):
     assert drawn([("draw", 2)], 6, "other") != {2: several[2]}
 
 
-def test_shares_give_the_total_in_proportion():
-    kinds = {"a": Kind(None, share=3), "b": Kind(None, share=1)}
-    cases = shares(kinds, 9)
-    assert len(cases) == len(set(cases)) == 9
-    assert [sum(name == kind for name, _ in cases) for kind in kinds] == [7, 2]
-
-
-def test_the_table_has_a_column_an_outcome():
-    rows = table({"a": Counter(fine=3, hang=1)})
-    assert rows == [
-        {"kind": "a", "tried": 4, "fine": 3, "clear_error": 0, "traceback": 0, "hang": 1}
-        | {"silently_wrong": 0, "lost": 0, "wrongly_refused": 0}
-    ]
-
-
 @pytest.mark.parametrize("kind", ERRORS)
 def test_a_fault_is_at_its_point_and_at_all_later_ones(kind, tmp_path):
     def job(send: Callable) -> None:
@@ -204,10 +187,3 @@ def test_unlike_sees_a_number_and_a_file_but_no_time(tmp_path):
     assert unlike(tmp_path / "a", tmp_path / "c") == ["results.csv"]
     (tmp_path / "b/more.txt").touch()
     assert unlike(tmp_path / "a", tmp_path / "b") == ["more.txt (only one has it)"]
-
-
-def test_the_command_explains_itself():
-    words = [sys.executable, "-m", "tests.trust.attack", "--help"]
-    done = subprocess.run(words, cwd=REPO, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert all(flag in done.stdout for flag in ("--inputs", "--kills", "--seed", "--only"))
