@@ -52,12 +52,12 @@ def refused(data_dir: Path, message: str, **options) -> None:
 
 def test_parts_boxes_sizes_and_names(folder):
     parts = parts_of(folder)
-    train, held_out, test = parts["train"], parts["validation"], parts["test"]
+    train, validation, test = parts["train"], parts["validation"], parts["test"]
     assert train.image_names == ["train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1"]
     assert [box.shape for box in train.boxes] == [(0, 4)] * 4
-    assert held_out.image_names == ["train/cat/2", "train/dog/2"]
-    assert [box.tolist() for box in held_out.boxes] == [[[0, 0, 21, 9]], [[5, 5, 5, 6]]]
-    assert held_out.sizes.tolist() == [[22, 10], [22, 10]]
+    assert validation.image_names == ["train/cat/2", "train/dog/2"]
+    assert [box.tolist() for box in validation.boxes] == [[[0, 0, 21, 9]], [[5, 5, 5, 6]]]
+    assert validation.sizes.tolist() == [[22, 10], [22, 10]]
     assert test.image_names == ["test/cat/0", "test/cat/1", "test/dog/0", "test/dog/1"]
     assert [box.tolist() for box in test.boxes] == [
         [[15, 29, 15, 29]],
@@ -111,7 +111,7 @@ def test_a_missing_or_binary_file_is_named(folder):
 
 
 @pytest.mark.parametrize("number", [0, 2, 4, 6])
-def test_the_first_held_out_or_test_image_without_a_box_is_named(folder, number):
+def test_the_first_validation_or_test_image_without_a_box_is_named(folder, number):
     image = ROWS[number].split(",")[0]
     file = write_boxes(folder, ROWS[:number] + ROWS[number + 1 :])
     want = f"validation and test images need one; add a line {image},x0,y0,x1,y1"

@@ -30,8 +30,8 @@ def write_maps(folder: Path, size: str = "8,6") -> Path:
     return folder
 
 
-def evaluated(folder: Path, held_out: Path | None = None, name: str = "infocam"):
-    pairs = [where and (where / "maps", where / "boxes.csv") for where in (folder, held_out)]
+def evaluated(folder: Path, validation: Path | None = None, name: str = "infocam"):
+    pairs = [where and (where / "maps", where / "boxes.csv") for where in (folder, validation)]
     return evaluate_saved_maps(
         *pairs, protocol(name), normalisation="minmax", fixed=0.2, workers=None
     )
@@ -61,15 +61,15 @@ def test_maps_that_are_not_finite_are_counted_and_score_as_zero_maps(tmp_path, c
 
 
 def test_val_maps_that_are_not_finite_are_counted_in_a_line_of_their_own(tmp_path, capsys):
-    folder, held_out = write_maps(tmp_path / "test"), tmp_path / "validation"
-    (write_maps(tmp_path / "other")).rename(held_out)
-    text = (held_out / "boxes.csv").read_text()
+    folder, validation = write_maps(tmp_path / "test"), tmp_path / "validation"
+    (write_maps(tmp_path / "other")).rename(validation)
+    text = (validation / "boxes.csv").read_text()
     for number in range(COUNT):
-        (held_out / f"maps/{number}.npy").rename(held_out / f"maps/h{number}.npy")
+        (validation / f"maps/{number}.npy").rename(validation / f"maps/h{number}.npy")
         text = text.replace(f"\n{number},", f"\nh{number},")
-    (held_out / "boxes.csv").write_text(text)
-    np.save(held_out / "maps/h3.npy", np.full((3, 4), np.nan))
-    rows = evaluated(folder, held_out)
+    (validation / "boxes.csv").write_text(text)
+    np.save(validation / "maps/h3.npy", np.full((3, 4), np.nan))
+    rows = evaluated(folder, validation)
     assert rows["non_finite_maps"].tolist() == [0] * len(rows)
     assert "validation" in set(rows["threshold_rule"])
     assert capsys.readouterr().out.startswith("Note: 1 of 6 validation maps hold NaN or infinite")

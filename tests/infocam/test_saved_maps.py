@@ -93,7 +93,7 @@ def test_wrong_ranks_are_named(tmp_path, text, message):
 
 @pytest.fixture(scope="module")
 def digits_maps(digits_run, evaluate_words, tmp_path_factory):
-    """Folders of the reported and of the held-out maps, and results.csv of the run."""
+    """Folders of the test and of the validation maps, and results.csv of the run."""
     folder = tmp_path_factory.mktemp("digits-maps")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("infocam.data.load.DIGITS_TRAIN_WINDOW", 1000)
@@ -116,9 +116,9 @@ def rows_by_rule(rows: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def test_saved_maps_score_as_the_run_did(digits_maps, tmp_path):
-    maps, held_out, of_run = digits_maps
-    more = ["--val-maps", held_out / "infocam"]
-    more += ["--val-annotations", held_out / "annotations.csv"]
+    maps, validation, of_run = digits_maps
+    more = ["--val-maps", validation / "infocam"]
+    more += ["--val-annotations", validation / "annotations.csv"]
     main(maps_words(maps, "infocam", tmp_path / "out", *more))
     rows = pd.read_csv(tmp_path / "out/results.csv")
     for method in ("infocam", "centre-box", "whole-image"):

@@ -123,5 +123,5 @@ def test_parts_draw_from_digits_of_their_own(monkeypatch, rectangles, tmp_path):
         assert part.images.shape[1:] == (1, 64, 64)
         assert (part.sizes == 64).all() and part.sizes.shape == (len(part), 2)
         assert part.class_names == list("0123456789")
-    held_out, test = (parts[part].images[:20] > 0 for part in ("validation", "test"))
-    assert not torch.equal(held_out, test)  # another seed as well
+    validation, test = (parts[part].images[:20] > 0 for part in ("validation", "test"))
+    assert not torch.equal(validation, test)  # another seed as well
