@@ -171,14 +171,10 @@ def main(argv: list[str] | None = None) -> None:
     result["features"] = samples.feature_names
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_estimate(fit, result, samples.class_names, folder)
-    source = ["--dataset", args.dataset] if args.dataset else [str(args.file)]
-    source += ["--label", args.label] if args.label else []
     if args.permutations:
-        peer = "softmax" if args.dataset else "ross"
-        change = ["--estimator", peer, "--output-dir", f"{folder}-{peer}"]
+        print("next: the same command with another --estimator and --output-dir compares the two")
     else:
-        change = ["--estimator", args.estimator, "--permutations", "1000", "--overwrite"]
-    print(f"next: {shlex.join(['python', '-m', 'mi_estimator.estimate', *source, *change])}")
+        print("next: the same command with --permutations 1000 --overwrite tests independence")
 
 
 if __name__ == "__main__":

@@ -86,11 +86,6 @@ def test_exact_values_of_any_offsets_and_priors(classes, dim):
     assert -1e-12 < value < task.label_entropy + 1e-12
 
 
-def test_features_that_do_not_depend_on_the_label_carry_nothing():
-    value, _ = GaussianClasses(3, (1, 2), (1.5, 1.5)).mutual_information()
-    assert value == pytest.approx(0, abs=1e-12)
-
-
 @pytest.mark.parametrize("name", EXACT)
 def test_monte_carlo_in_all_dimensions_agrees_within_four_standard_errors(name):
     """A million samples drawn and scored here, without the code under test."""
@@ -158,19 +153,6 @@ def test_samples_have_the_classes_means_and_unit_variance(exact_counts):
         assert (mine.mean(0) - offset).abs().max() < 4 / len(mine) ** 0.5
         covariance = torch.cov(mine.T)
         assert (covariance - torch.eye(2)).abs().max() < 6 / len(mine) ** 0.5
-
-
-@pytest.mark.parametrize("exact_counts", [True, False])
-def test_a_seed_fixes_the_samples(exact_counts):
-    task = SUITES["paper"]["gaussian-d2-imbalanced"].distribution
-
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return task.sample(500, generator, exact_counts=exact_counts)
-
-    first, again, other = draw(7), draw(7), draw(8)
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
 
 
 @pytest.mark.parametrize("arguments", [(0,), (1, (5, 5)), (1, (5, 5), (0.0, 1.0, 2.0))])

@@ -101,25 +101,10 @@ def test_the_training_value_is_above_the_held_out_value(plain, wine, estimated):
     assert "p-value" not in (network.folder / "table.md").read_text()
 
 
-def test_an_existing_folder_is_refused_and_left_as_it_is(wine, plain, user_error):
-    before = {path.name: path.read_bytes() for path in plain.folder.iterdir()}
-    flags = ["--label", "cultivar", "--estimator", "qda", "--output-dir", plain.folder]
-    line = user_error(main, words(wine, *flags))
-    assert line.startswith(f"error: {plain.folder} exists; use --overwrite")
-    assert {path.name: path.read_bytes() for path in plain.folder.iterdir()} == before
-
-
-@pytest.mark.parametrize("given", [["FILE", "--dataset", "mnist"], []])
-def test_a_file_or_a_data_set_and_not_both(wine, tmp_path, user_error, given):
-    given = [wine if word == "FILE" else word for word in given]
-    line = user_error(main, words(*given, "--label", "cultivar", "--output-dir", tmp_path / "out"))
-    assert line == "error: give a FILE with --label COLUMN, or --dataset NAME, and not both"
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     "flags, message",
     [
+        (["--dataset", "mnist"], "give a FILE with --label COLUMN, or --dataset NAME"),
         (["--label", "cultivar", "--folds", 1], "--folds 1: at least 2"),
         (["--label", "cultivar", "--folds", 49], "--folds 49: barbera (48); use fewer folds"),
         (["--label", "grape"], "--label grape: no such column; the columns are alcohol, malic"),
@@ -151,14 +136,6 @@ def test_wrong_features_are_one_line_and_write_nothing(wine, tmp_path, user_erro
     flags = ["--label", "cultivar", "--output-dir", tmp_path / "out"]
     assert user_error(main, words(tmp_path / "wrong.csv", *flags)) == f"error: {message}"
     assert not (tmp_path / "out").exists()
-
-
-def test_a_dropped_constant_column_changes_nothing_else(wine, tmp_path, plain, estimated, capsys):
-    pd.read_csv(wine).assign(always=3).to_csv(tmp_path / "wide.csv", index=False)
-    source = (tmp_path / "wide.csv", "--label", "cultivar", "--estimator", "lda")
-    wide = estimated("--drop-constant", source=source)
-    assert "leaving out 1 constant columns: always" in capsys.readouterr().out
-    pd.testing.assert_frame_equal(wide.pmi, plain.pmi, check_exact=True)
 
 
 def test_an_image_set_goes_through_the_cnn(small_mnist, estimated):

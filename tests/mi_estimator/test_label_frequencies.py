@@ -130,18 +130,6 @@ def test_under_prior_agrees_with_means_and_variances_class_by_class():
     assert found.pointwise.tolist() == scores[:, 0].float().tolist()  # as they came
 
 
-def test_under_prior_has_the_spread_of_repeated_stratified_samples():
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(3).repeat_interleave(torch.tensor([80, 30, 10]))
-    scale, prior = torch.tensor([0.5, 1.0, 2.0]), torch.tensor([0.2, 0.3, 0.5]).double()
-    draws = labels + scale[labels] * torch.randn(1500, 120, generator=generator)
-    found = [MIEstimate.under_prior(row, labels, prior.log()) for row in draws]
-    values, widths = np.array([(e.value, e.upper - e.lower) for e in found]).T
-    truth = (prior * torch.arange(3)).sum().item()
-    assert values.mean() == pytest.approx(truth, abs=0.03)
-    assert 2 * 1.959964 * values.std() == pytest.approx(widths.mean(), rel=0.08)
-
-
 @given(seed=st.integers(0, 2**32 - 1), classes=st.integers(2, 6))
 def test_an_estimate_under_a_known_prior_stays_below_its_entropy(seed, classes):
     scores, labels, prior = case(seed, classes=classes)
@@ -272,16 +260,6 @@ def test_the_command_weights_classes_by_a_known_prior(estimated, lda):
     assert list(classes["samples"]) == COUNTS.tolist()
 
 
-def test_the_frequencies_given_as_known_change_only_the_interval(plain, estimated):
-    run = estimated("--known-prior", *COUNTS / 178)
-    for name in ("mutual_information", "label_entropy", "accuracy"):
-        assert run.result[name] == pytest.approx(plain.result[name], abs=1e-9)
-    # A fold's training samples have these shares but for a sample.
-    assert run.result["training_value"] == pytest.approx(plain.result["training_value"], abs=1e-4)
-    assert run.pmi["pmi_nats"].to_numpy() == pytest.approx(plain.pmi["pmi_nats"].to_numpy())
-    assert run.result["upper"] < plain.result["upper"]
-
-
 @pytest.mark.parametrize(
     "prior",
     [["0.5", "0.5"], ["0.5", "0.5", "0"], ["0.5", "0.4", "0.2"], ["nan", "0.5", "0.5"]],
@@ -291,8 +269,3 @@ def test_a_known_prior_that_is_none_is_refused(wine, tmp_path, user_error, prior
     line = user_error(main, [wine, *flags, "--device", "cpu", "--known-prior", *prior])
     assert f"--known-prior {float(prior[0])}" in line and "give 3 probabilities above zero" in line
     assert not (tmp_path / "out").exists()
-
-
-def test_a_known_prior_and_a_kind_of_entropy_exclude_each_other(wine, user_error):
-    flags = ["--label", "cultivar", "--entropy", "plug-in", "--known-prior", 0.2, 0.3, 0.5]
-    assert "not allowed with argument --entropy" in user_error(main, [wine, *flags])

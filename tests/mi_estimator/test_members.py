@@ -1,4 +1,4 @@
-"""Networks side by side, their common scale, and the epoch at which held-back samples stop them."""
+"""Networks side by side, their common scale, and the best validation epoch."""
 
 import math
 
@@ -155,7 +155,7 @@ def test_bytes_give_the_estimate_of_floats(cpu):
 
 
 class Scripted:
-    """Stands for an estimator: epoch i scores the held-back samples by the i-th row of terms."""
+    """Stands for an estimator: epoch i scores the validation samples by the i-th row of terms."""
 
     def __init__(self, terms: list[Tensor]):
         self.terms, self.epoch = terms, -1

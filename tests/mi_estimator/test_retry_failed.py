@@ -59,19 +59,6 @@ def test_failed_rows_are_kept_or_tried_again(tmp_path, failing):
     )  # their seconds too
 
 
-def test_retry_failed_alone_is_refused(tmp_path, user_error):
-    given = [*WORDS, "--output-dir", tmp_path / "out", "--retry-failed"]
-    assert user_error(benchmark.main, given) == "error: --retry-failed: only with --resume"
-
-
-@pytest.mark.parametrize("flag", ["--n-train", "--n-test"])
-def test_samples_beyond_memory_are_refused_before_they_are_drawn(tmp_path, user_error, flag):
-    given = ["--suite", "hard", "--output-dir", tmp_path / "out", flag, 2**31 - 1]
-    line = user_error(benchmark.main, given)
-    assert "GB of memory" in line and "use fewer" in line
-    assert not (tmp_path / "out").exists()
-
-
 def test_other_images_are_refused_on_resume(tmp_path, user_error, small_mnist):
     small_mnist = shutil.copytree(small_mnist, tmp_path / "data")
     given = ["--suite", "images", "--estimators", "softmax", "--n-train", 40, "--n-test", 40]
