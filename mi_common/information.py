@@ -16,6 +16,11 @@ from torch import Tensor
 from mi_common.errors import UserError
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values in float32; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def pointwise_mutual_information(logits: Tensor, log_prior: Tensor) -> Tensor:
     """log p(x, y) / (p(x) p(y)) of every class, in nats (Qin et al. 2019, PC-softmax).
 
@@ -27,7 +32,7 @@ def pointwise_mutual_information(logits: Tensor, log_prior: Tensor) -> Tensor:
         (N, K). The mean over pairs of the label's column is the Barber-Agakov lower bound
         H(Y) - cross-entropy on I(X;Y). Adding a constant to a row of logits changes nothing.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     log_prior = log_prior.to(logits)
     return logits - torch.logsumexp(logits + log_prior, dim=1, keepdim=True)
 
@@ -59,7 +64,7 @@ def logits_from_softmax(logits: Tensor, log_prior: Tensor) -> Tensor:
     Softmax learns g = log p(y | x) up to a constant of x, so subtracting the training prior
     leaves the log density ratio. (N, K) and (K,) -> (N, K).
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     return logits - log_prior.to(logits)
 
 
@@ -68,7 +73,7 @@ def log_posterior(logits: Tensor, log_target_prior: Tensor) -> Tensor:
 
     (N, K) and (K,) -> (N, K). With t uniform, the argmax is the argmax of the logits.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     return torch.log_softmax(logits + log_target_prior.to(logits), dim=1)
 
 

@@ -1,13 +1,14 @@
-"""Losses for imbalanced classification, each to use in place of `nn.CrossEntropyLoss`.
+"""Losses for imbalanced classification; each can replace `nn.CrossEntropyLoss`.
 
     loss = PCSoftmaxLoss.from_labels(train_labels, num_classes)
     value = loss(logits, labels)  # (B, K) and (B,) -> mean loss
 
-In the formulas f are the logits, y is the label, n_k the number of training samples of class k,
-and p_k its share, the prior.
+In the formulas, f are the logits, y is the label, n_k is the number of training samples of class
+k, and p_k is its share of the training samples, the prior.
 
-Half-precision logits are raised to float32 first. Priors, weights and margins are float32 buffers
-that follow the loss to a device but take no part in `.half()`, `.bfloat16()` and `.double()`.
+Half-precision logits are converted to float32 first. Priors, weights and margins are float32
+buffers: they follow the loss to a device, but `.half()`, `.bfloat16()` and `.double()` leave their
+type as it is.
 """
 
 import math
@@ -17,7 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mi_common.errors import UserError
-from mi_common.information import class_counts, log_prior_from_counts, pc_softmax_loss
+from mi_common.information import (
+    at_least_float32,
+    class_counts,
+    log_prior_from_counts,
+    pc_softmax_loss,
+)
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 
 
@@ -30,20 +36,20 @@ class SoftmaxLoss(nn.CrossEntropyLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, K) logits and (B,) labels -> mean loss in nats."""
-        return super().forward(_raised(logits), labels)
+        return super().forward(at_least_float32(logits), labels)
 
 
 class _FrequencyLoss(nn.Module):
-    """What the losses share that know the class frequencies of the training set."""
+    """Base of the losses that use the class frequencies of the training set."""
 
     @classmethod
     def from_labels(cls, labels: Tensor, num_classes: int, **options) -> "_FrequencyLoss":
-        """From (N,) training labels; `options` as in `from_counts`, errors as in `class_counts`."""
+        """From (N,) training labels; options as in `from_counts`, errors as in `class_counts`."""
         return cls.from_counts(class_counts(labels, num_classes), **options)
 
     def _apply(self, fn, recurse=True):
-        # .to(), .half(), .cuda() all pass here: take the device, leave the dtype. In bfloat16 a
-        # log prior of -5 is off by up to 0.016, and so would be the logits that learn it.
+        # PyTorch calls this for .to(), .half() and .cuda(). It takes the device and keeps the
+        # dtype: in bfloat16 a log prior of -5 would be off by up to 0.016, and so would the logits.
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
@@ -51,11 +57,12 @@ class PriorLoss(_FrequencyLoss):
     """Base of the losses that correct the logits by the training prior."""
 
     def __init__(self, log_prior: Tensor):
-        """(K,) log class probabilities; a UserError if one is zero or their sum is not one."""
+        """(K,) log class probabilities; UserError if one is zero or their sum is not one."""
         super().__init__()
         total = log_prior.double().exp().sum().item()
         if not torch.isfinite(log_prior).all() or abs(total - 1) > 1e-4:
-            raise UserError(f"class prior {log_prior.exp().tolist()}: must be positive, sum to one")
+            prior = log_prior.exp().tolist()
+            raise UserError(f"class prior {prior}: must be positive and sum to one")
         self.register_buffer("log_prior", log_prior.float())
 
     @classmethod
@@ -67,8 +74,8 @@ class PriorLoss(_FrequencyLoss):
 class PCSoftmaxLoss(PriorLoss):
     """Probability-corrected softmax cross-entropy: -f_y + log sum_k p_k exp f_k.
 
-    The logits become pointwise mutual information up to a constant of each sample, and their
-    argmax maximises the mean per-class accuracy (Qin et al. 2019). See
+    The logits learn the pointwise mutual information, up to a constant per sample. Their argmax
+    maximises the mean per-class accuracy (Qin et al. 2019). The formula is in
     `mi_common.information.pc_softmax_loss`.
     """
 
@@ -80,8 +87,8 @@ class PCSoftmaxLoss(PriorLoss):
 class LogitAdjustedLoss(PriorLoss):
     """Cross-entropy of adjusted logits: -log softmax(f + tau log p)_y (Menon et al. 2021).
 
-    tau = 0 is softmax. tau = 1 is balanced softmax (Ren et al. 2020): the value of PC-softmax
-    minus log p_y, a constant that no gradient sees.
+    tau = 0 is softmax. tau = 1 is balanced softmax (Ren et al. 2020): its value is that of
+    PC-softmax minus log p_y, and their gradients are equal.
     """
 
     def __init__(self, log_prior: Tensor, *, tau: float = 1.0):
@@ -91,22 +98,23 @@ class LogitAdjustedLoss(PriorLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, K) logits and (B,) labels -> mean loss in nats."""
-        logits = _raised(logits)
+        logits = at_least_float32(logits)
         return F.cross_entropy(logits + self.tau * self.log_prior.to(logits), labels)
 
 
 class ReweightedLoss(_FrequencyLoss):
-    """Base of the losses with class weights w, which may be off in the first epochs.
+    """Base of the losses with class weights w, which can start in a later epoch.
 
-    Batches are averaged by weight, sum_i w_{y_i} loss_i / sum_i w_{y_i}, as in
-    `nn.CrossEntropyLoss(weight=w)`: the scale of w cancels, and a batch of one class is unweighted.
+    The mean over a batch is weighted: sum_i w_{y_i} loss_i / sum_i w_{y_i}, as in
+    `nn.CrossEntropyLoss(weight=w)`. The scale of w cancels, and in a batch of one class the
+    weights have no effect.
 
-    Deferred re-weighting (Cao et al. 2019): the training loop calls `start_epoch` before every
-    epoch, and the weights work from epoch `reweight_from` on, counted from zero.
+    Deferred re-weighting (Cao et al. 2019): the training loop calls `start_epoch` before each
+    epoch, and the weights are used from epoch `reweight_from` on, counted from zero.
     """
 
     def __init__(self, class_weight: Tensor | None, *, reweight_from: int = 0):
-        """(K,) positive weights, or None for never any, and how many epochs go without them."""
+        """(K,) positive weights, or None for no weights; the first epoch that uses them."""
         super().__init__()
         _check_range("--drw", reweight_from, 0)
         if class_weight is not None:
@@ -116,18 +124,19 @@ class ReweightedLoss(_FrequencyLoss):
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
-        """Switches the weights off or on for the epoch that begins, counted from zero."""
+        """Turns the weights off or on for the epoch that begins, counted from zero."""
         self.reweighting = epoch >= self.reweight_from
 
     def _weight(self, logits: Tensor) -> Tensor:
-        on = self.reweighting and self.class_weight is not None
-        return self.class_weight.to(logits) if on else logits.new_ones(logits.shape[1])
+        if self.reweighting and self.class_weight is not None:
+            return self.class_weight.to(logits)
+        return logits.new_ones(logits.shape[1])
 
 
 class WeightedLoss(ReweightedLoss):
-    """Cross-entropy -w_y log softmax(f)_y; from counts, w_k is proportional to 1 / n_k.
+    """Cross-entropy -w_y log softmax(f)_y; `from_counts` sets w_k proportional to 1 / n_k.
 
-    Mean and label smoothing are those of `nn.CrossEntropyLoss`.
+    The mean and label smoothing are those of `nn.CrossEntropyLoss`.
     """
 
     def __init__(
@@ -144,7 +153,7 @@ class WeightedLoss(ReweightedLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, K) logits and (B,) labels -> weighted mean loss."""
-        logits = _raised(logits)
+        logits = at_least_float32(logits)
         weight = self._weight(logits)
         return F.cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
 
@@ -159,10 +168,9 @@ class ClassBalancedLoss(WeightedLoss):
 
 
 class FocalLoss(ReweightedLoss):
-    """-w_y (1 - q_y)^gamma log q_y, q = softmax(f) (Lin et al. 2017, whose alpha is w).
+    """-w_y (1 - q_y)^gamma log q_y with q = softmax(f) (Lin et al. 2017, where w is alpha).
 
-    q_y is exp of minus the unweighted cross-entropy: with the weighted one it would be no
-    probability. gamma = 0 is softmax. From counts, w are class-balanced (Cui et al. 2019).
+    gamma = 0 is softmax. `from_counts` sets class-balanced weights (Cui et al. 2019).
     """
 
     def __init__(
@@ -179,9 +187,9 @@ class FocalLoss(ReweightedLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, K) logits and (B,) labels -> weighted mean loss."""
-        logits = _raised(logits)
+        logits = at_least_float32(logits)
         cross_entropy = F.cross_entropy(logits, labels, reduction="none")
-        # Off zero, where a power gamma < 1 has no finite slope.
+        # Above zero: at zero, a power gamma < 1 has an infinite slope.
         error = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).tiny)
         weight = self._weight(logits)[labels]
         return (weight * error**self.gamma * cross_entropy).sum() / weight.sum()
@@ -190,8 +198,8 @@ class FocalLoss(ReweightedLoss):
 class LDAMLoss(ReweightedLoss):
     """Label-distribution-aware margins (Cao et al. 2019): -log softmax(s (f - m_y e_y))_y.
 
-    The label's logit must win by m_y. That asks for bounded logits, the cosines of a
-    `pc_softmax.networks.CosineHead`; the scale s makes up for their small range.
+    The label's logit must exceed the others by m_y. Margins have a meaning only for bounded logits:
+    the cosines of a `pc_softmax.networks.CosineHead`. The scale s widens their small range.
     """
 
     def __init__(
@@ -202,7 +210,7 @@ class LDAMLoss(ReweightedLoss):
         class_weight: Tensor | None = None,
         reweight_from: int = 0,
     ):
-        """(K,) margins m, as of `ldam_margins`, and the scale s; others as in the base class."""
+        """(K,) margins m, such as those of `ldam_margins`, and the scale s."""
         super().__init__(class_weight, reweight_from=reweight_from)
         _check_range("--scale", scale, 0)
         self.scale = scale
@@ -215,7 +223,7 @@ class LDAMLoss(ReweightedLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, K) cosines and (B,) labels -> weighted mean loss."""
-        logits = _raised(logits)
+        logits = at_least_float32(logits)
         margins = F.one_hot(labels, logits.shape[1]) * self.margins.to(logits)
         return F.cross_entropy(self.scale * (logits - margins), labels, self._weight(logits))
 
@@ -229,7 +237,7 @@ def inverse_frequency_weights(counts: Tensor) -> Tensor:
 def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
     """(1 - beta) / (1 - beta^n_k), scaled to sum to K (Cui et al. 2019): (K,) -> (K,) float64.
 
-    Between equal weights, beta = 0, and those of the inverse frequency, beta -> 1.
+    beta = 0 gives equal weights; beta -> 1 gives those of the inverse frequency.
     """
     _check_range("--beta", beta, 0, 1)
     weights = 1 / (1 - beta ** _positive("class counts", counts))
@@ -237,7 +245,10 @@ def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
 
 
 def ldam_margins(counts: Tensor, max_margin: float = 0.5) -> Tensor:
-    """C / n_k^(1/4), the rarest class at `max_margin` (Cao et al. 2019): (K,) -> (K,) float64."""
+    """`max_margin` for the rarest class, others proportional to n_k^(-1/4) (Cao et al. 2019).
+
+    (K,) counts -> (K,) float64.
+    """
     _check_range("--margin", max_margin, 0)
     margins = _positive("class counts", counts) ** -0.25
     return margins * (max_margin / margins.max())
@@ -255,32 +266,32 @@ def build_loss(
     drw: int | None = None,
     label_smoothing: float = 0.0,
 ) -> nn.Module:
-    """The loss of a --loss name.
+    """The loss with this name, one of LOSSES.
 
     Args:
-        name: one of LOSSES.
         counts: (K,) training samples of each class.
         tau: of `logit-adjusted`.
         gamma: of `focal`.
-        beta: of class-balanced weights, those of `focal` and `ldam` with `drw` included.
-        margin: of `ldam`, for the rarest class.
+        beta: of the class-balanced weights.
+        margin: of `ldam`, the margin of the rarest class.
         scale: of `ldam`.
-        drw: how many epochs go without class weights. `focal` and `ldam` then get class-balanced
-            ones; without `drw` they have none, and the other REWEIGHTED_LOSSES always have theirs.
-        label_smoothing: for SMOOTHED_LOSSES. In the others the formula is one of a single label.
+        drw: the first epoch with class weights, counted from zero, for REWEIGHTED_LOSSES. If None,
+            `weighted` and `class-balanced` use their weights from the start, and `focal` and `ldam`
+            use none. Otherwise the weights of `focal` and `ldam` are class-balanced.
+        label_smoothing: for SMOOTHED_LOSSES.
 
     Raises:
-        UserError: an unknown name, a count that is not positive, an option out of its range or
-            one that this loss does not have.
+        UserError: unknown name, count that is not positive, option out of range, or `drw` or
+            `label_smoothing` for a loss that does not have it.
     """
     if name not in LOSSES:
-        raise UserError(f"loss {name!r}: use one of {', '.join(LOSSES)}")
-    for flag, given, allowed in (
+        raise UserError(f"--loss {name}: use one of {', '.join(LOSSES)}")
+    for flag, is_set, allowed in (
         ("--drw", drw is not None, REWEIGHTED_LOSSES),
         ("--label-smoothing", label_smoothing != 0, SMOOTHED_LOSSES),
     ):
-        if given and name not in allowed:
-            raise UserError(f"{flag}: loss {name!r} has none; use one of {', '.join(allowed)}")
+        if is_set and name not in allowed:
+            raise UserError(f"{flag}: not for the loss {name}; use one of {', '.join(allowed)}")
     counts = _positive("class counts", counts)
     balanced_weights = None if drw is None else class_balanced_weights(counts, beta)
     deferred = {"reweight_from": drw or 0}
@@ -303,15 +314,40 @@ def build_loss(
             return ClassBalancedLoss.from_counts(counts, **options, **deferred)
 
 
-def _raised(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) -> Tensor:
+    """The prior that is part of a trained network's logits.
+
+    Under this prior, softmax(f) is the posterior of a network that was trained with the loss. A
+    class weight w_k multiplies the samples of class k, and a loss that adds tau log p to f removes
+    it from f. The prior is therefore proportional to p_k w_k / p_k^tau. This is exact for
+    cross-entropies at their optimum. The focal term, LDAM's margins and label smoothing change the
+    prior by an amount that depends on the sample, which is ignored.
+
+    Args:
+        counts: (K,) training samples of each class.
+        balanced: whether training drew every class equally often.
+
+    Returns:
+        (K,) float32 log probabilities.
+    """
+    log_prior = log_prior_from_counts(counts)
+    result = torch.zeros_like(log_prior) if balanced else log_prior
+    if isinstance(loss, PCSoftmaxLoss):
+        result = result - log_prior
+    elif isinstance(loss, LogitAdjustedLoss):
+        result = result - loss.tau * log_prior
+    elif isinstance(loss, ReweightedLoss) and loss.class_weight is not None:
+        result = result + loss.class_weight.cpu().log()
+    return torch.log_softmax(result, dim=0)
 
 
 def _positive(what: str, values: Tensor) -> Tensor:
     values = torch.as_tensor(values).double()
-    wrong = (~(values.isfinite() & (values > 0))).nonzero().flatten().tolist()
-    if wrong:
-        raise UserError(f"{what} must be positive: those of classes {wrong[:10]} are not")
+    wrong = (~(values.isfinite() & (values > 0))).nonzero().flatten()[:10]
+    if len(wrong):
+        raise UserError(
+            f"{what} {values[wrong].tolist()} of classes {wrong.tolist()}: must be positive"
+        )
     return values
 
 

@@ -1,15 +1,10 @@
-"""Scores of predictions; accuracies are fractions of one, information is in nats."""
+"""Scores of predictions; accuracies are fractions, information is in nats."""
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from sklearn.metrics import (
-    accuracy_score,
-    f1_score,
-    precision_recall_fscore_support,
-    recall_score,
-)
+from sklearn.metrics import confusion_matrix
 
 from mi_common.errors import UserError
 from mi_common.information import pointwise_mutual_information
@@ -19,29 +14,43 @@ SCORES = ["accuracy", "balanced_accuracy", "worst_class_accuracy"]
 CALIBRATION_BINS = 15
 
 
-def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of the argmax of (N, K) logits against (N,) labels.
+def confusion_counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts of the argmax of (N, K) logits, or log probabilities, against (N,) labels.
 
     Returns:
-        accuracy, balanced_accuracy (mean of the accuracies of the classes that are there) and
-        worst_class_accuracy.
+        (K, K) int64, true classes in rows and predicted classes in columns.
+    """
+    return confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
+
+
+def class_accuracies(confusion: np.ndarray) -> np.ndarray:
+    """(K,) share of each class's samples that are predicted right; NaN without samples."""
+    return _ratio(confusion.diagonal(), confusion.sum(axis=1))
+
+
+def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores of the argmax of (N, K) logits against (N,) labels, see `confusion_scores`.
 
     Raises:
         UserError: logits that are not finite.
     """
-    if not np.isfinite(logits).all():
-        raise UserError(f"{(~np.isfinite(logits)).any(axis=1).sum()} samples have no finite logits")
-    recalls = per_class_accuracy(logits, labels, np.unique(labels))
+    _require_finite(logits)
+    return confusion_scores(confusion_counts(logits, labels))
+
+
+def confusion_scores(confusion: np.ndarray) -> dict[str, float]:
+    """Scores of a (K, K) confusion matrix; classes without test samples do not count.
+
+    Returns:
+        accuracy, balanced_accuracy (the mean of the class accuracies) and worst_class_accuracy.
+    """
+    accuracies = class_accuracies(confusion)
+    accuracies = accuracies[~np.isnan(accuracies)]
     return {
-        "accuracy": float(accuracy_score(labels, logits.argmax(axis=1))),
-        "balanced_accuracy": float(recalls.mean()),
-        "worst_class_accuracy": float(recalls.min()),
+        "accuracy": float(confusion.trace() / confusion.sum()),
+        "balanced_accuracy": float(accuracies.mean()),
+        "worst_class_accuracy": float(accuracies.min()),
     }
-
-
-def per_class_accuracy(logits: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Share of right argmax predictions among the samples of each of the given classes."""
-    return recall_score(labels, logits.argmax(axis=1), labels=classes, average=None)
 
 
 def majority_scores(log_prior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -49,60 +58,71 @@ def majority_scores(log_prior: np.ndarray, labels: np.ndarray) -> dict[str, floa
     return classification_scores(np.tile(log_prior, (len(labels), 1)), labels)
 
 
-def posterior_scores(
-    log_posterior: np.ndarray, labels: np.ndarray, counts: np.ndarray
-) -> dict[str, float]:
-    """Scores of a posterior: its argmax, and its probabilities.
-
-    Args:
-        log_posterior: (N, K) log probabilities.
-        labels: (N,).
-        counts: (K,) training samples of each class.
-
-    Returns:
-        Those of `classification_scores`; macro_f1, the mean F1 of the classes that are there;
-        nll in nats; brier, the squared distance to the one-hot label, from 0 to 2 (Brier 1950);
-        ece (`expected_calibration_error`); and `shot_accuracies`.
-    """
-    posterior = np.exp(log_posterior)
-    rows = np.arange(len(labels))
-    label_probability = posterior[rows, labels]
-    brier = (posterior**2).sum(axis=1) - label_probability**2 + (1 - label_probability) ** 2
-    present = np.unique(labels)
-    predicted = posterior.argmax(axis=1)
-    return {
-        **classification_scores(posterior, labels),
-        "macro_f1": float(
-            f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
-        ),
-        "nll": float(-log_posterior[rows, labels].mean()),
-        "brier": float(brier.mean()),
-        "ece": expected_calibration_error(log_posterior, labels),
-        **shot_accuracies(posterior, labels, counts),
-    }
+def macro_f1(confusion: np.ndarray) -> float:
+    """Mean F1 score of the classes with test samples."""
+    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return float(_ratio(2 * confusion.diagonal(), true + predicted)[true > 0].mean())
 
 
-def shot_accuracies(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+def shot_accuracies(confusion: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     """Mean accuracy of the classes with many (> 100), medium (20 to 100) and few training samples.
 
-    The groups are those of Liu et al. 2019 (open long-tailed recognition); a group that has no
-    class in the test set is left out.
+    The groups are those of Liu et al. 2019 (open long-tailed recognition). A group without test
+    samples is left out.
+
+    Args:
+        counts: (K,) training samples of each class.
     """
-    classes = np.unique(labels)
-    accuracies, sizes = per_class_accuracy(logits, labels, classes), counts[classes]
+    accuracies = class_accuracies(confusion)
+    tested = ~np.isnan(accuracies)
     groups = {
-        "many_shot_accuracy": sizes > 100,
-        "medium_shot_accuracy": (sizes >= 20) & (sizes <= 100),
-        "few_shot_accuracy": sizes < 20,
+        "many_shot_accuracy": tested & (counts > 100),
+        "medium_shot_accuracy": tested & (counts >= 20) & (counts <= 100),
+        "few_shot_accuracy": tested & (counts < 20),
     }
-    return {name: float(accuracies[own].mean()) for name, own in groups.items() if own.any()}
+    return {
+        name: float(accuracies[classes].mean()) for name, classes in groups.items() if classes.any()
+    }
+
+
+def class_table(confusion: np.ndarray, counts: np.ndarray, class_names: list[str]) -> pd.DataFrame:
+    """One row per class: training samples, test samples, accuracy and precision.
+
+    The accuracy of a class without test samples is NaN, as is the precision of a class that is
+    never predicted.
+    """
+    return pd.DataFrame(
+        {
+            "class": class_names,
+            "train_count": counts,
+            "n": confusion.sum(axis=1),
+            "accuracy": class_accuracies(confusion),
+            "precision": _ratio(confusion.diagonal(), confusion.sum(axis=0)),
+        }
+    )
+
+
+def probability_scores(log_posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores of (N, K) log probabilities against (N,) labels.
+
+    Returns:
+        nll in nats; brier, the squared distance to the one-hot label, from 0 to 2 (Brier 1950).
+
+    Raises:
+        UserError: NaN among the probabilities.
+    """
+    posterior, rows = np.exp(log_posterior), np.arange(len(labels))
+    _require_finite(posterior)
+    label_probability = posterior[rows, labels]
+    brier = (posterior**2).sum(axis=1) - label_probability**2 + (1 - label_probability) ** 2
+    return {"nll": float(-log_posterior[rows, labels].mean()), "brier": float(brier.mean())}
 
 
 def calibration_table(log_posterior: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """Samples by the probability of the predicted class, in 15 bins of equal width.
 
-    Columns count, confidence (mean probability of the predicted class) and accuracy, which are NaN
-    in an empty bin. Bin b holds probabilities above b / 15 up to (b + 1) / 15.
+    Bin b holds probabilities above b / 15 up to (b + 1) / 15. The columns are count, confidence
+    (mean probability of the predicted class) and accuracy; the last two are NaN in an empty bin.
     """
     confidence = np.exp(log_posterior.max(axis=1))
     right = log_posterior.argmax(axis=1) == labels
@@ -113,35 +133,34 @@ def calibration_table(log_posterior: np.ndarray, labels: np.ndarray) -> pd.DataF
     return table
 
 
-def expected_calibration_error(log_posterior: np.ndarray, labels: np.ndarray) -> float:
+def expected_calibration_error(table: pd.DataFrame) -> float:
     """ECE of the predicted class (Naeini et al. 2015, Guo et al. 2017), from 0 to 1.
 
-    The sum over the bins b of `calibration_table` of count_b / N * |accuracy_b - confidence_b|.
+    The sum over the bins b of a `calibration_table` of count_b / N * |accuracy_b - confidence_b|.
     """
-    table = calibration_table(log_posterior, labels)
     gaps = (table["accuracy"] - table["confidence"]).abs()
-    return float((gaps * table["count"]).sum() / len(labels))
+    return float((gaps * table["count"]).sum() / table["count"].sum())
 
 
 def mutual_information(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The mutual information that PC-softmax logits show in a test set, in nats.
+    """The mutual information of image and label that a test set shows, in nats.
 
-    It is the mean of f_y - log sum_k q(k) exp f_k, with q the test set's own label frequencies:
-    H(q) minus the cross-entropy of the posterior under q.
+    It is the mean of f_y - log sum_k q(k) exp f_k, where q are the label frequencies of the test
+    set: H(q) minus the cross-entropy of the posterior under q.
 
     Args:
-        logits: (N, K) PC-softmax logits.
+        logits: (N, K) PC-softmax logits f.
         labels: (N,).
 
     Returns:
-        mutual_information, and mi_lower, mi_upper, the normal 95 % interval of that mean (NaN for
-        one sample); label_entropy, H(q), its cap.
+        mutual_information; mi_lower and mi_upper, the normal 95 % interval of that mean (NaN for
+        one sample); label_entropy, H(q), which is an upper bound.
     """
     frequencies = label_frequencies(labels, logits.shape[1])
     with np.errstate(divide="ignore"):
         log_frequencies = torch.from_numpy(np.log(frequencies))
-    every = pointwise_mutual_information(torch.from_numpy(logits), log_frequencies).numpy()
-    values = every[np.arange(len(labels)), labels]
+    pmi = pointwise_mutual_information(torch.from_numpy(logits), log_frequencies).numpy()
+    values = pmi[np.arange(len(labels)), labels]
     error = stats.sem(values) if len(values) > 1 else np.nan
     half_width = stats.norm.ppf(0.975) * error
     return {
@@ -152,32 +171,21 @@ def mutual_information(logits: np.ndarray, labels: np.ndarray) -> dict[str, floa
     }
 
 
-def per_class_table(
-    log_posterior: np.ndarray, labels: np.ndarray, counts: np.ndarray, class_names: list[str]
-) -> pd.DataFrame:
-    """A line a class: training samples, test samples, accuracy and precision.
-
-    NaN stands for the accuracy of a class without test samples, and for the precision of one that
-    is never predicted.
-    """
-    precision, recall, _, support = precision_recall_fscore_support(
-        labels, log_posterior.argmax(axis=1), labels=np.arange(len(counts)), zero_division=np.nan
-    )
-    return pd.DataFrame(
-        {
-            "class": class_names,
-            "train_count": counts,
-            "n": support,
-            "accuracy": recall,
-            "precision": precision,
-        }
-    )
-
-
 def scores_table(test_sets: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """One line a test set, scores in percent."""
-    lines = []
-    for name, scores in test_sets.items():
-        line = {"test set": name, "n": scores["n_test"]}
-        lines.append(line | {score: f"{100 * scores[score]:.2f} %" for score in SCORES})
-    return pd.DataFrame(lines)
+    """One row per test set, scores in percent."""
+    return pd.DataFrame(
+        {"test set": name, "n": scores["n_test"]}
+        | {score: f"{100 * scores[score]:.2f} %" for score in SCORES}
+        for name, scores in test_sets.items()
+    )
+
+
+def _require_finite(values: np.ndarray) -> None:
+    wrong = (~np.isfinite(values)).any(axis=1).sum()
+    if wrong:
+        raise UserError(f"{wrong} samples have no finite logits")
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where the whole is zero."""
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

@@ -13,10 +13,11 @@ from mi_common.plots import plain, save_figure, styles
 def plot_per_class(
     accuracies: dict[str, dict[str, list[np.ndarray]]], train_counts: np.ndarray, path: Path
 ) -> None:
-    """Per-class accuracy of each loss, a panel a test set; whiskers span the seeds.
+    """Per-class accuracy of each loss, one panel per test set; error bars span the seeds.
 
     Args:
-        accuracies: by test set, then by loss: (K,) fractions of each seed.
+        accuracies: by test set, then by loss: (K,) fractions for each seed. A class that is NaN is
+            not drawn.
         train_counts: (K,) training images of each class.
     """
     figure, panels = plt.subplots(
@@ -44,10 +45,10 @@ def plot_per_class(
 
 
 def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], path: Path) -> None:
-    """Where the samples of each true class go, in percent of that class; a panel a test set.
+    """Predicted classes in percent of each true class, one panel per test set.
 
-    Colours follow the square root, so that rare confusions show. Up to 20 classes have names and
-    numbers.
+    The colour follows the square root of the percentage, so that rare confusions are visible. Names
+    and numbers are shown for up to 20 classes.
 
     Args:
         confusions: (K, K) counts by test set, true classes in rows.
@@ -80,10 +81,10 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
 
 
 def plot_reliability(tables: dict[str, pd.DataFrame], path: Path) -> None:
-    """Accuracy over the probability of the predicted class, and the share of samples below.
+    """Accuracy by the probability of the predicted class; below, the share of the samples.
 
     Args:
-        tables: of `metrics.calibration_table`, by test set.
+        tables: those of `metrics.calibration_table`, by test set.
     """
     figure, panels = plt.subplots(
         2,
@@ -98,14 +99,8 @@ def plot_reliability(tables: dict[str, pd.DataFrame], path: Path) -> None:
         width = 1 / len(table)
         filled = table[table["count"] > 0]
         top.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="calibrated")
-        top.plot(
-            filled["confidence"],
-            filled["accuracy"],
-            "o-",
-            markersize=4,
-            clip_on=False,
-            label="bins",
-        )
+        points = {"markersize": 4, "clip_on": False, "label": "bins"}
+        top.plot(filled["confidence"], filled["accuracy"], "o-", **points)
         top.set_title(name, loc="left", fontsize=10)
         top.set(xlim=(0, 1), ylim=(0, 1))
         centres = (np.arange(len(table)) + 0.5) * width
@@ -118,25 +113,25 @@ def plot_reliability(tables: dict[str, pd.DataFrame], path: Path) -> None:
 
 
 def plot_shift(rows: pd.DataFrame, methods: list[str], path: Path) -> None:
-    """Accuracy under each target prior over the shifts; below, how far estimated priors are off.
+    """Accuracy of each target prior over the shifts; below, the error of estimated priors.
 
     Args:
-        rows: of `shift.csv`.
-        methods: its columns with accuracies, of which one that starts with "oracle" is drawn as
-            the limit; the columns `METHOD_total_variation` go below.
+        rows: those of `shift.csv`.
+        methods: its columns with accuracies. One whose name starts with "oracle" is drawn as the
+            upper limit. The columns `METHOD_total_variation` are drawn below.
     """
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(8, 6.2), sharex=True, height_ratios=[3, 1.4]
     )
-    x, joined = np.arange(len(rows)), ~rows["shift"].str.startswith("dirichlet").to_numpy()
-
-    looks = dict(zip(methods, styles(), strict=False))
+    x = np.arange(len(rows))
+    in_order = ~rows["shift"].str.startswith("dirichlet").to_numpy()  # joined by a line
+    style_of = dict(zip(methods, styles(), strict=False))
 
     def draw(panel: plt.Axes, method: str, values: np.ndarray) -> None:
         oracle = method.startswith("oracle")
-        style = {"marker": "_", "color": "black"} if oracle else looks[method]
+        style = {"marker": "_", "color": "black"} if oracle else style_of[method]
         line = "--" if oracle else "-"
-        panel.plot(x[joined], values[joined], line, linewidth=1, color=style["color"])
+        panel.plot(x[in_order], values[in_order], line, linewidth=1, color=style["color"])
         panel.plot(x, values, linestyle="", markersize=14 if oracle else 5, label=method, **style)
 
     for method in methods:

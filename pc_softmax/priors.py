@@ -1,7 +1,7 @@
-"""Class priors at test time: known, read from a file, estimated without labels, or made to shift.
+"""Class priors at test time: known, read from a file, estimated without labels, or shifted.
 
-A network's PC-softmax logits f(x) hold no class prior, so softmax(f + log t) is its posterior for
-any prior t. Everything here is a pure function; log priors are (K,) float64 arrays.
+PC-softmax logits f(x) do not depend on the class prior: softmax(f + log t) is the posterior under
+any prior t. Log priors are (K,) float64 arrays.
 """
 
 import csv
@@ -19,7 +19,7 @@ from mi_common.information import log_posterior, log_prior_from_counts
 
 SHIFT_RATIOS = (2, 5, 10, 25, 50)
 DIRICHLET_DRAWS = 5
-BYTES_A_LINE = 1000  # of a file of priors at most, beside the name of the class
+BYTES_A_LINE = 1000  # at most, in a file of priors, in addition to the name of the class
 
 
 def posterior_under(logits: np.ndarray, log_target_prior: np.ndarray) -> np.ndarray:
@@ -57,26 +57,26 @@ def em_prior(
     Args:
         logits: (N, K) PC-softmax logits of the test samples.
         start_log_prior: (K,), such as that of the training data.
-        tolerance: the largest change of a probability in one step that ends the iteration.
+        tolerance: the iteration ends when no probability changes by more than this in one step.
 
     Returns:
-        (K,) log prior; the probability of a class that is not there comes close to zero.
+        (K,) log prior; the probability of an absent class is close to zero.
 
     Raises:
-        UserError: probabilities still move after `max_iterations`.
+        UserError: no convergence after `max_iterations`.
     """
     start = prior = np.exp(start_log_prior)
     posterior = np.exp(posterior_under(logits, start_log_prior))
     for _ in range(max_iterations):
         ratios = prior / start
-        # p_t(k | x) is the posterior under the start times these ratios, made to sum to one.
+        # p_t(k | x) is proportional to the posterior under the start times these ratios.
         updated = ratios * ((1 / (posterior @ ratios)) @ posterior) / len(posterior)
         change, prior = np.abs(updated - prior).max(), updated
         if change <= tolerance:
             with np.errstate(divide="ignore"):
                 return np.log(prior)
     raise UserError(
-        f"em: the class prior still moves by {change:.1g} after {max_iterations} steps; "
+        f"em: the class prior still changes by {change:.1g} after {max_iterations} steps; "
         "use bbse or a known prior"
     )
 
@@ -89,13 +89,13 @@ def bbse_prior(
 ) -> np.ndarray:
     """The class prior that explains how often each class is predicted (Lipton et al. 2018).
 
-    Black-box shift estimation solves C w = q for the ratios w of test to source class
-    probabilities: C_ij is the share of validation samples of class j predicted as i, q_i that of
-    test samples predicted as i. Negative ratios become zero.
+    Black-box shift estimation solves C w = q for the ratios w of test to training class
+    probabilities. C_ij is the share of validation samples that are of class j and predicted as i,
+    and q_i is the share of test samples that are predicted as i. Negative ratios become zero.
 
     Args:
         validation_predictions: (M,) predicted classes of samples distributed as the training data.
-        validation_labels: (M,) their classes.
+        validation_labels: (M,) their labels.
         test_predictions: (N,) predicted classes of the test samples.
 
     Returns:
@@ -108,7 +108,8 @@ def bbse_prior(
     if (source == 0).any():
         missing = np.flatnonzero(source == 0)[:10].tolist()
         raise UserError(
-            f"bbse: classes {missing} have no validation samples; hold out more or use em"
+            f"bbse: classes {missing} have no validation samples; train with a larger "
+            "--val-fraction or use em"
         )
     confusion = np.zeros((num_classes, num_classes))
     np.add.at(confusion, (validation_predictions, validation_labels), 1 / len(validation_labels))
@@ -128,13 +129,13 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
     """The (K,) log prior in a text file.
 
     Args:
-        path: a CSV with the header `class,probability`, classes in any order; or one probability
-            a line in the order of the classes.
+        path: a CSV file with the header `class,probability` and the classes in any order, or one
+            probability a line in the order of the classes. Their sum may differ from one by 1e-4;
+            they are normalised.
 
     Raises:
-        UserError: no such file, one that is longer than a prior can be, wrong classes, two lines
-            for one, names that do not tell the run's classes apart, or values that are no positive
-            probabilities that sum to one (within 1e-4, then made exact).
+        UserError: missing file, file too long for a prior, unknown, missing or repeated class, two
+            classes with one name, or values that are not positive or do not sum to one.
     """
     num_classes = len(class_names)
     limit = 4 * sum(map(len, class_names)) + BYTES_A_LINE * (num_classes + 1)
@@ -160,9 +161,9 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
     if not (values > 0).all():
         wrong = int(np.argmin(values > 0))
         name = brief(class_names[wrong])
-        raise UserError(f"{path}: class '{name}' has {values[wrong]}, not above zero")
+        raise UserError(f"{path}: class '{name}' has {values[wrong]}; it must be above zero")
     if not abs(values.sum() - 1) <= 1e-4:
-        raise UserError(f"{path}: the probabilities sum to {values.sum():.6g}, not to one")
+        raise UserError(f"{path}: the probabilities sum to {values.sum():.6g}; it must be one")
     return normalised_log(values)
 
 
@@ -170,32 +171,31 @@ def _in_class_order(
     rows: list[list[str]], path: Path, class_names: list[str]
 ) -> list[tuple[str, ...]]:
     """Rows (class, probability) -> rows (probability,) in the order of the classes."""
-    names, known = [row[0] for row in rows], [name.strip() for name in class_names]
-    twice = [name for name, count in Counter(known).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"{path}: two classes of the run are named '{brief(twice[0])}'; give one number a line "
-            "in the order of the classes"
-        )
-    in_file, in_run = set(names), set(known)
-    for said, wrong in (
-        ("unknown class", [name for name in names if name not in in_run]),
-        ("no line for class", [name for name in known if name not in in_file]),
-        ("two lines for class", [name for name, count in Counter(names).items() if count > 1]),
+    in_file, in_run = [row[0] for row in rows], [name.strip() for name in class_names]
+    remedy = "; give one number a line in the order of the classes"
+    for problem, names, hint in (
+        ("two classes of the run are named", _repeated(in_run), remedy),
+        ("unknown class", [name for name in in_file if name not in set(in_run)], ""),
+        ("no line for class", [name for name in in_run if name not in set(in_file)], ""),
+        ("two lines for class", _repeated(in_file), ""),
     ):
-        if wrong:
-            raise UserError(f"{path}: {said} '{brief(wrong[0])}'")
+        if names:
+            raise UserError(f"{path}: {problem} '{brief(names[0])}'{hint}")
     by_name = {row[0]: tuple(row[1:]) for row in rows}
-    return [by_name[name] for name in known]
+    return [by_name[name] for name in in_run]
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def long_tailed_prior(counts: np.ndarray, ratio: float, *, backward: bool = False) -> np.ndarray:
-    """p_k proportional to ratio^(-rank / (K - 1)), the shifts of LADE (Hong et al. 2021).
+    """p_k proportional to ratio^(-rank / (K - 1)), as in LADE (Hong et al. 2021).
 
     Args:
-        counts: (K,) training samples; the rank of the largest class is 0, equals keep their order.
+        counts: (K,) training samples. The largest class has rank 0; equal counts keep their order.
         ratio: of the largest to the smallest probability.
-        backward: turn the ranks around, so that the rarest training class leads.
+        backward: reverse the ranks, so that the rarest training class becomes the largest.
 
     Returns:
         (K,) log prior.
@@ -212,8 +212,8 @@ def label_shifts(
 ) -> Iterator[tuple[str, float, np.ndarray]]:
     """Names, ratios of the largest to the smallest probability, and (K,) log priors.
 
-    From forward (like the training data) over uniform to backward, then draws from a flat
-    Dirichlet distribution.
+    They go from forward (the order of the training data) over uniform to backward. Draws from a
+    flat Dirichlet distribution follow.
     """
     for ratio in reversed(SHIFT_RATIOS):
         yield "forward", ratio, long_tailed_prior(counts, ratio)
@@ -228,10 +228,10 @@ def label_shifts(
 def sample_shifted(
     labels: np.ndarray, log_prior: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Positions of the largest subset, drawn without replacement, with the given class prior.
+    """Positions of the largest subset with the given class prior, drawn without replacement.
 
-    (N,) labels and (K,) log prior -> (M,) positions, ascending. A class gets its share rounded
-    down, and at least one sample.
+    (N,) labels and (K,) log prior -> (M,) positions, ascending. The number of samples of a class is
+    its share, rounded down, and at least one.
 
     Raises:
         UserError: a class without samples.
@@ -244,9 +244,9 @@ def sample_shifted(
         )
     prior = np.exp(log_prior)
     shares = (available / prior).min() * prior
-    wanted = np.maximum(np.floor(shares + 1e-9), 1).astype(int)  # a share of 2 may read 1.99...
-    chosen = [
+    counts = np.maximum(np.floor(shares + 1e-9), 1).astype(int)  # a share of 2 may be 1.99...
+    positions = [
         generator.choice(np.flatnonzero(labels == k), size=count, replace=False)
-        for k, count in enumerate(wanted)
+        for k, count in enumerate(counts)
     ]
-    return np.sort(np.concatenate(chosen))
+    return np.sort(np.concatenate(positions))

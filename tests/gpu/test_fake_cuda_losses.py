@@ -12,8 +12,8 @@ from mi_common.information import (
     pointwise_mutual_information,
     select_label,
 )
-from pc_softmax.losses import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES, build_loss
-from pc_softmax.posthoc import adjust_logits, logit_log_prior, tau_normalised
+from pc_softmax.losses import build_loss, logit_log_prior
+from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 
 COUNTS = torch.tensor([40, 20, 10, 5])
 OPTIONS = {
@@ -61,20 +61,12 @@ def test_the_formula_follows_the_logits_wherever_the_prior_is(prior_device):
         logits = torch.randn(6, 4, device=CUDA, dtype=torch.float16)
         labels = torch.randint(4, (6,), device=CUDA)
         log_prior = torch.randn(4, device=prior_device)
+        assert_on_cuda(entropy(log_prior.to(CUDA)))
         assert_on_cuda(pointwise_mutual_information(logits, log_prior), 6, 4)
         assert_on_cuda(logits_from_softmax(logits, log_prior), 6, 4)
         assert_on_cuda(log_posterior(logits, log_prior), 6, 4)
-        assert_on_cuda(adjust_logits(logits, log_prior, tau=0.5), 6, 4)
         assert_on_cuda(pc_softmax_loss(logits, labels, log_prior))
         assert_on_cuda(pc_softmax_loss(logits, labels, log_prior, reduction="none"), 6)
-
-
-def test_corrections_after_training_stay_on_their_device():
-    with fake_cuda():
-        assert_on_cuda(entropy(torch.randn(4, device=CUDA)))
-        weight, bias = tau_normalised(torch.randn(4, 9, device=CUDA), torch.randn(4, device=CUDA))
-        assert_on_cuda(weight, 4, 9)
-        assert_on_cuda(bias, 4)
 
 
 def test_the_prior_that_logits_hold_comes_back_to_the_cpu_to_be_saved():

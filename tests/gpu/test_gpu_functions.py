@@ -17,7 +17,8 @@ from mi_estimator.estimators.critics import BOUNDS
 from mi_estimator.estimators.crossfit import cross_fit, estimate_mutual_information
 from mi_estimator.estimators.networks import small_cnn as estimator_cnn
 from mi_estimator.estimators.registry import Settings, build_estimator
-from pc_softmax.losses import LOSSES, build_loss
+from pc_softmax.losses import build_loss
+from pc_softmax.names import LOSSES
 from pc_softmax.networks import CosineHead, PaperNet, small_cnn
 
 pytestmark = pytest.mark.gpu

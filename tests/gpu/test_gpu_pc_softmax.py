@@ -12,7 +12,7 @@ import pytest
 
 from pc_softmax.compare import main as compare
 from pc_softmax.evaluate import main as evaluate
-from pc_softmax.losses import LOSSES
+from pc_softmax.names import LOSSES
 from pc_softmax.train import main as train
 
 pytestmark = pytest.mark.gpu

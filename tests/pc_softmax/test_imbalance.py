@@ -1,4 +1,4 @@
-"""Limits by hand and in exact arithmetic; the paper's lists against slow loops."""
+"""Numbers of images by hand and in exact arithmetic; the paper's lists against slow loops."""
 
 import argparse
 
@@ -66,8 +66,8 @@ def test_another_rule_is_refused_with_what_is_allowed(text, user_error):
     ],
 )
 def test_limits_by_hand(kind, counts, limits):
-    found = class_limits(kind, torch.tensor(counts))
-    assert found.tolist() == limits and found.dtype == torch.int64
+    kept = class_limits(kind, torch.tensor(counts))
+    assert kept.tolist() == limits and kept.dtype == torch.int64
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_exponential_limits_in_exact_arithmetic(smallest, ratio, classes):
 
 @pytest.mark.parametrize("kind", ["paper", "linear:3"])
 def test_limits_exist_for_rules_with_a_ratio_only(kind):
-    with pytest.raises(ValueError, match=f"^'{kind}': want none, step:RATIO or exp:RATIO$"):
+    with pytest.raises(ValueError, match=f"^'{kind}'.* none, step:RATIO or exp:RATIO"):
         class_limits(kind, torch.tensor([3, 3]))
 
 
@@ -132,7 +132,7 @@ def test_labels_after_the_two_windows_change_nothing():
 
 
 def test_too_few_labels_are_a_user_error():
-    with pytest.raises(UserError, match=r"49999 labels.*whole training file"):
+    with pytest.raises(UserError, match=r"49999 labels.*complete training file"):
         paper_digits(torch.zeros(49_999, dtype=torch.int64))
 
 

@@ -98,7 +98,7 @@ def test_a_class_whose_files_are_all_unreadable_is_named(write_pictures):
     ("dataset", "options", "message"),
     [
         ("imagenet", {"imbalance": "none"}, "imagenet: want one of mnist, "),
-        ("digits", {"imbalance": "linear:3"}, "'linear:3': want none, step:RATIO or exp:RATIO"),
+        ("digits", {"imbalance": "linear:3"}, "'linear:3': use none, step:RATIO or exp:RATIO"),
         ("digits", {"imbalance": "none", "val_fraction": 1.0}, "val_fraction 1.0: want 0 to below"),
     ],
 )

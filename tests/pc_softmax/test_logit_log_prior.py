@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from mi_common.information import log_posterior
-from pc_softmax.losses import build_loss
-from pc_softmax.posthoc import logit_log_prior
+from pc_softmax.losses import build_loss, logit_log_prior
 
 # How often each of four inputs comes with each of three classes, of 80, 20 and 10 samples.
 TABLE = torch.tensor([[40, 2, 1], [20, 8, 1], [12, 6, 3], [8, 4, 5]])

@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 
 from mi_common.information import entropy, log_prior_from_counts
 from pc_softmax.losses import (
-    LOSSES,
     ClassBalancedLoss,
     FocalLoss,
     LDAMLoss,
@@ -18,6 +17,7 @@ from pc_softmax.losses import (
     WeightedLoss,
     build_loss,
 )
+from pc_softmax.names import LOSSES
 
 PRIOR = torch.tensor([0.6, 0.3, 0.08, 0.02])
 

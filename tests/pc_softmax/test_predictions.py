@@ -52,69 +52,52 @@ NOT_FINITE = np.array([[0, np.nan], [1, 2], [np.inf, 0]])
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("name", "value", "said"),
     [
-        ({"counts": None}, "no array 'counts' in it; train again"),
-        ({"paper-window_labels": None}, "no array 'paper-window_labels' in it"),
-        ({"paper-window_logits": None}, "no test set in it"),
-        ({"paper-window_logits": NOT_FINITE}, "'paper-window': 2 of 3 samples have no finite"),
-        ({"validation_logits": NOT_FINITE[:2]}, "'validation': 1 of 2 samples have no finite"),
-        ({"paper-window_logits": np.zeros((3, 4))}, "4 logits a sample for 2 classes"),
-        ({"paper-window_logits": np.zeros((2, 2))}, "logits (2, 2) and labels (3,) must be"),
-        ({"paper-window_logits": np.zeros(3)}, "logits (3,) and labels (3,) must be"),
-        (
-            {"validation_labels": np.array([0, 2])},
-            "'validation': labels must be whole numbers 0..1",
-        ),
-        ({"validation_labels": np.array([-1, 0])}, "labels must be whole numbers 0..1"),
-        ({"validation_labels": np.array([0.0, 1.0])}, "labels must be whole numbers 0..1"),
-        ({"class_names": np.array(["ape"])}, "class_names has shape (1,), log_prior (2,)"),
-        ({"logit_log_prior": np.zeros((1, 2))}, "logit_log_prior has shape (1, 2)"),
-        ({"counts": np.array([30, 0])}, "counts must be positive, not 0"),
-        (
-            {"log_prior": np.array([0.0, -np.inf])},
-            "log_prior is no class prior: probabilities from 0",
-        ),
-        (
-            {"logit_log_prior": np.zeros(2)},
-            "logit_log_prior is no class prior: probabilities from 1",
-        ),
-        ({"logit_log_prior": np.full(2, np.nan)}, "that sum to nan; they must be positive and sum"),
-        ({"class_names": np.array(["ape", None])}, "damaged, its content is not what was written"),
-        (
-            {"class_names": np.array(["ape", "bee\ud800"])},
-            r"class name 'bee\ud800' is not UTF-8",
-        ),
-        ({"class_names": np.array([1, 2])}, "class_names holds int64, not text; train again with"),
-        ({"counts": np.array(["30", "10"])}, "counts holds <U2, not whole numbers; train again"),
-        ({"counts": np.array([30.0, 10.0])}, "counts holds float64, not whole numbers; train"),
-        ({"log_prior": np.array(["a", "b"])}, "log_prior holds <U1, not floats; train again"),
-        ({"log_prior": np.array([[0.5, 0.5]])}, "log_prior has shape (1, 2), log_prior (1, 2)"),
-        ({"logit_log_prior": np.array([0, 0])}, "logit_log_prior holds int64, not floats; train"),
-        ({"paper-window_logits": np.full((3, 2), "a")}, "paper-window_logits holds <U1, not flo"),
-        ({"paper-window_logits": np.zeros((3, 2), complex)}, "paper-window_logits holds complex1"),
-        ({"validation_labels": np.array(["0", "1"])}, "labels must be whole numbers 0..1"),
-        ({"validation_labels": np.array([True, False])}, "labels must be whole numbers 0..1"),
-        ({"head_norms": np.ones(2)}, "no array 'head_bias' in it; train again with --overwrite"),
-        (
-            {"head_norms": np.ones(2), "head_bias": np.ones(3)},
-            "head_bias has shape (3,), log_prior (2,): one entry for each of two classes or more",
-        ),
-        (
-            {"head_norms": np.array([1, np.nan]), "head_bias": np.ones(2)},
-            "the head's weights or bias are not finite; train again with --overwrite",
-        ),
+        ("counts", None, "array 'counts' is missing"),
+        ("log_prior", None, "array 'log_prior' is missing"),
+        ("paper-window_labels", None, "array 'paper-window_labels' is missing"),
+        ("paper-window_logits", None, "no test set"),
+        ("paper-window_logits", NOT_FINITE, "2 of 3 rows of paper-window_logits"),
+        ("validation_logits", NOT_FINITE[:2], "1 of 2 rows of validation_logits"),
+        ("paper-window_logits", np.zeros((3, 4)), "shape (3, 4), not (3, 2)"),
+        ("paper-window_logits", np.zeros((2, 2)), "labels has shape (3,), not (2,)"),
+        ("paper-window_logits", np.zeros(3), "shape (3,), not (3, 2)"),
+        ("paper-window_logits", np.zeros(()), "shape (), not (0, 2)"),
+        ("paper-window_logits", np.full((3, 2), "a"), "holds <U1, not floats"),
+        ("paper-window_logits", np.zeros((3, 2), complex), "holds complex128, not floats"),
+        ("validation_labels", np.array([0, 2]), "validation_labels must hold 0..1"),
+        ("validation_labels", np.array([-1, 0]), "validation_labels must hold 0..1"),
+        ("validation_labels", np.array([0.0, 1.0]), "holds float64, not whole numbers"),
+        ("validation_labels", np.array(["0", "1"]), "holds <U1, not whole numbers"),
+        ("validation_labels", np.array([True, False]), "holds bool, not whole numbers"),
+        ("class_names", np.array(["ape"]), "class_names has shape (1,), not (2,)"),
+        ("class_names", np.array(["ape", None]), "damaged, its content is not what was written"),
+        ("class_names", np.array(["ape", "bee\ud800"]), r"class name 'bee\ud800' is not UTF-8"),
+        ("class_names", np.array([1, 2]), "class_names holds int64, not text"),
+        ("counts", np.array([30, 0]), "2 counts from 0"),
+        ("counts", np.array(["30", "10"]), "counts holds <U2, not whole numbers"),
+        ("counts", np.array([30.0, 10.0]), "counts holds float64, not whole numbers"),
+        ("log_prior", np.array([0.0, -np.inf]), "1 of 2 rows of log_prior are not finite"),
+        ("log_prior", np.array(["a", "b"]), "log_prior holds <U1, not floats"),
+        ("log_prior", np.array([[0.5, 0.5]]), "log_prior has shape (1, 2), not (2,)"),
+        ("logit_log_prior", np.zeros((1, 2)), "logit_log_prior has shape (1, 2), not (2,)"),
+        ("logit_log_prior", np.zeros(2), "probabilities of logit_log_prior sum to 2, not one"),
+        ("logit_log_prior", np.full(2, np.nan), "2 of 2 rows of logit_log_prior are not finite"),
+        ("logit_log_prior", np.array([0, 0]), "logit_log_prior holds int64, not floats"),
+        ("head_norms", np.ones(2), "array 'head_bias' is missing"),
+        ("head_norms", np.ones(3), "head_norms has shape (3,), not (2,)"),
+        ("head_norms", np.array([1, np.nan]), "1 of 2 rows of head_norms are not finite"),
     ],
 )
-def test_predictions_that_are_not_whole_are_a_user_error_that_names_the_file(
-    tmp_path, changes, said
-):
+def test_invalid_arrays_are_an_error_with_file_value_and_remedy(tmp_path, name, value, said):
     path = tmp_path / "predictions.npz"
-    np.savez(path, **arrays(**changes))
+    np.savez(path, **arrays(**{name: value}))
     with pytest.raises(UserError) as error:
         Predictions.load(path)
-    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
-    assert "\n" not in str(error.value)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    assert said in message and "train again with --overwrite" in message
 
 
 def test_a_file_that_is_missing_or_cut_off_is_a_user_error(tmp_path):

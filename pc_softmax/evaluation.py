@@ -1,0 +1,234 @@
+"""Scores of one run under a target prior, on test sets as they are and with shifted priors."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score
+from tqdm import tqdm
+
+from mi_common.errors import UserError
+from mi_common.files import write_atomically, write_json
+from mi_common.tables import to_markdown, write_tables
+from pc_softmax.metrics import (
+    calibration_table,
+    class_table,
+    confusion_counts,
+    confusion_scores,
+    expected_calibration_error,
+    macro_f1,
+    majority_scores,
+    mutual_information,
+    probability_scores,
+    shot_accuracies,
+)
+from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS
+from pc_softmax.plots import plot_confusion, plot_reliability, plot_shift
+from pc_softmax.predictions import Predictions
+from pc_softmax.priors import (
+    label_frequencies,
+    label_shifts,
+    posterior_under,
+    sample_shifted,
+    total_variation,
+)
+
+ORACLE = "oracle: known prior"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+_number = "{:.4f}".format
+# Scores in table.md, in this order: column of scores.csv -> name and format.
+SHOWN: dict[str, tuple[str, Callable[[float], str]]] = {
+    "n_test": ("samples", str),
+    "accuracy": ("accuracy", _percent),
+    "majority_accuracy": ("accuracy of the majority class", _percent),
+    "balanced_accuracy": ("balanced accuracy", _percent),
+    "worst_class_accuracy": ("worst class", _percent),
+    "macro_f1": ("macro-F1", _percent),
+    "many_shot_accuracy": ("many-shot classes, > 100 training samples", _percent),
+    "medium_shot_accuracy": ("medium-shot classes, 20 to 100", _percent),
+    "few_shot_accuracy": ("few-shot classes, < 20", _percent),
+    "nll": ("NLL, nats", _number),
+    "brier": ("Brier score", _number),
+    "ece": ("ECE, 15 bins", _percent),
+    "mutual_information": ("mutual information under test label frequencies, nats", _number),
+    "mi_lower": ("95 % interval, from", _number),
+    "mi_upper": ("95 % interval, to", _number),
+    "label_entropy": ("H(Y) of the test labels, nats", _number),
+    "prior_total_variation": ("total variation, estimated prior to test labels", _number),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One test set under one target prior.
+
+    Attributes:
+        prior: (K,) the target prior.
+        scores: the row of scores.csv, without the names of test set and target prior.
+        confusion: (K, K) counts, true classes in rows.
+        calibration: of `metrics.calibration_table`.
+    """
+
+    prior: np.ndarray
+    scores: dict[str, float]
+    confusion: np.ndarray
+    calibration: pd.DataFrame
+
+
+def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation:
+    """Scores one test set; errors as in `Predictions.target_log_prior`."""
+    logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
+    log_prior = predictions.target_log_prior(target, logits)
+    log_posterior = posterior_under(logits, log_prior)
+    confusion = confusion_counts(log_posterior, labels)
+    calibration = calibration_table(log_posterior, labels)
+    scores = {
+        "n_test": len(labels),
+        **confusion_scores(confusion),
+        "macro_f1": macro_f1(confusion),
+        **probability_scores(log_posterior, labels),
+        "ece": expected_calibration_error(calibration),
+        **shot_accuracies(confusion, predictions.counts),
+        "majority_accuracy": majority_scores(predictions.log_prior, labels)["accuracy"],
+        **mutual_information(logits, labels),
+    }
+    prior = np.exp(log_prior)
+    if target in ESTIMATED_PRIORS:
+        truth = label_frequencies(labels, len(prior))
+        scores["prior_total_variation"] = total_variation(prior, truth)
+    return Evaluation(prior, scores, confusion, calibration)
+
+
+def shift_table(
+    predictions: Predictions, test_set: str, generator: np.random.Generator
+) -> tuple[pd.DataFrame, list[str]]:
+    """Accuracy under each target prior on subsets of a test set with shifted class priors.
+
+    Args:
+        test_set: the one to draw from; it must hold every class.
+
+    Returns:
+        The rows of shift.csv and the reasons for failed estimates, which are NaN in the rows. The
+        oracle knows the label frequencies of the subset. The total variation is the distance of an
+        estimated prior to them.
+    """
+    logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
+    targets = [t for t in TARGET_PRIORS if t != "bbse" or predictions.validation is not None]
+    rows, failures = [], []
+    shifts = list(label_shifts(predictions.counts, generator))
+    for shift, ratio, log_prior in tqdm(shifts, desc="shifts", disable=None):
+        subset = sample_shifted(labels, log_prior, generator)
+        truth = label_frequencies(labels[subset], logits.shape[1])
+        row = {"shift": shift, "ratio": ratio, "n": len(subset)}
+        distances = {}
+        for target in (*targets, ORACLE):
+            try:
+                target_log_prior = (
+                    np.log(truth)
+                    if target == ORACLE
+                    else predictions.target_log_prior(target, logits[subset])
+                )
+                predicted = posterior_under(logits[subset], target_log_prior).argmax(axis=1)
+                row[target] = accuracy_score(labels[subset], predicted)
+                distance = total_variation(np.exp(target_log_prior), truth)
+            except UserError as error:
+                failures.append(f"{shift}, {ratio:.0f}: {error}")
+                row[target] = distance = np.nan
+            if target in ESTIMATED_PRIORS:
+                distances[f"{target}_total_variation"] = distance
+        rows.append(row | distances)
+    return pd.DataFrame(rows), failures
+
+
+def shown_scores(evaluations: dict[str, Evaluation], target: str) -> pd.DataFrame:
+    """The table of scores: one row per score, one column per test set."""
+    rows = [{"score": "target prior"} | dict.fromkeys(evaluations, target)]
+    for key, (name, text) in SHOWN.items():
+        scores = {test_set: e.scores.get(key) for test_set, e in evaluations.items()}
+        if any(score is not None for score in scores.values()):
+            cells = {k: "" if score is None else text(score) for k, score in scores.items()}
+            rows.append({"score": name} | cells)
+    return pd.DataFrame(rows)
+
+
+def shown_shifts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table of shifts: accuracies in percent, empty cells for failed estimates."""
+    shown = rows.assign(ratio=rows["ratio"].round().astype(int))
+    for column in rows.columns[3:]:
+        scale, digits = (1, 4) if column.endswith("_total_variation") else (100, 2)
+        shown[column] = [
+            "" if math.isnan(value) else f"{scale * value:.{digits}f}" for value in rows[column]
+        ]
+    return shown
+
+
+def write_evaluation(
+    evaluations: dict[str, Evaluation], predictions: Predictions, target: str, folder: Path
+) -> None:
+    """Prints the scores and writes all files but those of the shift and result.json.
+
+    Args:
+        evaluations: by test set.
+    """
+    names = predictions.unique_names
+    scores = [{"test_set": k, "target_prior": target} | e.scores for k, e in evaluations.items()]
+    per_class = {
+        k: class_table(e.confusion, predictions.counts, names) for k, e in evaluations.items()
+    }
+    true_class = pd.Index(names, name="true_class")
+    confusions = {k: e.confusion for k, e in evaluations.items()}
+    frames = {k: pd.DataFrame(counts, true_class, names) for k, counts in confusions.items()}
+    _write_csv(pd.DataFrame(scores), folder / "scores.csv")
+    _write_csv(
+        pd.concat(per_class, names=["test_set"]).reset_index("test_set"), folder / "per_class.csv"
+    )
+    _write_csv(pd.concat(frames, names=["test_set"]), folder / "confusion.csv", index=True)
+    plot_confusion(confusions, names, folder / "confusion.png")
+    plot_reliability({k: e.calibration for k, e in evaluations.items()}, folder / "reliability.png")
+    shown = shown_scores(evaluations, target)
+    write_tables(shown, folder / "table")
+    print("\n" + to_markdown(shown))
+
+
+def write_shift(rows: pd.DataFrame, failures: list[str], test_set: str, folder: Path) -> None:
+    """Prints the table of shifts, and writes it with its figure."""
+    methods = [column for column in rows.columns[3:] if not column.endswith("_total_variation")]
+    shown = shown_shifts(rows)
+    _write_csv(rows, folder / "shift.csv")
+    write_tables(shown, folder / "shift")
+    plot_shift(rows, methods, folder / "shift.png")
+    print(f"Accuracy in percent on subsets of {test_set} with shifted class priors.")
+    if "bbse" not in methods:
+        print("Without bbse: it needs validation samples (train with --val-fraction).")
+    for reason in failures:
+        print(f"No estimate for {reason}")
+    print("\n" + to_markdown(shown))
+
+
+def write_result(
+    evaluations: dict[str, Evaluation], predictions: Predictions, target: str, folder: Path
+) -> None:
+    """Writes result.json; a score that is not finite, such as an infinite NLL, becomes null."""
+    test_sets = {}
+    for name, evaluation in evaluations.items():
+        scores = {k: v if math.isfinite(v) else None for k, v in evaluation.scores.items()}
+        prior = dict(zip(predictions.unique_names, evaluation.prior.tolist(), strict=True))
+        test_sets[name] = scores | {"prior": prior}
+    result = {
+        "target_prior": target,
+        "uses_test_labels": ["mutual_information", "label_entropy", "prior_total_variation"],
+        "test_sets": test_sets,
+    }
+    write_json(folder / "result.json", result)
+
+
+def _write_csv(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
+    write_atomically(path, lambda partial: table.to_csv(partial, index=index))
