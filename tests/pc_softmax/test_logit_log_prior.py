@@ -1,4 +1,4 @@
-"""The prior that logits hold after training, on a table where every posterior is known."""
+"""The prior in trained logits, on a table for which every posterior is known."""
 
 import pytest
 import torch
@@ -55,26 +55,22 @@ def test_softmax_of_converged_logits_is_the_posterior_under_that_prior(name, opt
     posterior = LIKELIHOOD * log_prior.exp()
     posterior /= posterior.sum(dim=1, keepdim=True)
     torch.testing.assert_close(logits.softmax(dim=1), posterior, rtol=0, atol=1e-5)
-    # Without that prior the same logits serve any other one.
+    # Without that prior, the same logits give the posterior under any other prior.
     target = torch.tensor([0.2, 0.3, 0.5], dtype=torch.double).log()
-    moved = LIKELIHOOD * target.exp()
-    moved /= moved.sum(dim=1, keepdim=True)
-    found = log_posterior(logits - log_prior, target).exp()
-    torch.testing.assert_close(found, moved, rtol=0, atol=1e-5)
+    expected = LIKELIHOOD * target.exp()
+    expected /= expected.sum(dim=1, keepdim=True)
+    shifted = log_posterior(logits - log_prior, target).exp()
+    torch.testing.assert_close(shifted, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "weights"),
     [
-        ("softmax", {}, [8, 2, 1]),
-        ("weighted", {}, [1, 1, 1]),
-        ("pc-softmax", {}, [1, 1, 1]),
-        ("logit-adjusted", {"tau": 0.5}, [8**0.5, 2**0.5, 1]),
         ("focal", {}, [8, 2, 1]),
         ("ldam", {}, [8, 2, 1]),
         ("ldam", {"drw": 3}, [n / (1 - 0.9999**n) for n in (80, 20, 10)]),
     ],
 )
 def test_prior_by_hand(name, options, weights):
-    found = logit_log_prior(build_loss(name, COUNTS, **options), COUNTS).exp()
-    assert found.tolist() == pytest.approx([w / sum(weights) for w in weights], rel=1e-5)
+    prior = logit_log_prior(build_loss(name, COUNTS, **options), COUNTS).exp()
+    assert prior.tolist() == pytest.approx([w / sum(weights) for w in weights], rel=1e-5)

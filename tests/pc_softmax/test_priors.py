@@ -109,18 +109,17 @@ def test_bbse_recovers_a_shift_and_stays_where_there_is_none():
     ("labels", "predicted", "said"),
     [
         ([0, 0, 2, 2], [0, 1, 2, 2], r"classes \[1\] have no validation samples"),
-        ([0, 1, 2, 2], [0, 0, 2, 2], r"has rank 2 for 3 classes"),
-        ([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 0, 2], r"has rank 2 for 3 classes"),
+        ([0, 1, 2, 2], [0, 0, 2, 2], r"rank 2 for 3 classes"),
+        ([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 0, 2], r"rank 2 for 3 classes"),
     ],
 )
-def test_bbse_without_a_solution_is_a_user_error(labels, predicted, said):
-    with pytest.raises(UserError, match=said):
+def test_bbse_without_a_solution_is_an_error_that_offers_em(labels, predicted, said):
+    with pytest.raises(UserError, match=f"{said}.*use em"):
         bbse_prior(np.array(predicted), np.array(labels), np.array([0, 1, 2]), 3)
 
 
 def test_total_variation_by_hand():
     assert total_variation(TRAIN, SHIFTED) == pytest.approx(0.6)
-    assert total_variation(np.array([1, 0]), np.array([0, 1])) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,16 +184,15 @@ def test_a_file_cannot_name_classes_that_share_a_name(tmp_path, names):
         read_prior(path, names)
 
 
-def test_a_prior_that_is_no_text_file_is_a_user_error(tmp_path):
+@pytest.mark.parametrize("name", ["", "none.csv", "image.png", "n" * 300, "a\0b"])
+def test_a_prior_that_is_not_a_text_file_is_an_error(tmp_path, name):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
-    names = ("", "none.csv", "image.png", "n" * 300, "a\0b")
-    for path in (tmp_path / name for name in names):
-        with pytest.raises(UserError, match=r"cannot be read as text \(\w+Error\)"):
-            read_prior(path, NAMES)
+    with pytest.raises(UserError, match=r"cannot be read as text \(\w+Error\)"):
+        read_prior(tmp_path / name, NAMES)
 
 
 def test_an_endless_file_is_not_read_to_its_end():
-    with pytest.raises(UserError, match=r"^/dev/zero: over 4036 bytes, too long for 3 probab"):
+    with pytest.raises(UserError, match="^/dev/zero: over 4036 bytes"):
         read_prior(Path("/dev/zero"), NAMES)
 
 
