@@ -14,9 +14,10 @@ from mi_common.runtime import Runtime
 from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
 from pc_softmax.metrics import (
     SCORES,
+    class_accuracies,
     classification_scores,
+    confusion_counts,
     majority_scores,
-    per_class_accuracy,
 )
 from pc_softmax.plots import plot_per_class
 from pc_softmax.predictions import Predictions
@@ -146,10 +147,9 @@ def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder:
         write_tables(differences, folder / "differences")
         print("Paired differences in points, seed by seed.\n")
         print(to_markdown(differences))
-    classes = np.arange(len(first.counts))
     accuracies = {
         name: {
-            loss: [per_class_accuracy(*run.tests[name], classes) for run in runs]
+            loss: [class_accuracies(confusion_counts(*run.tests[name])) for run in runs]
             for loss, runs in predictions.items()
         }
         for name in first.tests

@@ -4,7 +4,6 @@ limits = class_limits("exp:100", class_counts(labels, num_classes))
 positions = first_per_class(labels, limits)
 """
 
-import argparse
 import math
 
 import torch
@@ -18,29 +17,6 @@ PAPER_KEPT_ODD, PAPER_KEPT_EVEN = 3_000, 300
 PAPER_TRAIN_FILES, PAPER_TEST_FILES = (10, 30), (5, 15)
 
 
-def parse_imbalance(text: str) -> str:
-    """The type of --imbalance: `none`, `paper`, `step:RATIO` or `exp:RATIO`, RATIO from 1.
-
-    Returns:
-        The rule with its ratio in one spelling: "exp:100" for exp:1e2.
-
-    Raises:
-        argparse.ArgumentTypeError: another rule, or a ratio that is no number from 1.
-    """
-    rule, colon, number = text.partition(":")
-    if rule in ("none", "paper") and not colon:
-        return text
-    try:
-        ratio = float(number)
-    except ValueError:
-        ratio = math.nan
-    if rule not in ("step", "exp") or not 1 <= ratio < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not one of none, paper, step:RATIO, exp:RATIO with a RATIO from 1"
-        )
-    return f"{rule}:{int(ratio) if ratio.is_integer() else ratio}"
-
-
 def class_limits(kind: str, counts: Tensor) -> Tensor:
     """Number of images of each class to keep.
 
@@ -52,7 +28,7 @@ def class_limits(kind: str, counts: Tensor) -> Tensor:
                      class included, and n / ratio for the others      Cao et al. 2019
 
     Args:
-        kind: as `parse_imbalance` returns it, but not "paper".
+        kind: as `pc_softmax.recipes.parse_imbalance` returns it, but not "paper".
         counts: (K,) positive counts, K at least 2.
 
     Returns:

@@ -14,10 +14,9 @@ from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, seed_everything
 from mi_common.training import ImageClassifier
 from pc_softmax.data import ImbalancedData, indices_digest, load_data
-from pc_softmax.losses import ReweightedLoss, build_loss
+from pc_softmax.losses import ReweightedLoss, build_loss, logit_log_prior
 from pc_softmax.metrics import classification_scores
 from pc_softmax.networks import build_network
-from pc_softmax.posthoc import logit_log_prior
 from pc_softmax.recipes import DataSettings, Settings
 
 

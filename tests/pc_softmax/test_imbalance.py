@@ -1,7 +1,5 @@
 """Numbers of images by hand and in exact arithmetic; the paper's lists against slow loops."""
 
-import argparse
-
 import pytest
 import torch
 from hypothesis import given
@@ -15,8 +13,8 @@ from pc_softmax.imbalance import (
     first_per_class,
     paper_digits,
     paper_files,
-    parse_imbalance,
 )
+from pc_softmax.recipes import parse_imbalance
 
 
 @pytest.mark.parametrize(
@@ -40,13 +38,10 @@ def test_a_rule_is_read_into_one_spelling(text, read):
     ["", "Paper", "paper:10", "none:", "step", "exp:", "exp:0.99", "exp:-3", "exp:inf", "exp:9:9"],
 )
 def test_another_rule_is_refused_with_what_is_allowed(text, user_error):
-    message = f"{text!r} is not one of none, paper, step:RATIO, exp:RATIO with a RATIO from 1"
-    with pytest.raises(argparse.ArgumentTypeError) as error:
-        parse_imbalance(text)
-    assert str(error.value) == message
     parser = cli.Parser("test")
     parser.add_argument("--imbalance", type=parse_imbalance)
-    assert message in user_error(parser.parse_args, ["--imbalance", text])
+    line = user_error(parser.parse_args, ["--imbalance", text])
+    assert f"{text!r} is not one of none, paper, step:RATIO, exp:RATIO" in line
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_prior_that_is_not_a_text_file_is_an_error(tmp_path, name):
 
 
 def test_an_endless_file_is_not_read_to_its_end():
-    with pytest.raises(UserError, match="^/dev/zero: over 4036 bytes"):
+    with pytest.raises(UserError, match=r"^/dev/zero: over 4036 bytes"):
         read_prior(Path("/dev/zero"), NAMES)
 
 
