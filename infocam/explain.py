@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     set_network_defaults(args)
 
-    from infocam.figures.explanation import tables, unique_stems, write
+    from infocam.explanation import tables, unique_stems, write
     from infocam.maps.methods import class_number, parse_methods
     from infocam.maps.photographs import explain
     from infocam.models.classifiers import imagenet_classifier, run_classifier

@@ -48,21 +48,6 @@ def test_box_of_a_mask_by_hand(text, box, value):
     assert largest_contour_box(mask_of(text) * value).tolist() == list(box)
 
 
-@pytest.mark.parametrize(
-    ("far", "pixel", "corner", "nothing"),
-    [
-        ("inclusive", [1, 2, 1, 2], [3, 3, 3, 3], [0, 0, 0, 0]),
-        ("clipped", [1, 2, 2, 3], [3, 3, 3, 3], [0, 0, 0, 0]),
-        ("beyond", [1, 2, 2, 3], [3, 3, 4, 4], [0, 0, 1, 1]),
-    ],
-)
-def test_a_box_of_one_pixel_by_convention(far, pixel, corner, nothing):
-    texts = ".... .... .#.. ....", ".... .... .... ...#", ".... .... .... ...."
-    for text, box in zip(texts, (pixel, corner, nothing), strict=True):
-        boxes, starts = contour_boxes(mask_of(text), np.array([0]), far=far)
-        assert (boxes.tolist(), starts.tolist()) == ([box], [0]), text
-
-
 def smooth_levels(seed: int, width: int, height: int, most: int = 255) -> np.ndarray:
     """A bicubic enlargement of 6 x 6 random numbers; below 255 levels there are many ties."""
     coarse = np.random.default_rng(seed).random((6, 6)).astype(np.float32)
@@ -88,6 +73,14 @@ def direct(levels: np.ndarray, cut: int, far: str) -> tuple[tuple, list[tuple]]:
 
     every = [box_of(contour) for contour in contours]
     return box_of(max(contours, key=cv2.contourArea)), sorted(every)
+
+
+@pytest.mark.parametrize("far", ["inclusive", "clipped", "beyond"])
+@pytest.mark.parametrize("text", [text for text, _ in MASKS.values()], ids=MASKS)
+def test_boxes_of_a_mask_by_each_convention_equal_opencvs(text, far):
+    boxes, _ = contour_boxes(mask_of(text), np.array([0]), far=far)
+    largest, every = direct(mask_of(text), 0, far)
+    assert (tuple(boxes[0]), sorted(map(tuple, boxes.tolist()))) == (largest, every)
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 30), (31, 64), (9, 7)])

@@ -11,12 +11,12 @@ from infocam.names import GRADIENT_METHODS
 from mi_common.files import save_arrays
 from mi_common.pictures import read_image
 
-SHOWN = 5  # likeliest classes
+SHOWN = 5  # most likely classes
 SCORE = {False: "logit", True: "pointwise mutual information (nats)"}  # without and with --prior
 
 
 def likeliest(explanation: Explanation) -> list[int]:
-    """The classes to show: the likeliest, best first, and the label if it is none of them."""
+    """The most likely classes, best first, and the label if it is not among them."""
     best = np.argsort(-explanation.scores, kind="stable")[:SHOWN].tolist()
     return best if explanation.label in best else [*best, explanation.label]
 
@@ -34,7 +34,7 @@ def method_name(method: str, class_names: list[str]) -> str:
 def tables(
     explanation: Explanation, class_names: list[str], prior: bool
 ) -> tuple[pd.DataFrame, ...]:
-    """The likeliest classes, and the methods with their boxes."""
+    """Tables of the most likely classes, and of the methods with their boxes."""
     classes = [
         {
             "rank": rank_of(explanation, k),
@@ -60,7 +60,7 @@ def tables(
 def write(
     stem: Path, path: Path, explanation: Explanation, class_names: list[str], prior: bool
 ) -> list[Path]:
-    """The PNG and the arrays of one image."""
+    """Writes the PNG and the arrays of one image."""
     png, npz = (stem.with_name(stem.name + end) for end in (".png", ".npz"))
     titles = []
     for method, against in zip(explanation.methods, explanation.against, strict=True):
@@ -84,7 +84,7 @@ def write(
 
 
 def unique_stems(paths: list[Path]) -> list[str]:
-    """File names without their ends; the second `cat` becomes `cat-2`."""
+    """File names without their endings; the second `cat` becomes `cat-2`."""
     stems: list[str] = []
     for path in paths:
         stem, number = path.stem, 1
