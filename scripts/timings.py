@@ -1,0 +1,200 @@
+"""The timings of `scripts.speed`: (what, seconds, note) for each row of its table."""
+
+import contextlib
+import io
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from infocam.localise import Maps, localise
+from infocam.names import GRADIENT_METHODS, RANDOM
+from infocam.scoring.boxes import resize_map, to_8bit
+from infocam.scoring.metrics import Evaluator
+from infocam.scoring.protocols import Protocol, protocol
+from mi_common import engine, runtime
+from mi_common.files import read_json
+from mi_common.image_sets import ImageSet
+from mi_common.workers import worker_pool
+from pc_softmax import train
+from pc_softmax.data import load_data
+from pc_softmax.losses import PCSoftmaxLoss
+from pc_softmax.networks import PaperNet
+
+FEATURES, CLASSES, CELLS, THRESHOLDS = 1280, 200, 7, 1000
+CONTRASTS = ["cam", "infocam", "infocam+", "lowest:20", "similar", "posterior"]
+Row = tuple[str, float, str]
+
+
+def least(repeats: int, run: Callable) -> float:
+    """The least seconds of some runs."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def alone(what: str, note: str, run: Callable, *arguments) -> Row:
+    """A row with the seconds that `run` returns, and the peak memory of its own process."""
+    with worker_pool(1) as pool:
+        seconds, kilobytes = pool.submit(_with_memory, run, arguments).result()
+    return what, seconds, f"{note}; peak memory {kilobytes / 2**20:.2f} GB"
+
+
+def _with_memory(run: Callable, arguments: tuple) -> tuple[float, int]:
+    return run(*arguments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def time_mnist(data_dir: Path, device: str, precision: str, repeats: int) -> list[Row]:
+    """Stages of the paper's run, and `pc_softmax.train` as a whole."""
+    resolved = runtime.setup(device, precision)
+    digits = load_data("mnist", data_dir, imbalance="paper").train
+    network = PaperNet().to(resolved.device)
+    images = network.spec.normalise(digits.images)
+    batches = engine.TensorBatches(images, digits.labels, batch_size=64, seed=0, runtime=resolved)
+    note = ""
+
+    def forward() -> None:
+        with torch.no_grad(), resolved.autocast():
+            for inputs, _, _ in batches.epoch(0):
+                network(inputs)
+
+    def whole() -> None:
+        nonlocal note
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            words = ["--data-dir", str(data_dir), "--output-dir", f"{folder}/run"]
+            # Without its decorator, which would release the lock of this script.
+            train.main.__wrapped__([*words, "--device", device, "--precision", precision])
+            scores = read_json(Path(folder) / "run/result.json")["test_sets"]["official"]
+        note = f"{8 * len(batches):,} steps; "
+        note += f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
+
+    stages = {
+        "read and choose images": lambda: load_data("mnist", data_dir, imbalance="paper"),
+        "forward, one epoch": forward,
+        f"{len(batches)} steps of one epoch": lambda: fit(network, batches, 10, 1),
+        "whole run": whole,
+    }
+    rows = [(f"MNIST, {precision}: {what}", least(repeats, run)) for what, run in stages.items()]
+    return [(*row, "") for row in rows[:-1]] + [(*rows[-1], note)]
+
+
+def fit(model: nn.Module, batches: engine.TensorBatches, classes: int, epochs: int) -> None:
+    device = batches.runtime
+    loss = PCSoftmaxLoss.from_labels(batches.labels.cpu(), classes).to(device.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5, fused=True)
+    engine.fit(model, batches, loss, optimizer, epochs=epochs, runtime=device)
+
+
+def time_head(inputs: Tensor, epochs: int, device: runtime.Runtime, repeats: int = 1) -> float:
+    """Seconds to train a linear head on (N, C) features."""
+    labels = torch.arange(len(inputs)) % CLASSES
+    batches = engine.TensorBatches(inputs, labels, batch_size=64, seed=0, runtime=device)
+    head = nn.Linear(inputs.shape[1], CLASSES).to(device.device)
+    with runtime.one_thread():  # as `pc_softmax.train` does
+        return least(repeats, lambda: fit(head, batches, CLASSES, epochs))
+
+
+def time_cached_head(device: runtime.Runtime, repeats: int) -> Row:
+    inputs = torch.randn(6000, FEATURES, generator=torch.Generator().manual_seed(0)).half()
+    seconds = time_head(inputs, 30, device, repeats)
+    return "head on cached features", seconds, "6,000 x 1,280, 200 classes, 30 epochs"
+
+
+@contextlib.contextmanager
+def mapped_features(shape: tuple[int, ...], rows_from: Callable[[int], np.ndarray]):
+    """A float16 tensor in a memory-mapped file, filled by 1,000 rows at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/features.npy"
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        for start in range(0, len(array), 1000):
+            array[start : start + 1000] = rows_from(start)[: len(array) - start]
+        array.flush()
+        yield torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def time_file(samples: int) -> float:
+    """Seconds of an epoch of a head over memory-mapped features."""
+
+    def rows_from(start: int) -> np.ndarray:
+        return np.random.default_rng(start).random((1000, FEATURES))
+
+    with mapped_features((samples, FEATURES), rows_from) as inputs:
+        return time_head(inputs, 1, runtime.setup("cpu"))
+
+
+def smooth_maps(count: int, seed: int) -> np.ndarray:
+    """(count, 7, 7) maps of a blob under noise, as coarse as a network's."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(1, CELLS - 2, (2, count, 1, 1))
+    blobs = np.exp(-((np.mgrid[:CELLS, :CELLS][:, None] - centres) ** 2).sum(axis=0) / 6)
+    return (3 * blobs + 0.5 * rng.normal(size=blobs.shape)).astype(np.float32)
+
+
+def plain_opencv(values: np.ndarray, side: int) -> None:
+    """The boxes of all contours, by one call of OpenCV for each threshold."""
+    levels = to_8bit(resize_map(values, side, side))
+    for threshold in np.arange(THRESHOLDS) / THRESHOLDS:
+        _, mask = cv2.threshold(levels, int(threshold * levels.max()), 255, cv2.THRESH_BINARY)
+        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        max(map(cv2.contourArea, contours)), [cv2.boundingRect(contour) for contour in contours]
+
+
+def time_boxes(side: int, num_workers: int, count: int = 400) -> list[Row]:
+    """Seconds a map: OpenCV for each threshold, and the evaluator in one and in more processes.
+
+    The tests compare their boxes.
+    """
+    maps, sizes = smooth_maps(count, side), np.full((count, 2), side)
+    truths = [np.array([[side // 4, side // 4, 3 * side // 4, 3 * side // 4]])] * count
+    started = time.process_time()
+    for values in maps[: count // 10]:
+        plain_opencv(values, side)
+    plain = (time.process_time() - started) / (count // 10)
+    rows = [(f"boxes of a map, {side} x {side}: OpenCV for each of 1,000 thresholds", plain, "")]
+    for workers in sorted({1, max(num_workers, 1)}):
+        clock = time.process_time if workers == 1 else time.perf_counter
+        with worker_pool(workers) if workers > 1 else contextlib.nullcontext() as pool:
+            for _ in range(2):  # the first time, the processes start
+                evaluator = Evaluator(Protocol("", None, THRESHOLDS, "inclusive"), workers=pool)
+                started = clock()
+                evaluator.accumulate(maps, truths, sizes)
+                seconds = (clock() - started) / count
+        note = f"{workers} process{'es' * (workers > 1)}: {plain / seconds:.1f} times as fast"
+        rows.append(("  the distinct levels", seconds, note))
+    return rows
+
+
+def time_evaluation(images: int, num_workers: int) -> float:
+    """Seconds of an evaluation of all methods from cached maps."""
+
+    def rows_from(start: int) -> np.ndarray:
+        scales = np.random.default_rng(start).random((1000, FEATURES, 1, 1))
+        return smooth_maps(1000, start)[:, None].clip(0) * scales
+
+    def batches(data: ImageSet) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, images, 100):
+            yield slice(start, start + 100), maps[start : start + 100].float()
+
+    classes, names = [str(k) for k in range(CLASSES)], [str(i) for i in range(images)]
+    labels, boxes = torch.arange(images) % CLASSES, [np.array([[16, 16, 47, 47]])] * images
+    data = ImageSet("maps", [], labels, classes, boxes, np.full((images, 2), 64), names)
+    classifier = SimpleNamespace(
+        network=SimpleNamespace(head=nn.Linear(FEATURES, CLASSES)), feature_maps=batches
+    )
+    options, infocam = Maps([*CONTRASTS, *GRADIENT_METHODS, RANDOM], [1]), protocol("infocam")
+    with (
+        mapped_features((images, FEATURES, CELLS, CELLS), rows_from) as maps,
+        worker_pool(num_workers) if num_workers > 1 else contextlib.nullcontext() as workers,
+    ):
+        shared = {"misread": False, "workers": workers}
+        return least(1, lambda: localise(classifier, data, options, infocam, **shared))

@@ -1,0 +1,27 @@
+"""The timings run: small sizes here, real ones in `python -m scripts.speed`."""
+
+import pytest
+
+from mi_common.runtime import setup
+from scripts import timings
+from scripts.speed import main
+
+
+def test_the_parts_that_need_no_data_run():
+    head = timings.time_head(timings.torch.ones(200, timings.FEATURES).half(), 1, setup("cpu"))
+    plain, fast = timings.time_boxes(64, num_workers=1, count=10)
+    assert head > 0 and plain[1] > fast[1] > 0
+    assert timings.time_file(200) > 0 and timings.time_evaluation(10, num_workers=1) > 0
+
+
+def test_without_mnist_nothing_is_written(tmp_path, user_error):
+    words = ["--parts", "mnist", "--data-dir", tmp_path, "--output-dir", tmp_path / "out"]
+    assert "scripts.download_data mnist" in user_error(main, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_papers_run_is_timed_in_stages(pytestconfig):
+    rows = timings.time_mnist(pytestconfig.rootpath / "data", "cpu", "fp32", repeats=1)
+    assert [seconds > 0 for _, seconds, _ in rows] == [True] * 4
+    assert "2,064 steps; balanced accuracy 9" in rows[-1][2]
