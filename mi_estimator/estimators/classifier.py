@@ -7,6 +7,7 @@ print(estimate.value, estimate.lower, estimate.upper)
 
 import copy
 import math
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class ClassifierMI(Estimator, BaseEstimator):
                 runtime=self.runtime_,
                 scheduler=scheduler,
                 after_epoch=best,
-                description="estimator",
+                description="estimator" if sys.stderr.isatty() else None,
             )
         if best is not None:
             self.network.load_state_dict(best.state)
