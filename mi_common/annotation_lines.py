@@ -1,4 +1,4 @@
-"""Lines of annotation files, and the numbers and boxes on them; errors name file and line."""
+"""Reads lines, numbers and boxes of annotation files. Errors name the file and the line."""
 
 import re
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import numpy as np
 
 from mi_common.errors import UserError
 
-# The largest picture that this project reads: no side of a JPEG file is longer, and Pillow takes
-# one with more pixels for a decompression bomb (2 * PIL.Image.MAX_IMAGE_PIXELS).
+# Limits of pictures: the longest side of a JPEG file, and the number of pixels beyond which Pillow
+# reports a decompression bomb (2 * PIL.Image.MAX_IMAGE_PIXELS).
 MAX_SIDE, MAX_PIXELS = 65_535, 178_956_970
-# Upper limit of class numbers; the largest public sets of labelled images have some 22,000 classes.
+# The largest public sets of labelled images have some 22,000 classes.
 MAX_CLASSES = 1_000_000
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # at most 18 digits: fits into int64
 
@@ -54,21 +54,21 @@ def annotation_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def place_of(path: Path, index: int) -> str:
-    """The place of a file's line, empty ones not counted, by its number from 0 on."""
+    """The place of a line by its index; empty lines do not count."""
     return next(islice(annotation_lines(path), index, None))[0]
 
 
 def parse_label(text: str, place: str) -> int:
-    """A class number; UserError for a text that is none."""
+    """A class number; UserError for any other text."""
     label = whole_number(text, 0, MAX_CLASSES - 1)
     if label is None:
-        want = f"a whole number from 0 to {MAX_CLASSES - 1}"
-        raise UserError(f"{place}: label '{brief(text)}' is not {want}")
+        allowed = f"a whole number from 0 to {MAX_CLASSES - 1}"
+        raise UserError(f"{place}: label '{brief(text)}' is not {allowed}")
     return label
 
 
 def parse_size(width: str, height: str, place: str) -> tuple[int, int]:
-    """Width and height of an image in pixels; UserError for a size that no picture here has."""
+    """Width and height of an image in pixels; UserError for a size beyond the limits."""
     sides = [whole_number(text, 1, MAX_SIDE) for text in (width, height)]
     for name, text, side in zip(("width", "height"), (width, height), sides, strict=True):
         if side is None:
@@ -77,7 +77,7 @@ def parse_size(width: str, height: str, place: str) -> tuple[int, int]:
             )
     if sides[0] * sides[1] > MAX_PIXELS:
         raise UserError(
-            f"{place}: an image of {sides[0]} x {sides[1]} pixels; want {MAX_PIXELS} or fewer"
+            f"{place}: an image of {sides[0]} x {sides[1]} pixels; at most {MAX_PIXELS} are allowed"
         )
     return sides[0], sides[1]
 
@@ -88,8 +88,8 @@ def parse_box(
     """(4,) int64 x0 y0 x1 y1 of inclusive pixels inside a width x height image.
 
     Args:
-        beyond: by how many pixels x1 and y1 may pass the last ones, though never `MAX_SIDE`; x0
-            and y0 stay inside.
+        beyond: number of pixels by which x1 and y1 may lie outside the image, up to `MAX_SIDE`. x0
+            and y0 must lie inside.
     """
     if len(fields) != 4 or not all(_INTEGER.fullmatch(field) for field in fields):
         shown = [brief(field) for field in fields[:4]]

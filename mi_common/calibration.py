@@ -9,9 +9,9 @@ from mi_common.information import pc_softmax_loss
 def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
     """The temperature and class biases that minimise the loss of validation samples.
 
-    The calibrated logits are `scale * logits + bias`. Standard normal priors on log scale and on
-    each bias keep few samples from bending them; without samples the logits stay as they are. A
-    class with one or two samples may still get a bias that is far off.
+    The calibrated logits are `scale * logits + bias`. Standard normal priors on the log scale and
+    on each bias limit what few samples change; without samples the logits stay the same. A class
+    with one or two samples may still get a wrong bias.
 
     Args:
         logits: (N, K) of PC-softmax.
@@ -28,7 +28,7 @@ def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        # A step of the line search may go far; what overflows would end the search with NaN.
+        # A long step of the line search would overflow, and end the search with NaN.
         scale = log_scale.clamp(-10, 10).exp()
         loss = pc_softmax_loss(scale * logits + bias, labels, log_prior, reduction="sum")
         posterior = loss + (log_scale.square() + bias.square().sum()) / 2

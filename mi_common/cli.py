@@ -129,11 +129,11 @@ def _is_first_reporter() -> bool:
 
 
 class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread so that what is open is closed and tidied up."""
+    """SIGTERM, raised in the main thread so that files are closed and tidied up."""
 
 
 def _ignore(signum, frame) -> None:
-    """In place of SIG_IGN, with which Python complains about a signal that is under way."""
+    """Used instead of SIG_IGN, with which Python complains about a pending signal."""
 
 
 def _stop(signum, frame: FrameType | None) -> None:
@@ -160,7 +160,7 @@ def _ignore_signals() -> None:
 
 
 def entry(main: Callable) -> Callable:
-    """Decorates a `main`: whatever the user or the machine can cause ends with one line on stderr.
+    """Decorates a `main`: errors of the user or the machine end with one line on stderr.
 
     Wrong input, files and disks that fail, and too little memory end with exit status 2, Ctrl-C
     with 130, SIGTERM with 143. Worker processes are ended and the locks of folders released. Under
@@ -259,7 +259,7 @@ fraction = _number(float, lambda v: v >= 0, "a number from 0 to", 1)
 
 
 def device_name(text: str) -> str:
-    """`auto`, `cpu`, `cuda` or `cuda:N`; whether it exists is `runtime.setup`'s to say."""
+    """`auto`, `cpu`, `cuda` or `cuda:N`; `runtime.setup` checks that it exists."""
     if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal()):
         return text
     raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, cuda, cuda:N")
@@ -282,19 +282,20 @@ def add_common_arguments(
     output_dir: str | None,
     seeds: list[int] | None = None,
     seed: bool = True,
-    data: bool = True,
+    data: bool | str = True,
     workers: bool = True,
     resume: bool = True,
 ) -> None:
     """Adds the flags that every script has, in one order; a script leaves out what it cannot use.
 
     Args:
-        output_dir: default of --output-dir; None when it depends on other flags.
+        output_dir: default of --output-dir; None if it depends on other flags.
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
         seed: whether the script draws random numbers.
-        data: whether the script reads a data set (--data-dir).
-        workers: whether it has work for several processes (--num-workers).
-        resume: whether it can go on where it stopped (--resume).
+        data: whether the script reads a data set (--data-dir); a text is the help of a --data-dir
+            without default.
+        workers: whether the script can use several processes (--num-workers).
+        resume: whether the script can continue an earlier run (--resume).
     """
     group = parser.add_argument_group("run")
     if seeds is None and seed:
@@ -315,7 +316,9 @@ def add_common_arguments(
         default=False,
         help="compile the network with torch.compile",
     )
-    if data:
+    if isinstance(data, str):
+        group.add_argument("--data-dir", type=Path, help=data)
+    elif data:
         group.add_argument(
             "--data-dir", type=Path, default=Path("data"), help="folder of the data sets"
         )
@@ -330,10 +333,10 @@ def add_common_arguments(
     existing = group.add_mutually_exclusive_group()
     if resume:
         existing.add_argument(
-            "--resume", action="store_true", help="go on with what is in the output folder"
+            "--resume", action="store_true", help="continue the run in the output folder"
         )
     existing.add_argument(
-        "--overwrite", action="store_true", help="delete what is in the output folder first"
+        "--overwrite", action="store_true", help="delete the content of the output folder first"
     )
     group.add_argument(
         "--deterministic",
@@ -362,10 +365,10 @@ def add_training_arguments(
     weight_decay: float | None = None,
     by_dataset: dict[str, str] | None = None,
 ) -> None:
-    """--epochs --batch-size --lr --weight-decay with a script's own defaults.
+    """--epochs --batch-size --lr --weight-decay with the defaults of a script.
 
     Args:
-        by_dataset: where defaults depend on the data set or task, the text that says how, by name.
+        by_dataset: texts of the defaults that depend on the data set or task, by flag.
     """
     group = parser.add_argument_group("training")
 

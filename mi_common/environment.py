@@ -1,4 +1,4 @@
-"""What a run was made with: command, versions, commit and hardware, for config.json."""
+"""Command, versions, commit and hardware of a run, for config.json."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def environment() -> dict:
 
 
 def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; platform.processor() is empty on many of its kinds
+    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() is empty on many Linux systems
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

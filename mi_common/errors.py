@@ -1,11 +1,11 @@
-"""Errors that the user can mend, and the one line that each error ends a script with."""
+"""Errors that the user can correct, and the line that a script prints for each error."""
 
 import errno
 from pathlib import Path
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
     The message is one line: the value, what is allowed, the remedy. Entry scripts print it
     without a traceback and end with exit status 2 (`mi_common.cli.entry`).
@@ -13,13 +13,13 @@ class UserError(ValueError):
 
 
 def require(path: Path, name: str, data_dir: Path) -> None:
-    """UserError that says what was looked for, where, and how to get it."""
+    """UserError, for a missing path, with the command that downloads it."""
     if not path.exists():
         raise UserError(f"no {name} data: looked for {path}; {remedy(name, data_dir)}")
 
 
 def damaged(folder: Path, reason: str, name: str, data_dir: Path) -> UserError:
-    """To be raised; the download replaces nothing that is there, hence the deletion."""
+    """An error to raise. The remedy deletes first, because the download replaces nothing."""
     return UserError(f"{folder}: damaged ({reason}); delete it and {remedy(name, data_dir)}")
 
 
@@ -28,12 +28,12 @@ def remedy(name: str, data_dir: Path) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What a script prints about an error before it ends; empty for a bug of this project."""
-    # An error that crossed from a worker process carries that process's traceback before it.
+    """The line that a script prints for an error; empty for a bug of this project."""
+    # The text of an error from a worker process begins with the traceback of that process.
     text = str(error)
     if isinstance(error, UserError):
         return " ".join(text.rpartition("mi_common.errors.UserError: ")[2].split())
-    if "Symlink loop" in text:  # what pathlib raises in place of an OSError
+    if "Symlink loop" in text:  # pathlib raises a RuntimeError
         return text
     if isinstance(error, BrokenPipeError):
         return "the output was closed before it was complete"

@@ -1,10 +1,10 @@
-"""Files that are whole or not there, and that are checked when they are read.
+"""Writes files completely or not at all, and verifies them when they are read.
 
     write_atomically(path, write)    save_arrays(path, logits=...)    write_json(path, {...})
     read_arrays(path)                read_json(path)                  lock(folder), release_locks()
 
-What is written is synced to the disk before it gets its name, so that a crash or a power cut leaves
-the old file or the new one. Binary files are zip archives with a checksum of all that is in them.
+A file is synced to the disk before it gets its name, so that a crash or a power cut leaves the old
+file or the new one. Binary files are zip archives with a checksum of their whole content.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ WRITTEN = ".written"  # a JSON text a line: paths of the files that were written
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of unfinished files
 _COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
 _CRC_OF_DATA_AND_ITS_CRC = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
-_locks: dict[Path, FileLock] = {}  # of the folders that this process holds
+_locks: dict[Path, FileLock] = {}  # by folder
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -53,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _list_as_written(path: Path) -> None:
-    """Adds a new file to `WRITTEN` of the folder that this process holds and that it is in."""
+    """Adds a new file to `WRITTEN` of the locked folder that contains it."""
     place = path.parent.resolve() / path.name
     folder = next((folder for folder in place.parents if folder in _locks), None)
     if folder is not None and not os.path.lexists(path):
@@ -63,7 +63,7 @@ def _list_as_written(path: Path) -> None:
 
 
 def written_files(folder: Path) -> set[Path]:
-    """The files below a folder that processes which held it, or a folder in it, have written."""
+    """The files below a folder that were written while it, or a folder inside it, was locked."""
     files = set()
     for written in folder.rglob(WRITTEN):
         for line in written.read_text(encoding="ascii", errors="replace").splitlines():
@@ -127,10 +127,10 @@ def save_arrays(path: Path, **arrays: "np.ndarray") -> None:
 
 
 def write_archive(path: Path, archive: io.BytesIO) -> None:
-    """Writes a zip archive atomically, with the CRC-32 of all that comes before as its comment.
+    """Writes a zip archive atomically. Its comment is the CRC-32 of everything before it.
 
-    The checksums of its entries leave out their names, places and attributes: one flipped bit there
-    made torch read zeros for a tensor.
+    The checksums of its entries do not cover their names, places and attributes, where one flipped
+    bit made torch read zeros for a tensor.
     """
     archive.seek(-2, io.SEEK_END)
     archive.write(_COMMENT_LENGTH)
@@ -166,7 +166,7 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 def verify_archive(path: Path) -> None:
     """Reads a zip archive, as `.npz` and `.pt` files are, and compares its checksums.
 
-    One of `write_archive` has a checksum of the whole file, others only those of their entries.
+    Archives of `write_archive` have a checksum of the whole file, others of their entries only.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -200,7 +200,7 @@ def damaged_file(path: Path) -> UserError:
 
 
 def remedy_for(path: Path) -> str:
-    """What to do about a damaged file of a run folder, or any other one."""
+    """The remedy for a damaged file."""
     if path.name == "checkpoint.pt":
         return "delete it and train again with --resume"
     if path.name == "predictions.npz":
@@ -213,7 +213,7 @@ def remedy_for(path: Path) -> str:
 
 
 def lock(folder: Path) -> None:
-    """Holds an existing folder for this process until `release_locks`, or until it dies.
+    """Locks an existing folder for this process until `release_locks` or its end.
 
     Raises:
         UserError: another process holds it.
@@ -232,10 +232,10 @@ def lock(folder: Path) -> None:
 
 
 def release_locks(folder: Path | None = None) -> None:
-    """Gives up one folder, or all, and removes the unfinished files in it."""
+    """Unlocks one folder, or all, and removes the unfinished files in it."""
     for key in [folder.resolve()] if folder else list(_locks):
         if held := _locks.pop(key, None):
-            with contextlib.suppress(OSError):  # whatever it is, the other folders must be let go
+            with contextlib.suppress(OSError):  # the other folders must be unlocked all the same
                 remove_partial_files(key)
             release(held)
 
@@ -248,9 +248,9 @@ def release(lock: FileLock) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Deletes what killed processes left half-written in a folder that this process holds.
+    """Deletes unfinished files of killed processes in a folder that this process has locked.
 
-    A run folder inside it that this or another process holds by itself is left alone.
+    It skips run folders inside it that this or another process has locked.
     """
     for path in folder.iterdir():
         if path.match(".*.partial*") and path.is_file():

@@ -1,6 +1,6 @@
-"""Hashes of the data that a run was computed from, so that --resume can refuse other data.
+"""Hashes of the data of a run, so that --resume can refuse changed data.
 
-A fingerprint is kept in config.json and is part of the name of cached features.
+config.json holds them, and they are part of the names of cached features.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ A network with logits f(x), trained by PC-softmax under the class prior p(k), gi
 
     log r(x, y) = f_y - log sum_k p(k) exp f_k  =  log p(x, y) / (p(x) p(y)).
 
-Its mean over held-out pairs bounds the mutual information I(X;Y) from below, its negative is the
+Its mean over test pairs bounds the mutual information I(X;Y) from below, its negative is the
 training loss, and its class maps are infoCAM (Qin, Kim and Gedeon 2019, arXiv 1911.10688).
 
 Everything here is a pure function in log space; half-precision logits are raised to float32 first.

@@ -1,4 +1,4 @@
-"""How a process begins and ends; the standard library alone, as it comes before slow imports."""
+"""How a process begins and ends. The standard library alone: it runs before slow imports."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-_parent = os.getppid()  # at the start: later, an orphan has another one
+_parent = os.getppid()  # read early: an orphan gets another parent
 
 
 def _remember_parent() -> None:
@@ -64,15 +64,15 @@ def kill_workers() -> None:
 def end_with_parent(parent: int | None = None) -> None:
     """Ends this process within a second of the end of the process that started it.
 
-    A worker that waits for work would otherwise wait for ever.
+    Otherwise a worker that waits for work would wait for ever.
 
     Args:
         parent: its process id; None for the parent at the time of the imports.
     """
-    first = _parent if parent is None else parent
+    expected = _parent if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == first:
+        while os.getppid() == expected:
             time.sleep(0.5)
         os._exit(1)
 

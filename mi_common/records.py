@@ -56,19 +56,18 @@ def check_output(
     extendable: tuple[str, ...] = (),
     data: dict | None = None,
 ) -> None:
-    """Raises the errors of `prepare_output`, writes nothing, and locks a folder that has content.
+    """Raises the errors of `prepare_output`, without writing; locks a folder that has content.
 
     Args:
-        flags: resolved flags, for config.json. Paths among them, but --output-dir, are inputs.
-        resume: whether to go on with the folder's content; None where a script cannot.
-        extendable: flags that may differ when the folder is resumed, such as `seeds`.
-        data: fingerprints of what the run is computed from, by name (`mi_common.fingerprints`);
-            None where it is not known yet.
+        flags: resolved flags, for config.json. Paths among them are inputs, except --output-dir.
+        resume: whether to continue an earlier run; None if the script cannot.
+        extendable: flags that may differ when a run is resumed, such as `seeds`.
+        data: fingerprints of the data by name (`mi_common.fingerprints`); None if unknown yet.
 
     Raises:
-        UserError: the folder has content and neither flag was given; `overwrite` on a folder that
-            no script wrote, that is a link or that holds an input; `resume` with flags or data that
-            differ from the earlier ones; another process writes into the folder.
+        UserError: the folder has content and neither flag is given; `overwrite` of a folder that is
+            a link, holds an input, or holds a file that no script wrote; `resume` with changed
+            flags or data; another process writes into the folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another --output-dir")
@@ -96,7 +95,7 @@ def check_output(
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a killed process may have left this in a folder before it wrote anything whole."""
+    """Whether this is a lock, a list of files or an unfinished file, all without content."""
     return path.name in (LOCK, WRITTEN) or path.match(".*.partial*")
 
 
@@ -118,7 +117,7 @@ def _check_overwrite(folder: Path, flags: dict) -> None:
                 f"--overwrite {folder}: it also holds {path.relative_to(folder)}, which no script "
                 "wrote; move it first"
             )
-    for inner_lock in list(folder.rglob(f"*/{LOCK}")):  # of runs inside, such as a comparison's
+    for inner_lock in list(folder.rglob(f"*/{LOCK}")):  # of the runs of a comparison
         lock(inner_lock.parent)
         release_locks(inner_lock.parent)
 
@@ -128,7 +127,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _inputs(flags: dict) -> Iterator[Path]:
-    """The existing paths among flags, whatever their type, without the output's."""
+    """The existing paths among flags of any type, without outputs."""
     for name, value in flags.items():
         for text in value if isinstance(value, list | tuple) else [value]:
             is_path = isinstance(text, Path) or (isinstance(text, str) and os.path.exists(text))
@@ -166,20 +165,21 @@ def prepare_output(
     description: dict | None = None,
     **options,
 ) -> None:
-    """Makes an output folder with its config.json, or takes the one that `resume` goes on with.
+    """Makes an output folder with its config.json, or continues in the folder of an earlier run.
 
-    This process holds the folder until `mi_common.files.release_locks`. Options and errors are
-    those of `check_output`.
+    The folder is locked until `mi_common.files.release_locks`. Options and errors are those of
+    `check_output`.
 
     Args:
-        description: what else config.json says of the run, such as
+        description: further entries of config.json, such as
             {"entry": "pc_softmax.train", "class_names": [...], "class_counts": [...],
             "data_dir": ...}; see `RunFolder.require_entry`.
     """
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     folder.mkdir(parents=True, exist_ok=True)
     lock(folder)
-    check_output(folder, flags, overwrite=overwrite, data=data, **options)  # no race with another
+    # Again, because another process may have been faster.
+    check_output(folder, flags, overwrite=overwrite, data=data, **options)
     if overwrite:
         # These go last: without them, no flag would accept what an interruption leaves.
         last = ("config.json", WRITTEN)
@@ -226,7 +226,7 @@ class RunFolder:
         return self._config("flags")
 
     def data(self) -> dict:
-        """The fingerprints of what the run was computed from; errors as `config`."""
+        """The fingerprints of the data of the run; errors as `config`."""
         return self._config("data")
 
     def require_entry(self, entry: str, *, keys: tuple[str, ...] = ()) -> dict:
@@ -273,14 +273,14 @@ class RunFolder:
         write_json(self.result_file, result | {"checksum": _checksum(result)})
 
     def result(self) -> dict:
-        """What `save_result` was given; UserError for a damaged file."""
+        """The dict of `save_result`; UserError for a damaged file."""
         result = read_json(self.result_file)
         if result.pop("checksum", None) != _checksum(result):
             raise damaged_file(self.result_file)
         return result
 
     def require_files(self, *names: str) -> None:
-        """UserError for a file of a finished run that is not there or damaged."""
+        """UserError for a missing or damaged file of a finished run."""
         if missing := [name for name in names if not (self.path / name).exists()]:
             raise UserError(
                 f"{self.path}: the run is finished but {', '.join(missing)} is missing; train "
@@ -296,7 +296,7 @@ class RunFolder:
                     ) from error
 
     def save_epoch(self, checkpoint: dict) -> None:
-        """Writes a checkpoint, whose `metrics` hold a dict an epoch, and those as text."""
+        """Writes a checkpoint, and its `metrics`, a dict an epoch, as text."""
         buffer = io.BytesIO()  # torch turns a full disk into an error that does not say so
         torch.save(checkpoint, buffer)
         write_archive(self.checkpoint_file, buffer)
@@ -309,7 +309,7 @@ class RunFolder:
         """The last checkpoint, on the CPU, or None before the first.
 
         Raises:
-            UserError: the file is damaged, or is not one of this project.
+            UserError: the file is damaged, or no checkpoint of this project.
         """
         if not self.checkpoint_file.exists():
             return None
@@ -326,7 +326,7 @@ class RunFolder:
         return checkpoint
 
     def restore_metrics(self, metrics: list[dict]) -> None:
-        """Writes metrics.jsonl again where it is not what the checkpoint says."""
+        """Writes metrics.jsonl again if it differs from the checkpoint."""
         text = "".join(json.dumps(line) + "\n" for line in metrics).encode()
         if not self.metrics_file.exists() or self.metrics_file.read_bytes() != text:
             self._write_metrics(metrics)

@@ -21,11 +21,11 @@ class ResultsFile:
         """
         Args:
             columns: of the file, in order.
-            key: the columns that a computation is identified by; it may add several rows.
+            key: the columns that identify a computation, which may add several rows.
             text: the columns that hold text; all others hold numbers.
 
         Raises:
-            UserError: the file is there with other columns, or is damaged.
+            UserError: the file exists with other columns, or is damaged.
         """
         self.path, self.columns, self.key, self.text = Path(path), columns, key, text
         self.frame = pd.DataFrame(columns=columns)
@@ -80,5 +80,5 @@ class ResultsFile:
         write_atomically(self.path, lambda partial: self.frame.to_csv(partial, index=False))
 
     def drop(self, wrong: pd.Series) -> None:
-        """Leaves out the rows where `wrong`, (N,) bool, is true; the file changes with `add`."""
+        """Removes the rows where `wrong`, (N,) bool, is true; the next `add` writes the file."""
         self.frame = self.frame[~wrong].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Where and how the network runs: device, precision, seeds, and the process group of torchrun."""
+"""Device, precision, random seeds, and the process group of torchrun."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """What was resolved from --device, --precision, --compile and torchrun's environment."""
+    """The resolved device, precision and processes."""
 
     device: torch.device
     precision: str = "fp32"
@@ -37,7 +37,7 @@ class Runtime:
         return self.rank == 0
 
     def on_main(self, function: Callable, *args, **kwargs) -> None:
-        """Calls `function` in the first process while the others wait for it; all share its error.
+        """Calls `function` in the first process. The others wait, and raise the same error.
 
         Raises:
             Exception: that of `function`, in every process.
@@ -52,7 +52,7 @@ class Runtime:
             raise error
 
     def require_shared(self, folder: Path) -> None:
-        """UserError where a process does not see the run folder that the first one made."""
+        """UserError if a process does not see the run folder that the first process made."""
         if not all(self.gather((folder / "config.json").exists())):
             raise UserError(f"{folder}: some machine does not see it; use a folder that all share")
 
@@ -86,7 +86,7 @@ class Runtime:
         return values
 
     def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """Joins the rows rank::world_size of all processes in their first order, on the CPU."""
+        """Joins the rows rank::world_size of all processes in the original order, on the CPU."""
         parts = self.gather(rows.cpu())
         shape = (sum(len(part) for part in parts), *rows.shape[1:])
         joined = torch.empty(shape, dtype=rows.dtype)
@@ -106,7 +106,7 @@ class Runtime:
 
 
 def default_runtime() -> Runtime:
-    """A GPU if there is one, in fp32, for use as a library: no global setting is touched."""
+    """A GPU if there is one, in fp32. For use as a library: changes no global setting."""
     return Runtime(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -120,7 +120,7 @@ def setup(
     """Resolves the device and joins torchrun's process group when there is one.
 
     Raises:
-        UserError: a CUDA device that is not here.
+        UserError: the CUDA device is not available.
     """
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if device == "auto":
@@ -137,7 +137,7 @@ def setup(
         torch.cuda.set_device(device)
     if world_size > 1 and not dist.is_initialized():
         end_with_parent()
-        # The others wait while the first one computes features, for hours if need be.
+        # The other processes wait while the first one computes features, which may take hours.
         dist.init_process_group(
             "nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(days=1)
         )
@@ -152,7 +152,7 @@ def setup(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Small networks gain nothing from a second thread, and lose much where cores are shared."""
+    """Uses one thread: more do not speed up small networks, and slow them down on shared cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -194,7 +194,7 @@ def rng_state(device: torch.device) -> dict:
 
 
 def set_rng_state(state: dict, device: torch.device) -> None:
-    """Restores what `rng_state` took."""
+    """Restores the states of `rng_state`."""
     random.setstate(state["python"])
     version, keys, position, has_gauss, cached = state["numpy"]
     keys = keys.cpu().numpy().astype(np.uint32)

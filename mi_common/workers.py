@@ -1,6 +1,6 @@
-"""Many independent computations: in this process, in worker processes, or on a Dask cluster.
+"""Runs many independent computations: in this process, in worker processes, or on a Dask cluster.
 
-Worker processes end when this one does, in whatever way: Ctrl-C, SIGTERM or SIGKILL.
+Worker processes end when this process ends: by Ctrl-C, SIGTERM or SIGKILL.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ CLUSTER_SECONDS = 20  # within which a scheduler must answer
 
 def _start_worker(parent: int) -> None:
     end_with_parent(parent)
-    torch.set_num_threads(1)  # small computations gain nothing from a second one
+    torch.set_num_threads(1)
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
     """Worker processes, on one thread each, that are killed if the block ends with an error.
 
     Raises:
-        UserError: they do not fit into memory, or the system killed one.
+        UserError: the processes do not fit into memory, or the system killed one.
     """
     flag = f"--num-workers {num_workers}"
     require_memory(num_workers * WORKER_MEMORY, flag, "use fewer")
@@ -49,8 +49,8 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
         initargs=(os.getpid(),),
     )
     before = set(multiprocessing.active_children())
-    # Ctrl-C reaches all processes of a terminal: workers ignore it from their start, which they
-    # inherit, and this process ends them.
+    # Ctrl-C reaches all processes of a terminal. Workers inherit that it is ignored; this process
+    # ends them.
     previous = None
     if threading.current_thread() is threading.main_thread():
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -82,12 +82,12 @@ def run_jobs(
 ) -> Iterator:
     """Yields `function(*job)` of each job as it is done.
 
-    Small networks gain nothing from a second thread, so on a CPU `num_workers` processes take a
-    job each, on one thread; on a GPU, or with fewer than two workers or jobs, this process does
-    one after the other. `function` and the jobs must be picklable.
+    On a CPU, `num_workers` processes run one job at a time each, on one thread, because more
+    threads do not speed up small networks. On a GPU, or with fewer than two workers or jobs, this
+    process runs one job after another. `function` and the jobs must be picklable.
 
     Args:
-        cluster: address of a Dask scheduler, whose workers do the jobs in place of processes here.
+        cluster: address of a Dask scheduler, whose workers run the jobs instead.
         names: of the jobs; with names, the progress is shown (`mi_common.progress`).
 
     Raises:
@@ -152,7 +152,7 @@ def _on_cluster(
     except Exception as error:  # strange addresses and answers raise many kinds
         raise UserError(f"--cluster {address}: no Dask scheduler answers there") from error
     for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says is reported below
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its errors are reported below
     with client:
         if not client.nthreads():
             print(f"--cluster {address}: no workers yet, waiting for the first", flush=True)
