@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
         data_dir=args.data_dir,
         num_workers=args.num_workers,
     )
-    evaluation.check_runs(args.runs, options)  # before the work
+    evaluation.check_runs(args.runs, args.data_dir, args.test_images)  # before the work
     rows, first = [], None
     with pool as workers:
         for run in args.runs:

@@ -13,7 +13,7 @@ from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.figures.plots import plot_threshold_curves
 from infocam.localise import Maps, faithfulness, localise
 from infocam.maps.methods import parse_methods
-from infocam.models.classifiers import read_run, run_classifier
+from infocam.models.classifiers import TrainedRun, read_run, run_classifier
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
 from infocam.scoring.metrics import ScoredMaps
@@ -78,8 +78,9 @@ def evaluate_run(
     path: Path, options: Options, *, runtime: Runtime, workers: Executor | None
 ) -> Evaluation:
     """Evaluates one run on its validation and test images."""
-    settings = read_run(path).settings
-    sets = read_images(path, options)
+    run = read_run(path)
+    settings = run.settings
+    sets = read_images(run, options.data_dir, options.test_images)
     trained = run_classifier(path, runtime=runtime)
     prior = {}
     if options.prior:
@@ -95,7 +96,7 @@ def evaluate_run(
     classifier = ImageClassifier(
         trained.network,
         head_only=settings.freeze_backbone,
-        cache_dir=data_folder(path, options) / "features",
+        cache_dir=(options.data_dir or run.data_dir) / "features",
         num_workers=options.num_workers,
         runtime=runtime,
     )
@@ -130,40 +131,37 @@ def evaluate_run(
     return Evaluation(rows, sets, scored)
 
 
-def data_folder(path: Path, options: Options) -> Path:
-    """The folder of the data sets: that of the options, or the run's."""
-    return options.data_dir or read_run(path).data_dir
-
-
 @functools.lru_cache(maxsize=1)  # the runs of a table share their images
 def _load(settings: DataSettings, data_dir: Path, test_images: int | None) -> dict[str, ImageSet]:
     options = {"test_images": test_images, "splits": ("validation", "test")}
     return load_splits(**vars(settings), data_dir=data_dir, **options)
 
 
-def read_images(path: Path, options: Options) -> dict[str, ImageSet]:
-    """The validation and test images of a run.
+def read_images(
+    run: TrainedRun, data_dir: Path | None, test_images: int | None
+) -> dict[str, ImageSet]:
+    """The validation and test images of a run; see `Options`.
 
     Raises:
         UserError: those of `load_splits`; validation images that are not those of the run.
     """
-    data_dir = data_folder(path, options)
-    run = read_run(path)
-    sets = _load(run.settings.data, data_dir, options.test_images)
+    data_dir = data_dir or run.data_dir
+    sets = _load(run.settings.data, data_dir, test_images)
     expected, fingerprint = run.folder.data().get("validation"), sets["validation"].fingerprint
     if fingerprint != expected:
         raise UserError(
-            f"{path} was trained beside the validation images {expected}, but {data_dir} holds "
-            f"{fingerprint}; give its own data folder with --data-dir or train again"
+            f"{run.folder.path} was trained with the validation images {expected}, but {data_dir} "
+            f"holds {fingerprint}; give the run's data folder with --data-dir or train again"
         )
     return sets
 
 
-def check_runs(paths: list[Path], options: Options) -> None:
+def check_runs(paths: list[Path], data_dir: Path | None, test_images: int | None) -> None:
     """UserError for a run without its data, or runs that the tables cannot tell apart."""
     seen: dict[tuple, tuple[Path, dict]] = {}
-    for path in paths:
-        flags = read_run(path).folder.config()
+    runs = [read_run(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        flags = run.folder.config()
         seed = flags.pop("seed")
         columns = ("dataset", "network", "loss", "image_size", "output_stride")
         key = tuple(flags.get(name) for name in columns)
@@ -178,8 +176,8 @@ def check_runs(paths: list[Path], options: Options) -> None:
                 raise UserError(
                     f"{first} and {path}: --{name} {values}; runs in one table must match in it"
                 )
-    for path in paths:
-        read_images(path, options)
+    for run in runs:
+        read_images(run, data_dir, test_images)
 
 
 def write_results(results: pd.DataFrame, folder: Path) -> None:

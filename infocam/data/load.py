@@ -71,7 +71,10 @@ def load_splits(
         counts |= {"validation": 10 * val_per_class, "test": test_images or 2000}
         return _digit_splits(data_dir, {split: counts[split] for split in splits})
     files, root, masks = _image_files(dataset, data_dir)
-    in_train, in_validation = _split_by_class(files["train"], images_per_class, val_per_class)
+    needed = val_per_class + 1 if "train" in splits else val_per_class
+    in_train, in_validation = _split_by_class(
+        files["train"], images_per_class, val_per_class, needed=needed
+    )
     count = min(test_images or len(files["test"]), len(files["test"]))
     spread = torch.arange(count) * len(files["test"]) // count
     selected = {
@@ -122,15 +125,18 @@ def _image_files(dataset: str, data_dir: Path) -> tuple[dict[str, ImageSet], Pat
 
 
 def _split_by_class(
-    files: ImageSet, images_per_class: int | None, val_per_class: int
+    files: ImageSet, images_per_class: int | None, val_per_class: int, *, needed: int
 ) -> tuple[Tensor, Tensor]:
-    """Positions of the training images and of the validation images, the last of each class."""
+    """Positions of the training images and of the validation images, the last of each class.
+
+    UserError for a class with fewer images than `needed`.
+    """
     by_class = files.labels.argsort(stable=True)
     counts = files.labels.bincount(minlength=len(files.class_names))
     train, validation = [], []
     for name, of_class in zip(files.class_names, by_class.split(counts.tolist()), strict=True):
         positions = of_class[:images_per_class]
-        if len(positions) <= val_per_class:
+        if len(positions) < needed:
             raise UserError(
                 f"class {name}: only {len(positions)} training images; use a smaller "
                 f"--val-per-class than {val_per_class} or add images"

@@ -1,7 +1,8 @@
 """Trained networks with the names and the prior of their classes, to be asked about any image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 import torchvision
@@ -78,12 +79,29 @@ def read_run(path: Path) -> TrainedRun:
     flags = config["flags"]
     try:
         settings, data_dir = Settings.from_flags(flags), Path(flags["data_dir"])
-        known = settings.loss in LOSSES and settings.data.dataset in DATASETS
+        good = _well_typed(settings)
+        good = good and settings.loss in LOSSES and settings.data.dataset in DATASETS
     except (AttributeError, KeyError, TypeError):
-        known = False
-    if not known:
+        good = False
+    class_names, class_counts = config["class_names"], config["class_counts"]
+    if not good or not class_names or len(class_names) != len(class_counts):
         raise UserError(f"{path}/config.json: damaged; train again with --overwrite")
-    return TrainedRun(run, settings, data_dir, config["class_names"], config["class_counts"])
+    return TrainedRun(run, settings, data_dir, class_names, class_counts)
+
+
+def _well_typed(settings: Any) -> bool:
+    """Whether every field of a dataclass, and of those inside it, has the type it declares."""
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            good = _well_typed(value)
+        elif get_origin(kind) is tuple:
+            good = all(isinstance(item, get_args(kind)[0]) for item in value)
+        else:
+            good = isinstance(value, kind)
+        if not good:
+            return False
+    return True
 
 
 def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:

@@ -2,7 +2,6 @@
 
 import shutil
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,25 +10,17 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from slow_evaluation import TrainedRun
 
 from infocam import train
 from infocam.data import load as data
 from infocam.evaluate import main as evaluate
-from infocam.models import networks
+from infocam.models import classifiers
 
 WNIDS = ["n04", "n02", "n03", "n01"]  # in no order, as in the real file
 COLOURS = [(220, 40, 40), (40, 200, 60), (60, 60, 230), (230, 220, 50)]
 TRAIN_EACH, VAL_EACH = 6, 3
-DIGITS_WINDOW = 1000  # of the 1,300 generated training digits; the others are for held-out
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A data folder, a finished run on it, and the words of its command line."""
-
-    data_dir: Path
-    folder: Path
-    words: list[str]
+DIGITS_WINDOW = 1000  # of the 1,300 generated training digits; the others are for validation
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -55,7 +46,7 @@ def digits_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_window(monkeypatch) -> None:
-    """Puts the border between training and held-out digits inside the 1,300 generated ones."""
+    """Puts the border between training and validation digits inside the 1,300 generated ones."""
     monkeypatch.setattr(data, "DIGITS_TRAIN_WINDOW", DIGITS_WINDOW)
 
 
@@ -210,19 +201,19 @@ def slow_hits():
 
 @pytest.fixture
 def backbone_must_rest(monkeypatch) -> None:
-    """From here on `infocam.evaluate` fails if it runs the network's trunk."""
-    build = networks.build_network
+    """From here on `infocam.evaluate` fails if it runs the network's backbone."""
+    build = classifiers.build_network
 
     def built(*args, **options):
         network = build(*args, **options)
 
         def forward(images: torch.Tensor) -> torch.Tensor:
-            raise AssertionError("the trunk ran, although its maps are cached")
+            raise AssertionError("the backbone ran, although its maps are cached")
 
         network.backbone.forward = forward
         return network
 
-    monkeypatch.setattr(networks, "build_network", built)
+    monkeypatch.setattr(classifiers, "build_network", built)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """What the tests of `infocam.evaluate` share: small data, and scores image by image."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pandas as pd
 import torch
 from PIL import Image
@@ -14,6 +17,15 @@ HUNDREDTHS = [i / 100 for i in range(100)]
 SCORED = ["threshold", "gt_known", "top1_loc", "max_box_acc"]
 DIGITS = {"images_per_class": 14, "val_per_class": 4, "test_images": 25}
 TINY = {"images_per_class": 6, "val_per_class": 2, "test_images": None}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A data folder, a finished run on it, and the words of its command line."""
+
+    data_dir: Path
+    folder: Path
+    words: list[str]
 
 
 def plain_words(run, folder, *more) -> list[str]:
@@ -47,9 +59,9 @@ def tiny_features(run, network) -> tuple[dict, dict]:
     return parts, features
 
 
-def slow_scores(hits, held_out_hits, correct, thresholds, rule) -> list[float]:
+def slow_scores(hits, validation_hits, correct, thresholds, rule) -> list[float]:
     """threshold, gt_known, top1_loc and max_box_acc, image by image."""
-    chooser = hits if rule == "oracle" else held_out_hits
+    chooser = hits if rule == "oracle" else validation_hits
     counts = [int(chooser[:, t].sum()) for t in range(len(thresholds))]
     best = thresholds.index(0.2) if rule == "fixed" else counts.index(max(counts))
     known = sum(bool(h[best]) for h in hits)

@@ -1,11 +1,17 @@
 """Training goes on, and evaluation is made, with the images that a run began with."""
 
+import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from slow_evaluation import network_of
 
 from infocam import evaluate, explain, train
+from mi_common.pictures import read_image
 
 OUT = "--output-dir"
 
@@ -29,18 +35,59 @@ def test_training_does_not_go_on_with_other_images(tiny_words, own_tiny, tmp_pat
     assert "the data changed (train" in user_error(train.main, [*words, "--resume"])
 
 
-def test_a_run_is_evaluated_with_the_held_out_images_that_it_did_not_train_on(
+def leave_out(data_dir, numbers):
+    """Deletes training images of all classes of the mini Tiny-ImageNet, by their number."""
+    for folder in (data_dir / "tiny-imagenet-200/train").iterdir():
+        listed = folder / f"{folder.name}_boxes.txt"
+        lines = listed.read_text().splitlines()
+        listed.write_text("\n".join(v for i, v in enumerate(lines) if i not in numbers) + "\n")
+        for number in numbers:
+            (folder / f"images/{folder.name}_{number}.JPEG").unlink()
+
+
+def test_a_run_is_evaluated_anywhere_without_its_training_images(
+    tiny_run, tiny_evaluation, own_tiny, tmp_path, monkeypatch
+):
+    shutil.rmtree(own_tiny / "features")
+    leave_out(own_tiny, range(4))
+    shutil.copytree(tiny_run.folder, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    evaluate.main(["moved", "--data-dir", "data", "--device", "cpu", "--num-workers", "0"])
+    rows, expected = (
+        pd.read_csv(folder / "results.csv").drop(columns="run")
+        for folder in (tmp_path / "moved/evaluation", tiny_evaluation)
+    )
+    pd.testing.assert_frame_equal(rows, expected)
+    cached = sorted(path.name.split("-")[2] for path in own_tiny.glob("features/*.npy"))
+    assert cached == ["maps", "maps"]
+
+
+def test_other_validation_images_than_those_of_the_run_are_refused(
     tiny_run, own_tiny, evaluate_words, tmp_path, user_error
 ):
-    given = ["--data-dir", own_tiny, "--overlays", 0, "--gallery", 0]
-    evaluate.main(evaluate_words(tiny_run, tmp_path / "same", *given))
-    folder = sorted((own_tiny / "tiny-imagenet-200/train").iterdir())[0]
-    (lines := folder / f"{folder.name}_boxes.txt").write_text(
-        "\n".join(lines.read_text().splitlines()[1:]) + "\n"
-    )  # one image less: others are held out
-    line = user_error(evaluate.main, evaluate_words(tiny_run, tmp_path / "other", *given))
-    assert f"{tiny_run.folder} was trained with the train part" in line
-    assert not (tmp_path / "other").exists()
+    leave_out(own_tiny, [5])  # then number 3, which trained, would validate
+    words = evaluate_words(tiny_run, tmp_path / "out", "--data-dir", own_tiny)
+    line = user_error(evaluate.main, words)
+    assert f"{tiny_run.folder} was trained with the validation images 8 images, " in line
+    assert f"{own_tiny} holds 8 images, " in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_explain_takes_everything_from_the_folder_of_the_run(tiny_run, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_run.folder, tmp_path / "moved")
+    config = json.loads((folder / "config.json").read_text())
+    config["flags"]["data_dir"] = "gone"
+    (folder / "config.json").write_text(json.dumps(config))
+    picture = tiny_run.data_dir / "tiny-imagenet-200/val/images/val_3.JPEG"
+    monkeypatch.chdir(tmp_path)
+    explain.main([str(picture), "--run", "moved", OUT, "out", "--device", "cpu"])
+    network = network_of(tiny_run)
+    with torch.inference_mode():
+        (logits,) = network(network.spec.transform()(read_image(picture))[None])
+    with np.load("out/val_3.npz") as arrays:
+        np.testing.assert_allclose(arrays["scores"], logits, atol=1e-5)
+        assert arrays["class_names"].tolist() == ["red", "green", "blue", "yellow"]
+        assert arrays["label"] == logits.argmax()
 
 
 def test_a_finished_run_without_its_split_is_not_reported(

@@ -1,17 +1,18 @@
-"""Networks with names: ImageNet's, those of runs, and what a user's word for a class means."""
+"""Networks with names: ImageNet's, those of runs."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from PIL import Image
+from slow_evaluation import DIGITS
 
+from infocam import explain
 from infocam.data.load import load_splits
 from infocam.models.classifiers import imagenet_classifier, run_classifier
 from mi_common.errors import UserError
 from mi_common.runtime import Runtime
-
-NAMES = ["tabby", "tiger cat", "Persian cat", "7", "crane fly", "crane bird", "golden retriever"]
-NAMES += ["Golden Retriever"]
 
 
 @pytest.fixture(scope="module")
@@ -43,42 +44,61 @@ def test_a_head_without_training_is_refused(cpu):
 
 
 def test_a_run_brings_its_network_names_and_class_frequencies(digits_run, cpu, small_window):
-    found = run_classifier(digits_run.folder, digits_run.data_dir, runtime=cpu)
-    assert found.class_names == [str(k) for k in range(10)]
-    assert found.softmax and not found.network.training
-    parts = load_splits(
-        "scattered-digits",
-        digits_run.data_dir,
-        images_per_class=14,
-        val_per_class=4,
-        test_images=1,
-    )
-    counts = torch.bincount(parts["train"].labels, minlength=10)
+    classifier = run_classifier(digits_run.folder, runtime=cpu)
+    assert classifier.class_names == [str(k) for k in range(10)]
+    assert classifier.softmax and not classifier.network.training
+    sets = load_splits("scattered-digits", digits_run.data_dir, **DIGITS, splits=("train",))
+    counts = torch.bincount(sets["train"].labels, minlength=10)
     assert counts.min() < counts.max()
-    torch.testing.assert_close(found.log_prior, (counts / 100).log())
+    torch.testing.assert_close(classifier.log_prior, (counts / 100).log())
 
 
 def test_a_run_of_photographs_has_names_in_the_order_of_its_classes(tiny_run, cpu):
-    found = run_classifier(tiny_run.folder, tiny_run.data_dir, runtime=cpu)
-    assert found.class_names == ["red", "green", "blue", "yellow"]  # as wnids.txt has them
-    assert found.network.head.out_features == 4
+    classifier = run_classifier(tiny_run.folder, runtime=cpu)
+    assert classifier.class_names == ["red", "green", "blue", "yellow"]  # as wnids.txt has them
+    assert classifier.network.head.out_features == 4
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, cpu):
     with pytest.raises(UserError, match="holds no finished run"):
-        run_classifier(tmp_path, tmp_path, runtime=cpu)
+        run_classifier(tmp_path, runtime=cpu)
+
+
+FLAGS = [{"loss": "sqftmax"}, {"loss": None}, {"dataset": "tiny-imagenez"}, {"dataset": ["cub"]}]
+FLAGS += [{"network": None}, {"image_size": "64"}, {"adl": [3]}, {"epochs": []}, {"lr": "fast"}]
+FLAGS += [{"data_dir": 5}, {"freeze_backbone": "no"}, {"weights": 1}, {"seed": None}]
+NINE = [9] * 9
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"loss": "sqftmax"}, {"dataset": "tiny-imagenez"}, {"dataset": ["cub"]}, {"loss": None}],
+    ("change", "said"),
+    [
+        *(({"flags": flags}, "config.json: damaged") for flags in FLAGS),
+        ({"flags": "none"}, "config.json: damaged"),
+        ({"entry": "pc_softmax.train"}, "written by pc_softmax.train; give a run of infocam.train"),
+        ({"entry": None}, "written by an unknown script; give a run of infocam.train"),
+        ({"class_names": list("012345678")}, "config.json: damaged"),
+        ({"class_names": "0123456789"}, "config.json: damaged"),
+        ({"class_names": [], "class_counts": []}, "config.json: damaged"),
+        ({"class_names": []}, "config.json: damaged"),
+        ({"class_counts": NINE}, "config.json: damaged"),
+        ({"class_counts": [*NINE, 0]}, "config.json: damaged"),
+        ({"class_counts": [*NINE, 1.5]}, "config.json: damaged"),
+        ({"class_names": list("012345678"), "class_counts": NINE}, "checkpoint.pt: 2 parameters"),
+    ],
+    ids=str,
 )
-def test_a_run_whose_flags_are_garbled_is_refused(digits_run, tmp_path, cpu, change):
-    """By a flipped bit of config.json, say: another word must not count as the other loss."""
-    (tmp_path / "result.json").write_text("{}")
-    config = json.loads((digits_run.folder / "config.json").read_text())
-    config["flags"] |= change
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError) as raised:
-        run_classifier(tmp_path, digits_run.data_dir, runtime=cpu)
-    assert str(raised.value) == f"{tmp_path} is not a run of infocam.train"
+def test_a_run_with_another_or_a_damaged_config_is_refused(
+    digits_run, tmp_path, user_error, change, said
+):
+    """A flipped bit of config.json, say: another word must not count as the other loss."""
+    shutil.copytree(digits_run.folder, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    if isinstance(change.get("flags"), dict):
+        change = {"flags": config["flags"] | change["flags"]}
+    (tmp_path / "run/config.json").write_text(json.dumps(config | change))
+    Image.new("L", (64, 64)).save(tmp_path / "digit.png")
+    words = [tmp_path / "digit.png", "--run", tmp_path / "run", "--output-dir", tmp_path / "out"]
+    line = user_error(explain.main, [*words, "--device", "cpu"])
+    assert f"{tmp_path}/run" in line and said in line
+    assert not (tmp_path / "out").exists()

@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from infocam import explain
-from infocam.explain import main, unique_stems
+from infocam.explain import main
+from infocam.figures import explanation
+from infocam.figures.explanation import unique_stems
 from infocam.maps.photographs import explain as explain_image
+from infocam.models import classifiers
 from infocam.models.classifiers import Classifier, run_classifier
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 from mi_common.pictures import read_image
@@ -24,11 +26,11 @@ NAMES = ["Egyptian cat", "tabby", "tiger cat", "dog", "fox", "cow", "hen"]
 def small(monkeypatch) -> Classifier:
     """Seven classes of an untrained network in place of ImageNet's."""
     torch.manual_seed(1)
-    trunk = nn.Sequential(nn.Conv2d(3, 8, 4, stride=2, padding=1), nn.ReLU())
-    network = GlobalAveragePoolClassifier(trunk, 8, 7, InputSpec(16)).eval()
-    found = Classifier(network, NAMES, torch.full((7,), 1 / 7).log(), softmax=True)
-    monkeypatch.setattr(explain, "imagenet_classifier", lambda *args, **options: found)
-    return found
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 4, stride=2, padding=1), nn.ReLU())
+    network = GlobalAveragePoolClassifier(backbone, 8, 7, InputSpec(16)).eval()
+    classifier = Classifier(network, NAMES, torch.full((7,), 1 / 7).log(), softmax=True)
+    monkeypatch.setattr(classifiers, "imagenet_classifier", lambda *_, **__: classifier)
+    return classifier
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_the_prior_changes_the_unit_and_not_the_box_of_infocam(small, picture, r
     def save(path, overlay, *rest, score, **options):
         drawn.append((list(overlay.maps), score))
 
-    monkeypatch.setattr(explain, "save_explanation", save)
+    monkeypatch.setattr(explanation, "save_explanation", save)
     words = [picture(), "--methods", "infocam", "layer-cam", "--region", 3]
     plain, _ = run(*words, folder="plain")
     prior, printed = run(*words, "--prior", folder="prior")
@@ -171,9 +173,10 @@ def test_the_prior_changes_the_unit_and_not_the_box_of_infocam(small, picture, r
 
 def test_a_run_brings_its_network_and_names(digits_run, small_window, picture, run):
     path = picture("digit.png", (64, 64))
-    words = ["--run", digits_run.folder, "--data-dir", digits_run.data_dir, "--prior"]
-    folder, printed = run(path, *words, "--label", "7", "--against", "1")
-    classifier = run_classifier(digits_run.folder, digits_run.data_dir, runtime=CPU)
+    folder, printed = run(
+        path, "--run", digits_run.folder, "--prior", "--label", "7", "--against", "1"
+    )
+    classifier = run_classifier(digits_run.folder, runtime=CPU)
     methods = ["cam", "infocam", "infocam+", "class:1"]
     expected = explain_image(
         read_image(path), classifier, methods, label=7, prior=True, runtime=CPU
@@ -203,7 +206,7 @@ def test_the_stride_is_sixteen_where_the_default_network_is_meant(
         asked.append((network, weights, output_stride))
         return small
 
-    monkeypatch.setattr(explain, "imagenet_classifier", classifier)
+    monkeypatch.setattr(classifiers, "imagenet_classifier", classifier)
     run(picture(), "--methods", "cam", *words)
     assert asked[0][0] == name and asked[0][-len(options) :] == options
 

@@ -30,12 +30,12 @@ def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits)
     """Every row of results.csv against the slow evaluation of the given feature maps."""
     rows = rows.set_index(["method", "threshold_rule"])[SCORED]
     for method in METHODS:
-        (hits, correct), (held_out_hits, _) = (
+        (hits, correct), (validation_hits, _) = (
             slow_hits(features[part], head, parts[part].labels, parts[part].boxes, method)
             for part in ("test", "validation")
         )
         for rule in RULES:
-            expected = slow_scores(hits, held_out_hits, correct, HUNDREDTHS, rule)
+            expected = slow_scores(hits, validation_hits, correct, HUNDREDTHS, rule)
             assert rows.loc[(method, rule)].tolist() == pytest.approx(expected), (method, rule)
     sides = (1 + np.arange(100)) / 100
     fitting = {
@@ -63,7 +63,10 @@ def test_results_on_scattered_digits_equal_a_slow_evaluation(
     parts = load_splits("scattered-digits", digits_run.data_dir, **DIGITS)
     network = network_of(digits_run)
     with torch.inference_mode():
-        features = {part: network.features(d.images).numpy() for part, d in parts.items()}
+        features = {
+            part: network.features(network.spec.normalise(d.images)).numpy()
+            for part, d in parts.items()
+        }
     check_rows(rows, parts, features, network.head, slow_hits)
     assert len(set(rows["gt_known"])) > 2  # the methods do not all hit alike
     assert set(rows["map"]) == {"16x16"}
@@ -105,7 +108,7 @@ def test_random_maps_are_one_direction_of_the_features(tiny_run, tiny_evaluation
     direction = torch.randn(features["test"].shape[1], generator=torch.Generator().manual_seed(0))
     maps = np.einsum("bchw,c->bhw", features["test"], direction.numpy())
     folder = tiny_evaluation / "maps/test/random"
-    saved = np.stack([np.load(folder / f"{name}.npy") for name in parts["test"].names])
+    saved = np.stack([np.load(folder / f"{name}.npy") for name in parts["test"].image_names])
     np.testing.assert_allclose(saved, maps, rtol=0, atol=1e-3)
 
 
@@ -170,7 +173,9 @@ def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
     ]
 
 
-def test_fewer_test_images_do_not_move_the_held_out_threshold(tiny_run, tiny_evaluation, tmp_path):
+def test_fewer_test_images_do_not_move_the_validation_threshold(
+    tiny_run, tiny_evaluation, tmp_path
+):
     more = ["--overlays", 1, "--test-images", 3]
     main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", *more)])
     few, all_images = (

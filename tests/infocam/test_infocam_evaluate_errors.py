@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from infocam.evaluate import check_runs, get_parser, main
+from infocam.evaluate import main
+from infocam.evaluation import check_runs
 
 
 @pytest.fixture
@@ -50,12 +51,12 @@ def test_a_missing_second_run_is_found_before_the_work(run_copy, tiny_run, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_of_another_script_is_refused_without_a_traceback(run_copy, tiny_run, user_error):
+def test_a_run_without_the_flags_of_training_is_refused(run_copy, tiny_run, user_error):
     config = json.loads((run_copy / "config.json").read_text())
     config["flags"] = {"dataset": "mnist", "loss": "softmax", "seed": 0}  # as of pc_softmax.train
     (run_copy / "config.json").write_text(json.dumps(config))
     line = user_error(main, words_of(run_copy, tiny_run))
-    assert line == f"error: {run_copy} is not a run of infocam.train"
+    assert line.startswith(f"error: {run_copy}/config.json: damaged")
     assert not (run_copy / "evaluation").exists()
 
 
@@ -148,7 +149,7 @@ def test_a_corrupt_image_is_named_and_the_mended_set_can_be_evaluated(
     assert line == f"error: {file}: not a readable image (OSError)"
     assert not (run_copy / "evaluation").exists()
     cached = sorted(path.name for path in (data_dir / "features").iterdir())
-    assert len(cached) == 1  # the held-out maps, whole; none of the broken part
+    assert len(cached) == 1  # the validation maps, whole; none of the broken part
     shutil.copy(good, file)
     main(words)
     assert (run_copy / "evaluation/results.csv").exists()
@@ -213,4 +214,4 @@ def test_runs_of_one_table_must_be_trained_alike(
 )
 def test_runs_may_differ_in_what_is_shown_or_has_no_effect(run_copy, tiny_run, changes):
     runs = [tiny_run.folder, with_flags(run_copy, **changes)]
-    check_runs(get_parser().parse_args(words_of(runs, tiny_run)))  # raises nothing
+    check_runs(runs, tiny_run.data_dir, None)  # raises nothing

@@ -27,7 +27,7 @@ from mi_common.records import RunFolder
 # Regions, the prior, protocols.
 
 
-def test_a_region_adds_rows_and_held_out_images_choose_between_them(
+def test_a_region_adds_rows_and_validation_images_choose_between_them(
     tiny_run, tiny_evaluation, tmp_path, slow_hits
 ):
     more = ["--overlays", 0, "--methods", "cam", "infocam", "--region", 3]
@@ -46,13 +46,13 @@ def test_a_region_adds_rows_and_held_out_images_choose_between_them(
     curves = pd.read_csv(tmp_path / "out/threshold_curves.csv")
     most = curves.groupby(["method", "region"])["validation_gt_known"].max()
     for method in ("cam", "infocam"):  # the filter is linear, and no logits are needed
-        (hits, _), (held_out_hits, _) = (
+        (hits, _), (validation_hits, _) = (
             slow_hits(filtered[part], network.head, parts[part].labels, parts[part].boxes, method)
             for part in ("test", "validation")
         )
         for rule in RULES:
             threshold, known, _, best = slow_scores(
-                hits, held_out_hits, np.ones(12), HUNDREDTHS, rule
+                hits, validation_hits, np.ones(12), HUNDREDTHS, rule
             )
             found = given.loc[(method, rule), ["threshold", "gt_known", "max_box_acc"]]
             assert found.tolist() == pytest.approx([threshold, known, best]), (method, rule)
@@ -86,7 +86,7 @@ def test_the_prior_leaves_boxes_of_contrasts_and_gives_maps_in_nats(
     head = network_of(tiny_run).head
     head.load_state_dict(RunFolder(folder).load_checkpoint()["model"])
     _, features = tiny_features(tiny_run, network_of(tiny_run))
-    for i, name in enumerate(parts["test"].names):
+    for i, name in enumerate(parts["test"].image_names):
         with torch.no_grad():
             logits = head(torch.from_numpy(features["test"][i]).mean(dim=(1, 2))).numpy()
         # Equal priors of a quarter shift all logits of softmax alike, which leaves the PMI.
@@ -111,7 +111,7 @@ def test_other_protocols_box_the_same_maps_by_their_rules(
     part = load_splits("tiny-imagenet", tiny_run.data_dir, **TINY)["test"]
     for method in METHODS:
         folder = tiny_evaluation / "maps/test" / method
-        maps = [np.load(folder / f"{image}.npy") for image in part.names]
+        maps = [np.load(folder / f"{image}.npy") for image in part.image_names]
         # The original reads Tiny-ImageNet's corners as width and height.
         evaluator = Evaluator(protocol(name), misread=name == "infocam-legacy")
         evaluator.accumulate(maps, part.boxes, part.sizes)

@@ -19,11 +19,11 @@ def test_small_cnn_gives_16_x_16_maps_of_128_channels_and_class_logits():
 @pytest.mark.parametrize(("dx", "dy"), [(4, 0), (0, 4), (8, -4)])
 def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
     torch.manual_seed(0)
-    trunk = small_cnn().backbone.eval()
+    backbone = small_cnn().backbone.eval()
     images = torch.zeros(2, 1, 64, 64)
     images[0, 0, 30, 26] = images[1, 0, 30 + dy, 26 + dx] = 5
     with torch.no_grad():
-        responses = trunk(images) - trunk(torch.zeros(1, 1, 64, 64))
+        responses = backbone(images) - backbone(torch.zeros(1, 1, 64, 64))
     first, second = responses
     assert first.abs().max() > 1e-4
     moved = first.roll((dy // 4, dx // 4), dims=(1, 2))
@@ -34,12 +34,12 @@ def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
 @pytest.mark.parametrize(("row", "column"), [(8, 8), (6, 10)])
 def test_a_cell_is_centred_on_its_four_pixels(row, column):
     """With equal weights the response of cell i is symmetric around pixel 4 i + 1.5."""
-    trunk = small_cnn().backbone.eval()
-    for module in trunk.modules():
+    backbone = small_cnn().backbone.eval()
+    for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())
     images = torch.ones(1, 1, 64, 64, requires_grad=True)
-    trunk(images)[0, :, row, column].sum().backward()
+    backbone(images)[0, :, row, column].sum().backward()
     influence = images.grad[0, 0]
     assert influence.min() >= 0
     places = torch.arange(64, dtype=torch.float32)
@@ -90,10 +90,10 @@ def test_vgg16_gap_is_vgg16_without_pool5_and_a_new_convolution(tmp_path, monkey
     own = network.state_dict()
     features = {k.removeprefix("features."): v for k, v in state.items() if "features." in k}
     new = {"30.weight", "30.bias"}
-    assert {k.removeprefix("trunk.") for k in own if "trunk." in k} == features.keys() | new
-    assert all(torch.equal(own[f"trunk.{k}"], v) for k, v in features.items())
-    assert own["trunk.30.weight"].shape == (1024, 512, 3, 3)
-    assert own["trunk.30.weight"].std() > 0
+    assert {k.removeprefix("backbone.") for k in own if "backbone." in k} == features.keys() | new
+    assert all(torch.equal(own[f"backbone.{k}"], v) for k, v in features.items())
+    assert own["backbone.30.weight"].shape == (1024, 512, 3, 3)
+    assert own["backbone.30.weight"].std() > 0
     kinds = [type(layer).__name__ for layer in network.backbone[28:]]
     assert kinds == ["Conv2d", "ReLU", "Conv2d", "ReLU"]
     with torch.inference_mode():

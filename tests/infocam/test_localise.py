@@ -1,4 +1,4 @@
-"""The maps of a part of the data, and the figure of the thresholds."""
+"""The maps of a split, and the figure of the thresholds."""
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from infocam.data.load import load_splits
 from infocam.figures import plots
 from infocam.localise import Maps, localise
 from infocam.scoring.protocols import protocol
+from mi_common.training import ImageClassifier
 
 
 def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch, tmp_path):
@@ -43,30 +44,25 @@ def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch
 def test_most_and_least_likely_classes_are_those_of_the_logits_with_their_bias(
     digits_run, small_window, cpu, tmp_path
 ):
-    part = load_splits("scattered-digits", digits_run.data_dir, **DIGITS)["test"]
+    images = load_splits("scattered-digits", digits_run.data_dir, **DIGITS)["test"]
     network = network_of(digits_run).requires_grad_(False)
     network.head.bias[3], network.head.bias[5], network.head.bias[6] = 100, -100, -90
-    found = localise(
-        network,
-        part,
-        Maps(["infocam+", "similar"], [1]),
-        protocol("infocam"),
-        misread=False,
-        workers=None,
-        cache_dir=tmp_path,
-        num_workers=0,
-        runtime=cpu,
-    )
-    assert found.predictions.tolist() == [3] * 25
-    labels = part.labels.tolist()
-    assert {k: r for k, r in zip(labels, found.ranks, strict=True) if k in (3, 5, 6)} == {
+    classifier = ImageClassifier(network, head_only=False, cache_dir=tmp_path, runtime=cpu)
+    options = {"misread": False, "workers": None}
+    maps = Maps(["infocam+", "similar"], [1])
+    scored = localise(classifier, images, maps, protocol("infocam"), **options)
+    assert scored.predictions.tolist() == [3] * 25
+    labels = images.labels.tolist()
+    assert {k: r for k, r in zip(labels, scored.ranks, strict=True) if k in (3, 5, 6)} == {
         k: r for k, r in ((3, 0), (5, 9), (6, 8)) if k in labels
     }
     least = torch.tensor([6 if label == 5 else 5 for label in labels])  # other than the label
-    contrasts = network.head.weight[part.labels] - network.head.weight[least]
+    contrasts = network.head.weight[images.labels] - network.head.weight[least]
     with torch.inference_mode():
-        maps = torch.einsum("nchw,nc->nhw", network.features(part.images), contrasts)
+        maps = torch.einsum(
+            "nchw,nc->nhw", network.features(network.spec.normalise(images.images)), contrasts
+        )
     assert 5 in labels
-    np.testing.assert_allclose(found.maps["infocam+"], maps, rtol=0, atol=1e-4)
-    assert found.curves["infocam+", 1].largest.shape == (25, 100)
+    np.testing.assert_allclose(scored.maps["infocam+"], maps, rtol=0, atol=1e-4)
+    assert scored.curves["infocam+", 1].largest.shape == (25, 100)
     assert list(tmp_path.iterdir()) == []  # tensors are not cached
