@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from infocam.figures.explanation import unique_stems
 from PIL import Image
 from torch import nn
 
 from infocam.explain import main
 from infocam.figures import explanation
-from infocam.figures.explanation import unique_stems
 from infocam.maps.photographs import explain as explain_image
 from infocam.models import classifiers
 from infocam.models.classifiers import Classifier, run_classifier

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from infocam.data.load import load_splits
+from infocam.data.masks import image_mask
 from mi_common.errors import UserError
 
 IMAGES = [  # name, class, whether it trains, width x height, mode
@@ -64,16 +65,16 @@ def write_masks(data_dir: Path) -> Path:
     return root
 
 
-def test_the_last_training_images_of_each_class_are_held_out(cub_dir):
+def test_the_last_training_images_of_each_class_validate(cub_dir):
     parts = parts_of(cub_dir)
-    assert {part: own.names for part, own in parts.items()} == {
+    assert {part: images.image_names for part, images in parts.items()} == {
         "train": ["001.Crow/a", "002.Gull/d"],
         "validation": ["001.Crow/c", "002.Gull/e"],
         "test": ["001.Crow/b", "002.Gull/f"],
     }
     assert parts["validation"].labels.tolist() == parts["test"].labels.tolist() == [0, 1]
     assert parts["test"].class_names == ["001.Crow", "002.Gull"]
-    assert parts_of(cub_dir, test_images=1)["test"].names == ["001.Crow/b"]
+    assert parts_of(cub_dir, test_images=1)["test"].image_names == ["001.Crow/b"]
 
 
 def test_sizes_are_read_from_headers_or_from_their_file(cub_dir):
@@ -122,15 +123,15 @@ def test_an_unreadable_header_and_a_cut_picture_are_named(cub_dir):
 
 
 def test_masks_where_the_segmentations_are_installed(cub_dir):
-    assert {own.masks for own in parts_of(cub_dir).values()} == {None}
+    assert {images.mask_files for images in parts_of(cub_dir).values()} == {None}
     root = write_masks(cub_dir)
     parts = parts_of(cub_dir)
-    assert parts["test"].masks == [root / "001.Crow/b.png", root / "002.Gull/f.png"]
-    assert parts["validation"].masks[0] == root / "001.Crow/c.png"
-    mask = parts["test"].mask(1)
+    assert parts["test"].mask_files == [root / "001.Crow/b.png", root / "002.Gull/f.png"]
+    assert parts["validation"].mask_files[0] == root / "001.Crow/c.png"
+    mask = image_mask(parts["test"], 1)
     assert mask.shape == (5, 16) and np.argwhere(mask == 1).tolist() == [[1, 2]]
     (root / "001.Crow/c.png").unlink()
-    with pytest.raises(UserError, match=rf"^no mask {root}/001.Crow/c.png; want one an image"):
+    with pytest.raises(UserError, match=rf"^no mask {root}/001.Crow/c.png; give every image one"):
         parts_of(cub_dir)
 
 
@@ -145,12 +146,12 @@ def test_the_real_lists(shared_data, tmp_path):
     }
     test = parts["test"]
     assert (len(test.boxes), test.sizes.shape, len(test.class_names)) == (5_794, (5_794, 2), 200)
-    assert test.names[0] == "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18"
+    assert test.image_names[0] == "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18"
     assert (test.boxes[0].tolist(), test.sizes[0].tolist()) == ([[60, 27, 385, 331]], [500, 335])
     beyond = [(own.sizes <= np.concatenate(own.boxes)[:, 2:]).any(axis=1) for own in parts.values()]
     assert [int(rows.sum()) for rows in beyond][2] == 36
     assert sum(int(rows.sum()) for rows in beyond) == 78
     # the benchmark of Choe et al. cuts this one to 92 51 499 354
-    number = test.names.index("022.Chuck_will_Widow/Chuck_Will_Widow_0051_796991")
+    number = test.image_names.index("022.Chuck_will_Widow/Chuck_Will_Widow_0051_796991")
     assert test.boxes[number].tolist() == [[92, 51, 532, 354]]
-    assert len({name for own in parts.values() for name in own.names}) == 11_788
+    assert len({name for own in parts.values() for name in own.image_names}) == 11_788

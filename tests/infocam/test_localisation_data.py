@@ -1,4 +1,4 @@
-"""The three parts of a data set: what trains, what chooses, what is reported."""
+"""The three splits of a data set: training, validation and test."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from infocam.data.load import image_name, load_splits
 from mi_common.errors import UserError
 
 
-def parts_of(dataset, data_dir, *, images=6, held_out=2, test=None):
+def parts_of(dataset, data_dir, *, images=6, validation=2, test=None):
     return load_splits(
         dataset,
         data_dir,
         images_per_class=images,
-        val_per_class=held_out,
+        val_per_class=validation,
         test_images=test,
     )
 
@@ -24,13 +24,15 @@ def names(part) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("images", "held_out", "trained", "chosen"),
+    ("images", "validation", "train_numbers", "validation_numbers"),
     [(6, 2, "0123", "45"), (4, 1, "012", "3"), (100, 5, "0", "12345")],
 )
-def test_the_last_of_each_class_are_held_out(tiny_dir, images, held_out, trained, chosen):
-    parts = parts_of("tiny-imagenet", tiny_dir, images=images, held_out=held_out)
+def test_the_last_of_each_class_validate(
+    tiny_dir, images, validation, train_numbers, validation_numbers
+):
+    parts = parts_of("tiny-imagenet", tiny_dir, images=images, validation=validation)
     wnids = ["n04", "n02", "n03", "n01"]
-    for part, numbers in (("train", trained), ("validation", chosen)):
+    for part, numbers in (("train", train_numbers), ("validation", validation_numbers)):
         assert names(parts[part]) == [f"{wnid}_{i}.JPEG" for wnid in wnids for i in numbers]
         assert parts[part].labels.tolist() == [k for k in range(4) for _ in numbers]
     assert parts["train"].class_names == ["red", "green", "blue", "yellow"]
@@ -52,25 +54,25 @@ def test_boxes_frame_the_squares_of_the_pictures(tiny_dir):
 def test_reported_images_are_spread_over_the_validation_file(tiny_dir, count, expected):
     test = parts_of("tiny-imagenet", tiny_dir, test=count)["test"]
     assert names(test) == [f"val_{i}.JPEG" for i in expected]
-    assert test.names == [f"val/images/val_{i}" for i in expected]
+    assert test.image_names == [f"val/images/val_{i}" for i in expected]
     everything = parts_of("tiny-imagenet", tiny_dir)["test"]
     assert torch.equal(test.labels, everything.labels[list(expected)])
     assert all(np.array_equal(test.boxes[j], everything.boxes[i]) for j, i in enumerate(expected))
 
 
-@pytest.mark.parametrize(("images", "held_out"), [(5, 5), (5, 6)])
+@pytest.mark.parametrize(("images", "validation"), [(5, 5), (5, 6)])
 @pytest.mark.parametrize("dataset", ["tiny-imagenet", "scattered-digits", "cub", "folder"])
-def test_nothing_left_to_train_on_is_a_user_error(tmp_path, dataset, images, held_out):
+def test_nothing_left_to_train_on_is_a_user_error(tmp_path, dataset, images, validation):
     with pytest.raises(
-        UserError, match=rf"--val-per-class {held_out}: must be below --images-per-class 5"
+        UserError, match=rf"--val-per-class {validation}: must be below --images-per-class 5"
     ):
-        parts_of(dataset, tmp_path, images=images, held_out=held_out)
+        parts_of(dataset, tmp_path, images=images, validation=validation)
 
 
 def test_a_class_with_too_few_files_is_named(tiny_dir):
     for images in (100, None):
-        with pytest.raises(UserError, match="class red: only 6 training images; want more than"):
-            parts_of("tiny-imagenet", tiny_dir, images=images, held_out=6)
+        with pytest.raises(UserError, match="class red: only 6 training images; use a smaller"):
+            parts_of("tiny-imagenet", tiny_dir, images=images, validation=6)
 
 
 def test_digits_are_drawn_without_end_so_their_number_is_asked_for(tmp_path):
@@ -81,17 +83,15 @@ def test_digits_are_drawn_without_end_so_their_number_is_asked_for(tmp_path):
 @pytest.mark.parametrize("images", [None, 6, 100])
 def test_no_image_is_in_two_parts_and_every_name_is_its_own(tiny_dir, images):
     parts = parts_of("tiny-imagenet", tiny_dir, images=images)
-    named = [name for part in parts.values() for name in part.names]
+    named = [name for part in parts.values() for name in part.image_names]
     assert len(set(named)) == len(named) == 4 * 6 + 12
-    assert parts["validation"].names[:3] == [
+    assert parts["validation"].image_names[:3] == [
         "train/n04/images/n04_4",
         "train/n04/images/n04_5",
         "train/n02/images/n02_4",
     ]
     for part in parts.values():
-        assert (part.masks, len(part)) == (None, len(part.names))
-        with pytest.raises(ValueError, match="no masks"):
-            part.mask(0)
+        assert (part.mask_files, len(part)) == (None, len(part.image_names))
 
 
 def test_a_corrupt_picture_is_named_when_it_is_looked_at(corrupt_tiny):
@@ -141,14 +141,15 @@ def test_missing_data_names_file_and_command(tmp_path, dataset, file, name):
 
 def test_canvases_are_the_same_whatever_the_other_parts_sizes(digits_dir, small_window):
     few, many = (
-        parts_of("scattered-digits", digits_dir, images=i, held_out=2, test=t)
+        parts_of("scattered-digits", digits_dir, images=i, validation=2, test=t)
         for i, t in ((3, 4), (6, 9))
     )
     assert torch.equal(few["validation"].images, many["validation"].images)
     assert {part: len(d) for part, d in many.items()} == {"train": 40, "validation": 20, "test": 9}
-    assert few["validation"].names[::19] == ["held-out-00000", "held-out-00019"]
+    assert few["validation"].image_names[::19] == ["validation-00000", "validation-00019"]
     assert many["test"].sizes.tolist() == [[64, 64]] * 9
     everything = parts_of("scattered-digits", digits_dir)["test"]
     assert len(everything) == 2000
     pixels = everything.picture(3)
-    assert np.array_equal(pixels[..., 0], (everything.images[3, 0] * 255).round().byte().numpy())
+    assert pixels.shape == (64, 64, 3)
+    assert all(np.array_equal(pixels[..., c], everything.images[3, 0].numpy()) for c in range(3))
