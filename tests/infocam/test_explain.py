@@ -9,8 +9,9 @@ from infocam.figures.explanation import unique_stems
 from PIL import Image
 from torch import nn
 
+from infocam import explanation
 from infocam.explain import main
-from infocam.figures import explanation
+from infocam.explanation import unique_stems
 from infocam.maps.photographs import explain as explain_image
 from infocam.models import classifiers
 from infocam.models.classifiers import Classifier, run_classifier
