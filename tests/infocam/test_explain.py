@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from infocam.figures.explanation import unique_stems
 from PIL import Image
 from torch import nn
 
