@@ -37,9 +37,9 @@ FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="folders that infocam.train wrote")
-    data = "folder of the data sets; that of the run if not given"
-    cli.add_common_arguments(parser, output_dir=None, seed=False, data=data, resume=False)
+    cli.add_common_arguments(parser, output_dir=None, seed=False, data=False, resume=False)
     add = parser.add_argument_group("data").add_argument
+    add("--data-dir", type=Path, help="folder of the data sets; that of the run if not given")
     add(
         "--test-images",
         type=cli.positive_int,
@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     from infocam import evaluation
     from infocam.maps.cam import region_filter
     from infocam.maps.methods import parse_methods
+    from infocam.models.classifiers import read_run
     from infocam.scoring.protocols import protocol
     from infocam.scoring.saved_maps import evaluate_saved_maps
     from mi_common import runtime
@@ -164,11 +165,14 @@ def main(argv: list[str] | None = None) -> None:
         data_dir=args.data_dir,
         num_workers=args.num_workers,
     )
-    evaluation.check_runs(args.runs, args.data_dir, args.test_images)  # before the work
+    runs = [read_run(path) for path in args.runs]
+    evaluation.check_runs(runs)
+    images = evaluation.read_images(runs, args.data_dir, args.test_images)
     rows, first = [], None
     with pool as workers:
-        for run in args.runs:
-            of_run = evaluation.evaluate_run(run, options, runtime=device, workers=workers)
+        for run, sets in zip(runs, images, strict=True):
+            computing = {"runtime": device, "workers": workers}
+            of_run = evaluation.evaluate_run(run, sets, options, **computing)
             rows.append(of_run.rows)
             first = first or of_run
     prepare_output(folder, flags, overwrite=args.overwrite)

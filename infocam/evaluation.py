@@ -1,6 +1,5 @@
 """The scores of trained runs: their maps on the validation and test images, and the tables."""
 
-import functools
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.figures.plots import plot_threshold_curves
 from infocam.localise import Maps, faithfulness, localise
 from infocam.maps.methods import parse_methods
-from infocam.models.classifiers import TrainedRun, read_run, run_classifier
+from infocam.models.classifiers import TrainedRun, run_classifier
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
 from infocam.scoring.metrics import ScoredMaps
@@ -75,13 +74,16 @@ class Evaluation:
 
 
 def evaluate_run(
-    path: Path, options: Options, *, runtime: Runtime, workers: Executor | None
+    run: TrainedRun,
+    sets: dict[str, ImageSet],
+    options: Options,
+    *,
+    runtime: Runtime,
+    workers: Executor | None,
 ) -> Evaluation:
     """Evaluates one run on its validation and test images."""
-    run = read_run(path)
     settings = run.settings
-    sets = read_images(run, options.data_dir, options.test_images)
-    trained = run_classifier(path, runtime=runtime)
+    trained = run_classifier(run.folder.path, runtime=runtime)
     prior = {}
     if options.prior:
         shift = -trained.log_prior if trained.softmax else torch.zeros_like(trained.log_prior)
@@ -110,7 +112,11 @@ def evaluate_run(
     test, validation = scored["test"], scored["validation"]
     weights = protocol.weights(sets["test"].labels.numpy())
     side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
-    shared = {"run": str(path), "dataset": settings.data.dataset, "network": settings.network}
+    shared = {
+        "run": str(run.folder.path),
+        "dataset": settings.data.dataset,
+        "network": settings.network,
+    }
     shared |= {"loss": settings.loss, "seed": settings.seed, "map": side}
     shared |= {"protocol": protocol.name, "accuracy": float(weights @ (test.ranks == 0))}
     baselines = baseline_rows(
@@ -131,37 +137,43 @@ def evaluate_run(
     return Evaluation(rows, sets, scored)
 
 
-@functools.lru_cache(maxsize=1)  # the runs of a table share their images
-def _load(settings: DataSettings, data_dir: Path, test_images: int | None) -> dict[str, ImageSet]:
-    options = {"test_images": test_images, "splits": ("validation", "test")}
-    return load_splits(**vars(settings), data_dir=data_dir, **options)
-
-
 def read_images(
-    run: TrainedRun, data_dir: Path | None, test_images: int | None
-) -> dict[str, ImageSet]:
-    """The validation and test images of a run; see `Options`.
+    runs: list[TrainedRun], data_dir: Path | None, test_images: int | None
+) -> list[dict[str, ImageSet]]:
+    """The validation and test images of each run, read once for runs that share them.
+
+    The arguments are described at `Options`.
 
     Raises:
         UserError: those of `load_splits`; validation images that are not those of the run.
     """
-    data_dir = data_dir or run.data_dir
-    sets = _load(run.settings.data, data_dir, test_images)
-    expected, fingerprint = run.folder.data().get("validation"), sets["validation"].fingerprint
-    if fingerprint != expected:
-        raise UserError(
-            f"{run.folder.path} was trained with the validation images {expected}, but {data_dir} "
-            f"holds {fingerprint}; give the run's data folder with --data-dir or train again"
+    read: dict[tuple[DataSettings, Path], dict[str, ImageSet]] = {}
+    images_of_runs = []
+    for run in runs:
+        settings, folder = run.settings.data, data_dir or run.data_dir
+        if (settings, folder) not in read:
+            options = {"test_images": test_images, "splits": ("validation", "test")}
+            read[settings, folder] = load_splits(**vars(settings), data_dir=folder, **options)
+        images = read[settings, folder]
+        expected, fingerprint = (
+            run.folder.data().get("validation"),
+            images["validation"].fingerprint,
         )
-    return sets
+        if fingerprint != expected:
+            raise UserError(
+                f"{run.folder.path} was trained with the validation images {expected}, but "
+                f"{folder} holds {fingerprint}; give the run's data folder with --data-dir or "
+                "train again"
+            )
+        images_of_runs.append(images)
+    return images_of_runs
 
 
-def check_runs(paths: list[Path], data_dir: Path | None, test_images: int | None) -> None:
-    """UserError for a run without its data, or runs that the tables cannot tell apart."""
+def check_runs(runs: list[TrainedRun]) -> None:
+    """UserError for runs that the tables cannot tell apart, or that differ in their training."""
     seen: dict[tuple, tuple[Path, dict]] = {}
-    runs = [read_run(path) for path in paths]
-    for path, run in zip(paths, runs, strict=True):
-        flags = run.folder.config()
+    for run in runs:
+        path, flags = run.folder.path, run.folder.config()
         seed = flags.pop("seed")
         columns = ("dataset", "network", "loss", "image_size", "output_stride")
         key = tuple(flags.get(name) for name in columns)
@@ -176,8 +188,6 @@ def check_runs(paths: list[Path], data_dir: Path | None, test_images: int | None
                 raise UserError(
                     f"{first} and {path}: --{name} {values}; runs in one table must match in it"
                 )
-    for run in runs:
-        read_images(run, data_dir, test_images)
 
 
 def write_results(results: pd.DataFrame, folder: Path) -> None:

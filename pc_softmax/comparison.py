@@ -1,5 +1,6 @@
 """Training, scores and tables of `pc_softmax.compare`."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from mi_common.fingerprints import file_fingerprint
 from mi_common.records import RunFolder, prepare_output
 from mi_common.runtime import Runtime
 from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from pc_softmax.data import ImbalancedData
 from pc_softmax.metrics import (
     SCORES,
     class_accuracies,
@@ -21,7 +23,7 @@ from pc_softmax.metrics import (
 )
 from pc_softmax.plots import plot_per_class
 from pc_softmax.predictions import Predictions
-from pc_softmax.recipes import Settings
+from pc_softmax.recipes import DataSettings, Settings
 from pc_softmax.training import build_classifier, first_stage, read_data, train
 
 COLUMNS = ["dataset", "test_set", "loss", "rule", "seed", *SCORES, "n_train", "n_test", "seconds"]
@@ -65,6 +67,12 @@ def train_flags(flags: Mapping[str, Any], loss: str, seed: int, folder: Path) ->
     return shared
 
 
+@functools.lru_cache(maxsize=1)
+def _images(settings: DataSettings, fingerprints: tuple) -> ImbalancedData:
+    """Reads the images once for all jobs of a process; other fingerprints are other images."""
+    return read_data(settings)
+
+
 def train_one(job: Job) -> list[dict]:
     """Trains, or goes on with the run in the job's folder, and scores it; rows of results.csv."""
     run, settings, fingerprints = RunFolder(job.folder), job.settings, job.fingerprints
@@ -76,7 +84,7 @@ def train_one(job: Job) -> list[dict]:
     output_options |= {"data": fingerprints, "description": job.description}
     prepare_output(job.folder, job.flags, **output_options)
     if not run.finished:
-        data = read_data(settings.data)
+        data = _images(settings.data, tuple(sorted(job.fingerprints.items())))
         train(settings, data, build_classifier(settings, data, job.runtime), run)
     run.require_files("predictions.npz")
     result = run.result()

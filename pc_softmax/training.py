@@ -1,6 +1,5 @@
 """One run of `pc_softmax.train`: the data, the network, its training, and what it predicts."""
 
-import functools
 import time
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from pc_softmax.networks import build_network
 from pc_softmax.recipes import DataSettings, Settings
 
 
-@functools.lru_cache(maxsize=1)  # a comparison trains many networks on the same images
 def read_data(settings: DataSettings) -> ImbalancedData:
     """The images of a run; errors as in `load_data`."""
     return load_data(

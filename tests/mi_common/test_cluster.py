@@ -18,7 +18,7 @@ from processes import ended, read_line, started, wait_until
 from mi_common import cli, workers
 from mi_common.workers import CLUSTER_SECONDS, run_jobs
 from mi_estimator import benchmark
-from pc_softmax import compare
+from pc_softmax import compare, comparison
 
 distributed = pytest.importorskip("dask.distributed")
 
@@ -76,7 +76,7 @@ def test_losses_compared_on_a_cluster_give_the_rows_of_one_process(cluster, tmp_
     monkeypatch.setattr(compare, "write_comparison", lambda *parts: None)  # tables and figures
     compare.main([*LOSSES.split(), "--output-dir", "alone"])
     compare.main([*LOSSES.split(), "--output-dir", "many", "--cluster", address])
-    key = [*compare.KEY, "test_set", "rule"]
+    key = [*comparison.KEY, "test_set", "rule"]
     same(rows(tmp_path / "many", key), rows(tmp_path / "alone", key))
     assert len(rows(tmp_path / "many", key)) == 5
     for name in ("softmax-0", "pc-softmax-0"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mi_common.records import RunFolder
-from pc_softmax import compare, plots
+from pc_softmax import comparison, plots
 from pc_softmax.compare import main
 from pc_softmax.train import main as train_main
 
@@ -43,13 +43,13 @@ def compared(digits_dir, tmp_path_factory):
 def trained(monkeypatch) -> list[tuple[str, int]]:
     """The (loss, seed) pairs that are trained from here on."""
     calls = []
-    original = compare.train
+    original = comparison.train
 
-    def recorded(*args, loss, seed, **options):
-        calls.append((loss, seed))
-        return original(*args, loss=loss, seed=seed, **options)
+    def recorded(settings, *rest):
+        calls.append((settings.loss, settings.seed))
+        return original(settings, *rest)
 
-    monkeypatch.setattr(compare, "train", recorded)
+    monkeypatch.setattr(comparison, "train", recorded)
     return calls
 
 

@@ -10,8 +10,9 @@ import torch
 
 from mi_common.information import log_posterior
 from mi_common.records import RunFolder
-from pc_softmax import compare
-from pc_softmax.compare import by_rule, main
+from pc_softmax import comparison
+from pc_softmax.compare import main
+from pc_softmax.comparison import by_rule, train_flags
 from pc_softmax.data import load_data
 from pc_softmax.losses import build_loss, logit_log_prior
 from pc_softmax.metrics import classification_scores
@@ -45,13 +46,13 @@ def compared(digits_dir, tmp_path_factory):
     """
     folder, trained = tmp_path_factory.mktemp("losses") / "out", []
     with pytest.MonkeyPatch.context() as patch:
-        original = compare.train
+        original = comparison.train
 
-        def recorded(data, run, *others, **options):
+        def recorded(settings, data, classifier, run):
             trained.append(run.path.name)
-            return original(data, run, *others, **options)
+            return original(settings, data, classifier, run)
 
-        patch.setattr(compare, "train", recorded)
+        patch.setattr(comparison, "train", recorded)
         main(arguments(digits_dir, folder, losses=["softmax", "pc-softmax"]))
         trained.append("resumed")
         # cRT is named first, and still trained after what it starts from.
@@ -179,8 +180,8 @@ def test_class_weights_of_ldam_drw_work_in_the_last_fifth_and_always_in_one_epoc
     compared, tmp_path, epochs, start
 ):
     flags = json.loads((compared[0] / "config.json").read_text())["flags"]
-    args = compare.Namespace(**flags | {"epochs": epochs})
-    assert compare.Job("ldam-drw", 0, tmp_path, args, {}, None).flags().drw == start < epochs
+    flags = train_flags(flags | {"epochs": epochs}, "ldam-drw", 0, tmp_path)
+    assert flags["drw"] == start < epochs
 
 
 def test_differences_are_those_of_each_loss_and_rule_to_softmax(compared, rows):

@@ -21,7 +21,7 @@ def ascending(positions: Tensor) -> bool:
     return positions.dtype == torch.int64 and bool((positions.diff() > 0).all())
 
 
-def counts(part: data.Part) -> list[int]:
+def counts(part: ImageSet) -> list[int]:
     return part.labels.bincount().tolist()
 
 
@@ -75,7 +75,7 @@ def test_cifar_goes_by_its_own_number_of_classes(monkeypatch, name, classes):
         assert dataset == name
         labels = torch.arange(classes).repeat(8 if split == "train" else 3)
         names = [f"class {k}" for k in range(classes)]
-        return ImageSet(torch.zeros(len(labels), 3, 32, 32).byte(), labels, names)
+        return ImageSet(name, torch.zeros(len(labels), 3, 32, 32).byte(), labels, names)
 
     monkeypatch.setattr(data, "image_tensors", read)
     found = load_data(name, Path("none"), imbalance="step:4")
@@ -96,8 +96,8 @@ def test_papers_lists_of_cub_keep_the_official_order(cub_dir):
         ("test", "test/official", found.tests["official"]),
     ):
         files, positions = cub(cub_dir, split), found.indices[key]
-        assert isinstance(part.images, ImageSet) and ascending(positions)
-        assert part.images == [files.paths[i] for i in positions]
+        assert not part.in_memory and ascending(positions)
+        assert part.images == [files.images[i] for i in positions]
         assert torch.equal(part.labels, files.labels[positions])
         assert all(path.is_file() for path in part.images)
     assert found.class_names[0] == "001.Bird_0"
