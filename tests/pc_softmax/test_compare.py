@@ -151,7 +151,7 @@ def test_resume_adds_a_seed_and_keeps_the_old_runs(compared, digits_dir, tmp_pat
     folder = tmp_path / "out"
     shutil.copytree(compared[0], folder)
     before = {path: path.read_bytes() for path in folder.rglob("*-[01]/*")}
-    assert len(before) == 4 * 6
+    assert len(before) == 4 * 7
     main(arguments(digits_dir, folder, "--resume", seeds=(0, 1, 2)))
     assert sorted(trained) == [("pc-softmax", 2), ("softmax", 2)]
     assert {path: path.read_bytes() for path in before} == before

@@ -109,7 +109,7 @@ def test_tau_normalised_is_a_network_whose_head_was_normalised(compared, rows, d
     folder, _ = compared
     network = PaperNet().eval()
     network.load_state_dict(RunFolder(folder / "softmax-0").load_checkpoint()["model"])
-    last = network.head[-1]
+    head = network.head
     with torch.no_grad():
         last.weight /= last.weight.norm(dim=1, keepdim=True)
         last.bias.zero_()

@@ -14,7 +14,7 @@ from pc_softmax.data import DATASETS, load_data
 def broken_cub(cub_dir, tmp_path) -> tuple[Path, list[Path]]:
     """A copy of the mini CUB whose third training and first test image are cut, and these two."""
     shutil.copytree(cub_dir, tmp_path / "copy")
-    bad = [cub(tmp_path / "copy", "train").paths[2], cub(tmp_path / "copy", "test").paths[0]]
+    bad = [cub(tmp_path / "copy", "train").images[2], cub(tmp_path / "copy", "test").images[0]]
     for path in bad:
         path.write_bytes(path.read_bytes()[:200])
     return tmp_path / "copy", bad

@@ -54,24 +54,24 @@ def official(run: RunFolder) -> np.ndarray:
         return file["official_logits"]
 
 
-def paper_net(state: dict, last: nn.Module | None = None) -> nn.Module:
+def paper_net(state: dict, head: nn.Module | None = None) -> nn.Module:
     network = PaperNet()
     network.load_state_dict(state)
-    if last is not None:
-        network.head[-1] = last
+    if head is not None:
+        network.head = head
     return network.eval()
 
 
 def test_a_retrained_head_is_all_that_changes(stages, digits_dir):
     first, second = stages
     assert weights(second).keys() == {"weight", "bias"}
-    assert first.result()["body_sha256"] == second.result()["body_sha256"]
+    assert first.result()["backbone_sha256"] == second.result()["backbone_sha256"]
     images = load_data("mnist", digits_dir, imbalance="paper").tests["official"].images
     pixels = (images / 255 - 0.1307) / 0.3081
-    last = nn.Linear(500, 10)
-    last.load_state_dict(weights(second))
+    head = nn.Linear(500, 10)
+    head.load_state_dict(weights(second))
     with torch.inference_mode():
-        wanted = paper_net(weights(first), last)(pixels).numpy()
+        wanted = paper_net(weights(first), head)(pixels).numpy()
     np.testing.assert_allclose(official(second), wanted, rtol=0, atol=1e-4)
     assert np.abs(official(first) - wanted).max() > 0.1
     with np.load(second.path / "predictions.npz") as file:  # classes were drawn equally often
@@ -84,13 +84,13 @@ def test_it_starts_from_a_new_layer_and_init_alone_from_the_old_one(stages, digi
     init = ["--init", first.path, *STILL]
     main(arguments(digits_dir, tmp_path / "new", *init, "--retrain-head", seed=8))
     seed_everything(8)
-    fresh = PaperNet().head[-1].state_dict()
+    fresh = PaperNet().head.state_dict()
     assert all(torch.equal(weights(RunFolder(tmp_path / "new"))[k], v) for k, v in fresh.items())
     main(arguments(digits_dir, tmp_path / "old", *init, seed=8))
     assert np.array_equal(official(RunFolder(tmp_path / "old")), official(first))
     main(arguments(digits_dir, tmp_path / "head", *init, "--freeze-backbone", seed=8))
     head = weights(RunFolder(tmp_path / "head"))
-    assert all(torch.equal(head[k], weights(first)[f"head.3.{k}"]) for k in ("weight", "bias"))
+    assert all(torch.equal(head[k], weights(first)[f"head.{k}"]) for k in ("weight", "bias"))
 
 
 def test_the_balanced_second_stage_predicts_rare_classes_more_often(stages):
@@ -105,9 +105,9 @@ def test_a_new_last_layer_may_be_of_another_kind(digits_dir, tmp_path, losses, u
     init = ["--init", tmp_path / "first"]
     main(arguments(digits_dir, tmp_path / "second", *second, *init, "--retrain-head"))
     results = [RunFolder(tmp_path / name).result() for name in ("first", "second")]
-    assert results[0]["body_sha256"] == results[1]["body_sha256"]
+    assert results[0]["backbone_sha256"] == results[1]["backbone_sha256"]
     line = user_error(main, arguments(digits_dir, tmp_path / "third", *second, *init))
-    assert "another network; 'head.3.bias' does not fit" in line
+    assert f"--init {tmp_path / 'first'}" in line and "'head.bias'" in line
 
 
 def test_a_frozen_run_is_retrained_on_the_same_features_only(frozen, user_error, tmp_path):
@@ -116,11 +116,11 @@ def test_a_frozen_run_is_retrained_on_the_same_features_only(frozen, user_error,
     cached = len(list((data_dir / "features").iterdir()))
     main(arguments(data_dir, tmp_path / "second", *second))
     result = RunFolder(tmp_path / "second").result()
-    assert result["body_sha256"] == frozen.result()["body_sha256"]
+    assert result["backbone_sha256"] == frozen.result()["backbone_sha256"]
     assert len(list((data_dir / "features").iterdir())) == cached == 3
     for words, seed in ((second, 4), ([*second, "--network", "efficientnet_lite0"], 3)):
         line = user_error(main, arguments(data_dir, tmp_path / "third", *words, seed=seed))
-        assert f"--init {frozen.path}: its last layer is for other features; give the" in line
+        assert f"--init {frozen.path}: its head was trained on other features" in line
     assert not (tmp_path / "third").exists()
 
 
@@ -142,15 +142,15 @@ def test_runs_that_do_not_fit_are_one_line_and_nothing_is_written(
     (tmp_path / "empty/checkpoint.pt").unlink()
     config = json.loads((first.path / "config.json").read_text())
     changed = copy.deepcopy(config)
-    del changed["flags"]["retrain_head"]  # as of another script
+    changed["entry"] = "infocam.train"
     (tmp_path / "other/config.json").write_text(json.dumps(changed))
     cases = [
         ([tmp_path / "unfinished"], "unfinished holds no finished run"),
         ([tmp_path / "none"], "none holds no finished run"),
-        ([tmp_path / "other"], "other: not a run of pc_softmax.train"),
+        ([tmp_path / "other"], "other: written by infocam.train"),
         ([tmp_path / "empty"], "empty: the run is finished but checkpoint.pt is missing"),
-        ([first.path, "--network", "small-cnn"], "another network; 'trunk.0.weight' does not fit"),
-        ([frozen.path], "its last layer is for other features"),
+        ([first.path, "--network", "small-cnn"], "do not fit"),
+        ([frozen.path], "its head was trained on other features"),
     ]
     for more in ([], ["--retrain-head"]):
         for init, said in cases:
