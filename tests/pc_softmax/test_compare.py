@@ -212,7 +212,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(digits_dir, tmp_path, compar
     wrong = (
         (["--losses", "softmax", "hinge"], "'hinge'"),
         (["--losses", "pc-softmax", "crt"], "--losses crt: it starts from softmax's runs; add"),
-        (["--label-smoothing", "0.1"], "--label-smoothing: loss 'pc-softmax' has none; use one"),
+        (["--label-smoothing", "0.1"], "--label-smoothing: not for the loss pc-softmax"),
         (["--network", "resnet7"], "network 'resnet7': use efficientnet_lite0, timm:NAME or"),
     )
     for words, said in wrong:

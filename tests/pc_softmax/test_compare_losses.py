@@ -111,8 +111,8 @@ def test_tau_normalised_is_a_network_whose_head_was_normalised(compared, rows, d
     network.load_state_dict(RunFolder(folder / "softmax-0").load_checkpoint()["model"])
     head = network.head
     with torch.no_grad():
-        last.weight /= last.weight.norm(dim=1, keepdim=True)
-        last.bias.zero_()
+        head.weight /= head.weight.norm(dim=1, keepdim=True)
+        head.bias.zero_()
         images = load_data("mnist", digits_dir, imbalance="paper").tests["official"].images
         wanted = network((images / 255 - 0.1307) / 0.3081).numpy()
     saved = loaded(folder, "softmax")
