@@ -7,6 +7,7 @@ import pytest
 
 from infocam.evaluate import main
 from infocam.evaluation import check_runs
+from infocam.models.classifiers import read_run
 
 
 @pytest.fixture
@@ -213,5 +214,5 @@ def test_runs_of_one_table_must_be_trained_alike(
     ids=["where it ran", "another loss"],
 )
 def test_runs_may_differ_in_what_is_shown_or_has_no_effect(run_copy, tiny_run, changes):
-    runs = [tiny_run.folder, with_flags(run_copy, **changes)]
-    check_runs(runs, tiny_run.data_dir, None)  # raises nothing
+    paths = [tiny_run.folder, with_flags(run_copy, **changes)]
+    check_runs([read_run(path) for path in paths])  # raises nothing
