@@ -22,7 +22,7 @@ from mi_common.runtime import Runtime, setup
 
 DEVICE = os.environ.get("PCS_GPU_TESTS_DEVICE", "cuda")
 COLOURS = {"blue": (60, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}
-DIGITS_WINDOW = 1000  # of the 1,300 training digits below; the others are for the held-out part
+DIGITS_WINDOW = 1000  # of the 1,300 training digits below; the others are validation digits
 
 # cuBLAS reads it once a process; a script that is run with --deterministic sets it by itself.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -101,7 +101,7 @@ def test_bounds_follow_the_logits(prior_device, counts_without_values):
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_terms_of_held_out_samples_are_on_the_cpu(name, counts_without_values):
+def test_terms_of_test_samples_are_on_the_cpu(name, counts_without_values):
     estimator, (x, y) = moved_estimator(name, "features"), samples("features")
     with fake_cuda():
         terms = estimator._terms(estimator._logits(x).double(), y)

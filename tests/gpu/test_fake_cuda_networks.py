@@ -6,16 +6,17 @@ import re
 import pytest
 import torch
 from fake_cuda import CUDA, assert_on_cuda, fake_cuda
-from pc_softmax.models import Model
 from torch import nn
 
 from infocam.models import adl, networks
 from mi_common.backbones import InputSpec, build_backbone
 from mi_common.engine import TensorBatches, predict
+from mi_common.image_sets import ImageSet
+from mi_common.recipes import Training
 from mi_common.runtime import Runtime
+from mi_common.training import ImageClassifier
 from mi_estimator.estimators.networks import Members, NineMeans, Standardise, mlp
 from mi_estimator.estimators.networks import small_cnn as estimator_cnn
-from pc_softmax.data import Part
 from pc_softmax.losses import build_loss
 from pc_softmax.networks import CosineHead, PaperNet, small_cnn
 
@@ -187,16 +188,17 @@ def test_predictions_come_back_to_the_cpu():
 
 
 @pytest.mark.parametrize("head_only", [False, True])
-def test_an_imbalance_model_gives_its_network_inputs_on_the_device(tmp_path, head_only):
+def test_a_classifier_gives_its_network_inputs_on_the_device(tmp_path, head_only):
     network = small_cnn(3, CLASSES, InputSpec(8))
-    images = torch.zeros(7, 3, 8, 8, dtype=torch.uint8)
-    part = Part(images, torch.zeros(7, dtype=torch.int64))
-    placing = {"size": None, "cache_dir": tmp_path, "num_workers": 0, "runtime": RUNTIME}
+    pixels = torch.zeros(7, 3, 8, 8, dtype=torch.uint8)
+    images = ImageSet("seven", pixels, torch.zeros(7, dtype=torch.int64), list("abcde"))
+    training = Training(epochs=1, batch_size=4, lr=0.1)
     with fake_cuda():
-        model = Model(network, network.spec, head_only=head_only, **placing)
-        settings = {"batch_size": 4, "seed": 0, "balanced": False, "copies": 0}
-        inputs, labels, _ = next(model.batches(part, **settings).epoch(0))
+        classifier = ImageClassifier(
+            network, head_only=head_only, cache_dir=tmp_path, runtime=RUNTIME
+        )
+        inputs, labels, _ = next(classifier.batches(images, training, seed=0).epoch(0))
         assert_on_cuda(inputs, 4, *((256,) if head_only else (3, 8, 8)))
         assert_on_cuda(labels, 4, dtype=torch.int64)
-        assert_on_cuda(model.trained(inputs), 4, CLASSES)
-        assert model.predict(part).device == torch.device("cpu")
+        assert_on_cuda(classifier.trained(inputs), 4, CLASSES)
+        assert classifier.logits(images).device == torch.device("cpu")

@@ -54,7 +54,7 @@ def folder_case(rng: np.random.Generator, folder: Path, shop) -> Case:
         return all(
             found.tolist() == [boxes[path.relative_to(root).as_posix()]]
             for files in answer.value.values()
-            for path, found in zip(files.paths, files.boxes, strict=True)
+            for path, found in zip(files.images, files.boxes, strict=True)
         )
 
     return attack_lines(rng, [file], file, partial(boxed_folder, root), right, root)
@@ -92,7 +92,7 @@ def wsol_case(rng: np.random.Generator, folder: Path, shop) -> Case:
 
     def right(answer: Answer) -> bool:
         return all(
-            [path.relative_to(root / "CUB").as_posix() for path in found.paths] == truth[part][0]
+            [path.relative_to(root / "CUB").as_posix() for path in found.images] == truth[part][0]
             and found.labels.tolist() == [k % 3 for k in range(len(found.labels))]
             and same_boxes(truth[part][1], found.boxes)
             for part, found in answer.value.items()

@@ -49,7 +49,7 @@ def cub_case(rng: np.random.Generator, folder: Path, shop) -> Case:
 
     def right(answer: Answer) -> bool:
         found = answer.value
-        there = [path.relative_to(base / "images").as_posix() for path in found.paths]
+        there = [path.relative_to(base / "images").as_posix() for path in found.images]
         return (
             there == [paths[i] for i in own]
             and found.class_names == names
@@ -73,7 +73,7 @@ PICTURE = _picture()
 def opened(root: Path, split: str) -> ImageSet:
     """The list of Tiny-ImageNet's pictures, each of which can be opened."""
     files = tiny_imagenet(root, split)
-    for path in files.paths:
+    for path in files.images:
         read_image(path)
     return files
 
@@ -109,7 +109,7 @@ def tiny_case(rng: np.random.Generator, folder: Path, shop) -> Case:
     def right(answer: Answer) -> bool:
         found = answer.value
         return (
-            found.paths == [path for path, _, _ in truth[split]]
+            found.images == [path for path, _, _ in truth[split]]
             and found.labels.tolist() == [wnids.index(wnid) for _, wnid, _ in truth[split]]
             and found.class_names == [f"word {wnid}" for wnid in wnids]
             and same_boxes([box for _, _, box in truth[split]], found.boxes)

@@ -280,8 +280,7 @@ def overwrite_case(rng, folder: Path, shop) -> Case:
     (folder / "link").symlink_to(home)
     config = pick(rng, CONFIGS)
     real = (shop.root / "estimate/whole/config.json").read_text()
-    reads_it = str(shop.root / inner) in " ".join(shop.words(name, out))
-    if reads_it and rng.random() < 0.4:
+    if rng.random() < 0.4:
         config = real
     if config is not None and out.is_dir() and not (out / "config.json").exists():
         (out / "config.json").write_text(config)

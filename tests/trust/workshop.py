@@ -85,7 +85,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 
 def mnist(root: Path) -> None:
-    """MNIST's files; digits of the held-out part begin at 50,000."""
+    """MNIST's files; validation digits begin at 50,000."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50_200, 28, 28), np.uint8)
     labels = np.arange(len(images)) % 10
