@@ -1,7 +1,8 @@
-"""Unpacks an archive from anywhere: exactly its files and folders, within limits, or an error.
+"""Unpacks an archive that may be damaged or hostile: all of its files, or an error.
 
-Headers are not trusted: nothing is written outside of the folder or over another file, no member
-becomes longer than it claims, and all of them together stay below a limit and fit on the disk.
+Nothing is written outside the folder or over another file. No member becomes longer than its header
+claims, and all members together must stay below a limit and fit on the disk. `tarfile`'s filters
+and `shutil.unpack_archive` have no such limits, and accept damaged archives; hence this module.
 """
 
 import bz2
@@ -37,7 +38,7 @@ COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 @dataclass(frozen=True)
 class Member:
-    """What an archive's header says of one file or folder."""
+    """One file or folder, as the header of an archive describes it."""
 
     name: str
     size: int  # bytes, unpacked
@@ -47,7 +48,7 @@ class Member:
 
 
 class _Allowance:
-    """A file from which `left` bytes may be read, so that no header takes all memory or time."""
+    """A file that gives at most `left` bytes, so that no header can take all memory or time."""
 
     def __init__(self, file: BinaryIO, left: int):
         self.file, self.left, self.last = file, left, b""
@@ -67,14 +68,14 @@ class _Allowance:
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
-    """Extracts a zip or tar archive into a new folder, whose parent is there.
+    """Extracts a zip or tar archive into a new folder whose parent exists.
 
     Raises:
-        UserError: the archive is damaged or none; it unpacks to more than `max_bytes`, than the
-            disk holds or than `MAX_MEMBERS`; a member is a link, a device, sparse, outside of the
-            folder or there twice, or its name is too long or no plain text. All but damage is
-            found before anything is written.
-        OSError: the disk fails; like damage, it leaves an unfinished folder.
+        UserError: the file is damaged or no archive; it unpacks to more than `max_bytes`, more than
+            the disk holds, or more than `MAX_MEMBERS` members; a member is a link, a device, sparse
+            or outside the folder; two members have one path; a name is too long or no plain text.
+            Everything but damage is found before anything is written.
+        OSError: the disk fails. Like damage, it leaves an unfinished folder.
     """
     try:
         with archive.open("rb") as file:
@@ -94,7 +95,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         raise
     except Exception as error:  # damage makes the readers raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the archive's
+            raise  # the disk failed; the archive may be whole
         reason = f"{type(error).__name__}: {error}"[:200]
         raise UserError(
             f"{archive}: no whole .zip, .tar or .tgz archive ({reason}); get it again"
@@ -110,18 +111,18 @@ def _zip_members(file: BinaryIO) -> Iterator[Member]:
     signature, count = struct.unpack("<4s6xH10x", file.read(22))
     if signature != b"PK\5\6":
         raise ValueError("something follows its end")
-    # zipfile ends at a damaged entry; one writer's count stops at the largest, another's overflows
+    # zipfile stops at a damaged entry. The field has 16 bits: some writers fill it, some overflow.
     if count not in (min(len(members), 0xFFFF), len(members) & 0xFFFF):
         raise EOFError(f"{len(members)} members where its end claims {count}")
     for member in members:
-        name = member.orig_filename  # the other one ends at a NUL
+        name = member.orig_filename  # `filename` is cut at a NUL
         is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
         is_folder = name.endswith(("/", "\\"))
         yield Member(name, member.file_size, is_folder, is_plain, partial(archive.open, member))
 
 
 def _tar_members(file: BinaryIO) -> Iterator[Member]:
-    """Reads the archive to its end, so that a compressed one's checksum is compared."""
+    """Reads to the end, so that the checksum of a compressed archive is compared."""
     bounded = _Allowance(file, TAR_HEADER_BYTES)
     archive = tarfile.TarFile(fileobj=bounded, encoding="utf-8")
     while member := archive.next():
@@ -130,7 +131,7 @@ def _tar_members(file: BinaryIO) -> Iterator[Member]:
         open_member = partial(archive.extractfile, member)
         yield Member(member.name, size, member.isdir(), is_plain, open_member)
         bounded.left = TAR_HEADER_BYTES
-    if bounded.last != bytes(tarfile.BLOCKSIZE):  # tarfile ends at a damaged header, too
+    if bounded.last != bytes(tarfile.BLOCKSIZE):  # tarfile also stops at a damaged header
         raise EOFError("it does not end with an empty block")
     bounded.left = TAR_TAIL_BYTES
     if len(bounded.read()) == TAR_TAIL_BYTES:
@@ -141,16 +142,16 @@ def _tar_members(file: BinaryIO) -> Iterator[Member]:
 def check_members(
     archive: Path, members: Iterator[Member], max_bytes: int
 ) -> dict[PureWindowsPath, Member]:
-    """The members by their paths, which no two may share on a disk that ignores case.
+    """The members by path. Two paths that differ only in case count as one.
 
     Raises:
-        UserError: as `unpack` does; of what `members` gives, no more is read than needed for that.
+        UserError: as `unpack` does. It takes no more of `members` than it needs to know.
     """
     checked: dict[PureWindowsPath, Member] = {}
     parents: set[PureWindowsPath] = set()
     total = 0
     for member in members:
-        path = PureWindowsPath(member.name)  # knows both separators and drives: one rule everywhere
+        path = PureWindowsPath(member.name)  # knows both separators, drives, and ignores case
         fault = _fault(member, path)
         if path in checked and not (member.is_folder and checked[path].is_folder):
             fault = fault or "is there twice"
@@ -172,7 +173,7 @@ def check_members(
 
 
 def _fault(member: Member, path: PureWindowsPath) -> str | None:
-    """What forbids to unpack a member."""
+    """Why a member must not be unpacked, or None."""
     inside = not path.anchor and ".." not in path.parts and (path.parts or member.is_folder)
     if not (member.is_plain and inside):
         return "is a link, a device, sparse or outside the folder"
@@ -199,7 +200,7 @@ def _extract(member: Member, path: Path) -> None:
 
 
 def copy_at_most(size: int, source: BinaryIO, target: BinaryIO, what: str) -> None:
-    """Copies all that comes; ValueError when it is more than `size` bytes."""
+    """Copies a stream to its end; ValueError when it has more than `size` bytes."""
     left = size
     while chunk := source.read(CHUNK):
         left -= len(chunk)
@@ -209,7 +210,7 @@ def copy_at_most(size: int, source: BinaryIO, target: BinaryIO, what: str) -> No
 
 
 def require_disk(size: int, folder: Path, what: str) -> None:
-    """UserError when `size` bytes do not fit on the disk of a folder."""
+    """UserError when the disk of a folder has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if size > free:
         needs = f"needs {in_mb(size)}, {in_mb(free)} are free in {folder.absolute()}"

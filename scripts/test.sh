@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, gets MNIST for the tests that want real digits, and runs linter and tests.
+# Sets up, gets MNIST for the tests that need real digits, and runs linter and tests.
 #
 #   bash scripts/test.sh               linter and fast tests, under six minutes on two cores
 #   bash scripts/test.sh ARGUMENTS     linter, and pytest with these arguments alone

@@ -5,6 +5,7 @@ import io
 import resource
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,12 +36,7 @@ Row = tuple[str, float, str]
 
 def least(repeats: int, run: Callable) -> float:
     """The least seconds of some runs."""
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return min(timeit.repeat(run, repeat=repeats, number=1))
 
 
 def alone(what: str, note: str, run: Callable, *arguments) -> Row:
@@ -61,7 +57,7 @@ def time_mnist(data_dir: Path, device: str, precision: str, repeats: int) -> lis
     network = PaperNet().to(resolved.device)
     images = network.spec.normalise(digits.images)
     batches = engine.TensorBatches(images, digits.labels, batch_size=64, seed=0, runtime=resolved)
-    note = ""
+    scores = {}
 
     def forward() -> None:
         with torch.no_grad(), resolved.autocast():
@@ -69,14 +65,11 @@ def time_mnist(data_dir: Path, device: str, precision: str, repeats: int) -> lis
                 network(inputs)
 
     def whole() -> None:
-        nonlocal note
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             words = ["--data-dir", str(data_dir), "--output-dir", f"{folder}/run"]
             # Without its decorator, which would release the lock of this script.
             train.main.__wrapped__([*words, "--device", device, "--precision", precision])
-            scores = read_json(Path(folder) / "run/result.json")["test_sets"]["official"]
-        note = f"{8 * len(batches):,} steps; "
-        note += f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
+            scores.update(read_json(Path(folder) / "run/result.json")["test_sets"]["official"])
 
     stages = {
         "read and choose images": lambda: load_data("mnist", data_dir, imbalance="paper"),
@@ -85,7 +78,9 @@ def time_mnist(data_dir: Path, device: str, precision: str, repeats: int) -> lis
         "whole run": whole,
     }
     rows = [(f"MNIST, {precision}: {what}", least(repeats, run)) for what, run in stages.items()]
-    return [(*row, "") for row in rows[:-1]] + [(*rows[-1], note)]
+    accuracy = f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
+    last = (*rows[-1], f"{8 * len(batches):,} steps; {accuracy}")
+    return [*((*row, "") for row in rows[:-1]), last]
 
 
 def fit(model: nn.Module, batches: engine.TensorBatches, classes: int, epochs: int) -> None:
@@ -150,10 +145,7 @@ def plain_opencv(values: np.ndarray, side: int) -> None:
 
 
 def time_boxes(side: int, num_workers: int, count: int = 400) -> list[Row]:
-    """Seconds a map: OpenCV for each threshold, and the evaluator in one and in more processes.
-
-    The tests compare their boxes.
-    """
+    """Seconds a map: OpenCV for each threshold, and the evaluator in one and in more processes."""
     maps, sizes = smooth_maps(count, side), np.full((count, 2), side)
     truths = [np.array([[side // 4, side // 4, 3 * side // 4, 3 * side // 4]])] * count
     started = time.process_time()

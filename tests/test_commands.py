@@ -65,13 +65,7 @@ def test_commands_in_docstrings_parse(module):
         parse(words)
 
 
-NOT_YET = pytest.mark.xfail(reason="it imports first", strict=False)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [pytest.param(m, marks=NOT_YET if m == "pc_softmax.evaluate" else ()) for m in ENTRIES],
-)
+@pytest.mark.parametrize("module", ENTRIES)
 def test_help_needs_no_slow_import(module):
     """So that it takes less than two seconds; it shows the usage and the docstring's example."""
     command = [sys.executable, "-X", "importtime", "-m", module, "--help"]
