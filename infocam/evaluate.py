@@ -1,4 +1,4 @@
-"""Localisation maps scored against true boxes: of trained runs, or of maps that were saved.
+"""Scores localisation maps against true boxes: the maps of trained runs, or saved maps.
 
     python -m infocam.evaluate runs/infocam/tiny-imagenet-softmax-0 --methods cam infocam infocam+
     python -m infocam.evaluate RUN RUN RUN --output-dir runs/infocam/three-seeds
@@ -43,7 +43,7 @@ def get_parser() -> cli.Parser:
     add(
         "--test-images",
         type=cli.positive_int,
-        help="reported images, spread evenly over the test split; all if not given "
+        help="test images to score, spread evenly over the split; all if not given "
         "(2000 for scattered-digits)",
     )
     add = parser.add_argument_group("maps").add_argument
@@ -55,13 +55,13 @@ def get_parser() -> cli.Parser:
         + ", ".join(GRADIENT_METHODS),
     )
     region = cli.count_to(MAX_REGION)
-    add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter")
-    add("--region-padding", choices=PADDINGS, default="same", help="of the region filter")
+    add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter, cells")
+    add("--region-padding", choices=PADDINGS, default="same", help="border of the mean filter")
     add("--normalisation", choices=NORMALISATIONS, default="minmax", help="of the maps")
     add(
         "--prior",
         action="store_true",
-        help="choose classes by pointwise mutual information, and have maps in its units",
+        help="choose classes by pointwise mutual information, and give maps in nats",
     )
     add = parser.add_argument_group("scores").add_argument
     add("--protocol", choices=PROTOCOLS, default="infocam", help="see infocam/scoring/protocols.py")
@@ -69,23 +69,27 @@ def get_parser() -> cli.Parser:
         "--fixed-threshold",
         type=cli.fraction,
         default=FIXED_THRESHOLD,
-        help="of the rows with the rule `fixed`, a fraction of the map's maximum",
+        help="threshold of the rows with the rule `fixed`, a fraction of the map's maximum",
     )
     add(
         "--faithfulness",
         type=cli.non_negative_int,
         default=0,
-        help="images with insertion and deletion curves; each costs some 70 passes",
+        help="images with insertion and deletion curves, some 70 passes of the network each",
     )
     add = parser.add_argument_group("pictures and files").add_argument
-    add("--overlays", type=cli.non_negative_int, default=12, help="pictures to draw")
+    add("--overlays", type=cli.non_negative_int, default=12, help="number of overlays")
     add("--gallery", type=cli.non_negative_int, default=6, help="rows of each gallery")
     add("--save-maps", action="store_true", help="keep the maps, for --maps")
     add = parser.add_argument_group("saved maps, in place of runs").add_argument
-    add("--maps", type=Path, help="folder of NAME.npy, a map an image")
-    add("--annotations", type=Path, help="CSV of boxes, or a split's folder of WSOL metadata")
+    add("--maps", type=Path, help="folder of NAME.npy, one map for each image")
+    add(
+        "--annotations",
+        type=Path,
+        help="their true boxes: a CSV file, or a folder of WSOL metadata",
+    )
     add("--val-maps", type=Path, help="maps of validation images, to choose the threshold on")
-    add("--val-annotations", type=Path, help="boxes of the validation images")
+    add("--val-annotations", type=Path, help="true boxes of the validation images")
     return parser
 
 

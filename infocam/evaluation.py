@@ -1,4 +1,4 @@
-"""The scores of trained runs: their maps on the validation and test images, and the tables."""
+"""The scores of trained runs on their validation and test images, and the tables."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from mi_common.runtime import Runtime
 from mi_common.tables import to_markdown, write_tables
 from mi_common.training import ImageClassifier
 
-# Flags of training that may differ between runs of which a table takes the mean.
+# Flags that may differ between the runs of a table, because they do not change the training.
 NOT_TRAINING = {"output_dir", "data_dir", "num_workers", "device", "resume", "overwrite"}
 
 
@@ -42,7 +42,7 @@ class Options:
     """How runs are evaluated.
 
     Attributes:
-        methods: as users type them; see `infocam.maps.methods`.
+        methods: as on the command line; see `infocam.maps.methods`.
         regions: sides of the region filter, 1 (no filter) among them.
         prior: use pointwise mutual information under the training prior in place of logits.
         fixed_threshold: of the rows with the rule "fixed".

@@ -1,14 +1,14 @@
-"""Where in a photograph of your own a network sees a class, and why not another.
+"""Shows where in a photograph a network sees a class, and why not another one.
 
     python -m infocam.explain cat.jpg coffee.jpg --image-size 448
     python -m infocam.explain cat.jpg --label tabby --against "Egyptian cat" --prior
     python -m infocam.explain digit.png --run runs/infocam/scattered-digits-softmax-0
 
 Without --run the network has its own ImageNet head: 1,000 classes by name. Each image gets
-`STEM.png`, the picture, its maps with their boxes and the likeliest classes, and `STEM.npz`:
+`STEM.png`, the picture, its maps with their boxes and the most likely classes, and `STEM.npz`:
 
     maps         (M, h, w) float32, signed, at the network's resolution
-    methods      (M,) their names; class:NUMBER is set against that class
+    methods      (M,) their names; class:NUMBER subtracts the map of that class
     boxes        (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 where there is none,
                  as in a constant map
     scores       (K,) logits, or with --prior pointwise mutual information in nats
@@ -53,8 +53,8 @@ def get_parser() -> cli.Parser:
         "(the network's own)",
     )
     add = parser.add_argument_group("maps").add_argument
-    add("--label", help="name or number of the class to look for (the likeliest)")
-    add("--against", help="class to set it against, as the method class:NAME does")
+    add("--label", help="name or number of the class to look for (the most likely)")
+    add("--against", help="class to compare it with, as the method class:NAME does")
     add(
         "--methods",
         nargs="+",
@@ -66,26 +66,26 @@ def get_parser() -> cli.Parser:
         "--region",
         type=cli.count_to(MAX_REGION),
         default=1,
-        help="mean filter on the maps, cells, odd",
+        help="side of a mean filter on the maps in cells, odd",
     )
     add(
         "--threshold",
         type=cli.fraction,
         default=0.3,
-        help="boxes hold what is above this fraction of the normalised map's largest value",
+        help="boxes enclose values above this fraction of the normalised map's largest",
     )
     add(
         "--normalisation",
         choices=NORMALISATIONS,
         default="minmax",
-        help="of maps before their boxes: what is 0, the smallest value, or zero and all below "
-        "(max)",
+        help="scale of maps for their boxes: minmax and percentile make the smallest value 0, max "
+        "all values below 0",
     )
     add(
         "--prior",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="pointwise mutual information, in nats, under the prior of the training classes",
+        help="maps and scores in nats of pointwise mutual information, under the training prior",
     )
     return parser
 

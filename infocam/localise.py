@@ -1,4 +1,4 @@
-"""A network's maps of a split of the images, and their scores: one pass, all methods."""
+"""The maps of a split by all methods from one pass of the network, and their scores."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from infocam.scoring.protocols import Protocol
 from mi_common.image_sets import ImageSet
 from mi_common.training import ImageClassifier
 
-BLOCK, BLOCK_PIXELS = 1000, 2**28  # images, and pixels of masks, that are in memory at once
+BLOCK, BLOCK_PIXELS = 1000, 2**28  # most images, and pixels of masks, in memory at once
 
 
 @dataclass(frozen=True)
 class Maps:
-    """How maps are made and boxed.
+    """How maps are made and turned into boxes.
 
     Attributes:
         methods: contrasts of `infocam.maps.cam`, methods of `infocam.maps.gradient`, and `RANDOM`.
@@ -49,23 +49,23 @@ def method_maps(
 ) -> dict[tuple[str, int], Tensor]:
     """(B, h, w) maps by method and region, from (B, C, h, w) features and (B, K) logits."""
     contrasts = [m for m in options.methods if m not in (*GRADIENT_METHODS, RANDOM)]
-    plain, rows = {}, None
+    unfiltered, rows = {}, None
     if contrasts:
         if options.prior_shift is not None:
             logits = logits + options.prior_shift
         rows = torch.stack([coefficients(name, logits, labels) for name in contrasts], dim=1)
         maps = contrast_maps(features, head.weight, rows)
-        plain = dict(zip(contrasts, maps.unbind(dim=1), strict=True))
+        unfiltered = dict(zip(contrasts, maps.unbind(dim=1), strict=True))
     for method in set(options.methods) & set(GRADIENT_METHODS):
-        plain[method] = gradient_maps(method, features, head, labels)
+        unfiltered[method] = gradient_maps(method, features, head, labels)
     if RANDOM in options.methods:
         generator = torch.Generator().manual_seed(0)  # the same direction for all images
         direction = torch.randn(features.shape[1], generator=generator).to(features)
-        plain[RANDOM] = torch.einsum("bchw,c->bhw", features, direction)
+        unfiltered[RANDOM] = torch.einsum("bchw,c->bhw", features, direction)
     filtered = {}
     for method in options.methods:
         for region in options.regions:
-            maps = region_filter(plain[method], region, padding=options.padding)
+            maps = region_filter(unfiltered[method], region, padding=options.padding)
             if options.log_prior is not None and method in contrasts:
                 row = rows[:, [contrasts.index(method)]]
                 maps = maps[:, None]
@@ -91,8 +91,9 @@ def localise(
         misread, workers: see `Evaluator`.
     """
     head = classifier.network.head
-    # Written into one array each: small arrays kept between large ones would pin the heap.
-    whole: dict[tuple[str, int], np.ndarray] = {}
+    # One array for each method: many small ones between large temporary ones would keep the heap
+    # from shrinking.
+    all_maps: dict[tuple[str, int], np.ndarray] = {}
     predicted, ranks = np.empty(len(data), np.int64), np.empty(len(data), np.int64)
     for rows, features in classifier.feature_maps(data):
         logits = head(features.mean(dim=(2, 3)))
@@ -101,13 +102,13 @@ def localise(
         ranks[rows] = (logits > label_logits).sum(dim=1).cpu().numpy()
         predicted[rows] = logits.argmax(dim=1).cpu().numpy()
         for key, values in method_maps(options, features, head, labels, logits).items():
-            if key not in whole:
-                whole[key] = np.empty((len(data), *values.shape[1:]), np.float32)
-            whole[key][rows] = values.cpu().numpy()
+            if key not in all_maps:
+                all_maps[key] = np.empty((len(data), *values.shape[1:]), np.float32)
+            all_maps[key][rows] = values.cpu().numpy()
     normalisation = options.normalisation
     evaluators = {
         key: Evaluator(protocol, normalisation=normalisation, misread=misread, workers=workers)
-        for key in whole
+        for key in all_maps
     }
     step = BLOCK
     if data.mask_files is not None:
@@ -117,10 +118,10 @@ def localise(
         masks = None if data.mask_files is None else [image_mask(data, i) for i in block]
         boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
         for key, evaluator in evaluators.items():
-            evaluator.accumulate(whole[key][block], boxes, sizes, masks)
+            evaluator.accumulate(all_maps[key][block], boxes, sizes, masks)
     return ScoredMaps(
         {key: evaluator.compute() for key, evaluator in evaluators.items()},
-        {method: whole[method, 1] for method in options.methods},
+        {method: all_maps[method, 1] for method in options.methods},
         predicted,
         ranks,
     )

@@ -1,4 +1,4 @@
-"""The flags of `infocam.train`, the defaults of each data set and network, and what they say."""
+"""The flags of `infocam.train`, and their defaults for each data set and network."""
 
 import argparse
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mi_common.recipes import (
 )
 
 DATASETS = ("tiny-imagenet", "scattered-digits", "cub", "cubv2", "ilsvrc", "folder")
-WITH_VALIDATION = ("cubv2", "ilsvrc")  # data sets with validation images of their own
+WITH_VALIDATION = ("cubv2", "ilsvrc")  # data sets that come with validation images
 LOSSES = ("softmax", "pc-softmax")
 
 
@@ -36,7 +36,7 @@ class NetworkRecipe:
     """Defaults of a network; the data set decides the epochs.
 
     Attributes:
-        adl: layers of a bare --adl.
+        adl: layers of --adl without names.
         adl_gamma: see `infocam.models.adl.attention_dropout`.
     """
 
@@ -57,7 +57,7 @@ DATA_RECIPES = {
 _ONE_CYCLE = {"weight_decay": 1e-2, "optimizer": "adamw", "schedule": "one-cycle"}
 FROZEN = NetworkRecipe(Training(30, 256, 1e-3, **_ONE_CYCLE))
 SMALL_CNN = NetworkRecipe(Training(6, 100, 4e-3, **_ONE_CYCLE))
-# Those of Choe and Shim (2019) for VGG16 and ResNet50; other networks take the rates of ResNet50.
+# As Choe and Shim (2019) fine-tune ResNet50; FINE_TUNED_VGG is their VGG16.
 _CHOE = Training(
     30, 128, 0.01, weight_decay=1e-4, nesterov=True, schedule="step", head_lr_ratio=10.0
 )
@@ -92,7 +92,7 @@ class Settings:
 
     Attributes:
         network, weights, output_stride, image_size: see `infocam.models.networks.build_network`.
-        adl: layers behind which attention-based dropout stands; see `infocam.models.adl`.
+        adl: layers that attention-based dropout follows; see `infocam.models.adl`.
         label_smoothing: of softmax cross-entropy.
     """
 
@@ -143,10 +143,10 @@ def add_arguments(parser: cli.Parser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", help=text + note, **options)
 
     group = parser.add_argument_group("data")
-    add(group, "dataset", "images", choices=DATASETS, default="tiny-imagenet")
+    add(group, "dataset", "data set", choices=DATASETS, default="tiny-imagenet")
     text = "training images of each class, in file order, the validation images included"
     add(group, "images_per_class", text, type=cli.positive_int)
-    text = "the last so many of these do not train, they validate: they choose the threshold"
+    text = "validation images: the last ones of each class among these"
     add(group, "val_per_class", text, type=cli.positive_int)
     group = parser.add_argument_group("loss")
     add(group, "loss", "training loss", choices=LOSSES, default="softmax")
@@ -156,14 +156,14 @@ def add_arguments(parser: cli.Parser) -> None:
     text = "small-cnn (digits only), efficientnet_lite0, vgg16_gap, a torchvision name or timm:NAME"
     add(group, "network", text)
     add(group, "weights", "of the backbone: imagenet, none or a file", default="imagenet")
-    text = "side of the images; the network's own if not given"
+    text = "side of the images in pixels; that of the network if not given"
     add(group, "image_size", text, type=cli.image_side)
     text = "pixels from one cell of the map to the next"
     add(group, "output_stride", text, type=int, choices=(8, 16, 32))
     add(group, "freeze_backbone", "train the head alone", action=argparse.BooleanOptionalAction)
-    text = "attention-based dropout behind these layers; no names: the network's default ones"
+    text = "attention-based dropout behind these layers; without names, behind the default ones"
     add(group, "adl", text, nargs="*", metavar="LAYER")
-    text = "ADL hides the places above this share of the peak"
+    text = "ADL hides positions above this fraction of the peak attention"
     add(group, "adl_gamma", text, type=cli.fraction)
 
 
@@ -175,7 +175,7 @@ def resolve(args: argparse.Namespace) -> None:
     """
     if args.val_per_class is not None and args.dataset in WITH_VALIDATION:
         raise UserError(
-            f"--val-per-class: {args.dataset} has validation images of its own; leave it out"
+            f"--val-per-class: {args.dataset} comes with validation images; leave it out"
         )
     set_defaults(args, DATA_RECIPES[args.dataset])
     if (args.network == "small-cnn") != (args.dataset == "scattered-digits"):
@@ -195,7 +195,7 @@ def resolve(args: argparse.Namespace) -> None:
     _resolve_adl(args, recipe)
     args.nesterov = None
     if args.optimizer == "adamw" or args.momentum == 0:
-        args.nesterov = False  # the recipe's value is for its own optimiser
+        args.nesterov = False  # the recipe's value is for SGD with momentum
     set_defaults(args, recipe)
 
 
@@ -206,7 +206,7 @@ def _resolve_adl(args: argparse.Namespace, recipe: NetworkRecipe) -> None:
         args.adl = ()
         return
     if args.freeze_backbone:
-        raise UserError("--adl: a frozen backbone does not learn from it; use --no-freeze-backbone")
+        raise UserError("--adl: it does not change a frozen backbone; use --no-freeze-backbone")
     args.adl = tuple(dict.fromkeys(args.adl)) or recipe.adl
     if not args.adl:
         raise UserError(f"--adl: {args.network} has no default layers; name some")

@@ -1,4 +1,4 @@
-"""One run of `infocam.train`: the images, the network, and its training."""
+"""One run of `infocam.train`: the network, its training, and what the run folder says of it."""
 
 import functools
 import time
@@ -49,9 +49,9 @@ def build_classifier(
 
 
 def cache_features(classifier: ImageClassifier, sets: dict[str, ImageSet], copies: int) -> None:
-    """Computes the features of the image files, for a frozen backbone; else it does nothing.
+    """Computes the features of image files if the backbone is frozen.
 
-    Of the validation images the feature maps are cached, which evaluation needs too.
+    For the validation images these are the feature maps, which evaluation needs too.
     """
     classifier.cache_features(sets["train"], copies=copies)
     classifier.cache_features(sets["validation"], maps=True)
@@ -59,14 +59,10 @@ def cache_features(classifier: ImageClassifier, sets: dict[str, ImageSet], copie
 
 def train(
     settings: Settings, sets: dict[str, ImageSet], classifier: ImageClassifier, run: RunFolder
-) -> dict:
-    """Trains a classifier, or goes on with it, and writes the result.
-
-    Returns:
-        The content of result.json.
-    """
+) -> None:
+    """Trains a classifier, or continues its run, and writes split.json and result.json."""
     images, validation = sets["train"], sets["validation"]
-    if settings.freeze_backbone:  # whether features came from the cache must not matter
+    if settings.freeze_backbone:  # computing features draws numbers, reading them does not
         seed_everything(settings.seed)
     if settings.loss == "pc-softmax":
         log_prior = log_prior_from_labels(images.labels, len(images.class_names))
@@ -93,12 +89,11 @@ def train(
         run.save_result(result)
 
     classifier.runtime.on_main(write)
-    return result
 
 
 @torch.no_grad()
 def validation_logits(classifier: ImageClassifier, images: ImageSet) -> torch.Tensor:
-    """(N, K) logits on the CPU; with a frozen backbone from the cached feature maps."""
+    """(N, K) logits on the CPU; those of a frozen backbone come from the cached feature maps."""
     if not classifier.head_only:
         return classifier.logits(images)
     head = classifier.network.head.eval()
@@ -107,7 +102,7 @@ def validation_logits(classifier: ImageClassifier, images: ImageSet) -> torch.Te
 
 
 def fingerprints(settings: Settings, sets: dict[str, ImageSet]) -> dict[str, str]:
-    """Of everything that the run is computed from, for config.json."""
+    """Hashes of the images and the weights that the run starts from, for config.json."""
     hashes = {split: images.fingerprint for split, images in sets.items()}
     if Path(settings.weights).is_file():
         hashes["weights"] = file_fingerprint(Path(settings.weights))
@@ -115,7 +110,7 @@ def fingerprints(settings: Settings, sets: dict[str, ImageSet]) -> dict[str, str
 
 
 def description(sets: dict[str, ImageSet]) -> dict:
-    """What a user of the run needs without the training images, for config.json."""
+    """What the run folder must say to be used without the training images, for config.json."""
     images = sets["train"]
     counts = class_counts(images.labels, len(images.class_names))
     return {

@@ -1,4 +1,4 @@
-"""What flags become where none is given, and flags that contradict each other."""
+"""Defaults of flags by data set and network, and flags that contradict each other."""
 
 import pytest
 
@@ -31,9 +31,9 @@ def resolved(*words) -> dict:
     return vars(args)
 
 
-def assert_holds(words: list[str], wanted: dict) -> None:
-    found = resolved(*words)
-    assert {name: found[name] for name in wanted} == wanted
+def assert_holds(words: list[str], expected: dict) -> None:
+    flags = resolved(*words)
+    assert {name: flags[name] for name in expected} == expected
 
 
 def test_every_data_set_has_a_recipe():
@@ -41,7 +41,7 @@ def test_every_data_set_has_a_recipe():
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected"),
     [
         (
             [],
@@ -65,12 +65,12 @@ def test_every_data_set_has_a_recipe():
         (["--network", "resnet50"], FROZEN),
     ],
 )
-def test_data_sets_without_other_flags(words, wanted):
-    assert_holds(words, wanted)
+def test_data_sets_without_other_flags(words, expected):
+    assert_holds(words, expected)
 
 
 @pytest.mark.parametrize(
-    ("network", "wanted"),
+    ("network", "expected"),
     [
         ("resnet50", {"lr": 0.01, "batch_size": 128, "output_stride": 16}),
         ("timm:seresnet50", {"lr": 0.01, "batch_size": 128, "output_stride": 16}),
@@ -79,9 +79,9 @@ def test_data_sets_without_other_flags(words, wanted):
         ("efficientnet_lite0", {"lr": 0.01, "batch_size": 128, "output_stride": None}),
     ],
 )
-def test_fine_tuning_by_network(network, wanted):
+def test_fine_tuning_by_network(network, expected):
     words = ["--network", network, "--no-freeze-backbone"]
-    assert_holds(words, FINE_TUNED | wanted | {"adl": (), "epochs": 30})
+    assert_holds(words, FINE_TUNED | expected | {"adl": (), "epochs": 30})
 
 
 @pytest.mark.parametrize(
@@ -95,24 +95,24 @@ def test_fine_tuning_by_network(network, wanted):
 )
 def test_layers_of_adl(words, layers, gamma):
     named = [] if "--adl" in words else ["--adl"]
-    wanted = {"adl": layers, "adl_gamma": gamma}
-    assert_holds([*words, "--no-freeze-backbone", *named], wanted)
+    expected = {"adl": layers, "adl_gamma": gamma}
+    assert_holds([*words, "--no-freeze-backbone", *named], expected)
     assert_holds(["--dataset", "scattered-digits", "--adl", "conv1_3"], {"adl": ("conv1_3",)})
 
 
 def test_given_flags_win_and_what_depends_on_them_follows():
     words = ["--network", "resnet50", "--no-freeze-backbone", "--output-stride", "32", "--lr", "1"]
-    found = resolved(*words, "--optimizer", "adamw")
-    assert (found["output_stride"], found["lr"], found["optimizer"]) == (32, 1.0, "adamw")
-    assert found["nesterov"] is False  # the recipe's, which is for SGD
-    assert found["batch_size"] == FINE_TUNED_RESNET50.training.batch_size
+    flags = resolved(*words, "--optimizer", "adamw")
+    assert (flags["output_stride"], flags["lr"], flags["optimizer"]) == (32, 1.0, "adamw")
+    assert flags["nesterov"] is False  # the recipe's, which is for SGD
+    assert flags["batch_size"] == FINE_TUNED_RESNET50.training.batch_size
     assert resolved(*words, "--momentum", "0")["nesterov"] is False
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--adl"], "--adl: a frozen backbone does not learn from it; use --no-freeze-backbone"),
+        (["--adl"], "--adl: it does not change a frozen backbone; use --no-freeze-backbone"),
         (["--no-freeze-backbone", "--adl"], "--adl: efficientnet_lite0 has no default layers"),
         (["--dataset", "scattered-digits", "--adl"], "--adl: small-cnn has no default layers"),
         (["--adl-gamma", "0.5"], "--adl-gamma: only with --adl"),
@@ -120,7 +120,7 @@ def test_given_flags_win_and_what_depends_on_them_follows():
         (["--output-stride", "4"], "--output-stride"),
         (["--weights", "none"], "--weights none: a frozen backbone needs weights"),
         (["--dataset", "scattered-digits", "--freeze-backbone"], "--freeze-backbone: small-cnn"),
-        (["--dataset", "cubv2", "--val-per-class", "3"], "cubv2 has validation images of its"),
+        (["--dataset", "cubv2", "--val-per-class", "3"], "cubv2 comes with validation images"),
         (["--loss", "pc-softmax", "--label-smoothing", "0.1"], "loss 'pc-softmax' has none"),
         (["--augmented-copies", "2", "--no-freeze-backbone"], "--augmented-copies: only for"),
         (["--optimizer", "adam"], "'adam'"),
