@@ -86,7 +86,7 @@ def get_parser() -> cli.Parser:
     add(
         "--annotations",
         type=Path,
-        help="their true boxes: a CSV file, or a folder of WSOL metadata",
+        help="true boxes, a CSV file or a folder of WSOL metadata",
     )
     add("--val-maps", type=Path, help="maps of validation images, to choose the threshold on")
     add("--val-annotations", type=Path, help="true boxes of the validation images")

@@ -27,45 +27,41 @@ def contents(folder) -> dict:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_unfinished_run_is_refused(run_copy, tiny_run, user_error):
-    (run_copy / "result.json").unlink()
+def with_flags(run, **changes):
+    """The run again, as if it had been trained with other flags."""
+    config = json.loads((run / "config.json").read_text())
+    config["flags"] |= changes
+    (run / "config.json").write_text(json.dumps(config))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "result.json").unlink(), "holds no finished run"),
+        (lambda run: (run / "checkpoint.pt").unlink(), "finished but checkpoint.pt is missing"),
+        (lambda run: with_flags(run, seed=None), "/config.json: damaged"),
+    ],
+    ids=["unfinished", "no checkpoint", "flags"],
+)
+def test_a_run_that_is_not_whole_is_refused(run_copy, tiny_run, user_error, damage, said):
+    damage(run_copy)
     before = contents(run_copy)
     line = user_error(main, words_of(run_copy, tiny_run))
-    assert f"{run_copy} holds no finished run" in line
+    assert line.startswith(f"error: {run_copy}") and said in line
     assert contents(run_copy) == before
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_a_missing_run_is_refused_wherever_its_table_would_go(tiny_run, tmp_path, user_error, made):
+@pytest.mark.parametrize("second", [False, True])
+def test_a_missing_run_is_found_before_the_work(tiny_run, tmp_path, user_error, made, second):
     if made:
         (tmp_path / "out").mkdir()
     before = list(tmp_path.iterdir())
-    line = user_error(main, words_of(tmp_path / "none", tiny_run, "--output-dir", tmp_path / "out"))
+    runs = [tiny_run.folder] * second + [tmp_path / "none"]
+    line = user_error(main, words_of(runs, tiny_run, "--output-dir", tmp_path / "out"))
     assert f"{tmp_path}/none holds no finished run" in line
     assert list(tmp_path.iterdir()) == before
-
-
-def test_a_missing_second_run_is_found_before_the_work(run_copy, tiny_run, tmp_path, user_error):
-    more = ["--output-dir", tmp_path / "out"]
-    line = user_error(main, words_of([run_copy, tmp_path / "none"], tiny_run, *more))
-    assert f"{tmp_path}/none holds no finished run" in line
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_run_without_the_flags_of_training_is_refused(run_copy, tiny_run, user_error):
-    config = json.loads((run_copy / "config.json").read_text())
-    config["flags"] = {"dataset": "mnist", "loss": "softmax", "seed": 0}  # as of pc_softmax.train
-    (run_copy / "config.json").write_text(json.dumps(config))
-    line = user_error(main, words_of(run_copy, tiny_run))
-    assert line.startswith(f"error: {run_copy}/config.json: damaged")
-    assert not (run_copy / "evaluation").exists()
-
-
-def test_a_finished_run_without_its_checkpoint_is_refused(run_copy, tiny_run, user_error):
-    (run_copy / "checkpoint.pt").unlink()
-    line = user_error(main, words_of(run_copy, tiny_run))
-    assert f"{run_copy}: the run is finished but checkpoint.pt is missing" in line
-    assert not (run_copy / "evaluation").exists()
 
 
 def test_an_existing_evaluation_is_refused_and_left_as_it_is(run_copy, tiny_run, user_error):
@@ -176,14 +172,6 @@ def test_flags_for_runs_are_refused_with_saved_maps(more, tmp_path, user_error):
     line = user_error(main, given)
     assert f"error: {more[0]} is for runs, not for --maps" in line
     assert list(tmp_path.iterdir()) == []
-
-
-def with_flags(run, **changes):
-    """The run again, as if it had been trained with other flags."""
-    config = json.loads((run / "config.json").read_text())
-    config["flags"] |= changes
-    (run / "config.json").write_text(json.dumps(config))
-    return run
 
 
 @pytest.mark.parametrize(
