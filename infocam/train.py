@@ -32,7 +32,8 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     resolve(args)
-    settings, flags = Settings.from_flags(vars(args)), vars(args)
+    flags = vars(args)
+    settings = Settings.from_flags(flags)
 
     from infocam import training
     from infocam.data.load import load_splits
@@ -41,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
 
     device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/infocam/{args.dataset}-{args.loss}-{args.seed}")
-    run, output_options = RunFolder(folder), {"resume": args.resume, "overwrite": args.overwrite}
+    run = RunFolder(folder)
+    output_options = {"resume": args.resume, "overwrite": args.overwrite}
     device.on_main(check_output, folder, flags, **output_options)
     sets = load_splits(
         **vars(settings.data), data_dir=args.data_dir, splits=("train", "validation")
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     output_options["data"] = training.fingerprints(settings, sets)
     device.on_main(check_output, folder, flags, **output_options)
     done = device.gather(args.resume and run.finished)[0]
-    if not done:  # before anything is written, to find unreadable images in time
+    if not done:  # before anything is written, because cached features find unreadable images
         classifier = training.build_classifier(
             settings,
             len(sets["train"].class_names),
@@ -57,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             num_workers=args.num_workers,
             runtime=device,
         )
-        training.cache_features(classifier, sets, args.augmented_copies)
+        training.cache_features(classifier, sets, settings.training.augmented_copies)
     output_options["description"] = training.description(sets)
     device.on_main(prepare_output, folder, flags, **output_options)
     device.require_shared(folder)

@@ -113,18 +113,13 @@ class ImageClassifier:
 
     def logits(self, images: ImageSet) -> Tensor:
         """(N, K) float32 logits on the CPU."""
-        if not (images.in_memory or self.head_only):
-            return torch.cat(
-                [predict(self.network, batch, runtime=self.runtime) for batch in self._read(images)]
-            )
-        inputs = self.pooled_features(images) if self.head_only else None
-        if inputs is None:
-            inputs = self.network.spec.normalise(images.images)
-        blocks = [
-            predict(self.trained, block.float(), runtime=self.runtime)
-            for block in inputs.split(LOGITS_BLOCK)
-        ]
-        return torch.cat(blocks)
+        if self.head_only:
+            blocks = (block.float() for block in self.pooled_features(images).split(LOGITS_BLOCK))
+        elif images.in_memory:
+            blocks = map(self.network.spec.normalise, images.images.split(LOGITS_BLOCK))
+        else:
+            blocks = self._read(images)
+        return torch.cat([predict(self.trained, block, runtime=self.runtime) for block in blocks])
 
     def pooled_features(self, images: ImageSet, augmentation: int | None = None) -> Tensor:
         """(N, C) inputs of the head; those of image files are float16 in a memory-mapped file.
