@@ -17,7 +17,8 @@ from processes import ended, read_line, started, wait_until
 
 from mi_common import cli, workers
 from mi_common.workers import CLUSTER_SECONDS, run_jobs
-from mi_estimator import benchmark
+from mi_estimator import benchmark, benchmark_report
+from mi_estimator.cell import KEY
 from pc_softmax import compare, comparison
 
 distributed = pytest.importorskip("dask.distributed")
@@ -86,7 +87,7 @@ def test_losses_compared_on_a_cluster_give_the_rows_of_one_process(cluster, tmp_
 
 def test_a_worker_killed_in_mid_run_costs_nothing(cluster, tmp_path, monkeypatch):
     address, _, processes = cluster
-    monkeypatch.setattr(benchmark, "report", lambda *parts: None)  # of the run in this process
+    monkeypatch.setattr(benchmark_report, "report", lambda *parts: None)  # in this process
     words = ["-m", "mi_estimator.benchmark", *CELLS.split(), "--cluster", address]
     with (
         distributed.Client(address) as client,
@@ -103,7 +104,7 @@ def test_a_worker_killed_in_mid_run_costs_nothing(cluster, tmp_path, monkeypatch
         assert (status, errors) == (0, [])
         assert list(client.scheduler_info()["workers"]) == [names["b"]]
     assert 1 <= done < 14
-    many, alone = (rows(tmp_path / side, benchmark.KEY) for side in ("many", "alone"))
+    many, alone = (rows(tmp_path / side, KEY) for side in ("many", "alone"))
     assert len(alone) == 14 and set(alone["status"]) == {"ok"}
     same(many, alone)
 
