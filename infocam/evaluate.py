@@ -37,9 +37,9 @@ FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="folders that infocam.train wrote")
-    cli.add_common_arguments(parser, output_dir=None, seed=False, data=False, resume=False)
+    data = "folder of the data sets; that of the run if not given"
+    cli.add_common_arguments(parser, output_dir=None, seed=False, data=data, resume=False)
     add = parser.add_argument_group("data").add_argument
-    add("--data-dir", type=Path, help="folder of the data sets; that of the run if not given")
     add(
         "--test-images",
         type=cli.positive_int,

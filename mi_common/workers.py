@@ -179,7 +179,7 @@ def _on_cluster(
                     f"--cluster {address}: a computation was lost with several workers, "
                     "probably out of memory; go on with --resume"
                 ) from error
-            except CancelledError as error:
+            except (CancelledError, distributed.comm.CommClosedError) as error:
                 raise UserError(
                     f"--cluster {address}: the scheduler is gone; go on with --resume"
                 ) from error
