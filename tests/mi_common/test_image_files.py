@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mi_common.errors import UserError
-from mi_common.image_files import image_folder, readable, tiny_imagenet
-from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.image_files import image_folder, tiny_imagenet
+from mi_common.image_sets import ImageFileDataset, ImageSet, unreadable_files
 from mi_common.pictures import read_image
 
 
@@ -22,13 +22,13 @@ def test_tiny_imagenet_in_order_with_classes_names_and_corner_boxes(tiny_root):
     train, val = (tiny_imagenet(root.parent, split) for split in ("train", "val"))
     assert train.class_names == val.class_names == ["Egyptian cat", "goldfish", "n03"]
     assert len(train) == 6 and train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert train.paths[3] == root / "train/n01/images/n01_1.JPEG"
-    assert val.paths == [root / "val/images/val_0.JPEG", root / "val/images/val_1.JPEG"]
+    assert train.images[3] == root / "train/n01/images/n01_1.JPEG"
+    assert val.images == [root / "val/images/val_0.JPEG", root / "val/images/val_1.JPEG"]
     assert val.labels.tolist() == [2, 0]
     assert [box.tolist() for box in val.boxes] == [[[0, 32, 44, 62]], [[52, 55, 57, 59]]]
     assert train.boxes[1].tolist() == [[1, 2, 61, 40]]
     chosen = train.select(torch.tensor([4, 1]))
-    assert chosen.paths == [train.paths[4], train.paths[1]]
+    assert chosen.images == [train.images[4], train.images[1]]
     assert chosen.labels.tolist() == [2, 0]
     assert [box.tolist() for box in chosen.boxes] == [[[0, 2, 60, 40]], [[1, 2, 61, 40]]]
 
@@ -65,9 +65,9 @@ def test_the_real_tiny_imagenet_has_its_known_counts_and_boxes(shared_data, tmp_
     assert val.boxes[1].tolist() == [[52, 55, 57, 59]]
     goldfish = train.class_names.index("goldfish")
     number = train.labels.tolist().index(goldfish)
-    assert train.paths[number].name == "n01443537_0.JPEG"
+    assert train.images[number].name == "n01443537_0.JPEG"
     assert train.boxes[number].tolist() == [[0, 10, 63, 58]]
-    assert read_image(val.paths[0]).size == (64, 64)
+    assert read_image(val.images[0]).size == (64, 64)
     # Read as corners, boxes have all widths; as widths, x + w would pass the edge in most.
     boxes = np.concatenate(val.boxes)
     assert (boxes[:, 0] + boxes[:, 2] > 64).mean() > 0.3
@@ -93,9 +93,9 @@ def test_an_image_folder_is_sorted_by_class_and_name(tmp_path):
     train, test = (image_folder(tmp_path, split) for split in ("train", "test"))
     assert train.class_names == test.class_names == ["cat", "dog"]
     names = ["cat/10.bmp", "cat/2.Png", "dog/a.webp", "dog/b.JPG", "dog/c.jpeg"]
-    assert train.paths == [tmp_path / "train" / name for name in names]
+    assert train.images == [tmp_path / "train" / name for name in names]
     assert train.labels.tolist() == [0, 0, 1, 1, 1] and train.labels.dtype == torch.int64
-    assert test.paths == [tmp_path / "test/cat/1.jpg", tmp_path / "test/dog/1.jpg"]
+    assert test.images == [tmp_path / "test/cat/1.jpg", tmp_path / "test/dog/1.jpg"]
     assert train.boxes is None
 
 
@@ -105,7 +105,7 @@ def test_an_image_folder_is_sorted_by_class_and_name(tmp_path):
         ([], "no folder {root}/train; want the images of each class in {root}/train/CLASS"),
         (["train/cat/1.png"], "no folder {root}/test; want"),
         (["train/1.png", "test/cat/1.png"], "{root}/train: no class folders; want"),
-        (["train/cat/1.gif", "test/cat/1.png"], "{root}/train/cat: no images; want files that end"),
+        (["train/cat/1.gif", "test/cat/1.png"], "{root}/train/cat: no images; use files that end"),
         (
             ["train/cat/1.png", "train/ant/1.png", "test/cat/1.png"],
             "{root}: classes in train but not in test: ant",
@@ -154,7 +154,7 @@ def test_an_image_of_too_many_pixels_is_named(tmp_path, monkeypatch):
         read_image(tmp_path / "large.png")
 
 
-def test_readable_drops_what_cannot_be_decoded_to_the_end(tmp_path):
+def test_files_that_cannot_be_decoded_to_the_end_are_listed(tmp_path):
     contents = {
         "whole.png": encoded("PNG"),
         "cut.jpg": encoded("JPEG")[:-300],
@@ -166,12 +166,8 @@ def test_readable_drops_what_cannot_be_decoded_to_the_end(tmp_path):
         if content is not None:
             (tmp_path / name).write_bytes(content)
     paths = [tmp_path / name for name in contents]
-    boxes = [np.full((1, 4), i) for i in range(5)]
-    kept, dropped = readable(ImageSet("mini", paths, torch.arange(5), list("abcde"), boxes))
-    assert dropped == [paths[1], paths[2], paths[4]]
-    assert kept.paths == [paths[0], paths[3]] and kept.labels.tolist() == [0, 3]
-    assert [box[0, 0] for box in kept.boxes] == [0, 3]
-    assert (kept.name, kept.class_names) == ("mini", list("abcde"))
+    images = ImageSet("mini", paths, torch.arange(5), list("abcde"))
+    assert unreadable_files(images) == [paths[1], paths[2], paths[4]]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
