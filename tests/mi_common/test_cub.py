@@ -34,8 +34,8 @@ def test_cub_in_official_order_with_labels_from_0_and_inclusive_corners(cub_root
     train, test = (cub(cub_root.parent, split) for split in ("train", "test"))
     assert train.class_names == test.class_names == ["001.Crow", "002.Grey_Gull"]
     names = ["002.Grey_Gull/b 1.jpg", "001.Crow/c.jpg", "002.Grey_Gull/d.jpg"]
-    assert train.paths == [cub_root / "images" / name for name in names]
-    assert test.paths == [cub_root / "images/001.Crow/a.jpg"]
+    assert train.images == [cub_root / "images" / name for name in names]
+    assert test.images == [cub_root / "images/001.Crow/a.jpg"]
     assert (train.labels.tolist(), test.labels.tolist()) == ([1, 0, 1], [0])
     assert train.labels.dtype == torch.int64
     # x, y, x + width, y + height; 1.2 2.6 4.6 6.8 to the nearest whole numbers.
@@ -143,7 +143,7 @@ def test_the_real_cub_has_its_known_counts_and_boxes(shared_data, tmp_path):
     assert (len(train), len(test), len(train.class_names)) == (5_994, 5_794, 200)
     assert train.labels.bincount().unique().tolist() == [29, 30]
     assert test.labels.bincount().min() == 11
-    assert test.paths[0].name == "Black_Footed_Albatross_0046_18.jpg"
+    assert test.images[0].name == "Black_Footed_Albatross_0046_18.jpg"
     assert test.boxes[0].tolist() == [[60, 27, 385, 331]]
     # With x1 = x + width inclusive, boxes that touch the far border end in the last pixel.
     assert (train.sizes.shape, test.sizes.shape) == ((5_994, 2), (5_794, 2))

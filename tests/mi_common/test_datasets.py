@@ -210,7 +210,7 @@ COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20), (90, 90,
 
 def write_images(root: Path, split: str) -> list[Path]:
     """JPEG files, the left 16 columns of image i black and the others of `COLOURS[i]`."""
-    paths = tiny_imagenet(root.parent, split).paths
+    paths = tiny_imagenet(root.parent, split).images
     for path, colour in zip(paths, COLOURS, strict=False):
         image = Image.new("RGB", (64, 64), colour)
         image.paste((0, 0, 0), (0, 0, 16, 64))

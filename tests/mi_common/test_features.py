@@ -1,5 +1,6 @@
 """Cached outputs of a frozen network: computed once, never half, never another network's."""
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -54,15 +55,15 @@ def files(tmp_path) -> ImageSet:
 
 
 def features(
-    network, files, cache, kind="maps", *, runtime=CPU, batch_size=2, workers=0, size=None
+    network, files, cache, kind="maps", *, runtime=CPU, batch_size=2, workers=0, size=SIZE
 ):
+    network.spec = dataclasses.replace(network.spec, size=size)
     return cached_features(
         network,
         files,
         cache,
         kind=kind,
         runtime=runtime,
-        size=size,
         batch_size=batch_size,
         num_workers=workers,
     )
@@ -73,7 +74,7 @@ def slow_maps(network, files, size=SIZE) -> np.ndarray:
     network.eval()
     transform = network.spec.transform(size)
     with torch.inference_mode():
-        maps = [network.features(transform(read_image(path))[None])[0] for path in files.paths]
+        maps = [network.features(transform(read_image(path))[None])[0] for path in files.images]
     return torch.stack(maps).numpy()
 
 
@@ -159,20 +160,20 @@ def test_two_splits_with_the_same_file_names_do_not_share_features(network, tmp_
 
 def test_a_half_written_file_is_never_taken(network, files, tmp_path):
     cache = tmp_path / "cache"
-    good = files.paths[4].read_bytes()
-    files.paths[4].write_bytes(b"not an image")
+    good = files.images[4].read_bytes()
+    files.images[4].write_bytes(b"not an image")
     with pytest.raises(UserError, match=r"4\.png: not a readable image"):
         features(network, files, cache, batch_size=1)
     assert network.backbone.seen == 4
     assert list(cache.glob("*.npy*")) == []
-    files.paths[4].write_bytes(good)
+    files.images[4].write_bytes(good)
     np.testing.assert_allclose(
         features(network, files, cache), slow_maps(network, files), rtol=1e-3, atol=1e-3
     )
 
 
 def test_a_corrupt_image_in_a_worker_process_is_one_line(network, files, tmp_path, user_error):
-    files.paths[3].write_bytes(b"not an image")
+    files.images[3].write_bytes(b"not an image")
 
     @cli.entry
     def main(argv=None):
@@ -185,7 +186,7 @@ def test_a_corrupt_image_in_a_worker_process_is_one_line(network, files, tmp_pat
         raise UserError(message)
 
     line = user_error(main, [])
-    assert line == f"error: {files.paths[3]}: not a readable image (UnidentifiedImageError)"
+    assert line == f"error: {files.images[3]}: not a readable image (UnidentifiedImageError)"
 
 
 def test_workers_do_not_change_the_features_or_their_order(network, files, tmp_path):
@@ -218,6 +219,6 @@ def test_a_picture_replaced_in_a_folder_of_ones_own_is_computed_anew(network, tm
     own = replace(write_images(tmp_path / "own"), name="folder")
     before = features(network, own, tmp_path / "cache").copy()
     write = Image.fromarray(np.full((9, 14, 3), 200, np.uint8)).save
-    write(own.paths[1])
+    write(own.images[1])
     after = features(network, replace(own), tmp_path / "cache")  # as another run reads it
     assert [np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [1, 0, 1, 1, 1]

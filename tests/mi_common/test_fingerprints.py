@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from mi_common.fingerprints import BLOCK, BLOCKS, WHOLE, file_fingerprint, files_digest, fingerprint
-from mi_common.image_sets import ImageSet
 
 LABELS = torch.tensor([0, 1, 0, 1])
 
@@ -26,7 +25,7 @@ def write_pictures(folder: Path) -> Path:
 
 def of_pictures(folder: Path, labels: torch.Tensor = LABELS, order: int = 1) -> str:
     paths = sorted(folder.rglob("*.bmp"))[::order]
-    return fingerprint(ImageSet("x", paths, labels, ["cat", "dog"]), labels)
+    return fingerprint(paths, labels)
 
 
 def test_the_same_pictures_elsewhere_have_the_same_fingerprint(tmp_path):

@@ -53,7 +53,7 @@ def test_an_epoch_has_every_image_with_its_label_in_the_order_of_tensor_batches(
     images, labels = drawn(source, 2)
     assert sorted(labels.tolist()) == list(range(7))
     for image, label in zip(images, labels.tolist(), strict=True):
-        assert torch.equal(image, SPEC.transform()(read_image(files.paths[label])))
+        assert torch.equal(image, SPEC.transform()(read_image(files.images[label])))
     tensors = TensorBatches(files.labels, files.labels, batch_size=3, seed=3, runtime=CPU)
     assert [size for _, _, size in source.epoch(2)] == [3, 3, 1]
     assert torch.equal(torch.cat([y for _, y, _ in tensors.epoch(2)]), labels)
@@ -91,7 +91,7 @@ def test_the_largest_seed_that_a_flag_takes_works(files):
 
 def test_a_random_part_is_the_images_own_wherever_it_stands_in_the_list(files):
     """With a seed, reading order and neighbours do not matter; the global state is left alone."""
-    dataset = ImageFileDataset(files.paths, SPEC.random_transform(), seed=5)
+    dataset = ImageFileDataset(files.images, SPEC.random_transform(), seed=5)
     torch.manual_seed(0)
     state = torch.get_rng_state()
     forward = [dataset[i] for i in range(7)]
@@ -126,7 +126,7 @@ def test_too_small_a_batch_for_the_processes_is_a_user_error(files):
 
 
 def test_fit_learns_from_files_what_it_learns_from_the_same_tensors(files):
-    tensors = torch.stack([SPEC.transform()(read_image(path)) for path in files.paths])
+    tensors = torch.stack([SPEC.transform()(read_image(path)) for path in files.images])
     weights = []
     for source in (
         batches(files, SPEC.transform()),

@@ -54,7 +54,7 @@ def test_torchvisions_resnets_lose_strides_and_gain_no_dilation():
         assert all(m.dilation == (1, 1) for m in convolutions.values())
         changed[stride] = {n for n, m in convolutions.items() if m.stride != plain[n].stride}
         assert all(convolutions[name].stride == (1, 1) for name in changed[stride])
-    layer4 = {"trunk.layer4.0.conv1", "trunk.layer4.0.downsample.0"}
+    layer4 = {"backbone.layer4.0.conv1", "backbone.layer4.0.downsample.0"}
     assert changed == {16: layer4, 8: layer4 | {n.replace("layer4", "layer3") for n in layer4}}
 
 
@@ -63,9 +63,9 @@ def test_the_finer_stage_holds_the_coarse_ones_values_at_every_other_place():
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     found = []
     for stride in (32, 16):
-        trunk = build("resnet18", stride).backbone
+        backbone = build("resnet18", stride).backbone
         with torch.inference_mode():
-            found.append(trunk.layer4[0].conv1(trunk[:-1](images)))
+            found.append(backbone.layer4[0].conv1(backbone[:-1](images)))
     coarse, fine = found
     assert (coarse.shape[2], fine.shape[2]) == (2, 4)
     torch.testing.assert_close(fine[:, :, ::2, ::2], coarse, rtol=1e-4, atol=1e-5)
