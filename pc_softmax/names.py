@@ -1,10 +1,10 @@
-"""Names that the flags offer. This module imports nothing, so that `--help` is quick."""
+"""Names for the choices of flags. This module imports nothing, so that `--help` is quick."""
 
-# What `pc_softmax.losses.build_loss` builds.
+# Losses that `pc_softmax.losses.build_loss` builds.
 LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced", "focal", "ldam", "logit-adjusted")
 REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
 SMOOTHED_LOSSES = ("softmax", "weighted", "class-balanced")  # --label-smoothing is for these
 
-# What `pc_softmax.evaluate` can decide under, beside a file.
+# Target priors of `pc_softmax.predictions.Predictions.target_log_prior`, in addition to files.
 TARGET_PRIORS = ("argmax", "uniform", "train", "em", "bbse")
 ESTIMATED_PRIORS = ("em", "bbse")  # from the test set without its labels

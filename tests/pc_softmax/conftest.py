@@ -87,7 +87,7 @@ def write_cub(root: Path, *, train: list[int], test: list[int]) -> Path:
 
 @pytest.fixture(scope="session")
 def cub_dir(tmp_path_factory) -> Path:
-    """A data folder with a mini CUB of four classes, of which the paper's rule keeps a part.
+    """A data folder with a mini CUB of four classes, from which the paper's rule takes a list.
 
     Training images: 12, 32, 9 and 10, the rule keeps 10, 30, 9 and 10. Test images: 6, 8, 4 and
     16, the rule keeps 5, 8, 4 and 15. Not to be written to.
@@ -97,7 +97,7 @@ def cub_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def write_pictures(tmp_path):
-    """Writes a folder of one's own: so many images of each class in train, and one in test."""
+    """Writes a folder with so many training images and one test image of each class."""
 
     def write(**numbers: int) -> Path:
         for name, number in numbers.items():

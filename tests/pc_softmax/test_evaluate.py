@@ -35,15 +35,15 @@ def exact_logits(prior, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def save_run(folder, *, validation: bool = True, **changes) -> dict[str, np.ndarray]:
     """A run of softmax, whose logits hold the training prior; returns what it saved."""
-    parts = {
+    splits = {
         "imbalanced": exact_logits([0.75, 0.2, 0.05], 2_000, seed=0),
         "official": exact_logits([1 / 3, 1 / 3, 1 / 3], 3_000, seed=3),
     }
     if validation:
-        parts["validation"] = exact_logits([0.75, 0.2, 0.05], 20_000, seed=2)
+        splits["validation"] = exact_logits([0.75, 0.2, 0.05], 20_000, seed=2)
     arrays = {"log_prior": LOG_PRIOR, "counts": COUNTS, "logit_log_prior": LOG_PRIOR}
     arrays["class_names"] = np.array(NAMES)
-    for name, (logits, labels) in parts.items():
+    for name, (logits, labels) in splits.items():
         arrays |= {f"{name}_logits": (logits + LOG_PRIOR).astype(np.float32)}
         arrays |= {f"{name}_labels": labels}
     arrays |= changes
@@ -118,15 +118,15 @@ def test_classes_and_confusions_are_those_by_hand(shifted):
     confusion = pd.read_csv(folder / "evaluation/confusion.csv")
     assert list(classes) == ["test_set", "class", "train_count", "n", "accuracy", "precision"]
     assert list(confusion) == ["test_set", "true_class", *NAMES]
-    for part, name in enumerate(("imbalanced", "official")):
+    for number, name in enumerate(("imbalanced", "official")):
         predicted = (arrays[f"{name}_logits"] - LOG_PRIOR).argmax(axis=1)
         labels = arrays[f"{name}_labels"]
         for k in range(3):
-            line = classes.iloc[3 * part + k]
+            line = classes.iloc[3 * number + k]
             assert line[:4].tolist() == [name, NAMES[k], COUNTS[k], (labels == k).sum()]
             assert line["accuracy"] == pytest.approx((predicted[labels == k] == k).mean())
             assert line["precision"] == pytest.approx((labels[predicted == k] == k).mean())
-            line = confusion.iloc[3 * part + k]
+            line = confusion.iloc[3 * number + k]
             counts = np.bincount(predicted[labels == k], minlength=3).tolist()
             assert line.tolist() == [name, NAMES[k], *counts]
 

@@ -23,22 +23,22 @@ def broken_cub(cub_dir, tmp_path) -> tuple[Path, list[Path]]:
 def test_unreadable_files_are_as_if_not_there_and_are_listed(cub_dir, broken_cub):
     folder, bad = broken_cub
     whole = load_data("cub", cub_dir, imbalance="paper")
-    found = load_data("cub", folder, imbalance="paper", skip_unreadable=True)
-    assert found.skipped == tuple(bad)
+    loaded = load_data("cub", folder, imbalance="paper", skip_unreadable=True)
+    assert loaded.skipped == tuple(bad)
     # The first class has 12 training images, so the rule goes on to the next one.
-    assert found.train.labels.bincount().tolist() == [10, 30, 9, 10]
-    assert found.indices["train"][:4].tolist() == [0, 1, 3, 4]
-    assert found.indices["train"][10:].equal(whole.indices["train"][10:])
-    assert found.indices["test/official"].tolist() == list(range(1, 34))
-    assert found.indices["test/paper-list"][:5].tolist() == [1, 2, 3, 4, 5]
-    kept = [*found.train.images, *found.tests["official"].images]
+    assert loaded.train.labels.bincount().tolist() == [10, 30, 9, 10]
+    assert loaded.indices["train"][:4].tolist() == [0, 1, 3, 4]
+    assert loaded.indices["train"][10:].equal(whole.indices["train"][10:])
+    assert loaded.indices["test/official"].tolist() == list(range(1, 34))
+    assert loaded.indices["test/paper-list"][:5].tolist() == [1, 2, 3, 4, 5]
+    kept = [*loaded.train.images, *loaded.tests["official"].images]
     assert not set(bad) & set(kept)
 
 
 def test_without_the_flag_nothing_is_left_out(broken_cub):
     folder, bad = broken_cub
-    found = load_data("cub", folder, imbalance="paper")
-    assert found.skipped == () and bad[0] in found.train.images
+    loaded = load_data("cub", folder, imbalance="paper")
+    assert loaded.skipped == () and bad[0] in loaded.train.images
 
 
 def refused(dataset: str, data_dir: Path, message: str, **options) -> None:

@@ -104,8 +104,8 @@ def test_grey_images_come_to_a_backbone_as_three_channels_in_its_own_normalisati
     assert inputs.shape == (len(digits.train), 3, 8, 8)
     mean, std = model.network.spec.mean, model.network.spec.std
     for channel in range(3):
-        wanted = (digits.train.images[:, 0] / 255 - mean[channel]) / std[channel]
-        torch.testing.assert_close(inputs[:, channel], wanted)
+        expected = (digits.train.images[:, 0] / 255 - mean[channel]) / std[channel]
+        torch.testing.assert_close(inputs[:, channel], expected)
     assert model.logits(digits.tests["official"]).shape == (500, 10)
 
 
@@ -118,13 +118,13 @@ def test_networks_for_images_in_memory_refuse_files_and_sizes_that_do_not_suit_a
         make("squeezenet1_1", birds, size=5)
 
 
-def test_a_frozen_body_in_memory_gives_the_logits_of_the_whole_network(digits, make):
+def test_a_frozen_backbone_in_memory_gives_the_logits_of_the_whole_network(digits, make):
     model = make("small-cnn", digits, head_only=True)
     before = state(model.network.backbone)
     fit_briefly(model, digits)
-    part = digits.tests["official"].select(torch.arange(40))
-    images = (part.images / 255 - model.network.spec.mean[0]) / model.network.spec.std[0]
-    torch.testing.assert_close(model.logits(part), slow_logits(model, images), rtol=0, atol=1e-4)
+    test = digits.tests["official"].select(torch.arange(40))
+    images = (test.images / 255 - model.network.spec.mean[0]) / model.network.spec.std[0]
+    torch.testing.assert_close(model.logits(test), slow_logits(model, images), rtol=0, atol=1e-4)
     assert all(
         torch.equal(before[name], value) for name, value in state(model.network.backbone).items()
     )
@@ -151,10 +151,10 @@ def test_a_frozen_backbone_on_files_gives_the_logits_of_the_whole_network(birds,
     )
     assert not torch.equal(last["weight"], model.network.head.weight)
     images = birds.tests["official"]
-    wanted = slow_logits(model, transformed(model, images))
-    assert wanted.std(dim=0).max() > 5e-4  # features of a random network differ little
+    expected = slow_logits(model, transformed(model, images))
+    assert expected.std(dim=0).max() > 5e-4  # features of a random network differ little
     # They are kept in float16, of 11 bits.
-    torch.testing.assert_close(model.logits(images), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.logits(images), expected, rtol=0, atol=1e-5)
 
 
 def test_features_of_files_are_computed_once_for_every_split(birds, make, tmp_path):
@@ -167,12 +167,12 @@ def test_features_of_files_are_computed_once_for_every_split(birds, make, tmp_pa
 
     model = counting()
     cache_features(model, birds, 0)
-    parts = [birds.train, *birds.tests.values()]
-    assert sum(seen) == sum(map(len, parts)) and len(list((tmp_path / "cache").iterdir())) == 3
+    splits = [birds.train, *birds.tests.values()]
+    assert sum(seen) == sum(map(len, splits)) and len(list((tmp_path / "cache").iterdir())) == 3
     fit_briefly(model, birds)
     model.logits(birds.tests["official"])
-    cache_features(counting(cosine_head=True), birds, 0)  # the head has no part in them
-    assert sum(seen) == sum(map(len, parts))
+    cache_features(counting(cosine_head=True), birds, 0)  # they do not depend on the head
+    assert sum(seen) == sum(map(len, splits))
 
 
 def test_augmented_copies_are_as_many_files_and_as_many_times_the_images(birds, make, tmp_path):
@@ -212,5 +212,5 @@ def test_a_whole_network_trains_on_random_parts_and_predicts_from_whole_files(bi
     assert torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])
     fit_briefly(model, birds, epochs=1)
     images = birds.tests["paper-list"]
-    wanted = slow_logits(model, transformed(model, images))
-    torch.testing.assert_close(model.logits(images), wanted, rtol=1e-3, atol=1e-4)
+    expected = slow_logits(model, transformed(model, images))
+    torch.testing.assert_close(model.logits(images), expected, rtol=1e-3, atol=1e-4)

@@ -57,8 +57,8 @@ def test_adamw_decays_weights_and_steps_by_the_learning_rate(classifier, digits)
     for name, (value, gradient, after) in one_step(classifier, digits, **options).items():
         lr = 0.01 * (3 if name.startswith("head.") else 1)
         clear = gradient.abs() > 1e-4  # rounding turns the sign of what is nearly zero
-        wanted = value * (1 - lr * 0.2) - lr * gradient / (gradient.abs() + 1e-8)
-        torch.testing.assert_close(after[clear], wanted[clear], rtol=0, atol=1e-4, msg=name)
+        expected = value * (1 - lr * 0.2) - lr * gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(after[clear], expected[clear], rtol=0, atol=1e-4, msg=name)
 
 
 def test_sgd_has_momentum_and_weight_decay(classifier, digits):

@@ -1,4 +1,4 @@
-"""Runs on image files: a folder of one's own with drawn JPEGs, and CUB from its archive."""
+"""Runs on image files: a folder of one's flags with drawn JPEGs, and CUB from its archive."""
 
 import os
 import tarfile
@@ -48,9 +48,9 @@ def logits(folder: Path, part: str = "official") -> np.ndarray:
 
 
 def test_a_folder_of_pictures_from_files_to_scores(pictures, tmp_path):
-    own = ["--network", "efficientnet_lite0", "--weights", "imagenet", "--image-size", 64]
-    own += ["--epochs", 20, "--val-fraction", 0.25]
-    main(arguments(pictures, tmp_path / "run", *own))
+    flags = ["--network", "efficientnet_lite0", "--weights", "imagenet", "--image-size", 64]
+    flags += ["--epochs", 20, "--val-fraction", 0.25]
+    main(arguments(pictures, tmp_path / "run", *flags))
     result = RunFolder(tmp_path / "run").result()
     assert result["n_train"] == 18 and list(result["test_sets"]) == ["official"]
     assert result["test_sets"]["official"]["balanced_accuracy"] > 0.9
@@ -166,9 +166,11 @@ def test_cub_from_its_archive_to_the_table(cub_dir, tmp_path, capsys):
         ("official", 34),
     }
     assert set(rows["n_train"]) == {59} and len(rows) == 2 * 5
-    own = rows[(rows["loss"] == "softmax") & (rows["rule"] == "as trained")].set_index("test_set")
+    trained = rows[(rows["loss"] == "softmax") & (rows["rule"] == "as trained")].set_index(
+        "test_set"
+    )
     for name, scores in alone.items():
-        assert own.loc[name, "balanced_accuracy"] == pytest.approx(scores["balanced_accuracy"])
+        assert trained.loc[name, "balanced_accuracy"] == pytest.approx(scores["balanced_accuracy"])
     table = (tmp_path / "all/table.md").read_text()
     assert table in capsys.readouterr().out + "\n"
     # The most frequent class in training has 8 of the 32 and of the 34 test images.

@@ -118,16 +118,16 @@ def valid_or_one_line(content: bytes, folder: Path) -> None:
     path = folder / "predictions.npz"
     path.write_bytes(content)
     try:
-        found = Predictions.load(path)
+        saved = Predictions.load(path)
     except UserError as error:
         assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
     else:
-        num_classes = len(found.class_names)
-        for logits, labels in found.tests.values():
+        num_classes = len(saved.class_names)
+        for logits, labels in saved.tests.values():
             assert logits.shape == (len(labels), num_classes) and np.isfinite(logits).all()
             assert labels.dtype == np.int64
             assert labels.min() >= 0 and labels.max() < num_classes
-        assert np.exp(found.log_prior).sum() == pytest.approx(1, abs=1e-4)
+        assert np.exp(saved.log_prior).sum() == pytest.approx(1, abs=1e-4)
 
 
 ANY_ARRAY = arrays_of.arrays(

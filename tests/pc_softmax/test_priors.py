@@ -248,7 +248,7 @@ def test_shifts_go_from_the_training_order_to_its_reverse_then_draw():
 
 
 @pytest.mark.parametrize(
-    ("available", "prior", "wanted"),
+    ("available", "prior", "expected"),
     [
         ([100, 100, 100], [0.5, 0.3, 0.2], [100, 60, 40]),
         ([100, 100, 100], [1 / 3, 1 / 3, 1 / 3], [100, 100, 100]),
@@ -258,10 +258,10 @@ def test_shifts_go_from_the_training_order_to_its_reverse_then_draw():
         ([7, 7, 7], [0.7, 0.2, 0.1], [7, 2, 1]),  # 2 and 1 exactly, whatever floats make of it
     ],
 )
-def test_a_shifted_sample_has_exactly_its_counts_without_replacement(available, prior, wanted):
+def test_a_shifted_sample_has_exactly_its_counts_without_replacement(available, prior, expected):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3), available))
     rows = sample_shifted(labels, np.log(prior), np.random.default_rng(1))
-    assert np.bincount(labels[rows]).tolist() == wanted
+    assert np.bincount(labels[rows]).tolist() == expected
     assert (np.diff(rows) > 0).all()  # ascending, none twice
 
 

@@ -71,9 +71,9 @@ def test_a_retrained_head_is_all_that_changes(stages, digits_dir):
     head = nn.Linear(500, 10)
     head.load_state_dict(weights(second))
     with torch.inference_mode():
-        wanted = paper_net(weights(first), head)(pixels).numpy()
-    np.testing.assert_allclose(official(second), wanted, rtol=0, atol=1e-4)
-    assert np.abs(official(first) - wanted).max() > 0.1
+        expected = paper_net(weights(first), head)(pixels).numpy()
+    np.testing.assert_allclose(official(second), expected, rtol=0, atol=1e-4)
+    assert np.abs(official(first) - expected).max() > 0.1
     with np.load(second.path / "predictions.npz") as file:  # classes were drawn equally often
         assert file["logit_log_prior"] == pytest.approx(np.log(np.full(10, 0.1)))
         assert np.exp(file["log_prior"])[0] == pytest.approx(300 / 480)
