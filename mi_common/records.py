@@ -181,9 +181,10 @@ def prepare_output(
     # Again, because another process may have been faster.
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     if overwrite:
-        # These go last: without them, no flag would accept what an interruption leaves.
-        last = ("config.json", WRITTEN)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name in last):
+        # Without result.json, nothing counts as finished. Without the last two, no flag would
+        # accept what an interruption leaves.
+        first, last = ("result.json",), ("config.json", WRITTEN)
+        for path in sorted(folder.iterdir(), key=lambda p: (p.name not in first, p.name in last)):
             if _is_folder(path):
                 shutil.rmtree(path)
             elif path.name != LOCK:

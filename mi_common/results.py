@@ -53,6 +53,7 @@ class ResultsFile:
         keys = frame[self.key]
         key_dtypes = keys.drop(columns=list(self.text), errors="ignore").dtypes
         finite = np.isfinite(numbers[good]).all(axis=None)
+        finite &= not np.isinf(numbers).any(axis=None)  # nor infinite in a failed row
         if not (keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite):
             raise damaged_file(self.path)
         if "\0" in text or frame.duplicated().any():

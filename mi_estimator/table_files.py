@@ -25,6 +25,7 @@ from mi_common.memory import require_memory
 from mi_estimator.names import listed
 
 # Names that pandas and Parquet give to a column, or an index, without a name.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tab and line ends
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|")
 LONGEST_LINE = 2**27  # characters; a file without line ends must not be read at once
 BYTES_PER_CELL, BYTES_PER_COLUMN = (
@@ -182,8 +183,9 @@ def _scan(path: Path, file: IO[str]) -> tuple[int, list[str], int]:
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
     for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), start=1):
-        if "\0" in line or len(line) == LONGEST_LINE:
-            content = "holds a NUL character" if "\0" in line else "does not end"
+        control = CONTROL.search(line)
+        if control or len(line) == LONGEST_LINE:
+            content = f"holds the control character {control[0]!r}" if control else "does not end"
             raise UserError(
                 f"{path}: cannot be read: line {number} {content}; save it as CSV in UTF-8"
             )

@@ -106,6 +106,27 @@ def test_overwrite_refuses_where_the_list_of_what_was_written_is_gone_or_damaged
     assert names(run) == {"config.json"}
 
 
+def test_an_interrupted_overwrite_leaves_no_finished_run(run, monkeypatch):
+    shutil.rmtree(run / "pictures")
+    for name in ("checkpoint.pt", "metrics.jsonl", "result.json"):
+        write(run, name)
+    unlink = Path.unlink
+
+    def stop_at_the_second(path, **options):
+        if not (run / "result.json").exists():
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(run, overwrite=True)
+    release_locks()
+    assert names(run) == {"config.json", "results.csv", "checkpoint.pt", "metrics.jsonl"}
+    prepare(run, overwrite=True)
+    assert names(run) == {"config.json"}
+
+
 def test_overwrite_refuses_a_link_and_leaves_what_it_points_to(run, tmp_path):
     (tmp_path / "link").symlink_to(run)
     before = names(run)

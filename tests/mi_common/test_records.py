@@ -187,3 +187,13 @@ def test_results_file_with_other_columns_is_refused(tmp_path):
     path.write_text("")
     with pytest.raises(UserError, match=r"results\.csv"):
         ResultsFile(path, COLUMNS, KEY, text=TEXT)
+
+
+def test_an_infinite_number_is_refused_in_a_failed_row_too(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("seed,value,status\n0,1.5,ok\n1,,failed: slow\n")
+    options = (["seed", "value", "status"], ["seed"])
+    assert len(ResultsFile(path, *options, text=("status",)).frame) == 2
+    path.write_text(path.read_text().replace("1,,", "1,1e999,"))
+    with pytest.raises(UserError, match=r"results\.csv"):
+        ResultsFile(path, *options, text=("status",))

@@ -48,8 +48,9 @@ def with_cell(cell: str) -> str:
 REFUSED = {
     "UTF-16": (CSV.encode("utf-16"), ["table.csv: ", "byte 0xff", "save it as UTF-8"]),
     "Latin 1": (CSV.replace("b\n", "ü\n").encode("latin-1"), ["byte 0xfc", "save it as UTF-8"]),
-    "UTF-16 without mark": (CSV.encode("utf-16-le"), ["line 1", "NUL", "UTF-8"]),
-    "NUL": (CSV + "1,2\0,a\n", ["line 42", "NUL"]),
+    "UTF-16 without mark": (CSV.encode("utf-16-le"), ["line 1", "control character", "UTF-8"]),
+    "NUL": (CSV + "1,2\0,a\n", ["line 42", "control character"]),
+    "a label of its own by a control character": (CSV + "1,2,a\x01\n", ["line 42", r"'\x01'"]),
     "open quote": (CSV + '1,2,"a\n', ["line 42", "unexpected end"]),
     "text after a quote": (CSV + '1,"2"3,a\n', ["line 42"]),
     "long field": (CSV + f"1,2,{'a' * 140_000}\n", ["line 42", "131072"]),
@@ -167,7 +168,7 @@ def test_a_file_without_lines_is_refused_before_it_fills_memory(tmp_path, sparse
     message = refusal(path)
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
-    assert f"line 1 {'holds a NUL character' if sparse else 'does not end'}" in message
+    assert f"line 1 {'holds the control character' if sparse else 'does not end'}" in message
 
 
 @pytest.mark.parametrize("suffix", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
