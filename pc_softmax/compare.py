@@ -49,12 +49,10 @@ def main(argv: list[str] | None = None) -> None:
     if "crt" in losses and "softmax" not in losses:
         raise UserError("--losses crt: it starts from softmax's runs; add softmax")
 
-    from tqdm import tqdm
-
     from mi_common import runtime
+    from mi_common.cells import run_cells
     from mi_common.records import check_output, prepare_output
     from mi_common.results import ResultsFile
-    from mi_common.workers import run_jobs
     from pc_softmax import comparison, training
     from pc_softmax.recipes import Settings
 
@@ -72,16 +70,16 @@ def main(argv: list[str] | None = None) -> None:
     fingerprints = training.fingerprints(settings, data)
     check_output(folder, flags, data=fingerprints, **output_options)
     description = training.description(data)
-    jobs = []
-    for loss in losses:
+    jobs = {}
+    for loss in sorted(losses, key="crt".__eq__):  # crt last: it starts from the runs of softmax
         for seed in seeds:
             run_folder = folder / f"{loss}-{seed}"
             run_flags = comparison.train_flags(flags, loss, seed, run_folder)
-            jobs.append(
-                comparison.Job(loss, run_flags, run_folder, fingerprints, description, device)
-            )
-            training.check_loss(jobs[-1].settings, data)
-    first_job = next(job for job in jobs if job.loss != "crt")
+            shared = {"fingerprints": fingerprints, "description": description, "runtime": device}
+            job = comparison.Job(loss, run_flags, run_folder, **shared)
+            training.check_loss(job.settings, data)
+            jobs[args.dataset, loss, seed] = (job,)
+    (first_job,) = next(iter(jobs.values()))
     if not (args.resume and first_job.folder.exists()):
         # Before a folder is made, to find what cannot work, unreadable images too; and before
         # worker processes begin, which would all compute the same features.
@@ -99,25 +97,13 @@ def main(argv: list[str] | None = None) -> None:
     results = ResultsFile(
         folder / "results.csv", comparison.COLUMNS, comparison.KEY, text=comparison.TEXT
     )
-    missing = [job for job in jobs if (args.dataset, job.loss, job.settings.seed) not in results]
-    # cRT starts from the runs of softmax, which therefore come first.
-    for stage in (
-        [job for job in missing if job.loss != "crt"],
-        [job for job in missing if job.loss == "crt"],
-    ):
-        done = run_jobs(
-            comparison.train_one,
-            [(job,) for job in stage],
-            runtime=device,
-            num_workers=args.num_workers,
-            cluster=args.cluster,
-        )
-        for rows in tqdm(done, total=len(stage), disable=None):
-            results.add(rows)
-
-    keys = [(args.dataset, loss, seed) for loss in losses for seed in seeds]
+    for stage in (False, True):
+        cells = {key: job for key, job in jobs.items() if (key[1] == "crt") == stage}
+        computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
+        run_cells(comparison.train_one, cells, results, **computing)
+    rows = results.select([(args.dataset, loss, seed) for loss in losses for seed in seeds])
     folders = {loss: [folder / f"{loss}-{seed}" for seed in seeds] for loss in losses}
-    comparison.write_comparison(results.select(keys), folders, folder)
+    comparison.write_comparison(rows, folders, folder)
     print(f"wrote {folder}/results.csv, table, differences, per_class.png and a folder each run")
 
 
