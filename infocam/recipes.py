@@ -15,7 +15,6 @@ from mi_common.recipes import (
     take,
 )
 
-DATASETS = ("tiny-imagenet", "scattered-digits", "cub", "cubv2", "ilsvrc", "folder")
 WITH_VALIDATION = ("cubv2", "ilsvrc")  # data sets that come with validation images
 LOSSES = ("softmax", "pc-softmax")
 
@@ -54,6 +53,7 @@ DATA_RECIPES = {
     "ilsvrc": DataRecipe("efficientnet_lite0", True, None, 0, 10),
     "folder": DataRecipe("efficientnet_lite0", True, None, 5, 30),
 }
+DATASETS = tuple(DATA_RECIPES)
 _ONE_CYCLE = {"weight_decay": 1e-2, "optimizer": "adamw", "schedule": "one-cycle"}
 FROZEN = NetworkRecipe(Training(30, 256, 1e-3, **_ONE_CYCLE))
 SMALL_CNN = NetworkRecipe(Training(6, 100, 4e-3, **_ONE_CYCLE))

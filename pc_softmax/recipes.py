@@ -19,7 +19,6 @@ from mi_common.recipes import (
 
 IDX_DATASETS = ("mnist", "fashion-mnist")
 FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
-DATASETS = (*IDX_DATASETS, "digits", "cifar10", "cifar100", *FILE_DATASETS)
 PAPER_DATASETS = (*IDX_DATASETS, "cub", "tiny-imagenet")  # those with the original's lists
 # Keyword arguments of `pc_softmax.losses.build_loss`.
 LOSS_OPTIONS = ("drw", "tau", "gamma", "beta", "margin", "scale", "label_smoothing")
@@ -52,6 +51,7 @@ RECIPES = {
     "cub": Recipe("paper", "inception_v3", True, _sgd(45, 0.01, 0.9, "step")),
     "folder": Recipe("none", "efficientnet_lite0", True, _PHOTOGRAPHS),
 }
+DATASETS = tuple(RECIPES)
 
 
 @dataclass(frozen=True)
