@@ -17,7 +17,7 @@ LINEAR = ["logistic-regression", "lda"]
 
 
 def two_samples(name: str, n: int = 20_000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training and held-out samples of a task of the paper."""
+    """Training and test samples of a task of the paper."""
     draw = SUITES["paper"][name].distribution.sample
     return *draw(n, torch.Generator().manual_seed(0)), *draw(n, torch.Generator().manual_seed(1))
 

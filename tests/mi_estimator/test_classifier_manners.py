@@ -75,7 +75,7 @@ def test_arrays_are_as_good_as_tensors(cpu):
 
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch):
-    """Of samples held back, as they are: nothing is calibrated."""
+    """of validation samples, as they are: nothing is calibrated."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(200, 5, generator=generator), torch.arange(200) % 2
     x[:, 0] += y

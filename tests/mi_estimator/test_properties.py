@@ -203,7 +203,7 @@ INVERTIBLE = {
 
 @pytest.fixture(scope="module")
 def plane():
-    """Training and held-out samples, and what each estimator reads from them unmapped."""
+    """Training and test samples, and what each estimator reads from them unmapped."""
     train, test = draw(PLANE, seed=3), draw(PLANE, seed=4)
     names = ("pc-softmax", "softmax", "lda", "ross")
     return train, test, {name: build(name).fit(*train).estimate(*test) for name in names}
