@@ -1,17 +1,12 @@
 """Training goes on, and evaluation is made, with the images that a run began with."""
 
-import json
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
-from slow_evaluation import network_of
 
 from infocam import evaluate, explain, train
-from mi_common.pictures import read_image
 
 OUT = "--output-dir"
 
@@ -71,23 +66,6 @@ def test_other_validation_images_than_those_of_the_run_are_refused(
     assert f"{tiny_run.folder} was trained with the validation images 8 images, " in line
     assert f"{own_tiny} holds 8 images, " in line
     assert not (tmp_path / "out").exists()
-
-
-def test_explain_takes_everything_from_the_folder_of_the_run(tiny_run, tmp_path, monkeypatch):
-    folder = shutil.copytree(tiny_run.folder, tmp_path / "moved")
-    config = json.loads((folder / "config.json").read_text())
-    config["flags"]["data_dir"] = "gone"
-    (folder / "config.json").write_text(json.dumps(config))
-    picture = tiny_run.data_dir / "tiny-imagenet-200/val/images/val_3.JPEG"
-    monkeypatch.chdir(tmp_path)
-    explain.main([str(picture), "--run", "moved", OUT, "out", "--device", "cpu"])
-    network = network_of(tiny_run)
-    with torch.inference_mode():
-        (logits,) = network(network.spec.transform()(read_image(picture))[None])
-    with np.load("out/val_3.npz") as arrays:
-        np.testing.assert_allclose(arrays["scores"], logits, atol=1e-5)
-        assert arrays["class_names"].tolist() == ["red", "green", "blue", "yellow"]
-        assert arrays["label"] == logits.argmax()
 
 
 def test_a_finished_run_without_its_split_is_not_reported(

@@ -1,6 +1,8 @@
 """`infocam.explain` end to end: files, tables, words for classes and methods, wrong input."""
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -63,12 +65,12 @@ def run(tmp_path, capsys):
 def rows(printed: str, head: str) -> list[list[str]]:
     """The cells of the tables whose first column has this head."""
     lines = [line[2:-2].split(" | ") for line in printed.splitlines() if line.startswith("| ")]
-    found, inside = [], False
+    body, inside = [], False
     for cells in lines:
         inside = cells[0] == head or (inside and cells[0] not in ("rank", "method"))
         if inside and cells[0] not in (head, "---"):
-            found.append([cell.strip() for cell in cells])
-    return found
+            body.append([cell.strip() for cell in cells])
+    return body
 
 
 def test_imagenets_own_head_explains_a_photograph(picture, run):
@@ -171,21 +173,25 @@ def test_the_prior_changes_the_unit_and_not_the_box_of_infocam(small, picture, r
     ]
 
 
-def test_a_run_brings_its_network_and_names(digits_run, small_window, picture, run):
+def test_a_run_brings_its_network_and_names_wherever_it_is_and_without_its_data(
+    digits_run, picture, run, tmp_path, monkeypatch
+):
+    moved = shutil.copytree(digits_run.folder, tmp_path / "moved")
+    config = json.loads((moved / "config.json").read_text())
+    config["flags"]["data_dir"] = "gone"
+    (moved / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
     path = picture("digit.png", (64, 64))
-    folder, printed = run(
-        path, "--run", digits_run.folder, "--prior", "--label", "7", "--against", "1"
-    )
+    folder, printed = run(path, "--run", "moved", "--prior", "--label", "7", "--against", "1")
     classifier = run_classifier(digits_run.folder, runtime=CPU)
     methods = ["cam", "infocam", "infocam+", "class:1"]
-    expected = explain_image(
-        read_image(path), classifier, methods, label=7, prior=True, runtime=CPU
-    )
+    options = {"label": 7, "prior": True, "runtime": CPU}
+    expected = explain_image(read_image(path), classifier, methods, **options)
     with np.load(folder / "digit.npz") as arrays:
         np.testing.assert_allclose(arrays["maps"], expected.maps, atol=1e-5)
         assert arrays["maps"].shape == (4, 16, 16)
         assert arrays["class_names"].tolist() == [str(k) for k in range(10)]
-    assert f"fp32, run {digits_run.folder}, writing" in printed
+    assert "fp32, run moved, writing" in printed
 
 
 @pytest.mark.parametrize(
