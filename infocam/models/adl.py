@@ -1,9 +1,10 @@
-"""ADL, the attention-based dropout layer (Choe and Shim 2019): it hides what speaks most.
+"""ADL, the attention-based dropout layer of Choe and Shim (2019).
 
     handles = add_adl(network, ["layer3.0", "layer4.0", "layer4.2"], gamma=0.9)
 
-A network that is trained with its most discriminative places hidden part of the time finds the rest
-of the object too. It works in training mode alone and has no weights.
+It hides the most discriminative positions of a feature map in some of the training steps, so that
+the network learns from the rest of the object too. It works in training mode alone and has no
+weights.
 """
 
 import re
@@ -21,15 +22,15 @@ def attention_dropout(features: Tensor, *, gamma: float, drop: bool) -> Tensor:
 
     Args:
         features: (B, C, H, W).
-        gamma: share of an image's greatest attention from which on a place is hidden.
-        drop: hide the places of great attention; otherwise weigh all by the attention's sigmoid.
+        gamma: fraction of an image's greatest attention; positions from there on are hidden.
+        drop: hide the positions of great attention; otherwise multiply all by the sigmoid of it.
     """
     attention = features.mean(dim=1, keepdim=True, dtype=torch.float32)
     if drop:
-        chosen = attention < gamma * attention.amax(dim=(2, 3), keepdim=True)
+        weights = attention < gamma * attention.amax(dim=(2, 3), keepdim=True)
     else:
-        chosen = attention.sigmoid()
-    return features * chosen.to(features.dtype)
+        weights = attention.sigmoid()
+    return features * weights.to(features.dtype)
 
 
 def add_adl(
@@ -37,8 +38,8 @@ def add_adl(
 ) -> list[RemovableHandle]:
     """Puts an attention-based dropout layer behind each named layer of the backbone.
 
-    Each draws from torch's generator once a forward pass: with probability `rate` it hides, else it
-    weighs; see `attention_dropout`.
+    Each draws from torch's generator once a forward pass: with probability `rate` it
+    hides, else it multiplies; see `attention_dropout`.
 
     Args:
         layers: names inside the backbone, such as `layer4.0`; in VGG's `pool3`, `conv5_3` too, a
@@ -46,7 +47,7 @@ def add_adl(
         gamma: see `attention_dropout`.
 
     Returns:
-        What takes the layers away again.
+        Handles that remove the layers.
 
     Raises:
         UserError: a layer that the network does not have, or that gives it no (B, C, H, W) map.
@@ -58,18 +59,18 @@ def add_adl(
         if layer not in known:
             some = list(by_paper) or [name for name in known if re.fullmatch(r"\w+(\.\d+)?", name)]
             raise UserError(f"--adl {layer}: no such layer; there are {', '.join(some[-8:])}")
-    chosen = {layer: known[layer] for layer in layers}
-    _check_maps(network, chosen)
+    modules = {layer: known[layer] for layer in layers}
+    _check_maps(network, modules)
 
     def hook(module: nn.Module, _: tuple, output: Tensor) -> Tensor:
         if not module.training:
             return output
         return attention_dropout(output, gamma=gamma, drop=_draw(rate))
 
-    return [module.register_forward_hook(hook) for module in chosen.values()]
+    return [module.register_forward_hook(hook) for module in modules.values()]
 
 
-@torch.compiler.disable  # a compiled draw would be another one, and be compiled for every number
+@torch.compiler.disable  # compiled, it would draw other numbers and compile for each of them
 def _draw(rate: float) -> bool:
     """True with probability `rate`; from the CPU, so that the device changes nothing and no GPU is
     waited for."""
@@ -79,9 +80,9 @@ def _draw(rate: float) -> bool:
 @torch.no_grad()
 def _check_maps(network: GlobalAveragePoolClassifier, layers: dict[str, nn.Module]) -> None:
     """UserError unless each layer gives a (B, C, H, W) map in a pass of the network."""
-    given: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     probes = [
-        module.register_forward_hook(lambda *call, name=name: given.update({name: call[2]}))
+        module.register_forward_hook(lambda *call, name=name: outputs.update({name: call[2]}))
         for name, module in layers.items()
     ]
     spec, training, device = network.spec, network.training, network.head.weight.device
@@ -93,7 +94,7 @@ def _check_maps(network: GlobalAveragePoolClassifier, layers: dict[str, nn.Modul
         getattr(getattr(network.backbone, "network", None), "output_fmt", None) == "NHWC"
     )
     for name in layers:
-        if channels_last or getattr(given.get(name), "ndim", 0) != 4:
+        if channels_last or getattr(outputs.get(name), "ndim", 0) != 4:
             raise UserError(f"--adl {name}: that layer gives no (B, C, H, W) map")
 
 
@@ -101,7 +102,7 @@ def _vgg_layers(backbone: nn.Module) -> dict[str, nn.Module]:
     """The layers of a plain sequence by the names that the VGG paper's tables give them."""
     layers, block, number = {}, 1, 0
     for name, module in backbone.named_children():
-        if not name.isdecimal():  # it has names of its own
+        if not name.isdecimal():  # its layers have names
             return {}
         if isinstance(module, nn.Conv2d):
             number += 1

@@ -61,7 +61,7 @@ def write_picture(path: Path, k: int, rng: np.random.Generator) -> list[int]:
 
 
 def write_tiny_imagenet(root: Path) -> None:
-    """The official layout with four classes; validation images in an order of their own."""
+    """The official layout with four classes; validation images in another order."""
     rng = np.random.default_rng(0)
     folder = root / "tiny-imagenet-200"
     for wnid in WNIDS:
@@ -150,9 +150,9 @@ def evaluate_words():
     """The command line of `infocam.evaluate` for a run, into a folder."""
 
     def words(run: TrainedRun, folder: Path, *more) -> list[str]:
-        given = [run.folder, "--data-dir", run.data_dir, "--output-dir", folder]
-        given += ["--device", "cpu", "--num-workers", 0]
-        return [str(word) for word in [*given, *more]]
+        words = [run.folder, "--data-dir", run.data_dir, "--output-dir", folder]
+        words += ["--device", "cpu", "--num-workers", 0]
+        return [str(word) for word in [*words, *more]]
 
     return words
 

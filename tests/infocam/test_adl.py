@@ -25,38 +25,38 @@ def one_map(rows: list[list[float]]) -> torch.Tensor:
 def test_places_at_or_above_the_share_of_an_images_peak_are_hidden():
     images = torch.cat([one_map([[4.0, 2.0], [3.0, -1.0]]), one_map([[0.4, 0.2], [0.3, 0.1]])])
     kept = torch.tensor([[False, True], [False, True]])  # 0.75 of the peak is the third place
-    found = attention_dropout(images, gamma=0.75, drop=True)
-    assert torch.equal(found, torch.where(kept, images, torch.zeros(())))
+    output = attention_dropout(images, gamma=0.75, drop=True)
+    assert torch.equal(output, torch.where(kept, images, torch.zeros(())))
     kept = torch.tensor([[False, True], [True, True]])
-    found = attention_dropout(images, gamma=0.8, drop=True)
-    assert torch.equal(found, torch.where(kept, images, torch.zeros(())))
+    output = attention_dropout(images, gamma=0.8, drop=True)
+    assert torch.equal(output, torch.where(kept, images, torch.zeros(())))
 
 
 def test_otherwise_every_place_is_weighed_by_the_sigmoid_of_its_attention():
     images = one_map([[4.0, 2.0], [3.0, -1.0]])
-    found = attention_dropout(images, gamma=0.8, drop=False)
+    output = attention_dropout(images, gamma=0.8, drop=False)
     for i, row in enumerate([[4.0, 2.0], [3.0, -1.0]]):
         for j, value in enumerate(row):
             weight = 1 / (1 + math.exp(-value))
-            wanted = torch.tensor([(value + 1) * weight, (value - 1) * weight])
-            torch.testing.assert_close(found[0, :, i, j], wanted)
+            expected = torch.tensor([(value + 1) * weight, (value - 1) * weight])
+            torch.testing.assert_close(output[0, :, i, j], expected)
 
 
 def identity(gamma: float = 0.5, rate: float = 0.75) -> nn.Module:
-    """A trunk of one layer that does nothing, with ADL behind it."""
-    trunk = nn.Sequential(nn.Identity())
+    """A backbone of one layer that does nothing, with ADL behind it."""
+    backbone = nn.Sequential(nn.Identity())
     add_adl(
-        GlobalAveragePoolClassifier(trunk, 1, 2, InputSpec(4, (0.0,), (1.0,))),
+        GlobalAveragePoolClassifier(backbone, 1, 2, InputSpec(4, (0.0,), (1.0,))),
         ["0"],
         gamma=gamma,
         rate=rate,
     )
-    return trunk
+    return backbone
 
 
-def dropped(trunk: nn.Module, passes: int) -> list[bool]:
+def dropped(backbone: nn.Module, passes: int) -> list[bool]:
     image = torch.tensor([[[[1.0, 0.2]]]])  # the first place is hidden or weighed by 0.73
-    return [trunk(image)[0, 0, 0, 0].item() == 0 for _ in range(passes)]
+    return [backbone(image)[0, 0, 0, 0].item() == 0 for _ in range(passes)]
 
 
 def test_one_draw_a_pass_hides_at_the_given_rate_for_the_whole_batch():
@@ -66,9 +66,9 @@ def test_one_draw_a_pass_hides_at_the_given_rate_for_the_whole_batch():
     assert abs(sum(draws) - 1500) < 4 * deviation
     assert sum(a != b for a, b in zip(draws[1:], draws, strict=False)) > 500  # 750 expected
     batch = torch.tensor([[[[1.0, 0.2]]]]).expand(6, 1, 1, 2)
-    trunk = identity(rate=0.5)
+    backbone = identity(rate=0.5)
     for _ in range(20):
-        assert len(set(trunk(batch)[:, 0, 0, 0].tolist())) == 1
+        assert len(set(backbone(batch)[:, 0, 0, 0].tolist())) == 1
 
 
 def test_extreme_rates_always_do_the_same():
@@ -97,12 +97,12 @@ def test_a_seed_repeats_the_draws_and_every_layer_has_its_own():
 def test_it_rests_in_eval_mode_and_has_no_weights():
     torch.manual_seed(0)
     network, images = small_cnn(3), torch.rand(2, 1, 64, 64)
-    keys, wanted = list(network.state_dict()), network.eval()(images)
+    keys, expected = list(network.state_dict()), network.eval()(images)
     network.train()
     add_adl(network, ["conv1_2"], gamma=0.8)
     assert network.training and network.backbone[3].training
     assert list(network.state_dict()) == keys
-    assert torch.equal(network.eval()(images), wanted)
+    assert torch.equal(network.eval()(images), expected)
     assert (network.train()(images) - network.eval()(images)).abs().max() > 1e-3
 
 
@@ -112,15 +112,15 @@ def test_gradients_are_those_of_the_product(drop):
     torch.manual_seed(0)
     features = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     attention_dropout(features, gamma=0.6, drop=drop).square().sum().backward()
-    found, features = features.grad, features.detach().requires_grad_()
+    output, features = features.grad, features.detach().requires_grad_()
     attention = features.mean(dim=1, keepdim=True)
     if drop:
-        chosen = (attention < 0.6 * attention.amax(dim=(2, 3), keepdim=True)).double()
+        weights = (attention < 0.6 * attention.amax(dim=(2, 3), keepdim=True)).double()
     else:
-        chosen = torch.sigmoid(attention)
-    (features * chosen).square().sum().backward()
-    torch.testing.assert_close(found, features.grad, rtol=1e-5, atol=1e-6)
-    assert found.abs().max() > 0.1
+        weights = torch.sigmoid(attention)
+    (features * weights).square().sum().backward()
+    torch.testing.assert_close(output, features.grad, rtol=1e-5, atol=1e-6)
+    assert output.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
@@ -143,14 +143,14 @@ def hooked(network: GlobalAveragePoolClassifier) -> set[str]:
 def test_the_papers_layers_of_vgg16_and_resnet50():
     """Behind the ReLU of conv5_3, and behind whole blocks; on no real device, so in no time."""
     with torch.device("meta"):
-        trunk = torchvision.models.vgg16(weights=None).features[:-1]
-        vgg = GlobalAveragePoolClassifier(trunk, 512, 2, InputSpec(64))
-        trunk = torchvision.models.resnet50(weights=None)
-        children = dict(list(trunk.named_children())[:-2])
-        trunk = nn.Sequential()
+        backbone = torchvision.models.vgg16(weights=None).features[:-1]
+        vgg = GlobalAveragePoolClassifier(backbone, 512, 2, InputSpec(64))
+        backbone = torchvision.models.resnet50(weights=None)
+        children = dict(list(backbone.named_children())[:-2])
+        backbone = nn.Sequential()
         for name, child in children.items():
-            trunk.add_module(name, child)
-        resnet = GlobalAveragePoolClassifier(trunk, 2048, 2, InputSpec(64))
+            backbone.add_module(name, child)
+        resnet = GlobalAveragePoolClassifier(backbone, 2048, 2, InputSpec(64))
     add_adl(vgg, list(FINE_TUNED_VGG.adl), gamma=0.8)
     assert hooked(vgg) == {"16", "23", "29"}
     kinds = [type(vgg.backbone[i]).__name__ for i in (15, 16, 22, 23, 28, 29)]
@@ -186,7 +186,7 @@ def test_layers_that_are_not_there_or_have_no_maps_are_user_errors(name, layer, 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_step_in_bf16_on_a_gpu_makes_the_draw_and_the_step_of_the_cpu():
-    found = []
+    output = []
     for device in ("cpu", "cuda"):
         runtime = Runtime(torch.device(device), "bf16")
         torch.manual_seed(1)
@@ -199,8 +199,8 @@ def test_a_step_in_bf16_on_a_gpu_makes_the_draw_and_the_step_of_the_cpu():
         before = network.head.weight.detach().clone()
         loss = nn.functional.cross_entropy
         (line,) = fit(network, batches, loss, optimizer, epochs=1, runtime=runtime)
-        found.append((line["loss"], (network.head.weight.detach() - before).cpu()))
-    (loss, step), (gpu_loss, gpu_step) = found
+        output.append((line["loss"], (network.head.weight.detach() - before).cpu()))
+    (loss, step), (gpu_loss, gpu_step) = output
     assert gpu_loss == pytest.approx(loss, rel=0.02)
     assert step.norm() > 1e-3
     assert (gpu_step - step).norm() < 0.1 * step.norm()

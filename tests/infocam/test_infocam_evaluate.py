@@ -147,10 +147,10 @@ def test_threshold_curves_agree_with_the_rows(tiny_evaluation):
     curves = pd.read_csv(tiny_evaluation / "threshold_curves.csv").set_index("method")
     rows = results_of(tiny_evaluation).set_index(["method", "threshold_rule"])
     for method in (*METHODS, "random"):
-        own = curves.loc[method]
-        assert own["threshold"].tolist() == HUNDREDTHS
-        assert own["gt_known"].max() == pytest.approx(rows.loc[(method, "oracle"), "gt_known"])
-        best = own["threshold"].iloc[own["validation_gt_known"].argmax()]
+        curve = curves.loc[method]
+        assert curve["threshold"].tolist() == HUNDREDTHS
+        assert curve["gt_known"].max() == pytest.approx(rows.loc[(method, "oracle"), "gt_known"])
+        best = curve["threshold"].iloc[curve["validation_gt_known"].argmax()]
         assert best == rows.loc[(method, "validation"), "threshold"]
 
 

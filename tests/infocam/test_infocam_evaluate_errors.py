@@ -168,8 +168,8 @@ def test_a_corrupt_image_is_named_and_the_mended_set_can_be_evaluated(
     ids=lambda words: words[0],
 )
 def test_flags_for_runs_are_refused_with_saved_maps(more, tmp_path, user_error):
-    given = ["--maps", tmp_path / "maps", "--annotations", tmp_path / "boxes.csv", *more]
-    line = user_error(main, given)
+    words = ["--maps", tmp_path / "maps", "--annotations", tmp_path / "boxes.csv", *more]
+    line = user_error(main, words)
     assert f"error: {more[0]} is for runs, not for --maps" in line
     assert list(tmp_path.iterdir()) == []
 

@@ -41,8 +41,8 @@ def test_a_region_adds_rows_and_validation_images_choose_between_them(
     filtered = {
         part: region_filter(torch.from_numpy(maps), 3).numpy() for part, maps in features.items()
     }
-    given = rows[rows["region_rule"] == "fixed"].set_index(["method", "threshold_rule"])
-    assert set(given["region"]) == {3}
+    filtered_rows = rows[rows["region_rule"] == "fixed"].set_index(["method", "threshold_rule"])
+    assert set(filtered_rows["region"]) == {3}
     curves = pd.read_csv(tmp_path / "out/threshold_curves.csv")
     most = curves.groupby(["method", "region"])["validation_gt_known"].max()
     for method in ("cam", "infocam"):  # the filter is linear, and no logits are needed
@@ -54,16 +54,16 @@ def test_a_region_adds_rows_and_validation_images_choose_between_them(
             threshold, known, _, best = slow_scores(
                 hits, validation_hits, np.ones(12), HUNDREDTHS, rule
             )
-            found = given.loc[(method, rule), ["threshold", "gt_known", "max_box_acc"]]
-            assert found.tolist() == pytest.approx([threshold, known, best]), (method, rule)
-    chosen = rows[rows["region_rule"] == "validation"]
+            scores = filtered_rows.loc[(method, rule), ["threshold", "gt_known", "max_box_acc"]]
+            assert scores.tolist() == pytest.approx([threshold, known, best]), (method, rule)
+    validation_rows = rows[rows["region_rule"] == "validation"]
     for method in ("cam", "infocam", "random"):
         size = 3 if most[method, 3] > most[method, 1] else 1
-        own = chosen[chosen["method"] == method].drop(columns="region_rule")
-        assert set(own["region"]) == {size}
+        of_method = validation_rows[validation_rows["method"] == method].drop(columns="region_rule")
+        assert set(of_method["region"]) == {size}
         same = rows[(rows["method"] == method) & (rows["region"] == size)]
         same = same[same["region_rule"] != "validation"].drop(columns="region_rule")
-        assert own.to_csv(index=False) == same.to_csv(index=False)
+        assert of_method.to_csv(index=False) == same.to_csv(index=False)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "pc-softmax"])
@@ -117,12 +117,12 @@ def test_other_protocols_box_the_same_maps_by_their_rules(
         evaluator.accumulate(maps, part.boxes, part.sizes)
         curves = evaluator.compute()
         hits = (curves.largest >= 0.5).mean(axis=0)
-        own = rows.loc[(method, "oracle")]
-        assert own[["gt_known", "threshold"]].tolist() == [
+        oracle = rows.loc[(method, "oracle")]
+        assert oracle[["gt_known", "threshold"]].tolist() == [
             pytest.approx(hits.max()),
             curves.thresholds[hits.argmax()],
         ]
-        assert own["energy"] == pytest.approx(curves.energy.mean())
+        assert oracle["energy"] == pytest.approx(curves.energy.mean())
         position = int(np.flatnonzero(curves.thresholds <= 0.2)[-1])
         assert rows.loc[(method, "fixed"), "gt_known"] == pytest.approx(hits[position])
     assert set(rows["protocol"]) == {name}

@@ -87,13 +87,15 @@ def test_vgg16_gap_is_vgg16_without_pool5_and_a_new_convolution(tmp_path, monkey
     monkeypatch.setattr(torch, "load", lambda *_, **__: state)
     options = {"weights": str(tmp_path / "vgg16.pt"), "num_classes": 3, "output_stride": 16}
     network = build_network("vgg16_gap", **options)
-    own = network.state_dict()
+    weights = network.state_dict()
     features = {k.removeprefix("features."): v for k, v in state.items() if "features." in k}
     new = {"30.weight", "30.bias"}
-    assert {k.removeprefix("backbone.") for k in own if "backbone." in k} == features.keys() | new
-    assert all(torch.equal(own[f"backbone.{k}"], v) for k, v in features.items())
-    assert own["backbone.30.weight"].shape == (1024, 512, 3, 3)
-    assert own["backbone.30.weight"].std() > 0
+    assert {
+        k.removeprefix("backbone.") for k in weights if "backbone." in k
+    } == features.keys() | new
+    assert all(torch.equal(weights[f"backbone.{k}"], v) for k, v in features.items())
+    assert weights["backbone.30.weight"].shape == (1024, 512, 3, 3)
+    assert weights["backbone.30.weight"].std() > 0
     kinds = [type(layer).__name__ for layer in network.backbone[28:]]
     assert kinds == ["Conv2d", "ReLU", "Conv2d", "ReLU"]
     with torch.inference_mode():
