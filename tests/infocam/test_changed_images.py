@@ -47,7 +47,8 @@ def test_a_run_is_evaluated_anywhere_without_its_training_images(
     leave_out(own_tiny, range(4))
     shutil.copytree(tiny_run.folder, tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    evaluate.main(["moved", "--data-dir", "data", "--device", "cpu", "--num-workers", "0"])
+    words = ["moved", "--data-dir", "data", "--device", "cpu", "--num-workers", "0"]
+    evaluate.main([*words, "--overlays", "0", "--gallery", "0"])
     rows, expected = (
         pd.read_csv(folder / "results.csv").drop(columns="run")
         for folder in (tmp_path / "moved/evaluation", tiny_evaluation)
