@@ -187,6 +187,8 @@ def resolve(args: argparse.Namespace) -> None:
         raise UserError("--freeze-backbone: small-cnn has no trained weights; leave it out")
     if args.freeze_backbone and args.weights == "none":
         raise UserError("--weights none: a frozen backbone needs weights; use --no-freeze-backbone")
+    if args.augment is not None and args.freeze_backbone:
+        raise UserError("--augment: for training of the whole network; use --augmented-copies")
     if args.augmented_copies and not args.freeze_backbone:
         raise UserError("--augmented-copies: only for image files and a frozen backbone")
     if args.label_smoothing and args.loss != "softmax":

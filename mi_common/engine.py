@@ -65,10 +65,17 @@ class TensorBatches(_ShuffledBatches):
 
     With `weights`, (N,), an epoch is N draws with replacement, each sample with that probability up
     to a factor. Half-precision inputs, as cached features are, become float32 a batch at a time.
+    With `augment`, images are shifted and flipped at random; see `shifted_and_flipped`.
     """
 
     def __init__(
-        self, inputs: Tensor, labels: Tensor, *, weights: Tensor | None = None, **shuffling
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        weights: Tensor | None = None,
+        augment: bool = False,
+        **shuffling,
     ):
         """`shuffling`: `batch_size`, `seed`, `runtime`."""
         if len(inputs) != len(labels):
@@ -76,7 +83,7 @@ class TensorBatches(_ShuffledBatches):
         super().__init__(len(inputs), **shuffling)
         self.inputs = inputs.to(self.runtime.device)
         self.labels = labels.to(self.runtime.device)
-        self.weights = weights
+        self.weights, self.augment = weights, augment
 
     def _order(self, generator: torch.Generator) -> Tensor:
         if self.weights is None:
@@ -86,11 +93,34 @@ class TensorBatches(_ShuffledBatches):
         return order.to(self.runtime.device)  # once an epoch, not once a batch
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        generator = torch.Generator().manual_seed(self._epoch_seed(epoch) + self.runtime.rank)
         for positions, global_size in self._positions(epoch):
             inputs = self.inputs[positions]
             if inputs.dtype == torch.float16:
                 inputs = inputs.float()
+            if self.augment:
+                inputs = shifted_and_flipped(inputs, generator)
             yield inputs, self.labels[positions], global_size
+
+
+def shifted_and_flipped(images: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, C, H, W) images, each shifted by up to an eighth of its sides and mirrored half the time.
+
+    The border is filled with zeros, which is the mean of normalised pixels. The generator is on the
+    CPU, so that all devices draw the same.
+    """
+    (count, _, height, width), device = images.shape, images.device
+    pad_y, pad_x = height // 8, width // 8
+    padded = nn.functional.pad(images, [pad_x, pad_x, pad_y, pad_y])
+    top = torch.randint(2 * pad_y + 1, (count, 1), generator=generator)
+    left = torch.randint(2 * pad_x + 1, (count, 1), generator=generator)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    rows = (top + torch.arange(height)).to(device)
+    columns = torch.arange(width).expand(count, -1)
+    columns = (left + torch.where(mirrored, columns.flip(1), columns)).to(device)
+    samples = torch.arange(count, device=device)[:, None, None]
+    cut = padded[samples, :, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
+    return cut.permute(0, 3, 1, 2)
 
 
 class ImageBatches(_ShuffledBatches):

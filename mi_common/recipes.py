@@ -25,6 +25,8 @@ class Training:
         milestones: of the schedule "step", as fractions of all steps.
         warmup_epochs: epochs of linearly rising learning rate; "one-cycle" has its own.
         head_lr_ratio: learning rate of the head divided by `lr`.
+        augment: whether images are randomly cropped or shifted and mirrored while the whole network
+            trains; None for image files only.
         augmented_copies: cached passes over random parts of the images, for a frozen backbone.
     """
 
@@ -39,6 +41,7 @@ class Training:
     milestones: tuple[float, ...] = (0.5, 0.75)
     warmup_epochs: int = 0
     head_lr_ratio: float = 1.0
+    augment: bool | None = None
     augmented_copies: int = 0
 
 
@@ -88,6 +91,12 @@ def add_training_arguments(parser: cli.Parser, defaults: Mapping[str, str]) -> N
     add("warmup_epochs", "epochs of linearly rising learning rate", type=cli.non_negative_int)
     ratio = "learning rate of the head divided by that of the backbone"
     add("head_lr_ratio", ratio, type=cli.positive_float)
+    group.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="random crops or shifts and mirror images, if the whole network trains (on for image "
+        "files, off for images in memory)",
+    )
     copies = "cached passes over random parts of image files, for a frozen backbone"
     add("augmented_copies", copies, type=cli.non_negative_int)
 

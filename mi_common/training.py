@@ -96,10 +96,12 @@ class ImageClassifier:
     def batches(
         self, images: ImageSet, training: Training, *, seed: int, balanced: bool = False
     ) -> TensorBatches | ImageBatches:
-        """Shuffled batches to train on; image files are augmented if the whole network trains."""
+        """Shuffled batches to train on."""
         shuffling = {"batch_size": training.batch_size, "seed": seed, "runtime": self.runtime}
+        augment = not images.in_memory if training.augment is None else training.augment
         if not (images.in_memory or self.head_only):
-            transform = self.network.spec.random_transform()
+            spec = self.network.spec
+            transform = spec.random_transform() if augment else spec.transform()
             return ImageBatches(images, transform, num_workers=self.num_workers, **shuffling)
         if self.head_only:
             copies = range(training.augmented_copies) or [None]
@@ -109,7 +111,8 @@ class ImageClassifier:
         labels = images.labels.repeat(len(inputs))
         weights = (1 / torch.bincount(labels).double())[labels] if balanced else None
         inputs = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
-        return TensorBatches(inputs, labels, weights=weights, **shuffling)
+        augment &= not self.head_only
+        return TensorBatches(inputs, labels, weights=weights, augment=augment, **shuffling)
 
     def logits(self, images: ImageSet) -> Tensor:
         """(N, K) float32 logits on the CPU."""

@@ -180,6 +180,9 @@ def add_arguments(parser: cli.Parser) -> None:
 def resolve(args: argparse.Namespace) -> None:
     """Fills in the data set's defaults, and checks which flags go together."""
     set_defaults(args, RECIPES[args.dataset])
+    head_only = args.freeze_backbone or getattr(args, "retrain_head", False)
+    if args.augment is not None and head_only:
+        raise UserError("--augment: for training of the whole network; use --augmented-copies")
     if args.augmented_copies and not (args.freeze_backbone and args.dataset in FILE_DATASETS):
         raise UserError("--augmented-copies: only for image files and a frozen backbone")
     if args.network == "paper-net" and args.dataset not in IDX_DATASETS:

@@ -123,6 +123,7 @@ def test_given_flags_win_and_what_depends_on_them_follows():
         (["--dataset", "cubv2", "--val-per-class", "3"], "cubv2 comes with validation images"),
         (["--loss", "pc-softmax", "--label-smoothing", "0.1"], "loss 'pc-softmax' has none"),
         (["--augmented-copies", "2", "--no-freeze-backbone"], "--augmented-copies: only for"),
+        (["--no-augment"], "--augment: for training of the whole network"),
         (["--optimizer", "adam"], "'adam'"),
         (["--schedule", "linear"], "'linear'"),
     ],

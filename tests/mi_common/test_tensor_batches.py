@@ -95,3 +95,28 @@ def test_lengths_that_differ_and_too_small_a_batch_are_user_errors():
     two = Runtime(torch.device("cpu"), world_size=2)
     with pytest.raises(UserError, match="--batch-size 1"):
         TensorBatches(torch.zeros(5, 2), torch.zeros(5), batch_size=1, seed=0, runtime=two)
+
+
+def shifts(image: torch.Tensor) -> list[torch.Tensor]:
+    """All versions of an 8 x 8 image, shifted by a pixel at most, mirrored or not."""
+    versions = []
+    for mirrored in (image, image.flip(2)):
+        padded = torch.zeros(1, 10, 10)
+        padded[:, 1:9, 1:9] = mirrored
+        versions += [padded[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+    return versions
+
+
+def test_augmented_images_are_shifted_and_mirrored_by_seed_and_epoch():
+    images = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
+    shuffling = {"batch_size": 32, "seed": 0, "runtime": CPU}
+    batches = TensorBatches(images, torch.arange(60), augment=True, **shuffling)
+    used = set()
+    for inputs, labels, _ in batches.epoch(0):
+        for image, number in zip(inputs, labels.tolist(), strict=True):
+            same = [torch.equal(image, version) for version in shifts(images[number])]
+            assert sum(same) == 1
+            used.add(same.index(True))
+    assert len(used) > 12  # of 18
+    first, again, later = (next(batches.epoch(epoch))[0] for epoch in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, later)
