@@ -63,16 +63,16 @@ def localiser(device, run_on, digits_dir) -> Path:
     return run_on(device, train_localiser, *SCATTERED, "--data-dir", digits_dir)
 
 
-def maps_by(run_on, device, localiser, digits_dir, pictures, *words) -> dict:
+def maps_by(run_on, device, localiser, pictures, *words) -> dict:
     """The maps and scores that explain a picture by the run on scattered digits."""
-    words = ["--run", localiser, "--data-dir", digits_dir, "--label", 3, *words]
+    words = ["--run", localiser, "--label", 3, *words]
     folder = run_on(device, explain, pictures / "test/red/0.png", *words)
     return dict(np.load(folder / "0.npz"))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_explains_alike(device, run_on, localiser, digits_dir, pictures, precision):
-    given = run_on, device, localiser, digits_dir, pictures
+def test_half_precision_explains_alike(device, run_on, localiser, pictures, precision):
+    given = run_on, device, localiser, pictures
     expected, found = maps_by(*given), maps_by(*given, "--precision", precision)
     for name in ("maps", "scores"):
         scale = np.abs(expected[name]).max()
@@ -100,9 +100,9 @@ def test_a_compiled_network_trains_to_the_same_logits(device, run_on):
     np.testing.assert_allclose(found["official_logits"], expected["official_logits"], atol=0.05)
 
 
-def test_a_compiled_network_explains_alike(device, run_on, localiser, digits_dir, pictures):
+def test_a_compiled_network_explains_alike(device, run_on, localiser, pictures):
     needs_a_compiler()
-    given = run_on, device, localiser, digits_dir, pictures
+    given = run_on, device, localiser, pictures
     expected, found = maps_by(*given), maps_by(*given, "--compile")
     for name in ("maps", "scores"):
         scale = np.abs(expected[name]).max()
