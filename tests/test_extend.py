@@ -61,11 +61,7 @@ MAP = (
 )
 ESTIMATOR = (
     [
-        (
-            "mi_estimator/estimators/registry.py",
-            "FROM_SAMPLES = (",
-            'FROM_SAMPLES = ("zero", ',
-        ),
+        ("mi_estimator/estimators/registry.py", "FROM_SAMPLES = (", 'FROM_SAMPLES = ("zero", '),
         (
             "mi_estimator/estimators/registry.py",
             '    options = {"runtime"',

@@ -100,10 +100,7 @@ assert torch.equal(torch.get_rng_state(), torch_state)
 assert not torch.cuda.is_initialized()
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, "--no-such-flag"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", code, "--no-such-flag"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []

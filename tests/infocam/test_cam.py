@@ -9,11 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from infocam.maps.cam import (
-    coefficients,
-    contrast_maps,
-    pointwise_information_shift,
-)
+from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift
 from infocam.models.networks import small_cnn
 from infocam.names import CONTRASTS
 from mi_common.errors import UserError

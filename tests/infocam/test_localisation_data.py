@@ -11,11 +11,7 @@ from mi_common.errors import UserError
 
 def parts_of(dataset, data_dir, *, images=6, validation=2, test=None):
     return load_splits(
-        dataset,
-        data_dir,
-        images_per_class=images,
-        val_per_class=validation,
-        test_images=test,
+        dataset, data_dir, images_per_class=images, val_per_class=validation, test_images=test
     )
 
 

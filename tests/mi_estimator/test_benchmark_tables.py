@@ -62,11 +62,7 @@ def test_the_best_may_have_failures_and_ties_are_marked_together():
 
 
 def test_sizes_have_lines_of_their_own_and_what_was_not_run_is_left_empty():
-    errors = {
-        ("a", 10, "lda"): (0.2,),
-        ("a", 40, "lda"): (0.1,),
-        ("a", 40, "qda"): (0.3,),
-    }
+    errors = {("a", 10, "lda"): (0.2,), ("a", 40, "lda"): (0.1,), ("a", 40, "qda"): (0.3,)}
     table = rmse_table(result_rows(errors))
     assert table.to_numpy().tolist()[:3] == [
         ["a", 10, "0.200*", ""],

@@ -261,8 +261,7 @@ def test_the_command_weights_classes_by_a_known_prior(estimated, lda):
 
 
 @pytest.mark.parametrize(
-    "prior",
-    [["0.5", "0.5"], ["0.5", "0.5", "0"], ["0.5", "0.4", "0.2"], ["nan", "0.5", "0.5"]],
+    "prior", [["0.5", "0.5"], ["0.5", "0.5", "0"], ["0.5", "0.4", "0.2"], ["nan", "0.5", "0.5"]]
 )
 def test_a_known_prior_that_is_none_is_refused(wine, tmp_path, user_error, prior):
     flags = ["--label", "cultivar", "--estimator", "lda", "--output-dir", tmp_path / "out"]

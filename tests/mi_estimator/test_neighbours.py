@@ -9,11 +9,7 @@ from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_classif
 
 from mi_estimator.estimators import neighbours
-from mi_estimator.estimators.neighbours import (
-    NeighbourMI,
-    mixed_ksg_pointwise,
-    ross_pointwise,
-)
+from mi_estimator.estimators.neighbours import NeighbourMI, mixed_ksg_pointwise, ross_pointwise
 from mi_estimator.estimators.registry import NEIGHBOUR_METHODS
 from mi_estimator.tasks.suites import SUITES
 

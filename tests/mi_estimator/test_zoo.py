@@ -173,10 +173,7 @@ def normals(means, scales=None):
             StudentClasses(1.5, 2, (0.0, 3.0)),
             [lambda x, m=m: stats.t.logpdf(x, 1.5, (m, 0)).sum(axis=1) for m in (0, 3)],
         ),
-        (
-            UniformMixture(3),
-            [lambda x, k=k: stats.uniform.logpdf(x[:, 0], k, 2) for k in range(3)],
-        ),
+        (UniformMixture(3), [lambda x, k=k: stats.uniform.logpdf(x[:, 0], k, 2) for k in range(3)]),
     ],
 )
 def test_oracles_against_densities_in_all_dimensions(task, log_densities):

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 from mi_common import cli
 from mi_common.datasets import idx_images
 from mi_common.errors import UserError
-from pc_softmax.imbalance import (
-    class_limits,
-    first_per_class,
-    paper_digits,
-    paper_files,
-)
+from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
 from pc_softmax.recipes import parse_imbalance
 
 
