@@ -16,24 +16,9 @@ ENTRIES = [
     for path in sorted((REPO / folder).glob("*.py"))
     if "def get_parser" in path.read_text()
 ]
-SHARED_ORDER = [
-    "seed",
-    "seeds",
-    "device",
-    "precision",
-    "compile",
-    "data_dir",
-    "output_dir",
-    "num_workers",
-    "resume",
-    "overwrite",
-    "deterministic",
-    "dataset",
-    "epochs",
-    "batch_size",
-    "lr",
-    "weight_decay",
-]
+SHARED_ORDER = ["seed", "seeds", "device", "precision", "compile", "data_dir", "output_dir"]
+SHARED_ORDER += ["num_workers", "resume", "overwrite", "deterministic", "dataset", "epochs"]
+SHARED_ORDER += ["batch_size", "lr", "weight_decay"]
 
 
 @cli.entry

@@ -8,16 +8,8 @@ import pytest
 
 from mi_estimator.estimate import main
 
-FILES = {
-    "config.json",
-    "estimate.json",
-    "table.md",
-    "table.tex",
-    "pmi.csv",
-    "classes.csv",
-    "pmi_by_class.png",
-    "calibration.png",
-}
+FILES = {"config.json", "estimate.json", "table.md", "table.tex", "pmi.csv", "classes.csv"}
+FILES |= {"pmi_by_class.png", "calibration.png"}
 COUNTS = {"barbera": 48, "barolo": 59, "grignolino": 71}
 
 

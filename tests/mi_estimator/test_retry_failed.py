@@ -10,17 +10,8 @@ from mi_estimator import benchmark
 from mi_estimator import cell as cell_module
 from mi_estimator.tasks.images import digits
 
-WORDS = [
-    "--suite",
-    "small-sample",
-    "--estimators",
-    "lda",
-    "logistic-regression",
-    "--n-train",
-    "60",
-    "--seeds",
-    "0",
-]
+WORDS = ["--suite", "small-sample", "--estimators", "lda", "logistic-regression", "--n-train"]
+WORDS += ["60", "--seeds", "0"]
 WORDS += ["--n-test", "100", "--num-workers", "0", "--device", "cpu"]
 
 

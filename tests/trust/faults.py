@@ -16,18 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")
-ERRORS = {
-    "disk full": errno.ENOSPC,
-    "read-only": errno.EROFS,
-    "broken disk": errno.EIO,
-    "no permission": errno.EACCES,
-}
-SIGNALS = {
-    "kill": signal.SIGKILL,
-    "torn": signal.SIGKILL,
-    "terminate": signal.SIGTERM,
-    "interrupt": signal.SIGINT,
-}
+ERRORS = {"disk full": errno.ENOSPC, "read-only": errno.EROFS, "broken disk": errno.EIO}
+ERRORS |= {"no permission": errno.EACCES}
+SIGNALS = {"kill": signal.SIGKILL, "torn": signal.SIGKILL, "terminate": signal.SIGTERM}
+SIGNALS |= {"interrupt": signal.SIGINT}
 
 
 def _watch(folders: list[Path], at: Callable[[str, str], None]) -> None:

@@ -40,19 +40,8 @@ def idx_case(rng, folder: Path, shop) -> Case:
     how = pick(
         rng,
         (
-            "valid",
-            "head",
-            "head",
-            "head",
-            "cut",
-            "size",
-            "fewer",
-            "class",
-            "type",
-            "gone",
-            "more",
-            "bomb",
-            "swapped",
+            *("valid", "head", "head", "head", "cut", "size", "fewer", "class", "type", "gone"),
+            *("more", "bomb", "swapped"),
         ),
     )
     path = pick(rng, files.values())

@@ -45,17 +45,8 @@ def change_case(rng, folder: Path, shop) -> Case:
     what = pick(
         rng,
         (
-            "nothing",
-            "moved",
-            "touched",
-            "replaced",
-            "replaced",
-            "same size",
-            "added",
-            "removed",
-            "renamed class",
-            "another set",
-            "swapped",
+            *("nothing", "moved", "touched", "replaced", "replaced", "same size", "added"),
+            *("removed", "renamed class", "another set", "swapped"),
         ),
     )
     boxes = data / "boxes.csv"

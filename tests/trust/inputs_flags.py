@@ -11,90 +11,19 @@ import numpy as np
 from tests.trust.cases import Case, Kind, pick, run
 from tests.trust.commands import COMMANDS, EVERYTHING
 
-TEXTS = (
-    "",
-    " ",
-    "\0",
-    "a\0b",
-    "x" * 300,
-    "x" * 5000,
-    "\n",
-    "a\nb",
-    "\u202eé",
-    "\U0001f4a5",
-    "..",
-    "/",
-    "-",
-    "--",
-    "$(touch pwned)",
-    "%s%n",
-    "{}",
-    "\udcff",
-    "None",
-    "a" + "/a" * 3000,
-    "*",
-    "~",
-)
-NO_NUMBERS = (
-    "",
-    " ",
-    "abc",
-    "nan",
-    "inf",
-    "-inf",
-    "1e400",
-    "0x10",
-    "1,5",
-    "--",
-    "\0",
-    "x" * 5000,
-    "[]",
-    "1\n2",
-    "\udcff",
-    "None",
-    "NaN",
-    "++1",
-    "1e",
-    "½",
-)
+TEXTS = ("", " ", "\0", "a\0b", "x" * 300, "x" * 5000, "\n", "a\nb", "\u202eé", "\U0001f4a5", "..")
+TEXTS += ("/", "-", "--", "$(touch pwned)", "%s%n", "{}", "\udcff", "None", "a" + "/a" * 3000, "*")
+TEXTS += ("~",)
+NO_NUMBERS = ("", " ", "abc", "nan", "inf", "-inf", "1e400", "0x10", "1,5", "--", "\0", "x" * 5000)
+NO_NUMBERS += ("[]", "1\n2", "\udcff", "None", "NaN", "++1", "1e", "½")
 TOO_LARGE = ("99999999999999999999", "-99999999999999999999", "1" + "0" * 400, "-1", "9" * 5000)
-NUMBERS = (
-    "0",
-    "1",
-    "2",
-    "0.5",
-    "1e19",
-    "1e300",
-    "-0.0",
-    "1e-300",
-    "2147483647",
-    "4294967296",
-    "1e9",
-)
+NUMBERS = ("0", "1", "2", "0.5", "1e19", "1e300", "-0.0", "1e-300", "2147483647", "4294967296")
+NUMBERS += ("1e9",)
 # Where more means longer, a large number is no mistake.
-LONG = {
-    "epochs",
-    "members",
-    "permutations",
-    "replicates",
-    "folds",
-    "samples",
-    "n_train",
-    "n_test",
-    "augmented_copies",
-    "faithfulness",
-    "overlays",
-    "gallery",
-    "images_per_class",
-    "test_images",
-    "warmup_epochs",
-    "seeds",
-    "seed",
-    "drw",
-    "max_samples",
-    "timeout",
-    "val_per_class",
-}
+LONG = {"epochs", "members", "permutations", "replicates", "folds", "samples", "n_train", "n_test"}
+LONG |= {"augmented_copies", "faithfulness", "overlays", "gallery", "images_per_class"}
+LONG |= {"test_images", "warmup_epochs", "seeds", "seed", "drw", "max_samples", "timeout"}
+LONG |= {"val_per_class"}
 OUTPUTS = {"output_dir", "figure", "data_dir"}
 
 
@@ -236,29 +165,13 @@ def output_case(rng, folder: Path, shop) -> Case:
     )
 
 
-OVERWRITERS = {
-    "estimate": "table.csv",
-    "pc train": "pictures",
-    "pc frozen": "pictures",
-    "pc evaluate": "pc/whole",
-    "infocam frozen": "pictures",
-    "saved maps": "maps",
-    "infocam evaluate": "infocam/whole",
-    "explain": "photograph.png",
-    "compare": "pictures",
-    "benchmark": "pictures",
-    "coverage": "pictures",
-    "infocam train": "pictures",
-}
-CONFIGS = (
-    None,
-    "{}",
-    '{"name": "my package"}',
-    '{"flags": {}}',
-    "",
-    "[]",
-    '{"flags": {"epochs": 1}}',
-)
+OVERWRITERS = {"estimate": "table.csv", "pc train": "pictures", "pc frozen": "pictures"}
+OVERWRITERS |= {"pc evaluate": "pc/whole", "infocam frozen": "pictures", "saved maps": "maps"}
+OVERWRITERS |= {"infocam evaluate": "infocam/whole", "explain": "photograph.png"}
+OVERWRITERS |= {"compare": "pictures", "benchmark": "pictures", "coverage": "pictures"}
+OVERWRITERS |= {"infocam train": "pictures"}
+CONFIGS = (None, "{}", '{"name": "my package"}', '{"flags": {}}', "", "[]")
+CONFIGS += ('{"flags": {"epochs": 1}}',)
 
 
 def overwrite_case(rng, folder: Path, shop) -> Case:

@@ -56,18 +56,8 @@ def _valid_picture(rng: np.random.Generator, pixels: np.ndarray) -> tuple[str, b
     how = pick(
         rng,
         (
-            "PNG",
-            "turned",
-            "turned",
-            "16 bits",
-            "grey",
-            "palette",
-            "transparent",
-            "BMP",
-            "WebP",
-            "two levels",
-            "grey and alpha",
-            "interlaced",
+            *("PNG", "turned", "turned", "16 bits", "grey", "palette", "transparent", "BMP"),
+            *("WebP", "two levels", "grey and alpha", "interlaced"),
         ),
     )
     if how == "turned":

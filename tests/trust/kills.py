@@ -16,14 +16,8 @@ from tests.trust.faults import ERRORS, Fault
 from tests.trust.scenes import PATIENCE, Failed, Scene, Told, check_end, perform
 from tests.trust.victims import Victim, start, start_fresh
 
-WITH_WORKERS = (
-    "benchmark",
-    "coverage",
-    "compare",
-    "pc frozen",
-    "infocam frozen",
-    "infocam evaluate",
-)
+WITH_WORKERS = ("benchmark", "coverage", "compare", "pc frozen", "infocam frozen")
+WITH_WORKERS += ("infocam evaluate",)
 
 
 def signal_case(rng, folder: Path, shop, *, number: signal.Signals, workers: bool = False,

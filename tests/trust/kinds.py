@@ -14,17 +14,7 @@ from tests.trust import (
     kills,
 )
 
-FAMILIES = (
-    inputs_csv,
-    inputs_tables,
-    inputs_pictures,
-    inputs_arrays,
-    inputs_datasets,
-    inputs_annotations,
-    inputs_runs,
-    inputs_changes,
-    inputs_archives,
-    inputs_flags,
-)
+FAMILIES = (inputs_csv, inputs_tables, inputs_pictures, inputs_arrays, inputs_datasets)
+FAMILIES += (inputs_annotations, inputs_runs, inputs_changes, inputs_archives, inputs_flags)
 INPUTS = {name: kind for family in FAMILIES for name, kind in family.KINDS.items()}
 KILLS = kills.KINDS
