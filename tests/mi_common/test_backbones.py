@@ -48,27 +48,6 @@ def test_lite0_renames_every_parameter_and_keeps_the_forward_order(package_weigh
         assert torch.equal(renamed[name], package_weights[source]), (name, source)
 
 
-@pytest.mark.parametrize(
-    "target, source, shape",
-    [
-        ("conv_stem.weight", "_conv_stem.weight", (32, 3, 3, 3)),
-        ("bn1.running_var", "_bn0.running_var", (32,)),
-        ("blocks.0.0.conv_pw.weight", "_blocks.0._project_conv.weight", (16, 32, 1, 1)),
-        ("blocks.0.0.bn1.bias", "_blocks.0._bn1.bias", (32,)),
-        ("blocks.1.1.conv_pw.weight", "_blocks.2._expand_conv.weight", (144, 24, 1, 1)),
-        ("blocks.3.0.conv_dw.weight", "_blocks.5._depthwise_conv.weight", (240, 1, 3, 3)),
-        ("blocks.5.3.bn2.running_mean", "_blocks.14._bn1.running_mean", (1152,)),
-        ("blocks.6.0.conv_pwl.weight", "_blocks.15._project_conv.weight", (320, 1152, 1, 1)),
-        ("bn2.weight", "_bn1.weight", (1280,)),
-        ("classifier.weight", "_fc.weight", (1000, 1280)),
-    ],
-)
-def test_lite0_names_written_by_hand(package_weights, target, source, shape):
-    value = efficientnet_lite0_state_dict()[target]
-    assert torch.equal(value, package_weights[source])
-    assert tuple(value.shape) == shape
-
-
 def test_lite0_gives_timms_logits_and_takes_another_number_of_classes(lite0):
     whole = timm.create_model("tf_efficientnet_lite0")
     whole.load_state_dict(efficientnet_lite0_state_dict())

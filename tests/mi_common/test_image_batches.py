@@ -9,7 +9,6 @@ from PIL import Image
 
 from mi_common.backbones import InputSpec
 from mi_common.engine import ImageBatches, TensorBatches, fit
-from mi_common.errors import UserError
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import read_image
 from mi_common.runtime import Runtime, seed_everything
@@ -118,11 +117,6 @@ def test_processes_share_each_batch_and_leave_out_less_than_one_each(n, batch_si
     for together in zip(*steps, strict=True):
         sizes = [len(labels) for _, labels, _ in together]
         assert min(sizes) > 0 and {size for _, _, size in together} == {sum(sizes)}
-
-
-def test_too_small_a_batch_for_the_processes_is_a_user_error(files):
-    with pytest.raises(UserError, match="--batch-size 1: at least one sample for each process"):
-        batches(files, runtime=rank(0, 2), batch_size=1)
 
 
 def test_fit_learns_from_files_what_it_learns_from_the_same_tensors(files):

@@ -90,13 +90,6 @@ def test_only_the_first_process_speaks_and_writes(capsys):
     assert done == [0]
 
 
-def test_description_names_device_precision_and_processes():
-    runtime = Runtime(torch.device("cpu"), "bf16", True, rank=1, world_size=4)
-    threads = torch.get_num_threads()
-    assert runtime.describe() == f"cpu ({threads} threads), bf16, compiled, 4 processes"
-    assert not runtime.is_main
-
-
 def draws() -> list[float]:
     return [random.random(), random.gauss(0, 1), *np.random.randn(3), *torch.randn(3).tolist()]
 

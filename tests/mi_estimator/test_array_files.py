@@ -194,27 +194,6 @@ def test_archives_that_cannot_be_opened_are_refused(tmp_path):
     assert refusal(path) == f"{path}: cannot be read: File is not a zip file"
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_no_flipped_bit_of_an_archive_changes_the_samples(tmp_path, save):
-    """Most are found by the checksums; some are in fields that nobody reads."""
-    path, generator = tmp_path / "a.npz", np.random.default_rng(0)
-    save(path, x=X, y=Y)
-    whole = path.read_bytes()
-    refused = 0
-    for bit in generator.choice(8 * len(whole), 150, replace=False):
-        data = bytearray(whole)
-        data[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(data)
-        try:
-            samples = read_samples(path, None)
-        except UserError as error:
-            refused += str(error).startswith(f"{path}: ")
-        else:
-            assert samples.x.tolist() == X.astype(np.float32).tolist()
-            assert samples.y.tolist() == Y.tolist()
-    assert refused > 75
-
-
 def test_npz_holds_x_and_y_and_flattens_images(tmp_path):
     x = np.arange(24, dtype=np.float64).reshape(3, 2, 4)
     np.savez(tmp_path / "a.npz", x=x, y=np.array([["b"], ["a"], ["b"]]))
@@ -253,14 +232,3 @@ def test_npy_is_a_table_with_the_number_of_its_label_column(tmp_path):
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     assert refusal(tmp_path / "a.npz").endswith(message)
-
-
-@pytest.mark.parametrize("suffix", ["npy", "npz"])
-@pytest.mark.parametrize("keep", [0, 10, 200, -40])
-def test_truncated_and_foreign_files_are_refused(tmp_path, suffix, keep):
-    path = tmp_path / f"a.{suffix}"
-    np.save(path, np.eye(20)) if suffix == "npy" else np.savez(path, x=np.eye(20), y=np.arange(20))
-    path.write_bytes(path.read_bytes()[:keep])
-    assert refusal(path, "0").startswith(f"{path}: ")
-    path.write_bytes(b"\xff\xfe\x00 not a table \x80" * 9)
-    assert refusal(path, "0").startswith(f"{path}: cannot be read: ")

@@ -111,6 +111,8 @@ def test_what_a_shift_of_the_logits_does():
         assert function(logits + rows, *arguments) == pytest.approx(function(logits, *arguments))
     moved = donsker_varadhan_bound(logits + 4, labels, log_prior)
     assert moved == pytest.approx(donsker_varadhan_bound(logits, labels, log_prior))
+    own = donsker_varadhan_bound(logits + rows, labels, log_prior)  # of each sample its own
+    assert own.mean() < moved.mean() - 0.1
     s = (logits + log_prior).exp().sum(dim=1)
     expected = 1 + select_label(logits, labels) + 0.5 - math.exp(0.5) * s
     assert nwj_bound(logits + 0.5, labels, log_prior) == pytest.approx(expected)

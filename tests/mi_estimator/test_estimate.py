@@ -111,25 +111,6 @@ def test_wrong_flags_are_one_line_and_write_nothing(wine, tmp_path, user_error, 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            {"hue": "dark"},
-            "columns hue are not numeric, such as 'dark'; encode them, or leave them out with "
-            "--drop",
-        ),
-        ({"hue": 1.0}, "columns hue are constant; remove them or use --drop-constant"),
-        ({"hue": math.inf}, "row 0 (from 0), column hue: inf; fill in or remove the 178 such rows"),
-    ],
-)
-def test_wrong_features_are_one_line_and_write_nothing(wine, tmp_path, user_error, change, message):
-    pd.read_csv(wine).assign(**change).to_csv(tmp_path / "wrong.csv", index=False)
-    flags = ["--label", "cultivar", "--output-dir", tmp_path / "out"]
-    assert user_error(main, words(tmp_path / "wrong.csv", *flags)) == f"error: {message}"
-    assert not (tmp_path / "out").exists()
-
-
 def test_an_image_set_goes_through_the_cnn(small_mnist, estimated):
     source = ("--dataset", "mnist", "--data-dir", small_mnist)
     flags = ["--max-samples", 120, "--folds", 2, "--members", 2]

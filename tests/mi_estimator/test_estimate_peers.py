@@ -119,13 +119,6 @@ def test_h_of_y_cannot_be_given_to_an_estimate_that_does_not_hold_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_critic_reads_images(small_mnist, estimated):
-    flags = ["--max-samples", 120, "--folds", 2, "--epochs", 3, "--batch-size", 10, "--lr", 0.005]
-    source = ("--dataset", "mnist", "--data-dir", small_mnist, "--estimator", "nwj")
-    run = estimated(*flags, "--members", 1, source=source)
-    assert 0.8 * np.log(4) < run.result["mutual_information"] < 1.01 * np.log(4)
-
-
 @pytest.mark.parametrize(
     ("name", "flags", "options"),
     [

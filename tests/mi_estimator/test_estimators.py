@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -60,17 +59,6 @@ def test_the_scale_and_place_of_the_features_do_not_matter(cpu):
     assert values[0] > 1.1
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
-def test_a_constant_feature_does_no_harm(cpu, constant):
-    task = SUITES["paper"]["gaussian-d1-balanced"].distribution
-    x, y = task.sample(4000, torch.Generator().manual_seed(0))
-    held_out = task.sample(4000, torch.Generator().manual_seed(1))
-    wide = [torch.cat([part, torch.full_like(part, constant)], 1) for part in (x, held_out[0])]
-    estimator = ClassifierMI(runtime=cpu, epochs=3, batch_size=100).fit(wide[0], y)
-    truth, _ = task.mutual_information()
-    assert estimator.estimate(wide[1], held_out[1]).value == pytest.approx(truth, abs=0.06)
-
-
 def test_a_seed_fixes_the_estimate_and_leaves_the_global_random_state(cpu):
     task = SUITES["paper"]["gaussian-d1-balanced"].distribution
     x, y = task.sample(500, torch.Generator().manual_seed(9))
@@ -91,10 +79,3 @@ def test_interval_by_hand():
     # squared deviations 4 + 1 + 0 + 9 = 14, variance 14 / 3, four samples
     half_width = 1.959964 * math.sqrt(14 / 3 / 4)
     assert (estimate.lower, estimate.upper) == pytest.approx((3 - half_width, 3 + half_width))
-
-
-def test_interval_covers_the_mean_in_about_95_of_100_repetitions():
-    draws = torch.from_numpy(np.random.default_rng(0).gamma(2.0, size=(4000, 100)))
-    intervals = [MIEstimate.from_pointwise(row) for row in draws]
-    covered = np.mean([e.lower < 2.0 < e.upper for e in intervals])
-    assert 0.93 < covered < 0.96

@@ -1,8 +1,5 @@
 """Names that the parsers know without an import, and devices: what is printed is what is used."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -37,16 +34,6 @@ def test_each_name_builds_an_estimator_of_that_name_with_the_settings(name, cpu)
     if name in registry.NETWORKS:
         assert (estimator.hidden, estimator.members, estimator.runtime) == ((7,), 2, cpu)
     assert name not in registry.NEIGHBOUR_METHODS or estimator.k == 5
-
-
-@pytest.mark.parametrize("entry", ["estimate", "benchmark", "coverage"])
-def test_help_imports_no_library(entry):
-    words = ["-X", "importtime", "-m", f"mi_estimator.{entry}", "--help"]
-    shown = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
-    assert f"python -m mi_estimator.{entry}" in shown.stdout
-    modules = {line.split("|")[-1].strip() for line in shown.stderr.splitlines()}
-    assert "mi_estimator.names" in modules
-    assert not modules & {"torch", "numpy", "pandas", "sklearn", "scipy", "matplotlib"}
 
 
 def test_the_package_gives_its_main_classes_and_no_others():

@@ -55,25 +55,6 @@ def test_classes_of_the_same_name_are_numbered(tmp_path):
     assert pd.read_csv(run / "evaluation/per_class.csv")["class"].tolist() == names
 
 
-@pytest.mark.parametrize(
-    ("target", "said"),
-    [
-        ("n" * 5000, f"--target-prior {'n' * 100}...: neither argmax, uniform, train, em, bbse"),
-        ("a\nb", r"--target-prior a\nb: neither argmax, uniform, train, em, bbse nor a file"),
-        ("", "--target-prior : neither argmax, uniform, train, em, bbse nor a file"),
-        ("{run}", "{run}: cannot be read as text (IsADirectoryError)"),
-        ("{run}/predictions.npz", "{run}/predictions.npz: cannot be read as text (UnicodeDecode"),
-        ("{run}/long.csv", "{run}/long.csv: over 3008 bytes"),
-    ],
-)
-def test_an_invalid_target_prior_is_one_line(tmp_path, user_error, target, said):
-    run = save_run(tmp_path / "run", ["a", "b"])
-    (run / "long.csv").write_text("0.5\n" * 10**6)
-    line = user_error(main, [run, "--target-prior", target.replace("{run}", str(run))])
-    assert line.startswith("error: " + said.replace("{run}", str(run)))
-    assert not (run / "evaluation").exists()
-
-
 @pytest.mark.parametrize(("counts", "note"), [(None, True), ([20, 9], True), ([20, 10], False)])
 def test_a_note_says_if_em_uses_uncalibrated_logits(tmp_path, capsys, counts, note):
     run = save_run(tmp_path / "run", ["a", "b"], counts)

@@ -61,23 +61,6 @@ def test_adamw_decays_weights_and_steps_by_the_learning_rate(classifier, digits)
         torch.testing.assert_close(after[clear], expected[clear], rtol=0, atol=1e-4, msg=name)
 
 
-def test_sgd_has_momentum_and_weight_decay(classifier, digits):
-    """v = g + decay w, then 0.9 v + g' + decay w', of the head."""
-    twice = copy.deepcopy(classifier)
-    options = {"momentum": 0.9, "weight_decay": 0.5, "epochs": 1}
-    value, gradient, after = one_step(classifier, digits, **options)["head.weight"]
-    first = gradient + 0.5 * value
-    torch.testing.assert_close(after, value - 0.1 * first, rtol=0, atol=2e-5)
-    network = classifier.network.train()
-    network.zero_grad()
-    inputs = network.spec.normalise(digits.train.images)
-    F.cross_entropy(network(inputs), digits.train.labels).backward()
-    second = 0.9 * first + network.head.weight.grad + 0.5 * after
-    training = Training(**PLAIN | options | {"epochs": 2})
-    twice.fit(digits.train, F.cross_entropy, training, seed=0)
-    torch.testing.assert_close(twice.network.head.weight, after - 0.1 * second, rtol=0, atol=2e-4)
-
-
 def arguments(digits_dir, folder, *more) -> list[str]:
     words = ["--data-dir", digits_dir, "--output-dir", folder, "--device", "cpu", "--seed", 1]
     return [str(word) for word in [*words, "--batch-size", 48, *more]]

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from mi_common.errors import UserError
@@ -194,26 +192,6 @@ def test_a_prior_that_is_not_a_text_file_is_an_error(tmp_path, name):
 def test_an_endless_file_is_not_read_to_its_end():
     with pytest.raises(UserError, match=r"^/dev/zero: over 4036 bytes"):
         read_prior(Path("/dev/zero"), NAMES)
-
-
-CELLS = st.sampled_from(
-    ["class", "probability", *NAMES, "0.1", "0.3", "0.6", "1e-400", "nan", "1_0", "²", '"', "\0"]
-)
-LINES = st.lists(st.lists(CELLS | st.text(max_size=5), max_size=3).map(",".join), max_size=6)
-
-
-@settings(max_examples=80)
-@given(LINES.map("\n".join).map(str.encode) | st.binary(max_size=40))
-@example(b"class,probability\nape,.1\nbee,.3\ncat,.6")
-def test_whatever_a_file_holds_it_is_a_prior_or_one_line(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "any.csv"
-    path.write_bytes(content)
-    try:
-        log_prior = read_prior(path, NAMES)
-    except UserError as error:
-        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-    else:
-        assert log_prior.shape == (3,) and np.exp(log_prior).sum() == pytest.approx(1)
 
 
 def test_long_tailed_prior_follows_the_training_counts_or_turns_them_around():

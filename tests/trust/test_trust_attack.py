@@ -68,7 +68,7 @@ def needs_of(kinds: dict) -> set[str]:
 
 
 def test_inputs_are_read_right_or_refused_in_one_line(attack):
-    found = attack(QUICK, 90, needs_of(QUICK), seed=0, limit=20)
+    found = attack(QUICK, 150, needs_of(QUICK), seed=0, limit=20)
     assert found == [], "\n".join(found)
 
 
