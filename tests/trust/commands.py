@@ -3,10 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-_CPU = "--device cpu"
-_ALONE = f"{_CPU} --num-workers 0"
-_FROZEN = f"--dataset folder --data-dir {{data}} --image-size 32 --batch-size 4 --epochs 3 {_ALONE}"
-
 
 @dataclass(frozen=True)
 class Command:
@@ -40,99 +36,49 @@ class Command:
         return [word.format(**places) for word in self.line.split()]
 
 
-COMMANDS = {
-    "estimate": Command(
-        "mi_estimator.estimate",
-        f"{{shop}}/table.csv --label y --estimator lda {_CPU} --output-dir {{out}}",
-        "estimate",
-        ("table",),
-    ),
-    "benchmark": Command(
-        "mi_estimator.benchmark",
-        f"--suite small-sample --estimators oracle lda --n-test 500 {_ALONE} --output-dir {{out}}",
-        "benchmark",
-        part=("results.csv", 7),
-    ),
-    "coverage": Command(
-        "mi_estimator.coverage",
-        "--tasks independent-k2 --replicates 6 --samples 60 --permutations 19 --estimator lda "
-        f"{_ALONE} --output-dir {{out}}",
-        "coverage",
-        part=("replicates.csv", 3),
-    ),
-    "pc train": Command(
-        "pc_softmax.train",
-        "--dataset digits --epochs 3 --batch-size 256 --val-fraction 0.1 "
-        f"{_ALONE} --output-dir {{out}}",
-        "pc",
-        part=("checkpoint.pt", 1),
-    ),
-    "pc frozen": Command(
-        "pc_softmax.train",
-        f"{_FROZEN} --output-dir {{out}}",
-        "pc-frozen",
-        ("pictures",),
-        ("checkpoint.pt", 1),
-        "pictures",
-    ),
-    "compare": Command(
-        "pc_softmax.compare",
-        "--dataset digits --losses softmax pc-softmax --seeds 0 1 --epochs 2 --batch-size 256 "
-        f"{_ALONE} --output-dir {{out}}",
-        "compare",
-        part=("results.csv", 2),
-    ),
-    "pc evaluate": Command(
-        "pc_softmax.evaluate",
-        "{shop}/pc/whole --target-prior em --output-dir {out}",
-        "pc-evaluation",
-        ("pc",),
-    ),
-    "infocam train": Command(
-        "infocam.train",
-        "--dataset scattered-digits --images-per-class 6 --val-per-class 2 --batch-size 20 "
-        f"--epochs 3 --data-dir {{shop}}/mnist {_ALONE} --output-dir {{out}}",
-        "infocam",
-        ("mnist",),
-        ("checkpoint.pt", 1),
-    ),
-    "infocam frozen": Command(
-        "infocam.train",
-        f"{_FROZEN} --val-per-class 2 --output-dir {{out}}",
-        "infocam-frozen",
-        ("pictures",),
-        ("checkpoint.pt", 1),
-        "pictures",
-    ),
-    "infocam evaluate": Command(
-        "infocam.evaluate",
-        "{shop}/infocam/whole --data-dir {shop}/mnist --test-images 10 --methods cam infocam "
-        f"--overlays 1 --gallery 1 --save-maps {_ALONE} --output-dir {{out}}",
-        "infocam-evaluation",
-        ("mnist", "infocam"),
-    ),
-    "saved maps": Command(
-        "infocam.evaluate",
-        "--maps {shop}/maps/cam --annotations {shop}/maps/boxes.csv "
-        f"{_ALONE} --output-dir {{out}}",
-        "maps-evaluation",
-        ("maps",),
-    ),
-    "explain": Command(
-        "infocam.explain",
-        "{shop}/photograph.png --run {shop}/infocam/whole --data-dir {shop}/mnist "
-        f"{_CPU} --output-dir {{out}}",
-        "explanation",
-        ("mnist", "infocam", "photograph"),
-    ),
-    "download": Command(
-        "scripts.download_data",
-        "tiny-imagenet --archive {shop}/tiny.zip --data-dir {out}",
-        "downloaded",
-        ("archive",),
-    ),
-    "report": Command(
-        "scripts.report", "{data} --figure {out}/figure.png", "reported", ("report",), data="report"
-    ),
+# A line each: name: entry words. CPU and ALONE stand for the flags that most have in common.
+_LINES = """
+estimate: mi_estimator.estimate {shop}/table.csv --label y --estimator lda CPU
+benchmark: mi_estimator.benchmark --suite small-sample --estimators oracle lda --n-test 500 ALONE
+coverage: mi_estimator.coverage --tasks independent-k2 --replicates 6 --samples 60
+  --permutations 19 --estimator lda ALONE
+pc train: pc_softmax.train --dataset digits --epochs 3 --batch-size 256 --val-fraction 0.1 ALONE
+pc frozen: pc_softmax.train FROZEN ALONE
+compare: pc_softmax.compare --dataset digits --losses softmax pc-softmax --seeds 0 1 --epochs 2
+  --batch-size 256 ALONE
+pc evaluate: pc_softmax.evaluate {shop}/pc/whole --target-prior em --output-dir {out}
+infocam train: infocam.train --dataset scattered-digits --images-per-class 6 --val-per-class 2
+  --batch-size 20 --epochs 3 --data-dir {shop}/mnist ALONE
+infocam frozen: infocam.train FROZEN --val-per-class 2 ALONE
+infocam evaluate: infocam.evaluate {shop}/infocam/whole --data-dir {shop}/mnist --test-images 10
+  --methods cam infocam --overlays 1 --gallery 1 --save-maps ALONE
+saved maps: infocam.evaluate --maps {shop}/maps/cam --annotations {shop}/maps/boxes.csv ALONE
+explain: infocam.explain {shop}/photograph.png --run {shop}/infocam/whole
+  --data-dir {shop}/mnist CPU
+download: scripts.download_data tiny-imagenet --archive {shop}/tiny.zip --data-dir {out}
+report: scripts.report {data} --figure {out}/figure.png
+"""
+_FROZEN = "--dataset folder --data-dir {data} --image-size 32 --batch-size 4 --epochs 3"
+_CPU = "--device cpu --output-dir {out}"
+_LINES = _LINES.replace("FROZEN", _FROZEN).replace("ALONE", "--num-workers 0 CPU")
+_LINES = _LINES.replace("CPU", _CPU).replace("\n  ", " ").strip()
+_WORDS = dict(line.split(": ", 1) for line in _LINES.splitlines())
+_RUN = ("checkpoint.pt", 1)
+_REST = {  # what follows the words in a Command
+    "estimate": ("estimate", ("table",)),
+    "benchmark": ("benchmark", (), ("results.csv", 7)),
+    "coverage": ("coverage", (), ("replicates.csv", 3)),
+    "pc train": ("pc", (), _RUN),
+    "pc frozen": ("pc-frozen", ("pictures",), _RUN, "pictures"),
+    "compare": ("compare", (), ("results.csv", 2)),
+    "pc evaluate": ("pc-evaluation", ("pc",)),
+    "infocam train": ("infocam", ("mnist",), _RUN),
+    "infocam frozen": ("infocam-frozen", ("pictures",), _RUN, "pictures"),
+    "infocam evaluate": ("infocam-evaluation", ("mnist", "infocam")),
+    "saved maps": ("maps-evaluation", ("maps",)),
+    "explain": ("explanation", ("mnist", "infocam", "photograph")),
+    "download": ("downloaded", ("archive",)),
+    "report": ("reported", ("report",), None, "report"),
 }
+COMMANDS = {name: Command(*_WORDS[name].split(" ", 1), *rest) for name, rest in _REST.items()}
 EVERYTHING = tuple(sorted({need for command in COMMANDS.values() for need in command.needs}))

@@ -35,34 +35,24 @@ def resume_case(rng, folder: Path, shop, *, command: str, own: str, files: tuple
     if "/" in name and (out / name).is_file():  # of a finished part, which need not be read again
         but = (name,)
     act = partial(run, COMMANDS[command].entry, *shop.words(command, out), "--resume")
-    return Case(
-        what,
-        act,
-        partial(agrees, shop.root / own / "whole", out, but=but),
-        what == "nothing",
-        (),
-        (out,),
-        partial(code_ran, folder / "marker"),
-    )
+    right = partial(agrees, shop.root / own / "whole", out, but=but)
+    marker = partial(code_ran, folder / "marker")
+    return Case(what, act, right, what == "nothing", (), (out,), marker)
 
 
-def use_case(
-    rng, folder: Path, shop, *, command: str, own: str, files: tuple[str, ...], result: str
-):
+def reading(undisturbed: Path, read: Path, what: str, entry: str, *words: object) -> Case:
+    """An entry that reads a damaged file or folder beside `out`, which must be as undisturbed."""
+    act, marker = partial(run, entry, *words), partial(code_ran, read.parent / "marker")
+    right = partial(agrees, undisturbed / "whole", read.parent / "out")
+    return Case(what, act, right, what == "nothing", (read,), after=marker)
+
+
+def use_case(rng, folder: Path, shop, *, command: str, own: str, files: tuple, result: str) -> Case:
     """A finished run, one file of it damaged, and a command that reads it."""
     copy, out = shop.copy(f"{own}/whole", folder / "whole"), folder / "out"
     what = spoil(rng, copy / pick(rng, files), shop, own) if rng.random() > 0.03 else "nothing"
-    words = [
-        word.replace(str(shop.root / own / "whole"), str(copy)) for word in shop.words(command, out)
-    ]
-    return Case(
-        what,
-        partial(run, COMMANDS[command].entry, *words),
-        partial(agrees, shop.root / result / "whole", out),
-        what == "nothing",
-        (copy,),
-        after=partial(code_ran, folder / "marker"),
-    )
+    words = [w.replace(str(shop.root / own / "whole"), str(copy)) for w in shop.words(command, out)]
+    return reading(shop.root / result, copy, what, COMMANDS[command].entry, *words)
 
 
 def finished_case(rng, folder: Path, shop, *, command: str, own: str) -> Case:
@@ -93,21 +83,9 @@ def scores_in(printed: str) -> list[str]:
 def start_case(rng, folder: Path, shop) -> Case:
     """--init with a damaged first stage."""
     copy, out = shop.copy("pc/whole", folder / "stage"), folder / "out"
-    what = spoil(
-        rng,
-        copy / pick(rng, ("checkpoint.pt", "checkpoint.pt", "config.json", "result.json")),
-        shop,
-        "pc",
-    )
+    what = spoil(rng, copy / pick(rng, TRAINED), shop, "pc")
     words = [*shop.words("pc train", out), "--init", copy, "--epochs", 1, "--retrain-head"]
-    return Case(
-        what,
-        partial(run, "pc_softmax.train", *words),
-        partial(agrees, shop.root / "retrained/whole", out),
-        False,
-        (copy,),
-        after=partial(code_ran, folder / "marker"),
-    )
+    return reading(shop.root / "retrained", copy, what, "pc_softmax.train", *words)
 
 
 def weights_case(rng, folder: Path, shop) -> Case:
@@ -127,14 +105,7 @@ def weights_case(rng, folder: Path, shop) -> Case:
     if how == "hostile":
         torch.save({"a": Hostile(marker)}, weights)
     words = [*shop.words("infocam frozen", out, data), "--weights", weights]
-    return Case(
-        how,
-        partial(run, "infocam.train", *words),
-        partial(agrees, shop.root / "weighted/whole", out),
-        how == "nothing",
-        (weights,),
-        after=partial(code_ran, marker),
-    )
+    return reading(shop.root / "weighted", weights, how, "infocam.train", *words)
 
 
 def cache_case(rng, folder: Path, shop) -> Case:
@@ -149,76 +120,41 @@ def cache_case(rng, folder: Path, shop) -> Case:
         path.write_bytes(rotten)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         what.append(f"{path.suffix}: {how}")
-    words = shop.words(command, out, data)
-    return Case(
-        "; ".join(what),
-        partial(run, COMMANDS[command].entry, *words),
-        partial(agrees, shop.root / own / "whole", out),
-    )
+    act = partial(run, COMMANDS[command].entry, *shop.words(command, out, data))
+    return Case("; ".join(what), act, partial(agrees, shop.root / own / "whole", out))
 
 
-RUN_FILES = ("checkpoint.pt", "checkpoint.pt", "metrics.jsonl", "config.json", "result.json")
+TRAINED = ("checkpoint.pt", "checkpoint.pt", "config.json", "result.json")
+COMPARED = ("softmax-0/predictions.npz", "softmax-1/checkpoint.pt", "softmax-0/result.json")
 
 
 def _resume(command: str, own: str, *files: str, share: float = 1.0) -> Kind:
-    needs = (own, f"{own} part", "pc", "infocam")
-    return Kind(
-        partial(resume_case, command=command, own=own, files=files or RUN_FILES), needs, share
-    )
+    files = (*files, *files, "config.json") if files else (*TRAINED, "metrics.jsonl")
+    make = partial(resume_case, command=command, own=own, files=files)
+    return Kind(make, (own, f"{own} part", "pc", "infocam"), share)
+
+
+def _finished(command: str, own: str, share: float = 1.0) -> Kind:
+    return Kind(partial(finished_case, command=command, own=own), ("pc", "infocam"), share)
 
 
 def _use(command: str, own: str, result: str, *files: str, share: float = 1.0) -> Kind:
-    needs = (own, result, "pc", "infocam")
     make = partial(use_case, command=command, own=own, files=files, result=result)
-    return Kind(make, needs, share)
+    return Kind(make, (own, result, "pc", "infocam"), share)
 
 
 KINDS = {
     "resume: pc_softmax.train": _resume("pc train", "pc", share=2),
     "resume: infocam.train": _resume("infocam train", "infocam", share=2),
     "resume: frozen backbone": _resume("infocam frozen", "infocam-frozen"),
-    "resume: benchmark": _resume(
-        "benchmark", "benchmark", "results.csv", "results.csv", "config.json"
-    ),
-    "resume: coverage": _resume(
-        "coverage", "coverage", "replicates.csv", "replicates.csv", "config.json"
-    ),
-    "resume: compare": _resume(
-        "compare",
-        "compare",
-        "results.csv",
-        "results.csv",
-        "config.json",
-        "softmax-0/predictions.npz",
-        "softmax-1/checkpoint.pt",
-        "softmax-0/result.json",
-        share=0.5,
-    ),
-    "finished: pc_softmax.train": Kind(
-        partial(finished_case, command="pc train", own="pc"), ("pc", "infocam")
-    ),
-    "finished: infocam.train": Kind(
-        partial(finished_case, command="infocam train", own="infocam"), ("pc", "infocam"), 0.5
-    ),
+    "resume: benchmark": _resume("benchmark", "benchmark", "results.csv"),
+    "resume: coverage": _resume("coverage", "coverage", "replicates.csv"),
+    "resume: compare": _resume("compare", "compare", "results.csv", *COMPARED, share=0.5),
+    "finished: pc_softmax.train": _finished("pc train", "pc"),
+    "finished: infocam.train": _finished("infocam train", "infocam", 0.5),
     "predictions.npz": _use("pc evaluate", "pc", "pc-evaluation", "predictions.npz", share=2),
-    "run: infocam.evaluate": _use(
-        "infocam evaluate",
-        "infocam",
-        "infocam-evaluation",
-        "checkpoint.pt",
-        "checkpoint.pt",
-        "config.json",
-        "result.json",
-    ),
-    "run: infocam.explain": _use(
-        "explain",
-        "infocam",
-        "explanation",
-        "checkpoint.pt",
-        "checkpoint.pt",
-        "config.json",
-        "result.json",
-    ),
+    "run: infocam.evaluate": _use("infocam evaluate", "infocam", "infocam-evaluation", *TRAINED),
+    "run: infocam.explain": _use("explain", "infocam", "explanation", *TRAINED),
     "run: --init": Kind(start_case, ("pc", "infocam", "retrained"), 0.5),
     "weights": Kind(weights_case, ("weights", "pc"), 0.5),
     "cached features": Kind(cache_case, ("pc-frozen", "infocam-frozen"), 1.5),

@@ -66,11 +66,7 @@ def point_case(
         victims.append(scene.start(fault))
         return check_end(victims[0], number, None)
 
-    where = (
-        f"beyond {fault.size} bytes"
-        if kind == "file too large"
-        else f"at {fault.point} of {points}"
-    )
+    where = f"beyond {fault.size} bytes" if kind == "file too large" else f"at {fault.point}"
     return Told(f"{name}, {state}, {kind} {where}", *perform(scene, act))
 
 
@@ -101,9 +97,7 @@ def rows_case(rng, folder: Path, shop) -> Told:
         refused = side_by_side(scene, victims, apart, ["--seeds", "0"], ["--seeds", "1"])
         there = set(pd.read_csv(scene.out / "results.csv")["seed"])
         if lost := {seed for seed in (0, 1) if victims[seed].status == 0} - there:
-            raise Failed(
-                "lost", f"no rows of seeds {lost}, although both said that they wrote them"
-            )
+            raise Failed("lost", f"no rows of seeds {lost}, although both said that they are")
         return refused > 0
 
     return Told(f"{apart:.2f} s apart", *perform(scene, act))
@@ -133,42 +127,23 @@ _NEEDS = (
     *(command.folder for command in COMMANDS.values()),
     *(f"{command.folder} part" for command in COMMANDS.values() if command.resumes),
 )
-_SIGNALS = {"SIGKILL": "kill", "SIGTERM": "terminate", "SIGINT": "interrupt"}
-KINDS = {
-    **{
-        f"{name} at a moment": Kind(partial(signal_case, number=signal.Signals[name]), _NEEDS, 2)
-        for name in _SIGNALS
-    },
-    **{
-        f"{name} with workers": Kind(
-            partial(signal_case, number=signal.Signals[name], workers=True), _NEEDS
-        )
-        for name in _SIGNALS
-    },
-    **{
-        f"{name} from the shell": Kind(
-            partial(signal_case, number=signal.Signals[name], fresh=True), _NEEDS, 0.6
-        )
-        for name in _SIGNALS
-    },
-    "SIGKILL at a write": Kind(
-        partial(point_case, kinds=("kill", "torn"), number=signal.SIGKILL), _NEEDS, 4
-    ),
-    "SIGTERM at a write": Kind(
-        partial(point_case, kinds=("terminate",), number=signal.SIGTERM), _NEEDS
-    ),
-    "SIGINT at a write": Kind(
-        partial(point_case, kinds=("interrupt",), number=signal.SIGINT), _NEEDS
-    ),
-    "disk errors": Kind(
-        partial(
-            point_case,
-            kinds=(*ERRORS, "disk full", "file too large", "file too large"),
-            number=None,
-        ),
-        _NEEDS,
-        4,
-    ),
-    "two at once": Kind(pair_case, _NEEDS, 2),
-    "two add rows": Kind(rows_case, _NEEDS),
-}
+_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+_DISK = (*ERRORS, "disk full", "file too large", "file too large")
+
+
+def _signal(name: str, share: float = 1.0, **options: bool) -> Kind:
+    return Kind(partial(signal_case, number=signal.Signals[name], **options), _NEEDS, share)
+
+
+def _point(number: signal.Signals | None, *kinds: str, share: float = 1.0) -> Kind:
+    return Kind(partial(point_case, kinds=kinds, number=number), _NEEDS, share)
+
+
+KINDS = {f"{name} at a moment": _signal(name, 2) for name in _SIGNALS}
+KINDS |= {f"{name} with workers": _signal(name, workers=True) for name in _SIGNALS}
+KINDS |= {f"{name} from the shell": _signal(name, 0.6, fresh=True) for name in _SIGNALS}
+KINDS |= {"SIGKILL at a write": _point(signal.SIGKILL, "kill", "torn", share=4)}
+KINDS |= {"SIGTERM at a write": _point(signal.SIGTERM, "terminate")}
+KINDS |= {"SIGINT at a write": _point(signal.SIGINT, "interrupt")}
+KINDS |= {"disk errors": _point(None, *_DISK, share=4), "two at once": Kind(pair_case, _NEEDS, 2)}
+KINDS |= {"two add rows": Kind(rows_case, _NEEDS)}
