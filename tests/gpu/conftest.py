@@ -5,7 +5,6 @@
 
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sklearn.datasets import load_digits
 
 from infocam.data import load as data
 from mi_common.runtime import Runtime, setup
+from tests.idx_files import write_mnist
 
 DEVICE = os.environ.get("PCS_GPU_TESTS_DEVICE", "cuda")
 COLOURS = {"blue": (60, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}
@@ -130,15 +130,8 @@ def digits_files(tmp_path_factory) -> Path:
     digits = load_digits()
     images = np.zeros((len(digits.images), 28, 28), np.uint8)
     images[:, 2:26, 2:26] = (digits.images * 15.9).repeat(3, axis=1).repeat(3, axis=2)
-    root = tmp_path_factory.mktemp("digits")
-    folder = root / "MNIST/raw"
-    folder.mkdir(parents=True)
-    for stem, part in (("train", slice(0, 1300)), ("t10k", slice(1300, None))):
-        for kind, values in (("images-idx3", images), ("labels-idx1", digits.target)):
-            values = values[part].astype(np.uint8)
-            head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(head + values.tobytes())
-    return root
+    splits = [(images[part], digits.target[part]) for part in (slice(1300), slice(1300, None))]
+    return write_mnist(tmp_path_factory.mktemp("digits"), *splits)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from PIL import Image
 from mi_common.datasets import IMAGE_SETS, decode, idx_images, image_tensors
 from mi_common.errors import UserError
 from mi_common.image_files import tiny_imagenet
+from tests.idx_files import write_mnist
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
@@ -20,22 +21,12 @@ def command(name: str, data_dir: Path) -> str:
     return f"get it with: python -m scripts.download_data {name} --data-dir {data_dir}"
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
-    """The IDX format: two zeros, the type, the number of dimensions, their sizes, the bytes."""
-    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    path.write_bytes(head + values.astype(np.uint8).tobytes())
-
-
 def write_idx_dataset(data_dir: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    folder = data_dir / FOLDERS[name] / "raw"
-    folder.mkdir(parents=True)
-    written = {}
-    for split, stem, n in (("train", "train", 7), ("test", "t10k", 3)):
-        images = np.random.default_rng(n).integers(0, 256, (n, 28, 28))
-        labels = np.arange(n) % 10
-        write_idx(folder / f"{stem}-images-idx3-ubyte", images)
-        write_idx(folder / f"{stem}-labels-idx1-ubyte", labels)
-        written[split] = images, labels
+    written = {
+        split: (np.random.default_rng(n).integers(0, 256, (n, 28, 28)), np.arange(n) % 10)
+        for split, n in (("train", 7), ("test", 3))
+    }
+    write_mnist(data_dir, **written, base=FOLDERS[name])
     return written
 
 

@@ -1,7 +1,6 @@
 """A table and an image set to estimate from, and finished estimates on the table."""
 
 import json
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from sklearn.datasets import load_wine
 
 from mi_estimator.estimate import main
+from tests.idx_files import write_mnist
 
 
 class Run:
@@ -54,17 +54,10 @@ def plain(estimated) -> Run:
 @pytest.fixture(scope="session")
 def small_mnist(tmp_path_factory) -> Path:
     """200 images in MNIST's files: a bright quarter says which of four classes; the last 50 lie."""
-    root = tmp_path_factory.mktemp("images")
-    folder = root / "MNIST/raw"
-    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     labels = (np.arange(200) % 4).astype(np.uint8)
     images = rng.integers(0, 100, (200, 28, 28), np.uint8)
     for image, k in zip(images, labels, strict=True):
         image[14 * (k // 2) :, 14 * (k % 2) :][:14, :14] += 150
     labels[150:] = rng.permutation(labels[150:])
-    for stem in ("train", "t10k"):
-        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
-            head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-            (folder / f"{stem}-{name}-ubyte").write_bytes(head + values.tobytes())
-    return root
+    return write_mnist(tmp_path_factory.mktemp("images"), (images, labels), (images, labels))

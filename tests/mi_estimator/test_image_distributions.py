@@ -11,6 +11,7 @@ from mi_common.errors import UserError
 from mi_estimator.tasks.gaussians import GaussianClasses
 from mi_estimator.tasks.images import BlobImages, NoisyMnist
 from mi_estimator.tasks.vectors import ConcentricClasses
+from tests.idx_files import write_mnist
 
 BLOBS = BlobImages(GaussianClasses(2, (1, 2, 3, 4, 5)))
 COUNTS = [3, 5, 4, 4, 6, 2, 4, 4, 5, 3]  # images of each digit in the made-up set
@@ -23,15 +24,9 @@ def draw(distribution, n, seed=0, **kwargs):
 @pytest.fixture
 def data_dir(tmp_path):
     """An MNIST whose images are all of one grey, ten times the digit."""
-    folder = tmp_path / "MNIST" / "raw"
-    folder.mkdir(parents=True)
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), COUNTS)).astype(np.uint8)
     images = np.broadcast_to(10 * labels[:, None, None], (len(labels), 28, 28))
-    for stem in ("train", "t10k"):
-        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
-            header = np.array([0x0800 + values.ndim, *values.shape], dtype=">i4").tobytes()
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(header + values.tobytes())
-    return tmp_path
+    return write_mnist(tmp_path, (images, labels), (images, labels))
 
 
 def test_images_hold_their_latents():

@@ -1,22 +1,17 @@
 """Small data sets in the official layouts, and the real MNIST where it is."""
 
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.idx_files import write_mnist
+
 REPO = Path(__file__).resolve().parents[2]
 # Every position that is not listed is a zero, of which the paper's rule keeps 300 a window.
 EACH_IN_TRAIN, EACH_IN_WINDOW = 20, 8
-
-
-def write_idx(path: Path, values: np.ndarray) -> None:
-    """The IDX format: two zeros, the type, the number of dimensions, their sizes, the bytes."""
-    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    path.write_bytes(head + values.astype(np.uint8, copy=False).tobytes())
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +28,12 @@ def digits_dir(tmp_path_factory) -> Path:
     official = np.tile(np.arange(10, dtype=np.uint8), 10)
     patterns = (90 * rng.random((10, 7, 7))).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
 
-    root = tmp_path_factory.mktemp("digits")
-    folder = root / "MNIST/raw"
-    folder.mkdir(parents=True)
-    for stem, labels in (("train", train), ("t10k", official)):
-        images = patterns[labels]
+    splits = [(patterns[labels], labels) for labels in (train, official)]
+    for images, _ in splits:
         for start in (0, 40_000):  # noise where images are used; the others stay cheap
             part = images[start : start + 600]
             part += rng.integers(0, 160, part.shape, np.uint8)
-        write_idx(folder / f"{stem}-images-idx3-ubyte", images)
-        write_idx(folder / f"{stem}-labels-idx1-ubyte", labels)
-    return root
+    return write_mnist(tmp_path_factory.mktemp("digits"), *splits)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Attacks on `scripts.download_data --archive`: bombs, links, names that lead elsewhere, damage."""
 
 import io
-import os
 import struct
 import tarfile
 import zipfile
@@ -69,14 +68,8 @@ def zip_bomb(megabytes: int, claimed: int | None = None) -> bytes:
     shared = struct.pack("<HHHHHIIIHH", 45, 0, 8, 0, 33, crc, len(data), 0xFFFFFFFF, len(name), 12)
     extra = struct.pack("<HHQ", 1, 8, size)
     local = b"PK\x03\x04" + shared + name + extra
-    central = (
-        b"PK\x01\x02"
-        + struct.pack("<H", 45)
-        + shared
-        + struct.pack("<HHHII", 0, 0, 0, 0, start)
-        + name
-        + extra
-    )
+    central = b"PK\x01\x02" + struct.pack("<H", 45) + shared
+    central += struct.pack("<HHHII", 0, 0, 0, 0, start) + name + extra
     body += local + data
     directory += central
     end = struct.pack("<HHHHIIH", 0, 0, count + 1, count + 1, len(directory), len(body), 0)
@@ -189,11 +182,8 @@ def archive_case(rng, folder: Path, shop) -> Case:
     target = data_dir / "tiny-imagenet-200"
 
     def right(answer: Answer) -> object:
-        found = {
-            path.relative_to(data_dir).as_posix(): path.read_bytes()
-            for path in target.rglob("*")
-            if path.is_file()
-        }
+        files = [path for path in target.rglob("*") if path.is_file()]
+        found = {path.relative_to(data_dir).as_posix(): path.read_bytes() for path in files}
         return True if found == TREE else f"installed {sorted(found)}"
 
     def after() -> str | None:
@@ -201,11 +191,8 @@ def archive_case(rng, folder: Path, shop) -> Case:
         extra = {path for path in data_dir.iterdir() if path.suffix != ".lock"} - allowed
         if extra:
             return f"left behind {sorted(path.name for path in extra)}"
-        if (
-            any(outside.iterdir())
-            or (folder / "outside.txt").exists()
-            or os.path.exists("/absolute.txt")
-        ):
+        beyond = (folder / "outside.txt", Path("/absolute.txt"))
+        if any(outside.iterdir()) or any(path.exists() for path in beyond):
             return "wrote outside of the data folder"
         return None
 
@@ -228,13 +215,9 @@ def installed_case(rng, folder: Path, shop) -> Case:
     act = partial(
         run, "scripts.download_data", "tiny-imagenet", "--archive", archive, "--data-dir", data_dir
     )
-    return Case(
-        "there already" if whole else "a part is there",
-        act,
-        (lambda answer: contents(data_dir) == before) if whole else None,
-        whole,
-        (data_dir,),
-    )
+    what = "there already" if whole else "a part is there"
+    right = (lambda answer: contents(data_dir) == before) if whole else None
+    return Case(what, act, right, whole, (data_dir,))
 
 
 KINDS = {

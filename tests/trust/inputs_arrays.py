@@ -10,12 +10,12 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 
 from mi_common.datasets import image_tensors
+from tests.idx_files import write_idx, write_mnist
 from tests.trust.cases import Answer, Case, Kind, pick, run
 from tests.trust.commands import COMMANDS
 from tests.trust.inputs_runs import agrees
 from tests.trust.inputs_tables import absurd_npy, npy_bytes
 from tests.trust.spoilers import Hostile, code_ran, damage
-from tests.trust.workshop import write_idx
 
 
 def idx_case(rng, folder: Path, shop) -> Case:
@@ -23,15 +23,11 @@ def idx_case(rng, folder: Path, shop) -> Case:
     name, base = pick(rng, (("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")))
     raw, n = folder / base / "raw", int(rng.integers(3, 9))
     images, labels = rng.integers(0, 256, (n, 28, 28), np.uint8), rng.integers(0, 10, n)
-    for stem in ("train", "t10k"):
-        write_idx(raw / f"{stem}-images-idx3-ubyte", images)
-        write_idx(raw / f"{stem}-labels-idx1-ubyte", labels)
+    write_mnist(folder, (images, labels), (images, labels), base=base)
 
     def right(answer: Answer) -> bool:
-        found = answer.value
-        return np.array_equal(found.images[:, 0].numpy(), images) and np.array_equal(
-            found.labels.numpy(), labels
-        )
+        found = answer.value.images[:, 0].numpy(), answer.value.labels.numpy()
+        return all(map(np.array_equal, found, (images, labels)))
 
     act = partial(image_tensors, name, folder, pick(rng, ("train", "test")))
     stem = "train" if act.args[2] == "train" else "t10k"
@@ -97,15 +93,11 @@ def cifar_case(rng, folder: Path, shop) -> Case:
     CIFAR10.meta = CIFAR10.meta | {"md5": official(meta)[1]}
 
     def right(answer: Answer) -> bool:
-        return (
-            np.array_equal(answer.value.images.numpy(), np.concatenate(pixels))
-            and answer.value.labels.tolist() == labels
-        )
+        same = np.array_equal(answer.value.images.numpy(), np.concatenate(pixels))
+        return same and answer.value.labels.tolist() == labels
 
-    how, marker = (
-        pick(rng, ("valid", "damaged", "damaged", "hostile", "gone", "other")),
-        folder / "marker",
-    )
+    how = pick(rng, ("valid", "damaged", "damaged", "hostile", "gone", "other"))
+    marker = folder / "marker"
     name = pick(rng, files)
     if how == "damaged":
         how, files[name] = damage(rng, files[name])
@@ -119,22 +111,15 @@ def cifar_case(rng, folder: Path, shop) -> Case:
         (root / name).unlink()
     # Damage behind the end of a test batch does not touch what is read of the training split.
     accepts = right if how == "valid" or "byte" in how else None
-    return Case(
-        f"{name}: {how}",
-        partial(image_tensors, "cifar10", folder, "train"),
-        accepts,
-        how == "valid",
-        (root,),
-        after=partial(code_ran, marker),
-    )
+    act, ran = partial(image_tensors, "cifar10", folder, "train"), partial(code_ran, marker)
+    return Case(f"{name}: {how}", act, accepts, how == "valid", (root,), after=ran)
 
 
 def maps_case(rng, folder: Path, shop) -> Case:
     """Saved maps, their ranks and their boxes, by `infocam.evaluate --maps`."""
     root, out = shop.copy("maps", folder / "maps"), folder / "out"
-    words = [
-        word.replace(str(shop.root / "maps"), str(root)) for word in shop.words("saved maps", out)
-    ]
+    maps = str(shop.root / "maps")
+    words = [word.replace(maps, str(root)) for word in shop.words("saved maps", out)]
     path = root / "cam" / f"p{rng.integers(6)}.npy"
     values = np.load(path)
     right = partial(agrees, shop.root / "maps-evaluation/whole", out)
@@ -162,12 +147,8 @@ def maps_case(rng, folder: Path, shop) -> Case:
     if how == "not finite":  # such a map scores as no map: it must be said
         what, array = pick(rng, {"NaN": nan, "infinity": infinite}.items())
         path.write_bytes(npy_bytes(array))
-        return _maps(
-            what,
-            words,
-            lambda answer: any(word in answer.printed for word in ("NaN", "nan", "finite")),
-            root,
-        )
+        said = lambda answer: any(s in answer.printed for s in ("NaN", "nan", "finite"))  # noqa: E731
+        return _maps(what, words, said, root)
     if how == "rank":
         ranks = root / "cam/predictions.csv"
         lines = ranks.read_text().splitlines()

@@ -34,10 +34,8 @@ def change_case(rng, folder: Path, shop) -> Case:
     """A run is resumed after its pictures changed, or were only moved."""
     command, own = pick(rng, (("pc frozen", "pc-frozen"), ("infocam frozen", "infocam-frozen")))
     state = pick(rng, ("part", "whole"))
-    out, data = (
-        shop.copy(f"{own}/{state}", folder / "out"),
-        shop.copy("pictures", folder / "pictures"),
-    )
+    out = shop.copy(f"{own}/{state}", folder / "out")
+    data = shop.copy("pictures", folder / "pictures")
     if rng.random() < 0.5:
         shutil.rmtree(data / "features")
     pictures = sorted(data.glob("train/*/*.png"))
@@ -97,19 +95,11 @@ def digits_case(rng, folder: Path, shop) -> Case:
         changed = (values + 1) % 10 if what == "labels" else 255 - values
         data[head:] = changed.tobytes()
         path.write_bytes(data)
-    words = [
-        w.replace(str(shop.root / "mnist"), str(folder / "data"))
-        for w in shop.words("infocam train", out)
-    ]
-    right = partial(agrees, shop.root / "infocam/whole", out) if what == "nothing" else None
-    return Case(
-        f"{state}: {what}",
-        partial(run, "infocam.train", *words, "--resume"),
-        right,
-        what == "nothing",
-        (),
-        (out,),
-    )
+    mnist, same = str(shop.root / "mnist"), what == "nothing"
+    words = [w.replace(mnist, str(folder / "data")) for w in shop.words("infocam train", out)]
+    right = partial(agrees, shop.root / "infocam/whole", out) if same else None
+    act = partial(run, "infocam.train", *words, "--resume")
+    return Case(f"{state}: {what}", act, right, same, (), (out,))
 
 
 def prior_case(rng, folder: Path, shop) -> Case:
@@ -182,10 +172,8 @@ def report_case(rng, folder: Path, shop) -> Case:
     data, right, must_read = path.read_bytes(), None, False
     how = pick(rng, ("nothing", "gone", "empty", "folder", "spoiled", "injected"))
     if how == "nothing":
-        must_read, right = (
-            True,
-            lambda answer: page.read_text().count("<table") == TABLES and figure.exists(),
-        )
+        must_read = True
+        right = lambda _: page.read_text().count("<table") == TABLES and figure.exists()  # noqa: E731
     elif how in ("gone", "folder"):
         path.unlink()
         if how == "folder":
@@ -214,16 +202,9 @@ def report_case(rng, folder: Path, shop) -> Case:
                 Image.open(path).load()
             return page.read_text().count("<table") == TABLES
 
-    words = [runs, "--figure", figure]
+    act = partial(run, "scripts.report", runs, "--figure", figure)
     kept = tuple(each for each in files if each.exists() and each.is_file())
-    return Case(
-        f"{path.relative_to(runs)}: {how}",
-        partial(run, "scripts.report", *words),
-        right,
-        must_read,
-        kept,
-        (page,),
-    )
+    return Case(f"{path.relative_to(runs)}: {how}", act, right, must_read, kept, (page,))
 
 
 def _spoil_png(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
@@ -232,12 +213,9 @@ def _spoil_png(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
     return damage(rng, data)
 
 
+_FROZEN = ("pictures", "pc-frozen", "pc-frozen part", "infocam-frozen", "infocam-frozen part")
 KINDS = {
-    "changed pictures": Kind(
-        change_case,
-        ("pictures", "pc-frozen", "pc-frozen part", "infocam-frozen", "infocam-frozen part"),
-        2,
-    ),
+    "changed pictures": Kind(change_case, _FROZEN, 2),
     "changed digits": Kind(digits_case, ("mnist", "infocam", "infocam part"), 0.3),
     "priors": Kind(prior_case, share=2),
     "report": Kind(report_case, ("report",)),

@@ -10,15 +10,8 @@ from mi_estimator.samples import read_samples
 from tests.trust.cases import Answer, Case, Kind, pick, run
 from tests.trust.spoilers import spoil_text
 
-CLASSES = (
-    ["owl", "cat", "bat"],
-    ["Ä", "ß", "Ω"],
-    ["a,b", 'say "x"', "c"],
-    ["-1", "2", "10"],
-    ["no", "yes"],
-    ["1.5", "2.5"],
-    ["two\nlines", "one line"],
-)
+CLASSES = [["owl", "cat", "bat"], ["Ä", "ß", "Ω"], ["a,b", 'say "x"', "c"], ["-1", "2", "10"]]
+CLASSES += [["no", "yes"], ["1.5", "2.5"], ["two\nlines", "one line"]]
 
 
 @dataclass
@@ -61,10 +54,8 @@ def csv_text(
         quoted = [cell.replace('"', '""') for cell in cells]
         return ",".join(f'"{c}"' if s else c for c, s in zip(quoted, special, strict=True))
 
-    rows = [
-        line([repr(v) for v in row], label)
-        for row, label in zip(table.x.tolist(), table.labels, strict=True)
-    ]
+    pairs = zip(table.x.tolist(), table.labels, strict=True)
+    rows = [line([repr(v) for v in row], label) for row, label in pairs]
     return end.join([line(table.columns, "y"), *rows]) + end
 
 
@@ -86,11 +77,8 @@ def _valid_csv(rng: np.random.Generator, table: Table) -> tuple[str, bytes]:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    rows = [[repr(v) for v in row] for row in table.x.tolist()]
-    return [
-        [*table.columns, "y"],
-        *([*row, label] for row, label in zip(rows, table.labels, strict=True)),
-    ]
+    pairs = zip(table.x.tolist(), table.labels, strict=True)
+    return [[*table.columns, "y"], *([*map(repr, row), label] for row, label in pairs)]
 
 
 def _join(cells: list[list[str]]) -> bytes:
@@ -207,12 +195,8 @@ def _special_csv(rng: np.random.Generator, path: Path, table: Table) -> Case:
         n = 300_000
         lines = [f"{i % 97},{i % 89},{i % 2}" for i in range(n)] + ["1,2,b", "3,4,b"]
         path.write_text("a0,a1,y\n" + "\n".join(lines) + "\n")
-        return Case(
-            "a label of numbers, then of text",
-            partial(read_samples, path, "y"),
-            lambda answer: len(answer.value.class_names) == 3,
-            True,
-        )
+        right = lambda answer: len(answer.value.class_names) == 3  # noqa: E731
+        return Case("a label of numbers, then text", partial(read_samples, path, "y"), right, True)
     if what == "folder":
         path.mkdir()
     elif what == "loop":

@@ -90,29 +90,16 @@ def flag_case(rng, folder: Path, shop) -> Case:
         words[0] = values[0] if values else ""
         how = f"{action.dest} {words[0][:60]!r} ({how})"
     right = None if must_refuse else lambda answer: True
-    return Case(
-        f"{name}: {how}",
-        partial(run, command.entry, *words),
-        right,
-        False,
-        (keep,),
-        after=lambda: "a shell ran" if (folder / "pwned").exists() else None,
-    )
+    act = partial(run, command.entry, *words)
+    shell = lambda: "a shell ran" if (folder / "pwned").exists() else None  # noqa: E731
+    return Case(f"{name}: {how}", act, right, False, (keep,), after=shell)
 
 
 def _values(rng, action: argparse.Action, folder: Path) -> tuple[str, list[str], bool]:
     """In words, the values of a flag, and whether no program should accept them."""
     if rng.random() < 0.08:
-        wrong = (
-            ["--no-such-flag"],
-            ["--epo", "1"],
-            ["extra", "words"],
-            [f"{'--x' * 2000}"],
-            ["--\n"],
-            ["-"],
-            ["--", "x"],
-            ["--help=1"],
-        )
+        wrong = [["--no-such-flag"], ["--epo", "1"], ["extra", "words"], [f"{'--x' * 2000}"]]
+        wrong += [["--\n"], ["-"], ["--", "x"], ["--help=1"]]
         return "spelling", pick(rng, wrong), True
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         return "a value for a switch", ["="], True
@@ -160,9 +147,8 @@ def output_case(rng, folder: Path, shop) -> Case:
     words = shop.words(name, out)
     if COMMANDS[name].resumes and rng.random() < 0.3:
         words.append("--resume")
-    return Case(
-        f"{name}: {what}", partial(run, COMMANDS[name].entry, *words), None, False, (file, foreign)
-    )
+    act = partial(run, COMMANDS[name].entry, *words)
+    return Case(f"{name}: {what}", act, None, False, (file, foreign))
 
 
 OVERWRITERS = {"estimate": "table.csv", "pc train": "pictures", "pc frozen": "pictures"}
@@ -199,14 +185,8 @@ def overwrite_case(rng, folder: Path, shop) -> Case:
         (out / "config.json").write_text(config)
     words = [word.replace(str(shop.root / inner), str(source)) for word in shop.words(name, out)]
     case = f"{name}: {what}, config.json {'of a run' if config == real else config!r}"
-    kept = (home / "keep.txt", source)
-    return Case(
-        case,
-        partial(run, COMMANDS[name].entry, *words, "--overwrite"),
-        lambda answer: True,
-        False,
-        kept,
-    )
+    act = partial(run, COMMANDS[name].entry, *words, "--overwrite")
+    return Case(case, act, lambda answer: True, False, (home / "keep.txt", source))
 
 
 _NEEDS = (*EVERYTHING, "estimate")

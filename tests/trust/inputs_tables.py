@@ -71,9 +71,8 @@ def npy_case(rng: np.random.Generator, folder: Path, shop) -> Case:
         label = pick(rng, ("-1", "99", "y", "1.0", "", "1e0", None))
         return Case(f"label {label!r}", partial(read_samples, path, label), None, False, (path,))
     if kind == "shape":
-        array = pick(
-            rng, (values.ravel(), values[None], np.float64(3.0), values[:0], values[:, -1:])
-        )
+        shapes = (values.ravel(), values[None], np.float64(3.0), values[:0], values[:, -1:])
+        array = pick(rng, shapes)
         path.write_bytes(npy_bytes(np.asarray(array)))
         return Case(f"shape {np.shape(array)}", act, None, False, (path,))
     data = npy_bytes(values)
@@ -89,16 +88,8 @@ def npz_case(rng: np.random.Generator, folder: Path, shop) -> Case:
     if kind == "valid":
         dtype = pick(rng, (*NUMBER_TYPES, "i2", ">i8", "?"))
         x = (100 * table.x).astype(dtype) if dtype != "?" else table.x > 0
-        y = pick(
-            rng,
-            (
-                labels,
-                labels.astype("S"),
-                np.unique(labels, return_inverse=True)[1],
-                np.unique(labels, return_inverse=True)[1].astype(">i4"),
-                labels[:, None],
-            ),
-        )
+        codes = np.unique(labels, return_inverse=True)[1]
+        y = pick(rng, (labels, labels.astype("S"), codes, codes.astype(">i4"), labels[:, None]))
         save(path, x=np.asarray(x, order=pick(rng, "CF")), y=y, note=np.arange(3))
         right = partial(is_table, table, x=x.astype(np.float64))
         return Case(f"x {x.dtype.str}, y {y.dtype.str} {y.shape}", act, right, True, (path,))
@@ -177,16 +168,9 @@ def parquet_case(rng: np.random.Generator, folder: Path, shop) -> Case:
     frame.to_parquet(path, compression=pick(rng, ("snappy", None, "gzip")))
     data = path.read_bytes()
     place = int(rng.integers(len(data)))
-    foreign = pick(
-        rng,
-        (
-            csv_text(table).encode(),
-            b"",
-            b"PAR1" + rng.bytes(200) + b"PAR1",
-            data[:-8] + b"\xff\xff\xff\x7fPAR1",
-            bytes(len(data)),
-        ),
-    )
+    others = [csv_text(table).encode(), b"", b"PAR1" + rng.bytes(200) + b"PAR1"]
+    others += [data[:-8] + b"\xff\xff\xff\x7fPAR1", bytes(len(data))]
+    foreign = pick(rng, others)
     path.write_bytes(data[:place] if kind == "cut" else foreign)
     return Case(f"{kind} {place}", act, None, False, (path,))
 

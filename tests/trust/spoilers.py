@@ -41,16 +41,9 @@ def damage(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
 def spoil_text(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
     """Bytes of a text file with something in them that no text has."""
     place = int(rng.integers(len(data) + 1))
-    how, put = pick(
-        rng,
-        [
-            ("a zero byte", b"\0"),
-            ("no UTF-8", b"\xff"),
-            ("no UTF-8", b"\xc3\x28"),
-            ("a control character", b"\x01"),
-            ("noise", rng.bytes(40) + b"\xfe"),
-        ],
-    )
+    options = [("a zero byte", b"\0"), ("no UTF-8", b"\xff"), ("no UTF-8", b"\xc3\x28")]
+    options += [("a control character", b"\x01"), ("noise", rng.bytes(40) + b"\xfe")]
+    how, put = pick(rng, options)
     return f"{how} at byte {place} of {len(data)}", data[:place] + put + data[place:]
 
 
@@ -169,16 +162,9 @@ def spoil_table(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
     elif what == "twice":
         lines.insert(row, lines[row])
     elif what == "header":
-        lines[0] = pick(
-            rng,
-            (
-                b"",
-                b"a,b\n",
-                lines[0].replace(b",", b";"),
-                lines[0].upper(),
-                lines[0].replace(b"seed", b"task").replace(b"replicate", b"task"),
-            ),
-        )
+        twice = lines[0].replace(b"seed", b"task").replace(b"replicate", b"task")
+        others = (b"", b"a,b\n", lines[0].replace(b",", b";"), lines[0].upper(), twice)
+        lines[0] = pick(rng, others)
     elif what == "more":
         lines[row] = lines[row].rstrip(b"\n") + b",1\n"
     elif what == "fewer":

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.idx_files import write_mnist
 from tests.trust.cases import run
 from tests.trust.commands import COMMANDS, Command
 from tests.trust.faults import watch
@@ -77,21 +77,12 @@ def _tidy(folder: Path) -> None:
         path.unlink()
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
-    """The IDX format: two zeros, the type, the number of dimensions, their sizes, the bytes."""
-    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(head + values.astype(np.uint8).tobytes())
-
-
 def mnist(root: Path) -> None:
     """MNIST's files; validation digits begin at 50,000."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50_200, 28, 28), np.uint8)
     labels = np.arange(len(images)) % 10
-    for stem, n in (("train", len(images)), ("t10k", 200)):
-        write_idx(root / f"mnist/MNIST/raw/{stem}-images-idx3-ubyte", images[:n])
-        write_idx(root / f"mnist/MNIST/raw/{stem}-labels-idx1-ubyte", labels[:n])
+    write_mnist(root / "mnist", (images, labels), (images[:200], labels[:200]))
 
 
 def pictures(root: Path) -> None:
