@@ -1,6 +1,7 @@
 """Losses, networks, maps and estimators on the GPU against the CPU, on the same numbers."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -50,6 +51,9 @@ def test_losses_and_their_gradients(gpu, name):
     assert_close(gpu_gradient, gradient)
 
 
+untrained = partial(build_backbone, weights="none", num_classes=CLASSES)
+
+
 @pytest.mark.parametrize(
     ("build", "shape"),
     [
@@ -58,17 +62,9 @@ def test_losses_and_their_gradients(gpu, name):
         (lambda: localising_cnn(CLASSES), (1, 64, 64)),
         (lambda: estimator_cnn(1, CLASSES), (1, 32, 32)),
         (lambda: nn.Sequential(nn.Flatten(), CosineHead(20, CLASSES)), (20,)),
-        (lambda: build_backbone("resnet18", weights="none", num_classes=CLASSES), (3, 64, 64)),
-        (
-            lambda: build_backbone("efficientnet_lite0", weights="none", num_classes=CLASSES),
-            (3, 64, 64),
-        ),
-        (
-            lambda: build_backbone(
-                "timm:vit_tiny_patch16_224", weights="none", num_classes=CLASSES
-            ),
-            (3, 224, 224),
-        ),
+        (lambda: untrained("resnet18"), (3, 64, 64)),
+        (lambda: untrained("efficientnet_lite0"), (3, 64, 64)),
+        (lambda: untrained("timm:vit_tiny_patch16_224"), (3, 224, 224)),
     ],
     ids=["paper-net", "small-cnn", "localising", "estimating", "cosine", "resnet", "lite0", "vit"],
 )

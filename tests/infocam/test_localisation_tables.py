@@ -12,42 +12,20 @@ LOW_HIGH = {f"{name}_{end}": 0.1 for name in INTERVALS for end in ("low", "high"
 
 
 def row(seed: int, method: str, gt_known: float, top1_loc: float, **changed) -> dict:
-    return {
-        "run": f"runs/{seed}",
-        "dataset": "tiny-imagenet",
-        "network": "resnet50",
-        "loss": "softmax",
-        "seed": seed,
-        "map": "7x7",
-        "protocol": "infocam",
-        "accuracy": 0.5 + seed / 100,
-        "method": method,
-        "region": 1,
-        "region_rule": "off",
-        "threshold_rule": "validation",
-        "threshold": 0.2 + seed / 100,
-        "gt_known": gt_known,
-        "top1_loc": top1_loc,
-        "pxap": float("nan"),
-        **LOW_HIGH,
-        **changed,
-    }
+    line = {"run": f"runs/{seed}", "dataset": "tiny-imagenet", "network": "resnet50"}
+    line |= {"loss": "softmax", "seed": seed, "map": "7x7", "protocol": "infocam"}
+    line |= {"accuracy": 0.5 + seed / 100, "method": method, "region": 1, "region_rule": "off"}
+    line |= {"threshold_rule": "validation", "threshold": 0.2 + seed / 100}
+    scores = {"gt_known": gt_known, "top1_loc": top1_loc, "pxap": float("nan")}
+    return line | scores | LOW_HIGH | changed
 
 
 def test_one_run_in_percent_with_the_intervals_of_two_scores():
     ends = {"gt_known_low": 0.45, "gt_known_high": 0.5551, "top1_loc_low": 0.2}
     table = shown(pd.DataFrame([row(0, "cam", 0.5, 0.25, **ends)]))
-    assert table.to_dict("records") == [
-        {
-            "method": "cam",
-            "region": 1,
-            "region_rule": "off",
-            "threshold_rule": "validation",
-            "threshold": "0.20",
-            "gt_known": "50.0 (45.0 to 55.5)",
-            "top1_loc": "25.0 (20.0 to 10.0)",
-        }
-    ]
+    line = {"method": "cam", "region": 1, "region_rule": "off", "threshold_rule": "validation"}
+    line |= {"threshold": "0.20", "gt_known": "50.0 (45.0 to 55.5)"}
+    assert table.to_dict("records") == [line | {"top1_loc": "25.0 (20.0 to 10.0)"}]
 
 
 def test_scores_of_masks_and_faithfulness_are_shown_where_they_are():

@@ -129,26 +129,22 @@ def test_timm_networks_by_name(tmp_path, monkeypatch):
     assert network.spec.size == 224
 
 
-@pytest.mark.parametrize(
-    "content", ["missing key", "extra key", "other shape", "wrapped", "tensor", "text"]
-)
+WEIGHTS = {
+    "missing key": lambda state: {k: v for k, v in state.items() if k != "conv1.0.weight"},
+    "extra key": lambda state: state | {"module.x": torch.zeros(1)},
+    "other shape": lambda state: state | {"fc.weight": torch.zeros(10, 1024)},
+    "wrapped": lambda state: {"model": state, "epoch": 3},
+    "tensor": lambda state: torch.zeros(4),
+}
+
+
+@pytest.mark.parametrize("content", [*WEIGHTS, "text"])
 def test_weights_that_do_not_fit_are_one_line_user_errors(tmp_path, content):
     file = tmp_path / "weights.pt"
-    state = torchvision.models.shufflenet_v2_x0_5(weights=None).state_dict()
-    if content == "missing key":
-        del state["conv1.0.weight"]
-    elif content == "extra key":
-        state["module.x"] = torch.zeros(1)
-    elif content == "other shape":
-        state["fc.weight"] = torch.zeros(10, 1024)
-    elif content == "wrapped":
-        state = {"model": state, "epoch": 3}
-    elif content == "tensor":
-        state = torch.zeros(4)
-    if content == "text":
-        file.write_text("hello")
-    else:
-        torch.save(state, file)
+    file.write_text("hello")
+    if content != "text":
+        state = torchvision.models.shufflenet_v2_x0_5(weights=None).state_dict()
+        torch.save(WEIGHTS[content](state), file)
     with pytest.raises(UserError, match=r"weights\.pt") as error:
         build_backbone("shufflenet_v2_x0_5", weights=str(file))
     assert len(str(error.value).splitlines()) == 1

@@ -55,70 +55,46 @@ def test_the_files_of_the_other_split_are_not_asked_for(tmp_path, split, file):
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
-def absurd(path: Path) -> None:
-    """Room for what the header claims, on a disk where empty blocks take no space."""
-    path.write_bytes(struct.pack(">4I", 2051, 2**31, 28, 28))
-    with path.open("ab") as file:
-        file.truncate(16 + 2**31 * 784)
+def idx(*header: int) -> bytes:
+    return struct.pack(f">{len(header)}I", *header)
 
 
-HEADERS = {
-    "2^31 images": (
-        IMAGES,
-        lambda path: path.write_bytes(struct.pack(">4I", 2051, 2**31, 28, 28) + bytes(7 * 784)),
-        f"{IMAGES} has 5,504 bytes, its header claims 1,683,627,180,048",
-    ),
+HEADERS = {  # what the file holds instead, None for a pipe
+    "2^31 images": (IMAGES, idx(2051, 2**31, 28, 28) + bytes(5488), "claims 1,683,627,180,048)"),
     "a byte too many": (
         IMAGES,
-        lambda path: path.write_bytes(path.read_bytes() + b"1"),
-        f"{IMAGES} has 5,505 bytes, its header claims 5,504",
+        idx(2051, 7, 28, 28) + bytes(5489),
+        "5,505 bytes, its header",
     ),
-    "huge images": (
-        IMAGES,
-        lambda path: path.write_bytes(struct.pack(">4I", 2051, 7, 2**31, 2**31)),
-        f"{IMAGES} has the header [2051, 7, 2147483648, 2147483648]",
-    ),
-    "labels for images": (
-        IMAGES,
-        lambda path: path.write_bytes((path.parent / LABELS).read_bytes()),
-        f"{IMAGES} has the header [2049, 7, 66051]",
-    ),
-    "no images": (
-        IMAGES,
-        lambda path: path.write_bytes(struct.pack(">4I", 2051, 0, 28, 28)),
-        "0 train images, 7 labels",
-    ),
-    "no label": (
-        LABELS,
-        lambda path: path.write_bytes(struct.pack(">2I", 2049, 0)),
-        "7 train images, 0 labels",
-    ),
-    "label 10": (
-        LABELS,
-        lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([10])),
-        "a train label is 10, not 0..9",
-    ),
-    "pipe": (IMAGES, lambda path: (path.unlink(), os.mkfifo(path)), f"{IMAGES} is not a file"),
+    "huge images": (IMAGES, idx(2051, 7, 2**31, 2**31), "header [2051, 7, 2147483648, 2147483648]"),
+    "labels for images": (IMAGES, idx(2049, 7) + bytes(range(7)), "the header [2049, 7, 66051]"),
+    "no images": (IMAGES, idx(2051, 0, 28, 28), "0 train images, 7 labels"),
+    "no label": (LABELS, idx(2049, 0), "7 train images, 0 labels"),
+    "label 10": (LABELS, idx(2049, 7) + bytes([0] * 6 + [10]), "a train label is 10, not 0..9"),
+    "pipe": (IMAGES, None, f"{IMAGES} is not a file"),
 }
 
 
 @pytest.mark.parametrize("kind", HEADERS)
 def test_an_idx_header_is_not_believed(tmp_path, kind):
     write_idx_dataset(tmp_path, "mnist")
-    folder, (file, damage, reason) = tmp_path / "MNIST/raw", HEADERS[kind]
-    damage(folder / file)
+    folder, (file, content, reason) = tmp_path / "MNIST/raw", HEADERS[kind]
+    (folder / file).unlink()
+    os.mkfifo(folder / file) if content is None else (folder / file).write_bytes(content)
     with pytest.raises(UserError) as error:
         idx_images("mnist", tmp_path, "train")
-    wanted = f"{folder}: damaged ({reason}); delete it and {command('mnist', tmp_path)}"
-    assert str(error.value) == wanted
+    assert str(error.value).startswith(f"{folder}: damaged (") and reason in str(error.value)
+    assert str(error.value).endswith(f"; delete it and {command('mnist', tmp_path)}")
 
 
 def test_an_idx_file_larger_than_the_memory_is_refused(tmp_path):
     write_idx_dataset(tmp_path, "mnist")
-    absurd(tmp_path / "MNIST/raw" / IMAGES)
+    path = tmp_path / "MNIST/raw" / IMAGES
+    path.write_bytes(idx(2051, 2**31, 28, 28))
+    os.truncate(path, 16 + 2**31 * 784)  # empty blocks take no space on the disk
     with pytest.raises(UserError, match=r"needs 1,683\.6 GB of memory, .* are available") as error:
         idx_images("mnist", tmp_path, "train")
-    assert str(error.value).startswith(f"{tmp_path}/MNIST/raw/{IMAGES}: ")
+    assert str(error.value).startswith(f"{path}: ")
 
 
 def test_tensors_of_an_old_torchvision_are_not_read_in_place_of_the_files(tmp_path):

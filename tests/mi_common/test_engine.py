@@ -27,13 +27,7 @@ def digits(n: int = 203) -> tuple[torch.Tensor, torch.Tensor]:
     return x, (x @ torch.randn(8, 3, generator=generator)).argmax(1)
 
 
-def train(
-    epochs: int = EPOCHS,
-    *,
-    run: RunFolder | None = None,
-    stop_at_step: int | None = None,
-    precision: str = "fp32",
-) -> tuple[dict, list[dict]]:
+def train(epochs=EPOCHS, *, run=None, stop_at_step=None, precision="fp32") -> tuple:
     """A small run with dropout, momentum and a schedule; what a script would do anew each time."""
     seed_everything(3)
     runtime = Runtime(torch.device("cpu"), precision)
@@ -54,16 +48,8 @@ def train(
             raise Stopped
         return cross_entropy(logits, labels)
 
-    metrics = fit(
-        model,
-        batches,
-        loss,
-        optimizer,
-        epochs=epochs,
-        runtime=runtime,
-        scheduler=scheduler,
-        run=run,
-    )
+    options = {"epochs": epochs, "runtime": runtime, "scheduler": scheduler, "run": run}
+    metrics = fit(model, batches, loss, optimizer, **options)
     return model.state_dict(), [{k: v for k, v in m.items() if k != "seconds"} for m in metrics]
 
 

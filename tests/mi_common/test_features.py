@@ -58,15 +58,8 @@ def features(
     network, files, cache, kind="maps", *, runtime=CPU, batch_size=2, workers=0, size=SIZE
 ):
     network.spec = dataclasses.replace(network.spec, size=size)
-    return cached_features(
-        network,
-        files,
-        cache,
-        kind=kind,
-        runtime=runtime,
-        batch_size=batch_size,
-        num_workers=workers,
-    )
+    options = {"kind": kind, "runtime": runtime, "batch_size": batch_size, "num_workers": workers}
+    return cached_features(network, files, cache, **options)
 
 
 def slow_maps(network, files, size=SIZE) -> np.ndarray:

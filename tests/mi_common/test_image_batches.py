@@ -32,14 +32,8 @@ def files(tmp_path_factory) -> ImageSet:
 
 
 def batches(files, transform=None, *, workers=0, seed=3, runtime=CPU, batch_size=3) -> ImageBatches:
-    return ImageBatches(
-        files,
-        transform or SPEC.random_transform(),
-        batch_size=batch_size,
-        seed=seed,
-        runtime=runtime,
-        num_workers=workers,
-    )
+    options = {"batch_size": batch_size, "seed": seed, "runtime": runtime, "num_workers": workers}
+    return ImageBatches(files, transform or SPEC.random_transform(), **options)
 
 
 def drawn(source, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,7 @@ from pc_softmax.networks import PaperNet
 from pc_softmax.recipes import RECIPES
 from pc_softmax.train import main
 
+SQUEEZENET = ["--network", "squeezenet1_1", "--weights", "none"]
 SIZES = {"paper-window": 372, "official": 100}
 
 
@@ -222,18 +223,11 @@ def test_a_run_is_not_changed_by_other_flags(run, digits_dir, user_error, words,
         (["--momentum", "1"], "'1' is not a number from 0 to below 1"),
         (["--imbalance", "exp:0.5"], "'exp:0.5' is not one of none, paper, step:RATIO, exp:RATIO"),
         (["--network", "resnet7"], "network 'resnet7': use efficientnet_lite0, timm:NAME or"),
-        (
-            ["--dataset", "digits", "--network", "squeezenet1_1", "--weights", "none"],
-            "--network squeezenet1_1: cannot take images of 8 pixels",
-        ),
+        (["--dataset", "digits", *SQUEEZENET], "squeezenet1_1: cannot take images of 8 pixels"),
         (["--dataset", "cifar10", "--network", "paper-net"], "28 x 28 grey images only, not cifar"),
         (["--image-size", "32"], "--image-size: only for image files, not mnist"),
         (["--augmented-copies", "2"], "--augmented-copies: only for image files and a frozen"),
         (["--drw", "1"], "--drw: not for the loss pc-softmax; use one of weighted"),
-        (
-            ["--drw", "1", "--loss", "softmax"],
-            "--drw: not for the loss softmax; use one of weighted",
-        ),
         (["--drw", "2", "--loss", "ldam"], "--drw 2: must be below --epochs 2"),
         (["--label-smoothing", "0.1"], "--label-smoothing: not for the loss pc-softmax"),
         (["--retrain-head"], "--retrain-head: give the run of the first stage with --init RUN"),
