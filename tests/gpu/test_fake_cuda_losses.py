@@ -10,7 +10,6 @@ from mi_common.information import (
     logits_from_softmax,
     pc_softmax_loss,
     pointwise_mutual_information,
-    select_label,
 )
 from pc_softmax.losses import build_loss, logit_log_prior
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
@@ -43,16 +42,6 @@ def test_labels_on_the_cpu_are_an_error_of_every_loss(name):
     loss = build_loss(name, COUNTS)
     with fake_cuda(), pytest.raises(RuntimeError, match="device"):
         loss.to(CUDA)(torch.randn(6, 4, device=CUDA), torch.randint(4, (6,)))
-
-
-def test_a_mix_of_devices_is_an_error_in_the_formula_too():
-    cpu_values, cpu_labels = torch.randn(6, 4), torch.randint(4, (6,))
-    with fake_cuda():
-        values, labels = cpu_values.to(CUDA), cpu_labels.to(CUDA)
-        assert_on_cuda(select_label(values, labels), 6)
-        for pair in ((values, cpu_labels), (cpu_values, labels)):
-            with pytest.raises(RuntimeError, match="device"):
-                select_label(*pair)
 
 
 @pytest.mark.parametrize("prior_device", ["cpu", CUDA])

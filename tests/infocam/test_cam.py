@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift
-from infocam.models.networks import small_cnn
 from infocam.names import CONTRASTS
 from mi_common.errors import UserError
 
@@ -192,16 +191,6 @@ def test_the_mean_of_a_map_is_the_contrast_of_logits_without_bias(contrast):
     ]
     means = one_map(contrast, features, head, logits, labels).mean(dim=(1, 2))
     assert means.tolist() == pytest.approx(expected, abs=1e-5)
-
-
-def test_mean_of_a_classs_map_and_the_bias_make_the_networks_logit():
-    torch.manual_seed(0)
-    network = small_cnn(num_classes=7).eval().requires_grad_(False)
-    network.head.bias.data += torch.arange(7)
-    images = torch.rand(2, 1, 64, 64)
-    maps = torch.einsum("bchw,kc->bkhw", network.features(images), network.head.weight)
-    logits = maps.mean(dim=(2, 3)) + network.head.bias
-    assert torch.allclose(logits, network(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("contrast", ALL)

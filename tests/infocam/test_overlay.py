@@ -81,16 +81,6 @@ def test_zero_is_the_middle_of_the_colours_and_is_outlined_where_the_sign_change
     plt.close(figure)
 
 
-def test_maps_of_any_size_and_large_pictures_cover_the_same_pixels():
-    figure, panel = plt.subplots()
-    image = draw_panel(panel, picture(3000, 1000), np.arange(6.0).reshape(2, 3))
-    assert image.get_array().shape == (160, 480)
-    assert [tuple(drawn.get_extent()) for drawn in panel.images] == [
-        (-0.5, 2999.5, 999.5, -0.5)
-    ] * 2
-    plt.close(figure)
-
-
 def test_boxes_enclose_whole_pixels_true_ones_solid_and_predicted_ones_dashed():
     figure, panel = plt.subplots()
     truths = np.array([[1, 2, 10, 20], [30, 30, 30, 30]])

@@ -113,12 +113,6 @@ def test_a_weak_split_may_lack_boxes_and_with_them_sizes(folder):
     assert split.labels.tolist() == [0, 1, 4]
 
 
-def test_no_images_at_all_are_refused(folder):
-    (folder / "image_ids.txt").write_text("\n")
-    with pytest.raises(UserError, match=rf"^{folder / 'image_ids.txt'}: no images$"):
-        read_wsol_split(folder)
-
-
 # As a data set
 
 
@@ -205,12 +199,7 @@ def test_classes_without_a_folder_of_their_own_are_numbers(tmp_path, train):
     [
         ({"val": {"crow/1.jpg": 1}}, ": image 'crow/1.jpg' is both in train and in val"),
         ({"test": {"gull/7.jpg": 0}}, ": image 'gull/7.jpg' is both in val and in test"),
-        ({"test": {"gull/2.jpg": 0}}, ": image 'gull/2.jpg' is both in train and in test"),
         ({"test": {"emu/1.jpg": 2}}, "/train/class_labels.txt: no image of class 2; want 0..2"),
-        (
-            {"val": {"emu/1.jpg": 999_999}},
-            "/train/class_labels.txt: no image of class 2; want 0..999999",
-        ),
         ({"train": {"crow/1.jpg": 1}}, "/train/class_labels.txt: no image of class 0; want 0..1"),
     ],
 )

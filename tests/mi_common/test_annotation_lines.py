@@ -41,12 +41,6 @@ def test_only_the_far_corner_may_lie_beyond_and_by_no_more_than_said(corners, be
         assert str(error.value) == f"here: box {x0} {y0} {x1} {y1} is not inside 0..59, 0..49"
 
 
-@pytest.mark.parametrize("field", ["", "1.0", "nan", "x", str(2**63), "9" * 5000])
-def test_what_is_no_whole_number_that_fits_is_named(field):
-    with pytest.raises(UserError, match=r"^here: .* are not four whole numbers x0 y0 x1 y1$"):
-        parse_box(["0", "0", field, "0"], "here", width=60, height=50, beyond=np.inf)
-
-
 def test_a_mark_of_windows_editors_and_odd_separators_are_no_part_of_a_line(tmp_path):
     file = tmp_path / "a.txt"
     file.write_bytes("\ufeffa\x0bb\u2028c\r\nd\x85\re".encode())

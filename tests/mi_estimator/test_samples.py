@@ -20,11 +20,6 @@ def test_constant_columns_are_left_out_with_a_word(capsys):
         checked_samples(TABLE[[]].assign(one=1.0), KIND, drop_constant=True)
 
 
-def test_x_and_y_of_different_length_are_refused():
-    with pytest.raises(UserError, match="x has 4 samples but y has 3"):
-        checked_samples(TABLE, KIND[:3])
-
-
 def test_a_large_offset_does_not_wipe_out_a_column():
     """Seconds since 1970 differ by less than float32 resolves there; they must stay apart."""
     rng = np.random.default_rng(0)
