@@ -89,6 +89,11 @@ def test_a_contrast_without_a_rule_is_an_error_and_never_another_contrast(name):
         coefficients(name, torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([1]))
 
 
+def test_a_class_of_any_length_is_answered_briefly():
+    with pytest.raises(UserError, match=r"^--label x{100}\.\.\.: no such class; "):
+        class_number("x" * 10**6, NAMES, "--label")
+
+
 @pytest.mark.parametrize("number", ["9" * 5000, "2", "²", "fox", ""])
 def test_coefficients_of_a_class_that_does_not_exist_are_an_error(number):
     with pytest.raises(UserError, match=r": give a class number from 0 to 1$"):
