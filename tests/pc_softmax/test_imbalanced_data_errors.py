@@ -60,11 +60,6 @@ def test_missing_data_is_one_line(tmp_path, dataset):
     refused(dataset, tmp_path, f"{tmp_path}/train" if dataset == "folder" else command)
 
 
-def test_skipping_is_for_image_files(tmp_path):
-    message = "--skip-unreadable: not for mnist, only for tiny-imagenet, cub, folder"
-    refused("mnist", tmp_path, message, skip_unreadable=True)
-
-
 def test_one_class_is_no_classification(write_pictures):
     message = "folder: 1 class; a classifier needs two or more"
     refused("folder", write_pictures(ant=3), message, imbalance="exp:10")
@@ -92,16 +87,3 @@ def test_a_class_whose_files_are_all_unreadable_is_named(write_pictures):
         (folder / f"train/bee/{i}.png").write_bytes(b"")
     message = "2 unreadable): no images to train on of 1 classes: bee"
     refused("folder", folder, message, skip_unreadable=True)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "options", "message"),
-    [
-        ("imagenet", {"imbalance": "none"}, "imagenet: want one of mnist, "),
-        ("digits", {"imbalance": "linear:3"}, "'linear:3': use none, step:RATIO or exp:RATIO"),
-        ("digits", {"imbalance": "none", "val_fraction": 1.0}, "val_fraction 1.0: want 0 to below"),
-    ],
-)
-def test_other_names_are_value_errors(dataset, options, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        load_data(dataset, Path("none"), **options)
