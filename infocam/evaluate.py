@@ -19,6 +19,7 @@ different boxes, all of the first run; with `--save-maps` `maps/SPLIT/METHOD/NAM
 from pathlib import Path
 
 from infocam.names import (
+    CONTRASTS,
     GRADIENT_METHODS,
     MAX_REGION,
     NORMALISATIONS,
@@ -37,34 +38,46 @@ FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="folders that infocam.train wrote")
-    data = "folder of the data sets; that of the run if not given"
-    cli.add_common_arguments(parser, output_dir=None, seed=False, data=data, resume=False)
+    data = "folder of the data sets; (default: that of the run)"
+    cli.add_common_arguments(
+        parser, output_dir=None, folder="RUN/evaluation", seed=False, data=data, resume=False
+    )
     add = parser.add_argument_group("data").add_argument
     add(
         "--test-images",
         type=cli.positive_int,
-        help="test images to score, spread evenly over the split; all if not given "
-        "(2000 for scattered-digits)",
+        help="test images to score, spread evenly over the split "
+        "(default: all, but 2000 for scattered-digits)",
     )
     add = parser.add_argument_group("maps").add_argument
     add(
         "--methods",
         nargs="+",
         default=list(DEFAULT_METHODS),
-        help="cam, infocam, infocam+, lowest:N, similar, posterior, class:NAME, "
-        + ", ".join(GRADIENT_METHODS),
+        help=", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS)),
     )
     region = cli.count_to(MAX_REGION)
     add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter, cells")
     add("--region-padding", choices=PADDINGS, default="same", help="border of the mean filter")
-    add("--normalisation", choices=NORMALISATIONS, default="minmax", help="of the maps")
+    add(
+        "--normalisation",
+        choices=NORMALISATIONS,
+        default="minmax",
+        help="of maps before their boxes: the smallest value becomes 0, or all below zero (max)",
+    )
     add(
         "--prior",
         action="store_true",
         help="choose classes by pointwise mutual information, and give maps in nats",
     )
     add = parser.add_argument_group("scores").add_argument
-    add("--protocol", choices=PROTOCOLS, default="infocam", help="see infocam/scoring/protocols.py")
+    add(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="infocam",
+        help="infocam: in the pixels of the image; wsol: of the benchmark of Choe et al. (2020); "
+        "infocam-legacy: of the original code with its faults",
+    )
     add(
         "--fixed-threshold",
         type=cli.fraction,

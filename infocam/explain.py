@@ -19,7 +19,7 @@ Without --run the network has its own ImageNet head: 1,000 classes by name. Each
 import argparse
 from pathlib import Path
 
-from infocam.names import GRADIENT_METHODS, MAX_REGION, NORMALISATIONS
+from infocam.names import CONTRASTS, GRADIENT_METHODS, MAX_REGION, NORMALISATIONS
 from mi_common import cli
 from mi_common.errors import UserError
 
@@ -59,8 +59,8 @@ def get_parser() -> cli.Parser:
         "--methods",
         nargs="+",
         default=list(METHODS),
-        help="maps to draw: cam, infocam, infocam+, similar, posterior, lowest:N, class:NAME, "
-        + ", ".join(GRADIENT_METHODS),
+        help="maps to draw: "
+        + ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS)),
     )
     add(
         "--region",

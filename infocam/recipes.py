@@ -137,9 +137,11 @@ def network_recipe(network: str, *, freeze_backbone: bool) -> NetworkRecipe:
 def add_arguments(parser: cli.Parser) -> None:
     """The flags of training, after the common ones."""
     defaults = described_defaults(NETWORK_RECIPES) | described_defaults(DATA_RECIPES)
+    for name, unset in (("images_per_class", "all"), ("output_stride", "the network's own")):
+        defaults[name] = defaults[name].replace("unset", unset)
 
     def add(group: Any, name: str, text: str, **options) -> None:
-        note = f" ({defaults[name]})" if name in defaults else ""
+        note = f" (default: {defaults[name]})" if name in defaults else ""
         group.add_argument(f"--{name.replace('_', '-')}", help=text + note, **options)
 
     group = parser.add_argument_group("data")
@@ -156,7 +158,7 @@ def add_arguments(parser: cli.Parser) -> None:
     text = "small-cnn (digits only), efficientnet_lite0, vgg16_gap, a torchvision name or timm:NAME"
     add(group, "network", text)
     add(group, "weights", "of the backbone: imagenet, none or a file", default="imagenet")
-    text = "side of the images in pixels; that of the network if not given"
+    text = "side of the images in pixels (default: that of the network)"
     add(group, "image_size", text, type=cli.image_side)
     text = "pixels from one cell of the map to the next"
     add(group, "output_stride", text, type=int, choices=(8, 16, 32))

@@ -23,7 +23,7 @@ from mi_common import cli
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    cli.add_common_arguments(parser, output_dir=None)
+    cli.add_common_arguments(parser, output_dir=None, folder="runs/infocam/DATASET-LOSS-SEED")
     add_arguments(parser)
     return parser
 

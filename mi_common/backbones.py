@@ -189,8 +189,10 @@ def check_input(network: GlobalAveragePoolClassifier, name: str) -> None:
     try:
         network.eval()(torch.zeros(1, 3, side, side, device=device)).sum().backward()
     except (RuntimeError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         raise UserError(
-            f"--network {name}: cannot take images of {side} pixels; use larger ones"
+            f"--network {name}: cannot take images of {side} pixels; use another size or network"
         ) from error
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)

@@ -36,7 +36,8 @@ from mi_common.files import release_locks
 from mi_common.process import kill_workers
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-GROUPS = ("run", "data", "network", "training")  # of flags, in the order of --help
+# Of flags, in the order of --help; "run" comes last.
+GROUPS = ("data", "estimate", "loss", "network", "training")
 HELP_WIDTH = 100
 _EXAMPLE = re.compile(r"^ {4}(python -m (\S+)(?:.*\\\n)*.*)$", re.MULTILINE)
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
@@ -96,6 +97,10 @@ class Parser(argparse.ArgumentParser):
             if group.title == title:
                 return group
         return super().add_argument_group(title, *args, **kwargs)
+
+    def format_help(self) -> str:
+        self._action_groups.sort(key=lambda group: group.title == "run")
+        return super().format_help()
 
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
         for word in sys.argv[1:] if args is None else args:
@@ -280,6 +285,7 @@ def add_common_arguments(
     parser: Parser,
     *,
     output_dir: str | None,
+    folder: str = "",
     seeds: list[int] | None = None,
     seed: bool = True,
     data: bool | str = True,
@@ -290,6 +296,7 @@ def add_common_arguments(
 
     Args:
         output_dir: default of --output-dir; None if it depends on other flags.
+        folder: then the text of the default, such as "runs/DATASET-SEED".
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
         seed: whether the script draws random numbers.
         data: whether the script reads a data set (--data-dir); a text is the help of a --data-dir
@@ -326,10 +333,15 @@ def add_common_arguments(
         "--output-dir",
         type=Path,
         default=None if output_dir is None else Path(output_dir),
-        help="folder to write" + (", made from the flags if not given" if not output_dir else ""),
+        help="folder to write" + ("" if output_dir else f" (default: {folder})"),
     )
     if workers:
-        group.add_argument("--num-workers", type=worker_count, default=2, help="worker processes")
+        group.add_argument(
+            "--num-workers",
+            type=worker_count,
+            default=2,
+            help="processes to read images or compute",
+        )
     existing = group.add_mutually_exclusive_group()
     if resume:
         existing.add_argument(
@@ -379,6 +391,6 @@ def add_training_arguments(
         )
 
     add("epochs", epochs, positive_int, "passes over the data")
-    add("batch_size", batch_size, positive_int, "samples a step, all processes together")
+    add("batch_size", batch_size, positive_int, "samples a step")
     add("lr", lr, positive_float, "(peak) learning rate")
     add("weight_decay", weight_decay, non_negative_float, "weight decay")

@@ -10,23 +10,28 @@ from pathlib import Path
 
 import torch
 
+LIBRARIES = ("torch", "torchvision", "numpy", "timm", "scikit-learn")
+
 
 def environment() -> dict:
-    """Command, versions, commit and hardware of this process."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
+    """As above; the commit is None outside a repository or without git."""
+    try:
+        describe = ["git", "describe", "--always", "--dirty"]
+        options = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
+        commit = subprocess.run(describe, **options).stdout.strip() or None
+    except OSError:
+        commit = None
     cuda = torch.cuda.is_available()
     module = getattr(sys.modules["__main__"], "__spec__", None)
     script = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
     return {
         "command": shlex.join([*script, *sys.argv[1:]]),
-        "commit": git.stdout.strip() or None,
+        "commit": commit,
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "torchvision", "numpy", "timm")},
+        **{
+            name: version(name)
+            for name in ("torch", "torchvision", "numpy", "timm", "scikit-learn")
+        },
         "cpu": f"{_processor()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name() if cuda else None,
     }

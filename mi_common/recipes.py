@@ -62,8 +62,8 @@ def set_defaults(args: argparse.Namespace, recipe: Any) -> None:
 
 
 def take(kind: type, args: argparse.Namespace) -> Any:
-    """A dataclass of `kind` from the flags of the same names."""
-    values = {field.name: getattr(args, field.name) for field in fields(kind)}
+    """A dataclass of `kind` from the flags of the same names; missing ones have their defaults."""
+    values = {f.name: getattr(args, f.name) for f in fields(kind) if hasattr(args, f.name)}
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
@@ -77,7 +77,7 @@ def add_training_arguments(parser: cli.Parser, defaults: Mapping[str, str]) -> N
 
     def add(name: str, text: str, **options) -> None:
         flag = f"--{name.replace('_', '-')}"
-        group.add_argument(flag, help=f"{text} ({defaults[name]})", **options)
+        group.add_argument(flag, help=f"{text} (default: {defaults[name]})", **options)
 
     add("epochs", "passes over the data", type=cli.positive_int)
     add("batch_size", "samples a step, all processes together", type=cli.positive_int)

@@ -19,7 +19,7 @@ from mi_estimator.names import SUITES, add_network_arguments
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    cli.add_common_arguments(parser, output_dir=None, seeds=[0])
+    cli.add_common_arguments(parser, output_dir=None, folder="runs/mi_estimator/SUITE", seeds=[0])
     cli.add_cluster_argument(parser)
     run = parser.add_argument_group("run")
     run.add_argument(

@@ -33,7 +33,9 @@ DEFAULTS = Settings()
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("file", type=Path, nargs="?", help="a .csv, .parquet, .npz or .npy file")
-    cli.add_common_arguments(parser, output_dir=None, workers=False, resume=False)
+    cli.add_common_arguments(
+        parser, output_dir=None, folder="runs/mi_estimator/NAME", workers=False, resume=False
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--label", help="label column of the file (.npy: its number)")
     columns = data.add_mutually_exclusive_group()

@@ -28,9 +28,10 @@ COMPARED = (*LOSSES, "ldam-drw", "crt")
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    cli.add_common_arguments(parser, output_dir=None, seeds=[0, 1, 2])
+    cli.add_common_arguments(
+        parser, output_dir=None, folder="runs/pc_softmax/compare-DATASET", seeds=[0, 1, 2]
+    )
     cli.add_cluster_argument(parser)
-    add_arguments(parser)
     parser.add_argument_group("loss").add_argument(
         "--losses",
         nargs="+",
@@ -38,6 +39,7 @@ def get_parser() -> cli.Parser:
         default=["softmax", "pc-softmax"],
         help="losses to train",
     )
+    add_arguments(parser)
     return parser
 
 

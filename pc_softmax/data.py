@@ -132,7 +132,7 @@ def _read(dataset: str, data_dir: Path, split: str) -> ImageSet:
         return image_tensors(dataset, data_dir, split)
     if dataset == "tiny-imagenet":
         return tiny_imagenet(data_dir, "train" if split == "train" else "val")
-    return (cub if dataset == "cub" else image_folder)(data_dir, split)
+    return {"cub": cub, "folder": image_folder}[dataset](data_dir, split)
 
 
 def _readable(files: ImageSet) -> tuple[Tensor, list[Path]]:

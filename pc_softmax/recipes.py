@@ -145,13 +145,13 @@ def add_arguments(parser: cli.Parser) -> None:
     add(
         "--imbalance",
         type=parse_imbalance,
-        help=f"none, paper, step:RATIO or exp:RATIO ({defaults['imbalance']})",
+        help=f"none, paper, step:RATIO or exp:RATIO (default: {defaults['imbalance']})",
     )
     add(
         "--val-fraction",
         type=cli.fraction,
         default=0.0,
-        help="share of the training images that validates: for bbse, and to calibrate em",
+        help="share of the training images kept for validation: for bbse, and to calibrate em",
     )
     add("--skip-unreadable", action="store_true", help="leave out and list images that do not open")
     add_training_arguments(parser, defaults)
@@ -159,14 +159,16 @@ def add_arguments(parser: cli.Parser) -> None:
     add(
         "--network",
         help="paper-net (28 x 28 grey), small-cnn, efficientnet_lite0, a torchvision name or "
-        f"timm:NAME ({defaults['network']})",
+        f"timm:NAME (default: {defaults['network']})",
     )
     add("--weights", default="imagenet", help="of the backbone: imagenet, none or a file")
-    add("--image-size", type=cli.image_side, help="side of image files (the network's own)")
+    add(
+        "--image-size", type=cli.image_side, help="side of image files (default: the network's own)"
+    )
     add(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
-        help=f"train the head alone ({defaults['freeze_backbone']})",
+        help=f"train the head alone (default: {defaults['freeze_backbone']})",
     )
     add = parser.add_argument_group("loss").add_argument
     add("--tau", type=cli.non_negative_float, default=1.0, help="of the logit-adjusted loss")

@@ -17,22 +17,24 @@ of the images), and the files of a run folder; see `mi_common.records`.
 from pathlib import Path
 
 from mi_common import cli
-from pc_softmax.names import LOSSES
+from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES
 from pc_softmax.recipes import Settings, add_arguments, resolve
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    cli.add_common_arguments(parser, output_dir=None)
-    add_arguments(parser)
+    cli.add_common_arguments(parser, output_dir=None, folder="runs/pc_softmax/DATASET-LOSS-SEED")
     parser.add_argument_group("loss").add_argument(
         "--loss", choices=LOSSES, default="pc-softmax", help="training loss"
     )
+    add_arguments(parser)
     parser.add_argument_group("loss").add_argument(
         "--drw",
         type=cli.non_negative_int,
         metavar="EPOCH",
-        help="class weights from this epoch on (weighted, class-balanced, focal, ldam)",
+        help="class weights from this epoch on, counted from 0, for "
+        + ", ".join(REWEIGHTED_LOSSES)
+        + " (default: weighted and class-balanced from the start, focal and ldam without)",
     )
     add = parser.add_argument_group("first stage").add_argument
     add("--init", type=Path, metavar="RUN", help="start from the network of a finished run")

@@ -3,7 +3,7 @@
 The map ranks the pixels of an image. Deletion removes the highest first, insertion adds them first,
 and each follows the probability of the label. The score is the area under the probability over the
 share of pixels: a faithful map has a small deletion area and a large insertion area. The scores
-need no boxes, but some 64 forward passes of the network per image.
+need no boxes, but 66 forward passes of the network per image.
 """
 
 import math
