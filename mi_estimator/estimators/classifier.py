@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from sklearn.base import BaseEstimator
@@ -57,6 +57,7 @@ OBJECTIVES = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class ClassifierMI(Estimator, BaseEstimator):
     """A ReLU network as estimator of I(X;Y), trained by softmax or PC-softmax cross-entropy.
 
@@ -67,51 +68,41 @@ class ClassifierMI(Estimator, BaseEstimator):
 
     Features (N, d) go through a multilayer perceptron, images (N, C, H, W) through a small
     convolutional network.
+
+    Attributes:
+        objective: a name of OBJECTIVES; another raises a UserError.
+        runtime: where the network runs; by default a GPU if there is one, in fp32.
+        hidden: widths of the hidden layers of the perceptron.
+        members: networks that differ in their initial weights; their logits are averaged.
+        lr: peak of the one-cycle schedule of AdamW.
+        val_fraction: share of the samples given to `fit` that is a validation set. It chooses the
+            epoch, ends training when later epochs are clearly worse, and calibrates the logits.
+            With 0, the last epoch is used without calibration.
     """
 
     takes_images = True
     is_cross_entropy = True
+    objectives = OBJECTIVES
 
-    def __init__(
-        self,
-        objective: str = "pc-softmax",
-        *,
-        runtime: Runtime | None = None,
-        seed: int = 0,
-        hidden: tuple[int, ...] = (100, 100, 100),
-        members: int = 1,
-        epochs: int = 20,
-        batch_size: int = 1000,
-        lr: float = 5e-3,
-        weight_decay: float = 1e-4,
-        val_fraction: float = 0.0,
-    ):
-        """
-        Args:
-            objective: "pc-softmax", "softmax" or "softmax-log-k".
-            runtime: where the network runs; by default a GPU if there is one, in fp32.
-            hidden: widths of the hidden layers of the perceptron.
-            members: networks that differ in their initial weights; their logits are averaged.
-            lr: peak of the one-cycle schedule of AdamW.
-            val_fraction: share of the samples given to `fit` that is a validation set. It chooses
-                the epoch, ends training when later epochs are clearly worse, and calibrates the
-                logits. With 0, the last epoch is used without calibration.
+    objective: str = "pc-softmax"
+    _: KW_ONLY
+    runtime: Runtime | None = None
+    seed: int = 0
+    hidden: tuple[int, ...] = (100, 100, 100)
+    members: int = 1
+    epochs: int = 20
+    batch_size: int = 1000
+    lr: float = 5e-3
+    weight_decay: float = 1e-4
+    val_fraction: float = 0.0
 
-        Raises:
-            UserError: an unknown objective.
-        """
-        self.objective, self.runtime, self.seed = objective, runtime, seed
-        self.hidden, self.members, self.epochs = hidden, members, epochs
-        self.batch_size, self.lr, self.weight_decay = batch_size, lr, weight_decay
-        self.val_fraction = val_fraction
-        self._check_names()
-
-    def _check_names(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise UserError(f"objective {self.objective!r}: use one of {', '.join(OBJECTIVES)}")
+    def __post_init__(self):
+        if self.objective not in self.objectives:
+            names = ", ".join(self.objectives)
+            raise UserError(f"objective {self.objective!r}: use one of {names}")
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "ClassifierMI":
-        self._check_names()
+        self.__post_init__()  # `set_params` may have changed the objective
         self.num_classes = num_classes
         x = as_inputs(x)
         self.runtime_ = self.runtime or default_runtime()
@@ -170,7 +161,7 @@ class ClassifierMI(Estimator, BaseEstimator):
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
         logits = predict(self.network, x, runtime=self.runtime_, batch_size=10_000)
-        if OBJECTIVES[self.objective].logits_hold_prior:
+        if self.objectives[self.objective].logits_hold_prior:
             return logits_from_softmax(logits, self.log_prior.cpu())
         return logits
 

@@ -19,16 +19,18 @@ others.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from mi_common.errors import UserError
-from mi_common.information import pointwise_mutual_information, select_label
-from mi_common.runtime import Runtime
+from mi_common.information import (
+    at_least_float32,
+    pointwise_mutual_information,
+    select_label,
+)
 from mi_estimator.estimators.classifier import ClassifierMI, as_inputs
 
 
@@ -54,7 +56,7 @@ def donsker_varadhan_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) ->
     A lower bound for the expectation of s; the logarithm of a mean over N samples lifts it by
     var(s) / (2 N (E s)^2). Arguments and result are those of `pc_softmax_bound`.
     """
-    logits = _raised(logits)
+    logits = at_least_float32(logits)
     return _log_mean_terms(select_label(logits, labels), _log_normaliser(logits, log_prior))
 
 
@@ -63,7 +65,7 @@ def nwj_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
 
     Unlike the others it is moved by a constant added to the logits.
     """
-    logits = _raised(logits)
+    logits = at_least_float32(logits)
     return 1 + select_label(logits, labels) - _log_normaliser(logits, log_prior).exp()
 
 
@@ -85,7 +87,7 @@ def smile(logits: Tensor, labels: Tensor, log_prior: Tensor, *, tau: float = 5.0
     NOT a lower bound: a critic above tau is counted in full for the label and clipped for the
     others. With tau = inf it is the Donsker-Varadhan bound.
     """
-    logits = _raised(logits)
+    logits = at_least_float32(logits)
     clipped = logits.clamp(-tau, tau)
     return _log_mean_terms(select_label(logits, labels), _log_normaliser(clipped, log_prior))
 
@@ -95,13 +97,9 @@ def jensen_shannon_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) -> T
 
     Not on the scale of I, but its optimum is the same f = log r (Nowozin et al. 2016).
     """
-    logits = _raised(logits)
+    logits = at_least_float32(logits)
     marginal = (log_prior.to(logits).exp() * softplus(logits)).sum(dim=1)
     return -softplus(-select_label(logits, labels)) - marginal
-
-
-def _raised(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _log_normaliser(logits: Tensor, log_prior: Tensor) -> Tensor:
@@ -129,80 +127,44 @@ class Bound:
         terms: their mean is the estimate.
         objective: its mean is maximised in training and chooses the epoch; None for `terms`.
         by_batch: the bound depends on the batch, so it is estimated on batches of `batch_size`.
-        clipped: `terms` takes the clip `tau`.
         moving_average: training replaces the batch's denominator by a moving average.
     """
 
     terms: Callable[..., Tensor]
     objective: Callable[..., Tensor] | None = None
     by_batch: bool = False
-    clipped: bool = False
     moving_average: bool = False
+
+    logits_hold_prior = False  # as in `Objective`
 
 
 BOUNDS = {
     "mine": Bound(donsker_varadhan_bound, moving_average=True),
     "nwj": Bound(nwj_bound),
     "infonce": Bound(lambda logits, labels, _: infonce_bound(logits, labels), by_batch=True),
-    "smile": Bound(smile, objective=jensen_shannon_bound, clipped=True),
+    "smile": Bound(smile, objective=jensen_shannon_bound),
 }
 
 
+@dataclass(eq=False, repr=False)
 class CriticMI(ClassifierMI):
     """`ClassifierMI`'s network, with a critic's bound as training objective and as estimate.
 
     "mine" (Donsker-Varadhan), "nwj" and "infonce" are lower bounds on I(X;Y), each in the sense
     that its function states; "smile" is none. The class prior is that of the training labels. The
     interval is the normal interval of the bound's terms. It covers the bound for this critic, not
-    I.
+    I. Validation samples choose the epoch by the training objective, and nothing is calibrated.
+
+    Attributes:
+        objective: a name of BOUNDS.
+        average_rate: weight of a new batch in MINE's moving average.
     """
 
     is_cross_entropy = False
+    objectives = BOUNDS
 
-    def __init__(
-        self,
-        bound: str = "mine",
-        *,
-        runtime: Runtime | None = None,
-        seed: int = 0,
-        hidden: tuple[int, ...] = (100, 100, 100),
-        members: int = 1,
-        epochs: int = 20,
-        batch_size: int = 1000,
-        lr: float = 5e-3,
-        weight_decay: float = 1e-4,
-        val_fraction: float = 0.0,
-        tau: float = 5.0,
-        average_rate: float = 0.01,
-    ):
-        """
-        Args:
-            bound: "mine", "nwj", "infonce" or "smile".
-            runtime ... val_fraction: as in `ClassifierMI`. InfoNCE is also estimated on batches of
-                `batch_size`. Validation samples choose the epoch by the training objective, and
-                nothing is calibrated.
-            tau: SMILE's clip.
-            average_rate: weight of a new batch in MINE's moving average.
-
-        Raises:
-            UserError: an unknown bound.
-        """
-        self.bound, self.tau, self.average_rate = bound, tau, average_rate
-        super().__init__(
-            runtime=runtime,
-            seed=seed,
-            hidden=hidden,
-            members=members,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            val_fraction=val_fraction,
-        )
-
-    def _check_names(self) -> None:
-        if self.bound not in BOUNDS:
-            raise UserError(f"bound {self.bound!r}: use one of {', '.join(BOUNDS)}")
+    objective: str = "mine"
+    average_rate: float = field(default=0.01, kw_only=True)
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "CriticMI":
         self._log_average: Tensor | None = None
@@ -216,22 +178,21 @@ class CriticMI(ClassifierMI):
         """
         terms = self._terms(self._logits(as_inputs(x)).double(), y.cpu())
         if not torch.isfinite(terms).all():
-            raise UserError(f"{self.bound}: the bound is not finite; use a lower --lr")
+            raise UserError(f"{self.objective}: the bound is not finite; use a lower --lr")
         return terms
 
     def _terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        bound, log_prior = BOUNDS[self.bound], self.log_prior.cpu()
-        function = partial(bound.terms, tau=self.tau) if bound.clipped else bound.terms
+        bound, log_prior = BOUNDS[self.objective], self.log_prior.cpu()
         if not bound.by_batch:
-            return function(logits, labels, log_prior)
+            return bound.terms(logits, labels, log_prior)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
         terms = torch.empty(len(labels), dtype=logits.dtype)
         for batch in order.tensor_split(math.ceil(len(labels) / self.batch_size)):
-            terms[batch] = function(logits[batch], labels[batch], log_prior)
+            terms[batch] = bound.terms(logits[batch], labels[batch], log_prior)
         return terms
 
     def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        objective = BOUNDS[self.bound].objective
+        objective = BOUNDS[self.objective].objective
         if objective is None:
             return self._terms(logits, labels)
         return objective(logits, labels, self.log_prior.cpu())
@@ -240,9 +201,9 @@ class CriticMI(ClassifierMI):
         """Does nothing: the literature does not calibrate critics."""
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        bound = BOUNDS[self.bound]
+        bound = BOUNDS[self.objective]
         if bound.moving_average:
-            return self._mine_loss(_raised(logits), labels)
+            return self._mine_loss(at_least_float32(logits), labels)
         return -(bound.objective or bound.terms)(logits, labels, self.log_prior).mean()
 
     def _mine_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

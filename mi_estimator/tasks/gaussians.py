@@ -8,13 +8,13 @@ from torch import Tensor
 
 from mi_common.errors import UserError
 from mi_common.information import log_prior_from_counts
-from mi_estimator.tasks.joint import LabelFirst, integrate_information, uniform_log_prior
+from mi_estimator.tasks.joint import Distribution, integrate_information, uniform_log_prior
 
 IMBALANCED = (5_000, 10_000, 15_000, 20_000, 25_000)  # class counts of the paper
 
 
 @dataclass(frozen=True)
-class GaussianClasses(LabelFirst):
+class GaussianClasses(Distribution):
     """X | Y = k is normal with mean m_k in every coordinate and identity covariance.
 
     The synthetic task of Qin et al. 2019: five classes with m = 0, 2, -2, 4, -4. All means lie on
@@ -67,7 +67,7 @@ PAPER_LINE = GaussianClasses(1)
 
 
 @dataclass(frozen=True)
-class RotatedGaussians(LabelFirst):
+class RotatedGaussians(Distribution):
     """X | Y = k is normal with mean m_k u and identity covariance, u a fixed random unit vector.
 
     These are the classes of Qin et al. 2019 with means scaled by 1/sqrt(d) and rotated: u.x is
@@ -83,10 +83,7 @@ class RotatedGaussians(LabelFirst):
 
     def __post_init__(self):
         if self.dim < 1 or self.line.dim != 1:
-            raise UserError(
-                f"RotatedGaussians: dim {self.dim}, a line of dim {self.line.dim}; "
-                "needs dim >= 1 and a line of dim 1"
-            )
+            raise UserError(f"{self}: needs dim >= 1 and a line of dim 1")
 
     @property
     def log_prior(self) -> Tensor:
@@ -113,7 +110,7 @@ class RotatedGaussians(LabelFirst):
 
 
 @dataclass(frozen=True)
-class OrthogonalClasses(LabelFirst):
+class OrthogonalClasses(Distribution):
     """X | Y = k is normal with mean mu e_k and identity covariance; K = d equal classes.
 
     I(X;Y) = log K + mu^2 - E log W with W = sum_j exp(mu x_j), a sum of independent terms. By
@@ -130,10 +127,7 @@ class OrthogonalClasses(LabelFirst):
 
     def __post_init__(self):
         if self.classes < 2 or not 0 < self.separation <= 10:
-            raise UserError(
-                f"OrthogonalClasses: {self.classes} classes, separation {self.separation}; "
-                "needs at least 2 classes and a separation above 0, at most 10"
-            )
+            raise UserError(f"{self}: needs 2 classes or more and a separation above 0 up to 10")
 
     @property
     def dim(self) -> int:

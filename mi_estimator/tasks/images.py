@@ -11,7 +11,7 @@ from torch import Tensor
 from mi_common.datasets import idx_images
 from mi_common.errors import UserError
 from mi_common.fingerprints import fingerprint
-from mi_estimator.tasks.joint import Distribution, LabelFirst
+from mi_estimator.tasks.joint import Distribution
 from mi_estimator.tasks.mapped import Mapped
 
 SIDE = 28  # pixels
@@ -61,7 +61,7 @@ class BlobImages(Mapped):
 
 
 @dataclass(frozen=True)
-class NoisyMnist(LabelFirst):
+class NoisyMnist(Distribution):
     """A random MNIST image and its label, which is wrong with probability `flip`.
 
     All wrong labels are equally likely. With T the true digit, Y - T - X is a Markov chain, so

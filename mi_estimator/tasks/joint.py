@@ -1,11 +1,7 @@
-"""The interface of joint distributions of features X and a label Y; labels, exact integrals.
-
-All values are in nats.
-"""
+"""The base of joint distributions of features X and a label Y; exact integrals. In nats."""
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,40 +9,15 @@ from torch import Tensor
 from mi_common.information import entropy, pointwise_mutual_information
 
 
-class Distribution(Protocol):
-    """A joint distribution of features X and a label Y in 0..K-1.
+class Distribution:
+    """A joint distribution of features X and a label Y in 0..K-1, which draws labels first.
+
+    A subclass has `log_prior`, (K,) float64; `features`; `mutual_information`; and `log_density` or
+    `log_ratio`.
 
     Attributes:
         has_oracle: whether `log_ratio` is known.
         truth_is_upper_bound: whether `mutual_information` is an upper bound on I(X;Y) only.
-    """
-
-    has_oracle: bool
-    truth_is_upper_bound: bool
-
-    @property
-    def num_classes(self) -> int: ...
-
-    @property
-    def label_entropy(self) -> float:
-        """H(Y), the cap of I(X;Y)."""
-
-    def sample(
-        self, n: int, generator: torch.Generator, *, exact_counts: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """n float32 feature vectors or images and (n,) int64 labels, on the generator's device."""
-
-    def mutual_information(self) -> tuple[float, float]:
-        """I(X;Y) and a bound on its numerical error, which is 0.0 for a closed form."""
-
-    def log_ratio(self, x: Tensor) -> Tensor:
-        """The oracle: N samples -> (N, K) float64 log p(x, k) / (p(x) p(k))."""
-
-
-class LabelFirst:
-    """A distribution that draws labels first, then features given the labels.
-
-    A subclass has `log_prior`, (K,) float64, `features`, and `log_density` or `log_ratio`.
     """
 
     has_oracle = True
@@ -67,13 +38,26 @@ class LabelFirst:
         """Draws n pairs on the generator's device, in random order.
 
         Args:
-            exact_counts: give each class its exact share of n instead of drawing labels.
+            exact_counts: give each class its share of n, rounded down, instead of drawing labels;
+                the first classes take the rest.
         """
-        labels = draw_labels(self.log_prior, n, generator, exact_counts=exact_counts)
+        device = generator.device
+        prior = self.log_prior.exp().to(device)
+        if exact_counts:
+            counts = (prior * n + 1e-6).long()
+            counts[: n - int(counts.sum())] += 1
+            labels = torch.repeat_interleave(torch.arange(len(prior), device=device), counts)
+            labels = labels[torch.randperm(n, generator=generator, device=device)]
+        else:
+            labels = torch.multinomial(prior, n, replacement=True, generator=generator)
         return self.features(labels, generator), labels
 
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """(n,) labels -> n float32 samples of X given them."""
+        raise NotImplementedError
+
+    def mutual_information(self) -> tuple[float, float]:
+        """I(X;Y) and a bound on its numerical error, which is 0.0 for a closed form."""
         raise NotImplementedError
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -81,22 +65,8 @@ class LabelFirst:
         raise NotImplementedError
 
     def log_ratio(self, x: Tensor) -> Tensor:
+        """The oracle: N samples -> (N, K) float64 log p(x, k) / (p(x) p(k))."""
         return pointwise_mutual_information(self.log_density(x), self.log_prior)
-
-
-def draw_labels(
-    log_prior: Tensor, n: int, generator: torch.Generator, *, exact_counts: bool
-) -> Tensor:
-    """(n,) int64 labels in random order; with exact counts each class has its share of n,
-    rounded down, and the first classes take the rest."""
-    device = generator.device
-    prior = log_prior.exp().to(device)
-    if not exact_counts:
-        return torch.multinomial(prior, n, replacement=True, generator=generator)
-    counts = (prior * n + 1e-6).long()
-    counts[: n - int(counts.sum())] += 1
-    labels = torch.repeat_interleave(torch.arange(len(prior), device=device), counts)
-    return labels[torch.randperm(n, generator=generator, device=device)]
 
 
 def uniform_log_prior(num_classes: int) -> Tensor:

@@ -9,29 +9,19 @@ from torch import Tensor
 from mi_estimator.tasks.joint import Distribution
 
 
-class Mapped:
+class Mapped(Distribution):
     """The features of `base` through an injective map, which keeps the mutual information.
 
     A subclass is a dataclass with a field `base`, a distribution of vectors with an oracle, and
     has `forward` and `inverse`, both in float64.
     """
 
-    has_oracle = True
-    truth_is_upper_bound = False
-
     @property
-    def num_classes(self) -> int:
-        return self.base.num_classes
+    def log_prior(self) -> Tensor:
+        return self.base.log_prior
 
-    @property
-    def label_entropy(self) -> float:
-        return self.base.label_entropy
-
-    def sample(
-        self, n: int, generator: torch.Generator, *, exact_counts: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        x, labels = self.base.sample(n, generator, exact_counts=exact_counts)
-        return self.forward(x.double()).float(), labels
+    def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        return self.forward(self.base.features(labels, generator).double()).float()
 
     def log_ratio(self, x: Tensor) -> Tensor:
         return self.base.log_ratio(self.inverse(x.double()))

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mi_common.errors import UserError
-from mi_estimator.tasks.joint import LabelFirst, integrate_information, uniform_log_prior
+from mi_estimator.tasks.joint import Distribution, integrate_information, uniform_log_prior
 
 
 @dataclass(frozen=True)
-class ConcentricClasses(LabelFirst):
+class ConcentricClasses(Distribution):
     """X | Y = k is normal with mean zero and standard deviation s_k: shells, with no linear signal.
 
     The radius |x| is sufficient, and |x| / s_k has the chi distribution with d degrees of freedom;
@@ -30,10 +30,7 @@ class ConcentricClasses(LabelFirst):
 
     def __post_init__(self):
         if self.dim < 1 or len(self.scales) < 2 or min(self.scales) <= 0:
-            raise UserError(
-                f"ConcentricClasses: dim {self.dim}, scales {self.scales}; "
-                "needs dim >= 1 and two or more scales above 0"
-            )
+            raise UserError(f"{self}: needs dim >= 1 and two or more scales above 0")
 
     @property
     def log_prior(self) -> Tensor:
@@ -67,7 +64,7 @@ class ConcentricClasses(LabelFirst):
 
 
 @dataclass(frozen=True)
-class NoisyXor(LabelFirst):
+class NoisyXor(Distribution):
     """X is uniform on [-1, 1]^d; Y is the parity of its positive coordinates, flipped at random.
 
     I(X;Y) = log 2 - H_b(flip). No d - 1 of the coordinates carry anything.
@@ -82,9 +79,7 @@ class NoisyXor(LabelFirst):
 
     def __post_init__(self):
         if not 0 <= self.flip <= 0.5 or self.dim < 2:
-            raise UserError(
-                f"NoisyXor: flip {self.flip}, dim {self.dim}; needs flip in 0..0.5 and dim >= 2"
-            )
+            raise UserError(f"{self}: needs flip in 0..0.5 and dim >= 2")
 
     @property
     def log_prior(self) -> Tensor:
@@ -109,7 +104,7 @@ class NoisyXor(LabelFirst):
 
 
 @dataclass(frozen=True)
-class UniformMixture(LabelFirst):
+class UniformMixture(Distribution):
     """The label is uniform on 0..m-1 and the feature uniform on [Y, Y + 2).
 
     A mixed pair of Gao et al. 2017 (arXiv 1709.06212), whose X is the label here.
@@ -146,7 +141,7 @@ class UniformMixture(LabelFirst):
 
 
 @dataclass(frozen=True)
-class StudentClasses(LabelFirst):
+class StudentClasses(Distribution):
     """The first feature is m_Y plus Student-t noise; the others are independent t noise.
 
     The first feature is sufficient; the integral over it is taken in asinh(x), where the heavy
@@ -163,14 +158,10 @@ class StudentClasses(LabelFirst):
     offsets: tuple[float, ...] = (0.0, 2.0, -2.0, 4.0, -4.0)
 
     def __post_init__(self):
-        classes = len(self.offsets)
-        if not (1 <= self.dof < math.inf and self.dim >= 1 and classes >= 2):
-            raise UserError(
-                f"StudentClasses: dof {self.dof}, dim {self.dim}, {classes} classes; "
-                "needs dof >= 1, dim >= 1 and two or more classes"
-            )
+        if not (1 <= self.dof < math.inf and self.dim >= 1 and len(self.offsets) >= 2):
+            raise UserError(f"{self}: needs dof >= 1, dim >= 1 and two or more offsets")
         if not all(abs(offset) <= 100 for offset in self.offsets):  # as far as the integral reaches
-            raise UserError(f"StudentClasses: offsets {self.offsets}; needs numbers in -100..100")
+            raise UserError(f"{self}: needs offsets in -100..100")
 
     @property
     def log_prior(self) -> Tensor:
@@ -215,7 +206,7 @@ class StudentClasses(LabelFirst):
 
 
 @dataclass(frozen=True)
-class Independent(LabelFirst):
+class Independent(Distribution):
     """X is standard normal whatever the label: I(X;Y) = 0.
 
     Attributes:
@@ -228,9 +219,7 @@ class Independent(LabelFirst):
 
     def __post_init__(self):
         if self.classes < 2 or self.dim < 1:
-            raise UserError(
-                f"Independent: {self.classes} classes, dim {self.dim}; needs at least 2 and 1"
-            )
+            raise UserError(f"{self}: needs at least 2 classes and dim >= 1")
 
     @property
     def log_prior(self) -> Tensor:

@@ -60,7 +60,7 @@ def test_a_trained_estimator_needs_samples_of_every_class_and_knows_no_other(kin
     ("build", "message"),
     [
         (lambda: ClassifierMI("mine"), "objective 'mine': use one of softmax, pc-softmax"),
-        (lambda: CriticMI("dv"), "bound 'dv': use one of mine, nwj, infonce, smile"),
+        (lambda: CriticMI("dv"), "objective 'dv': use one of mine, nwj, infonce, smile"),
         (lambda: SklearnMI("svm"), "classifier 'svm': use one of logistic-regression"),
         (lambda: NeighbourMI("ksg"), "method 'ksg': use one of ross, mixed-ksg"),
         (lambda: NeighbourMI(k=0), "k 0"),
