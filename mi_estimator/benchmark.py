@@ -9,6 +9,7 @@ is selected on them. Nearest neighbours need no training: they use the training 
 """
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from mi_common import cli
@@ -109,28 +110,14 @@ def main(argv: list[str] | None = None) -> None:
     given["hidden"] = tuple(args.hidden)
     jobs = {}
     for name, task in tasks.items():
-        settings = dataclasses.replace(task.settings, **given)
-        for estimator in estimators:
-            for n_train in dict.fromkeys(args.n_train or [task.n_train]):
-                for seed in seeds:
-                    key = (name, estimator, seed, n_train)
-                    cell = Cell(
-                        args.suite,
-                        *key,
-                        n_test=args.n_test or task.n_test,
-                        data_dir=args.data_dir,
-                        timeout=args.timeout,
-                        settings=settings,
-                    )
-                    jobs[key] = (cell, device)
-    rows = run_cells(
-        run_cell,
-        jobs,
-        results,
-        runtime=device,
-        num_workers=args.num_workers,
-        cluster=args.cluster,
-    )
+        settings, n_test = dataclasses.replace(task.settings, **given), args.n_test or task.n_test
+        sizes = dict.fromkeys(args.n_train or [task.n_train])
+        for estimator, n_train, seed in itertools.product(estimators, sizes, seeds):
+            key = (name, estimator, seed, n_train)
+            cell = Cell(args.suite, *key, n_test, args.data_dir, args.timeout, settings)
+            jobs[key] = (cell, device)
+    computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
+    rows = run_cells(run_cell, jobs, results, **computing)
     report(rows, tasks, folder)
     more = " ".join(str(seed) for seed in [*seeds, max(seeds) + 1])
     print(f"next: the same command with --seeds {more} --resume adds a seed")

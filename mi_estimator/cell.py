@@ -17,21 +17,9 @@ from mi_estimator.estimators.registry import NEIGHBOUR_METHODS, Settings, build_
 from mi_estimator.tasks.suites import SUITES, Task
 from mi_estimator.time_limit import within
 
-COLUMNS = [
-    "task",
-    "estimator",
-    "seed",
-    "n_train",
-    "n_test",
-    "estimate",
-    "lower",
-    "upper",
-    "truth",
-    "truth_error",
-    "seconds",
-    "status",
-]
 KEY = ["task", "estimator", "seed", "n_train"]
+SCORES = ["n_test", "estimate", "lower", "upper", "truth", "truth_error", "seconds", "status"]
+COLUMNS = [*KEY, *SCORES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +52,8 @@ def run_cell(cell: Cell, runtime: Runtime) -> list[dict]:
             raise UserError(f"the estimate is {estimate.value}")
     except UserError as error:
         return [row | {"status": f"failed: {error}", "seconds": time.perf_counter() - started}]
-    row |= {name: getattr(estimate, name) for name in ("lower", "upper")}
-    return [row | {"estimate": estimate.value, "seconds": time.perf_counter() - started}]
+    row |= {"estimate": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
+    return [row | {"seconds": time.perf_counter() - started}]
 
 
 def _estimate(cell: Cell, task: Task, runtime: Runtime) -> MIEstimate:

@@ -74,22 +74,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, writing {folder}", flush=True)
-    jobs = {
-        (name, replicate): (
-            *(name, replicate, args.estimator, args.samples, args.permutations),
-            device,
-        )
-        for name in tasks
-        for replicate in range(args.replicates)
-    }
-    rows = run_cells(
-        run_replicate,
-        jobs,
-        ResultsFile(folder / "replicates.csv", COLUMNS, KEY, text=("task",)),
-        runtime=device,
-        num_workers=args.num_workers,
-        cluster=args.cluster,
-    )
+    shared = (args.estimator, args.samples, args.permutations, device)
+    keys = [(name, replicate) for name in tasks for replicate in range(args.replicates)]
+    jobs = {key: (*key, *shared) for key in keys}
+    results = ResultsFile(folder / "replicates.csv", COLUMNS, KEY, text=("task",))
+    computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
+    rows = run_cells(run_replicate, jobs, results, **computing)
     table = coverage(rows)
     write_atomically(folder / "coverage.csv", lambda path: table.to_csv(path, index=False))
     print(to_markdown(table.round(4)))

@@ -13,6 +13,7 @@ except for neighbours, `calibration.png`.
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 from mi_common import cli
@@ -90,15 +91,6 @@ def get_parser() -> cli.Parser:
     return parser
 
 
-def index_warning(names: list[str]) -> str:
-    """One line about features that number the rows."""
-    flag = " ".join(map(shlex.quote, names[:20]))
-    return (
-        f"warning: columns {listed(names)} number the rows, as an index or id does; where rows are "
-        f"or were sorted by the label, they reveal it; leave them out with --drop {flag}"
-    )
-
-
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
@@ -129,13 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.dataset:
         samples = image_samples(args.dataset, args.data_dir, args.max_samples)
     else:
-        samples = read_samples(
-            args.file,
-            args.label,
-            features=args.features,
-            drop=args.drop,
-            drop_constant=args.drop_constant,
-        )
+        columns = {"features": args.features, "drop": args.drop}
+        samples = read_samples(args.file, args.label, **columns, drop_constant=args.drop_constant)
     if args.estimator not in NEIGHBOUR_METHODS:
         check_folds(samples.y, args.folds, samples.class_names)
     log_prior = None
@@ -147,27 +134,26 @@ def main(argv: list[str] | None = None) -> None:
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
     print(f"features ({len(samples.feature_names)}): {listed(samples.feature_names)}", flush=True)
     if samples.index_like:
-        print(index_warning(samples.index_like), file=sys.stderr)
+        drop = shlex.join(samples.index_like[:20])
+        print(
+            f"warning: columns {listed(samples.index_like)} number the rows, as an index or id "
+            "does; where rows are or were sorted by the label, they reveal it; leave them out with "
+            f"--drop {drop}",
+            file=sys.stderr,
+        )
 
     if args.estimator in NEIGHBOUR_METHODS:
         fit = NeighbourFit.of(args.estimator, samples.x, samples.y, seed=args.seed, k=args.k)
     else:
         settings = {name: getattr(args, name) for name in vars(DEFAULTS)}
         settings = Settings(**settings | {"hidden": tuple(args.hidden)})
-        fit = cross_fit(
-            lambda seed: build_estimator(args.estimator, device, seed, settings),
-            samples.x,
-            samples.y,
-            folds=args.folds,
-            seed=args.seed,
-            log_prior=log_prior,
-            show_progress=True,
-        )
+        build = partial(build_estimator, args.estimator, device, settings=settings)
+        options = {"folds": args.folds, "seed": args.seed, "log_prior": log_prior}
+        fit = cross_fit(build, samples.x, samples.y, **options, show_progress=True)
     p_value = None
     if args.permutations:
         p_value = fit.permutation_p_value(args.permutations, args.seed)
-    miller_madow = args.entropy == "miller-madow"
-    if miller_madow:
+    if miller_madow := args.entropy == "miller-madow":
         fit = fit.with_miller_madow()
     result = summary(fit, miller_madow=miller_madow, p_value=p_value)
     result["features"] = samples.feature_names

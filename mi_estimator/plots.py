@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.calibration import calibration_curve
 from torch import Tensor
 
 from mi_common.plots import plain, save_figure, styles
@@ -108,21 +109,17 @@ def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) 
     save_figure(figure, path)
 
 
-def plot_calibration(log_posterior: Tensor, labels: Tensor, path: Path, *, bins: int = 10) -> None:
+def plot_calibration(log_posterior: Tensor, labels: Tensor, path: Path) -> None:
     """Frequency of a class over its predicted probability, all classes together.
 
-    Args:
-        log_posterior: (N, K) out-of-fold log probabilities.
-        labels: (N,).
+    (N, K) out-of-fold log probabilities and (N,) labels.
     """
-    probability = log_posterior.exp().flatten().numpy()
-    true = torch.nn.functional.one_hot(labels, log_posterior.shape[1]).flatten().numpy()
-    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
-    used = np.flatnonzero(np.bincount(bin_of, minlength=bins))
-    mean = [[probability[bin_of == b].mean(), true[bin_of == b].mean()] for b in used]
+    probability = log_posterior.exp().clamp(max=1).flatten()  # rounding may exceed one
+    true = torch.nn.functional.one_hot(labels, log_posterior.shape[1]).flatten()
+    shares, means = calibration_curve(true, probability, n_bins=10)
     figure, axes = plt.subplots(figsize=(4.5, 4.5))
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    axes.plot(*np.transpose(mean), "-o", markersize=5)
+    axes.plot(means, shares, "-o", markersize=5)
     axes.set_xlabel("predicted probability of a class")
     axes.set_ylabel("share of samples of that class")
     save_figure(figure, path)

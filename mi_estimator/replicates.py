@@ -63,6 +63,7 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
     for name, group in rows.groupby("task", sort=False):
         n, truth, mean = len(group), TASKS[name].mutual_information()[0], group["estimate"].mean()
         covered = group["expected_value"].between(group["lower"], group["upper"])
+        covers_mean = (group["lower"] <= mean) & (mean <= group["upper"])
         rejected = group["p_value"] <= 0.05
         shares = {}
         for share, hits in (("covered", covered), ("rejected", rejected)):
@@ -77,9 +78,7 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
                 "spread": group["estimate"].std(),
                 "mean_half_width": (group["upper"] - group["lower"]).mean() / 2,
                 **shares,
-                "covers_mean_estimate": (
-                    (group["lower"] <= mean) & (mean <= group["upper"])
-                ).mean(),
+                "covers_mean_estimate": covers_mean.mean(),
                 "above_truth": (group["lower"] > truth).mean(),
             }
         )

@@ -42,12 +42,11 @@ def read_samples(
     drop: list[str] | None = None,
     drop_constant: bool = False,
 ) -> Samples:
-    """Reads CSV, Parquet, `.npz` (arrays x and y) or `.npy` (a table, the label's column number).
+    """Reads CSV, Parquet, `.npz` (arrays x and y) or `.npy` (a table).
 
     Args:
-        label: name of the label column; for `.npy` its number; not used for `.npz`.
-        features: columns to use, all if None; for `.npy` their numbers, for `.npz` x0, x1, ...
-        drop: columns to leave out, named in the same way.
+        label, features, drop: of `Columns`. Columns of `.npy` are numbers; features of `.npz` are
+            x0, x1, ..., and it needs no label.
         drop_constant: leave out constant features and print their names.
 
     Raises:
@@ -114,17 +113,13 @@ def checked_samples(
 
 
 def _require_real_numbers(features: pd.DataFrame, names: list[str]) -> None:
-    is_complex, is_numeric = (
-        [check(dtype) for dtype in features.dtypes]
-        for check in (pd.api.types.is_complex_dtype, pd.api.types.is_numeric_dtype)
-    )
-    if any(is_complex):
-        columns = listed([name for name, wrong in zip(names, is_complex, strict=True) if wrong], 10)
+    types = list(enumerate(features.dtypes))
+    if wrong := [i for i, dtype in types if pd.api.types.is_complex_dtype(dtype)]:
+        columns = listed([names[i] for i in wrong], 10)
         raise UserError(
             f"columns {columns} are complex; give real and imaginary part as a column each"
         )
-    wrong = [i for i, good in enumerate(is_numeric) if not good]
-    if wrong:
+    if wrong := [i for i, dtype in types if not pd.api.types.is_numeric_dtype(dtype)]:
         text = features[wrong[0]].dropna().astype(str)
         text = [*text[pd.to_numeric(text, errors="coerce").isna()], *text, ""]
         raise UserError(

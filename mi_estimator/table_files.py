@@ -28,10 +28,8 @@ from mi_estimator.names import listed
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tab and line ends
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|")
 LONGEST_LINE = 2**27  # characters; a file without line ends must not be read at once
-BYTES_PER_CELL, BYTES_PER_COLUMN = (
-    32,
-    300,
-)  # at the peak: three float64 copies, one float32, and pandas' overhead
+# At the peak: three float64 copies, one float32, and pandas' overhead.
+BYTES_PER_CELL, BYTES_PER_COLUMN = 32, 300
 HEADERS = {  # version 3 differs from 2 in the names of fields only
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -41,13 +39,7 @@ HEADERS = {  # version 3 differs from 2 in the names of fields only
 
 @dataclass(frozen=True)
 class Columns:
-    """The flags that choose columns.
-
-    Attributes:
-        label: name of the label column.
-        features: columns to use; None for all but the label.
-        drop: columns to leave out.
-    """
+    """The flags that choose columns by name; without `features`, all but the label are used."""
 
     label: str | None
     features: list[str] | None = None
@@ -245,14 +237,9 @@ def _read_npz(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
 def _read_array(where: str, open_file: Callable, size: int, *, kinds: str = "biuf") -> np.ndarray:
     """One array in NumPy's format, in this machine's byte order.
 
-    Args:
-        where: its name in messages.
-        open_file: opens it for reading bytes.
-        size: its bytes, header included.
-        kinds: allowed kinds of NumPy types.
-
-    Raises:
-        UserError: a header that does not fit the size, an empty array, a type of another kind.
+    `where` names it in messages; `size` counts its bytes with the header; `kinds` are the allowed
+    kinds of NumPy types. UserError for a header that does not fit the size, an empty array, or a
+    type of another kind.
     """
     with open_file() as file:
         version = np.lib.format.read_magic(file)

@@ -19,6 +19,7 @@ from mi_common.datasets import IDX_DATASETS, image_tensors
 from mi_common.errors import UserError
 from mi_common.image_files import cub, image_folder, tiny_imagenet
 from mi_common.image_sets import ImageSet, unreadable_files
+from mi_common.information import class_counts
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
 from pc_softmax.recipes import DATASETS, FILE_DATASETS, PAPER_DATASETS
 
@@ -47,11 +48,15 @@ class ImbalancedData:
     def class_names(self) -> list[str]:
         return self.train.class_names
 
+    @property
+    def counts(self) -> Tensor:
+        """(K,) int64 training images of each class."""
+        return class_counts(self.train.labels, len(self.class_names))
+
     def fingerprints(self) -> dict[str, str]:
         """Of every split by name; see `mi_common.fingerprints`."""
         splits = {"train": self.train} | {f"test {name}": t for name, t in self.tests.items()}
-        if self.validation is not None:
-            splits["validation"] = self.validation
+        splits |= {"validation": self.validation} if self.validation else {}
         return {name: images.fingerprint for name, images in splits.items()}
 
 

@@ -27,12 +27,8 @@ def class_limits(kind: str, counts: Tensor) -> Tensor:
         step:RATIO   n for the first half of the classes, the middle   Buda et al. 2018,
                      class included, and n / ratio for the others      Cao et al. 2019
 
-    Args:
-        kind: as `pc_softmax.recipes.parse_imbalance` returns it, but not "paper".
-        counts: (K,) positive counts, K at least 2.
-
-    Returns:
-        (K,) int64.
+    `kind` is as `pc_softmax.recipes.parse_imbalance` returns it, but not "paper". (K,) positive
+    counts -> (K,) int64.
     """
     if kind == "none":
         return counts
@@ -62,13 +58,7 @@ def paper_digits(labels: Tensor) -> tuple[Tensor, Tensor]:
 
     The training list is taken from positions 0..39,999 and the test list from 40,000..49,999. Each
     holds the first 3,000 images of every odd class and the first 300 of every even class. For MNIST
-    these are 16,500 training and 6,559 test images.
-
-    Args:
-        labels: (60000,) labels of the official training file, in file order.
-
-    Returns:
-        Positions of the training and of the test images.
+    these are 16,500 training and 6,559 test images. (60000,) labels -> positions of both lists.
     """
     if len(labels) < PAPER_TEST_WINDOW[1]:
         raise UserError(
@@ -76,11 +66,8 @@ def paper_digits(labels: Tensor) -> tuple[Tensor, Tensor]:
             "again"
         )
     limits = torch.tensor([PAPER_KEPT_EVEN, PAPER_KEPT_ODD] * 5)
-    train, test = (
-        start + first_per_class(labels[start:stop], limits)
-        for start, stop in (PAPER_TRAIN_WINDOW, PAPER_TEST_WINDOW)
-    )
-    return train, test
+    windows = (PAPER_TRAIN_WINDOW, PAPER_TEST_WINDOW)
+    return tuple(start + first_per_class(labels[start:stop], limits) for start, stop in windows)
 
 
 def paper_files(
@@ -91,17 +78,8 @@ def paper_files(
     The training list holds the first 10 images of each class with an odd id and the first 30 of
     each class with an even id; the first class has id 1. The test list holds the first 5 and 15.
     For CUB these are 3,997 and 1,996 images: three classes have only 29 training images, and one
-    class has 11 test images.
-
-    Args:
-        train_labels, test_labels: (N,) and (M,) labels 0..K-1 (id - 1), in official order.
-
-    Returns:
-        Positions of the training images, and positions of the test images.
+    class has 11 test images. (N,) and (M,) labels 0..K-1 (id - 1) -> positions of both lists.
     """
     even_id = torch.arange(num_classes) % 2
-    train, test = (
-        first_per_class(labels, torch.tensor(kept)[even_id])
-        for labels, kept in ((train_labels, PAPER_TRAIN_FILES), (test_labels, PAPER_TEST_FILES))
-    )
-    return train, test
+    lists = ((train_labels, PAPER_TRAIN_FILES), (test_labels, PAPER_TEST_FILES))
+    return tuple(first_per_class(labels, torch.tensor(kept)[even_id]) for labels, kept in lists)

@@ -1,7 +1,7 @@
 """Losses for imbalanced classification; each can replace `nn.CrossEntropyLoss`.
 
     loss = PCSoftmaxLoss.from_labels(train_labels, num_classes)
-    value = loss(logits, labels)  # (B, K) and (B,) -> mean loss
+    value = loss(logits, labels)  # (B, K) and (B,) -> mean loss, in nats unless weighted
 
 In the formulas, f are the logits, y is the label, n_k is the number of training samples of class
 k, and p_k is its share of the training samples, the prior.
@@ -35,12 +35,14 @@ class SoftmaxLoss(nn.CrossEntropyLoss):
         super().__init__(label_smoothing=label_smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) logits and (B,) labels -> mean loss in nats."""
         return super().forward(at_least_float32(logits), labels)
 
 
 class _FrequencyLoss(nn.Module):
-    """Base of the losses that use the class frequencies of the training set."""
+    """Base of the losses that use the class frequencies of the training set.
+
+    `from_counts` takes (K,) positive class counts and the constructor's options.
+    """
 
     @classmethod
     def from_labels(cls, labels: Tensor, num_classes: int, **options) -> "_FrequencyLoss":
@@ -67,7 +69,6 @@ class PriorLoss(_FrequencyLoss):
 
     @classmethod
     def from_counts(cls, counts: Tensor, **options) -> "PriorLoss":
-        """From (K,) positive class counts; `options` are the constructor's."""
         return cls(log_prior_from_counts(_positive("class counts", counts)), **options)
 
 
@@ -75,12 +76,11 @@ class PCSoftmaxLoss(PriorLoss):
     """Probability-corrected softmax cross-entropy: -f_y + log sum_k p_k exp f_k.
 
     The logits learn the pointwise mutual information, up to a constant per sample. Their argmax
-    maximises the mean per-class accuracy (Qin et al. 2019). The formula is in
+    maximises the mean per-class accuracy (Qin et al. 2019). It may be negative; the formula is in
     `mi_common.information.pc_softmax_loss`.
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) logits and (B,) labels -> mean loss in nats; it may be negative."""
         return pc_softmax_loss(logits, labels, self.log_prior)
 
 
@@ -97,7 +97,6 @@ class LogitAdjustedLoss(PriorLoss):
         self.tau = tau
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) logits and (B,) labels -> mean loss in nats."""
         logits = at_least_float32(logits)
         return F.cross_entropy(logits + self.tau * self.log_prior.to(logits), labels)
 
@@ -110,10 +109,11 @@ class ReweightedLoss(_FrequencyLoss):
     weights have no effect.
 
     Deferred re-weighting (Cao et al. 2019): the training loop calls `start_epoch` before each
-    epoch, and the weights are used from epoch `reweight_from` on, counted from zero.
+    epoch, and the weights are used from epoch `reweight_from` on, counted from zero. Subclasses
+    pass this option on.
     """
 
-    def __init__(self, class_weight: Tensor | None, *, reweight_from: int = 0):
+    def __init__(self, class_weight: Tensor | None = None, *, reweight_from: int = 0):
         """(K,) positive weights, or None for no weights; the first epoch that uses them."""
         super().__init__()
         _check_range("--drw", reweight_from, 0)
@@ -139,20 +139,16 @@ class WeightedLoss(ReweightedLoss):
     The mean and label smoothing are those of `nn.CrossEntropyLoss`.
     """
 
-    def __init__(
-        self, class_weight: Tensor, *, label_smoothing: float = 0.0, reweight_from: int = 0
-    ):
-        super().__init__(class_weight, reweight_from=reweight_from)
+    def __init__(self, class_weight: Tensor, *, label_smoothing: float = 0.0, **deferred):
+        super().__init__(class_weight, **deferred)
         _check_range("--label-smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
 
     @classmethod
     def from_counts(cls, counts: Tensor, **options) -> "WeightedLoss":
-        """From (K,) positive class counts; `options` are the constructor's."""
         return cls(inverse_frequency_weights(counts), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) logits and (B,) labels -> weighted mean loss."""
         logits = at_least_float32(logits)
         weight = self._weight(logits)
         return F.cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
@@ -163,7 +159,6 @@ class ClassBalancedLoss(WeightedLoss):
 
     @classmethod
     def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "ClassBalancedLoss":
-        """From (K,) positive class counts; `options` are the constructor's."""
         return cls(class_balanced_weights(counts, beta), **options)
 
 
@@ -173,20 +168,16 @@ class FocalLoss(ReweightedLoss):
     gamma = 0 is softmax. `from_counts` sets class-balanced weights (Cui et al. 2019).
     """
 
-    def __init__(
-        self, class_weight: Tensor | None = None, *, gamma: float = 2.0, reweight_from: int = 0
-    ):
-        super().__init__(class_weight, reweight_from=reweight_from)
+    def __init__(self, class_weight: Tensor | None = None, *, gamma: float = 2.0, **deferred):
+        super().__init__(class_weight, **deferred)
         _check_range("--gamma", gamma, 0)
         self.gamma = gamma
 
     @classmethod
     def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "FocalLoss":
-        """From (K,) positive class counts; `options` are the constructor's."""
         return cls(class_balanced_weights(counts, beta), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) logits and (B,) labels -> weighted mean loss."""
         logits = at_least_float32(logits)
         cross_entropy = F.cross_entropy(logits, labels, reduction="none")
         # Above zero: at zero, a power gamma < 1 has an infinite slope.
@@ -202,27 +193,18 @@ class LDAMLoss(ReweightedLoss):
     the cosines of a `pc_softmax.networks.CosineHead`. The scale s widens their small range.
     """
 
-    def __init__(
-        self,
-        margins: Tensor,
-        *,
-        scale: float = 30.0,
-        class_weight: Tensor | None = None,
-        reweight_from: int = 0,
-    ):
+    def __init__(self, margins: Tensor, *, scale: float = 30.0, **weighting):
         """(K,) margins m, such as those of `ldam_margins`, and the scale s."""
-        super().__init__(class_weight, reweight_from=reweight_from)
+        super().__init__(**weighting)
         _check_range("--scale", scale, 0)
         self.scale = scale
         self.register_buffer("margins", margins.float())
 
     @classmethod
     def from_counts(cls, counts: Tensor, *, max_margin: float = 0.5, **options) -> "LDAMLoss":
-        """From (K,) positive class counts; `options` are the constructor's."""
         return cls(ldam_margins(counts, max_margin), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) cosines and (B,) labels -> weighted mean loss."""
         logits = at_least_float32(logits)
         margins = F.one_hot(labels, logits.shape[1]) * self.margins.to(logits)
         return F.cross_entropy(self.scale * (logits - margins), labels, self._weight(logits))
@@ -270,11 +252,8 @@ def build_loss(
 
     Args:
         counts: (K,) training samples of each class.
-        tau: of `logit-adjusted`.
-        gamma: of `focal`.
-        beta: of the class-balanced weights.
-        margin: of `ldam`, the margin of the rarest class.
-        scale: of `ldam`.
+        tau, gamma, beta: of `logit-adjusted`, of `focal`, and of the class-balanced weights.
+        margin, scale: of `ldam`; the margin is that of the rarest class.
         drw: the first epoch with class weights, counted from zero, for REWEIGHTED_LOSSES. If None,
             `weighted` and `class-balanced` use their weights from the start, and `focal` and `ldam`
             use none. Otherwise the weights of `focal` and `ldam` are class-balanced.
@@ -294,10 +273,10 @@ def build_loss(
             raise UserError(f"{flag}: not for the loss {name}; use one of {', '.join(allowed)}")
     counts = _positive("class counts", counts)
     balanced_weights = None if drw is None else class_balanced_weights(counts, beta)
-    deferred = {"reweight_from": drw or 0}
+    deferred, smoothing = {"reweight_from": drw or 0}, {"label_smoothing": label_smoothing}
     match name:
         case "softmax":
-            return SoftmaxLoss(label_smoothing=label_smoothing)
+            return SoftmaxLoss(**smoothing)
         case "pc-softmax":
             return PCSoftmaxLoss.from_counts(counts)
         case "logit-adjusted":
@@ -305,13 +284,12 @@ def build_loss(
         case "focal":
             return FocalLoss(balanced_weights, gamma=gamma, **deferred)
         case "ldam":
-            options = {"max_margin": margin, "scale": scale, "class_weight": balanced_weights}
-            return LDAMLoss.from_counts(counts, **options, **deferred)
+            margins = ldam_margins(counts, margin)
+            return LDAMLoss(margins, scale=scale, class_weight=balanced_weights, **deferred)
         case "weighted":
-            return WeightedLoss.from_counts(counts, label_smoothing=label_smoothing, **deferred)
+            return WeightedLoss.from_counts(counts, **smoothing, **deferred)
         case "class-balanced":
-            options = {"beta": beta, "label_smoothing": label_smoothing}
-            return ClassBalancedLoss.from_counts(counts, **options, **deferred)
+            return ClassBalancedLoss.from_counts(counts, beta=beta, **smoothing, **deferred)
 
 
 def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) -> Tensor:

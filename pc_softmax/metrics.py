@@ -15,11 +15,7 @@ CALIBRATION_BINS = 15
 
 
 def confusion_counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts of the argmax of (N, K) logits, or log probabilities, against (N,) labels.
-
-    Returns:
-        (K, K) int64, true classes in rows and predicted classes in columns.
-    """
+    """(K, K) counts of (N,) labels, in rows, and the argmax of (N, K) logits, in columns."""
     return confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
 
 
@@ -29,20 +25,15 @@ def class_accuracies(confusion: np.ndarray) -> np.ndarray:
 
 
 def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of the argmax of (N, K) logits against (N,) labels, see `confusion_scores`.
-
-    Raises:
-        UserError: logits that are not finite.
-    """
+    """`confusion_scores` of the argmax of (N, K) logits; UserError if they are not finite."""
     _require_finite(logits)
     return confusion_scores(confusion_counts(logits, labels))
 
 
 def confusion_scores(confusion: np.ndarray) -> dict[str, float]:
-    """Scores of a (K, K) confusion matrix; classes without test samples do not count.
+    """SCORES of a (K, K) confusion matrix; classes without test samples do not count.
 
-    Returns:
-        accuracy, balanced_accuracy (the mean of the class accuracies) and worst_class_accuracy.
+    The balanced accuracy is the mean of the class accuracies.
     """
     accuracies = class_accuracies(confusion)
     accuracies = accuracies[~np.isnan(accuracies)]
@@ -68,10 +59,7 @@ def shot_accuracies(confusion: np.ndarray, counts: np.ndarray) -> dict[str, floa
     """Mean accuracy of the classes with many (> 100), medium (20 to 100) and few training samples.
 
     The groups are those of Liu et al. 2019 (open long-tailed recognition). A group without test
-    samples is left out.
-
-    Args:
-        counts: (K,) training samples of each class.
+    samples is left out. `counts` are the (K,) training samples of each class.
     """
     accuracies = class_accuracies(confusion)
     tested = ~np.isnan(accuracies)
@@ -103,13 +91,9 @@ def class_table(confusion: np.ndarray, counts: np.ndarray, class_names: list[str
 
 
 def probability_scores(log_posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of (N, K) log probabilities against (N,) labels.
+    """nll in nats, and brier: the squared distance to the one-hot label, 0 to 2 (Brier 1950).
 
-    Returns:
-        nll in nats; brier, the squared distance to the one-hot label, from 0 to 2 (Brier 1950).
-
-    Raises:
-        UserError: NaN among the probabilities.
+    (N, K) log probabilities and (N,) labels; UserError if one is NaN.
     """
     posterior, rows = np.exp(log_posterior), np.arange(len(labels))
     _require_finite(posterior)
@@ -145,16 +129,10 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
 def mutual_information(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The mutual information of image and label that a test set shows, in nats.
 
-    It is the mean of f_y - log sum_k q(k) exp f_k, where q are the label frequencies of the test
-    set: H(q) minus the cross-entropy of the posterior under q.
-
-    Args:
-        logits: (N, K) PC-softmax logits f.
-        labels: (N,).
-
-    Returns:
-        mutual_information; mi_lower and mi_upper, the normal 95 % interval of that mean (NaN for
-        one sample); label_entropy, H(q), which is an upper bound.
+    It is the mean of f_y - log sum_k q(k) exp f_k, where f are (N, K) PC-softmax logits and q are
+    the label frequencies of the test set: H(q) minus the cross-entropy of the posterior under q.
+    The interval is the normal 95 % interval of that mean (NaN for one sample); label_entropy, H(q),
+    is an upper bound.
     """
     frequencies = label_frequencies(labels, logits.shape[1])
     with np.errstate(divide="ignore"):

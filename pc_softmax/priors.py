@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 
 from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
@@ -60,10 +61,7 @@ def em_prior(
         tolerance: the iteration ends when no probability changes by more than this in one step.
 
     Returns:
-        (K,) log prior; the probability of an absent class is close to zero.
-
-    Raises:
-        UserError: no convergence after `max_iterations`.
+        (K,) log prior; that of an absent class is close to zero. UserError without convergence.
     """
     start = prior = np.exp(start_log_prior)
     posterior = np.exp(posterior_under(logits, start_log_prior))
@@ -94,15 +92,13 @@ def bbse_prior(
     and q_i is the share of test samples that are predicted as i. Negative ratios become zero.
 
     Args:
-        validation_predictions: (M,) predicted classes of samples distributed as the training data.
-        validation_labels: (M,) their labels.
+        validation_predictions, validation_labels: (M,) classes of samples distributed as the
+            training data.
         test_predictions: (N,) predicted classes of the test samples.
 
     Returns:
-        (K,) log prior, minus infinity where the ratio is zero.
-
-    Raises:
-        UserError: a class without validation samples, or a singular C.
+        (K,) log prior, minus infinity where the ratio is zero. UserError for a class without
+        validation samples, or a singular C.
     """
     source = label_frequencies(validation_labels, num_classes)
     if (source == 0).any():
@@ -190,18 +186,12 @@ def _repeated(names: list[str]) -> list[str]:
 
 
 def long_tailed_prior(counts: np.ndarray, ratio: float, *, backward: bool = False) -> np.ndarray:
-    """p_k proportional to ratio^(-rank / (K - 1)), as in LADE (Hong et al. 2021).
+    """p_k proportional to ratio^(-rank / (K - 1)), as in LADE (Hong et al. 2021): (K,) log prior.
 
-    Args:
-        counts: (K,) training samples. The largest class has rank 0; equal counts keep their order.
-        ratio: of the largest to the smallest probability.
-        backward: reverse the ranks, so that the rarest training class becomes the largest.
-
-    Returns:
-        (K,) log prior.
+    The largest of the (K,) training counts has rank 0; equal counts keep their order. With
+    `backward`, ranks are reversed, so that the rarest training class becomes the largest.
     """
-    ranks = np.empty(len(counts))
-    ranks[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    ranks = stats.rankdata(-counts, method="ordinal") - 1
     if backward:
         ranks = len(counts) - 1 - ranks
     return normalised_log(float(ratio) ** (-ranks / (len(counts) - 1)))
@@ -231,10 +221,7 @@ def sample_shifted(
     """Positions of the largest subset with the given class prior, drawn without replacement.
 
     (N,) labels and (K,) log prior -> (M,) positions, ascending. The number of samples of a class is
-    its share, rounded down, and at least one.
-
-    Raises:
-        UserError: a class without samples.
+    its share, rounded down, and at least one. UserError for a class without samples.
     """
     available = np.bincount(labels, minlength=len(log_prior))
     if (available == 0).any():

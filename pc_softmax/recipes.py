@@ -99,25 +99,13 @@ class Settings:
     def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
         """From the flags of `pc_softmax.train` by name, their defaults filled in."""
         args = argparse.Namespace(**flags)
-        names = ("network", "weights", "image_size", "freeze_backbone", "loss", "seed", "init")
-        names += ("retrain_head", "num_workers")
-        return cls(
-            data=take(DataSettings, args),
-            loss_options={name: flags[name] for name in LOSS_OPTIONS},
-            training=take(Training, args),
-            **{name: flags[name] for name in names},
-        )
+        args.data, args.training = take(DataSettings, args), take(Training, args)
+        args.loss_options = {name: flags[name] for name in LOSS_OPTIONS}
+        return take(cls, args)
 
 
 def parse_imbalance(text: str) -> str:
-    """The type of --imbalance: `none`, `paper`, `step:RATIO` or `exp:RATIO`, RATIO from 1.
-
-    Returns:
-        The rule with its ratio in one spelling: "exp:100" for exp:1e2.
-
-    Raises:
-        argparse.ArgumentTypeError: another rule, or a ratio that is no number from 1.
-    """
+    """The type of --imbalance, with the ratio in one spelling: "exp:100" for exp:1e2."""
     rule, colon, number = text.partition(":")
     if rule in ("none", "paper") and not colon:
         return text

@@ -8,7 +8,7 @@ from torch import nn
 from mi_common.errors import UserError
 from mi_common.files import save_arrays
 from mi_common.fingerprints import file_fingerprint
-from mi_common.information import class_counts, log_prior_from_counts
+from mi_common.information import log_prior_from_counts
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, seed_everything
 from mi_common.training import ImageClassifier
@@ -20,15 +20,8 @@ from pc_softmax.recipes import DataSettings, Settings
 
 
 def read_data(settings: DataSettings) -> ImbalancedData:
-    """The images of a run; errors as in `load_data`."""
-    return load_data(
-        settings.dataset,
-        settings.data_dir,
-        imbalance=settings.imbalance,
-        val_fraction=settings.val_fraction,
-        seed=0,  # the same validation images for all seeds
-        skip_unreadable=settings.skip_unreadable,
-    )
+    """The images of a run, the same validation images for all seeds; errors as in `load_data`."""
+    return load_data(**vars(settings))
 
 
 def check_loss(settings: Settings, data: ImbalancedData) -> None:
@@ -38,8 +31,7 @@ def check_loss(settings: Settings, data: ImbalancedData) -> None:
     drw, epochs = settings.loss_options["drw"], settings.training.epochs
     if drw is not None and drw >= epochs:
         raise UserError(f"--drw {drw}: must be below --epochs {epochs}")
-    counts = class_counts(data.train.labels, len(data.class_names))
-    build_loss(settings.loss, counts, **settings.loss_options)
+    build_loss(settings.loss, data.counts, **settings.loss_options)
 
 
 def fingerprints(settings: Settings, data: ImbalancedData) -> dict[str, str]:
@@ -64,12 +56,8 @@ def first_stage(folder: Path) -> RunFolder:
 
 def description(data: ImbalancedData) -> dict:
     """What a user of the run needs without the training images, for config.json."""
-    counts = class_counts(data.train.labels, len(data.class_names))
-    return {
-        "entry": "pc_softmax.train",
-        "class_names": data.class_names,
-        "class_counts": counts.tolist(),
-    }
+    names = {"entry": "pc_softmax.train", "class_names": data.class_names}
+    return names | {"class_counts": data.counts.tolist()}
 
 
 def build_classifier(settings: Settings, data: ImbalancedData, runtime: Runtime) -> ImageClassifier:
@@ -102,10 +90,7 @@ def build_classifier(settings: Settings, data: ImbalancedData, runtime: Runtime)
 
 
 def cache_features(classifier: ImageClassifier, data: ImbalancedData, copies: int) -> None:
-    """Computes the features of all image files, for a frozen backbone; else it does nothing.
-
-    Whoever calls this before writing anything finds unreadable images in time.
-    """
+    """Computes the features of all image files, for a frozen backbone; finds unreadable ones."""
     classifier.cache_features(data.train, copies=copies)
     for images in (*data.tests.values(), *([data.validation] if data.validation else [])):
         classifier.cache_features(images)
@@ -114,12 +99,8 @@ def cache_features(classifier: ImageClassifier, data: ImbalancedData, copies: in
 def train(
     settings: Settings, data: ImbalancedData, classifier: ImageClassifier, run: RunFolder
 ) -> dict:
-    """Trains a classifier, or goes on with it, and writes predictions and the result.
-
-    Returns:
-        The content of result.json: scores of each test set, seconds, sizes.
-    """
-    counts = class_counts(data.train.labels, len(data.class_names))
+    """Trains a classifier, or goes on with it; writes predictions and returns result.json."""
+    counts = data.counts
     seed_everything(settings.seed)
     loss = build_loss(settings.loss, counts, **settings.loss_options)
     loss = loss.to(classifier.runtime.device)
@@ -161,9 +142,7 @@ def train(
         "indices_sha256": indices_digest(data.indices),
         "backbone_sha256": classifier.backbone_digest(),
     }
-    indices = {
-        name.replace("/", "_"): positions.numpy() for name, positions in data.indices.items()
-    }
+    indices = {name.replace("/", "_"): rows.numpy() for name, rows in data.indices.items()}
 
     def write() -> None:
         save_arrays(run.path / "predictions.npz", **arrays)

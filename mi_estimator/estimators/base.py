@@ -37,7 +37,7 @@ class MIEstimate:
         """The plain mean over samples."""
         pointwise = pointwise.double().cpu()
         standard_error = pointwise.std().item() / len(pointwise) ** 0.5
-        return cls._normal(pointwise.mean().item(), standard_error, pointwise)
+        return cls.normal(pointwise.mean().item(), standard_error, pointwise)
 
     @classmethod
     def under_prior(cls, pointwise: Tensor, labels: Tensor, log_prior: Tensor) -> "MIEstimate":
@@ -47,19 +47,16 @@ class MIEstimate:
         means = torch.zeros_like(log_prior).index_add_(0, labels, pointwise) / counts
         squares = weights.square() * (pointwise - means[labels]).square()
         variance = (squares * (counts / (counts - 1))[labels]).sum().item()
-        return cls._normal((weights * pointwise).sum().item(), variance**0.5, pointwise)
+        return cls.normal((weights * pointwise).sum().item(), variance**0.5, pointwise)
 
     @classmethod
-    def _normal(cls, mean: float, standard_error: float, pointwise: Tensor) -> "MIEstimate":
+    def normal(cls, mean: float, standard_error: float, pointwise: Tensor) -> "MIEstimate":
         half_width = QUANTILE * standard_error
         return cls(mean, mean - half_width, mean + half_width, pointwise)
 
     @property
     def standard_error(self) -> float:
         return (self.upper - self.lower) / (2 * QUANTILE)
-
-    def with_standard_error(self, standard_error: float) -> "MIEstimate":
-        return self._normal(self.value, standard_error, self.pointwise)
 
 
 class Estimator(ABC):
@@ -82,8 +79,7 @@ class Estimator(ABC):
     def fit(self, x, y, *, num_classes: int | None = None) -> "Estimator":
         """Trains on (N, d) features and (N,) labels 0..K-1, tensors or arrays.
 
-        Args:
-            num_classes: K; by default the largest label plus one.
+        By default, `num_classes` K is the largest label plus one.
 
         Raises:
             UserError: samples that `as_samples` refuses, a class without samples where the

@@ -7,13 +7,11 @@ lower bound on I(X;Y); p is the class prior of the training labels.
 """
 
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
-from sklearn.discriminant_analysis import (
-    LinearDiscriminantAnalysis,
-    QuadraticDiscriminantAnalysis,
-)
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -27,18 +25,13 @@ from mi_common.information import (
     pointwise_mutual_information,
     select_label,
 )
-from mi_common.runtime import Runtime
 from mi_estimator.estimators.base import Estimator
 
 CLASSIFIERS = {
-    "logistic-regression": LogisticRegression,
-    "gradient-boosting": HistGradientBoostingClassifier,
+    "logistic-regression": partial(LogisticRegression, max_iter=1000),
+    "gradient-boosting": partial(HistGradientBoostingClassifier, early_stopping=True),
     "lda": LinearDiscriminantAnalysis,
     "qda": QuadraticDiscriminantAnalysis,
-}
-DEFAULTS = {
-    "logistic-regression": {"max_iter": 1000},
-    "gradient-boosting": {"early_stopping": True},
 }
 
 
@@ -51,21 +44,16 @@ class SklearnMI(Estimator):
 
     is_cross_entropy = True
 
-    def __init__(self, name: str, *, runtime: Runtime | None = None, seed: int = 0, **options):
+    def __init__(self, name: str, *, seed: int = 0, **options):
         """
         Args:
-            name: "logistic-regression", "gradient-boosting" (histograms), "lda" or "qda".
-            runtime: unused; scikit-learn runs on the CPU, with OMP_NUM_THREADS threads.
+            name: one of CLASSIFIERS; another raises a UserError.
             seed: of gradient boosting, which stops early by a random tenth of its training data;
                 the others are deterministic.
             options: of the scikit-learn class.
-
-        Raises:
-            UserError: an unknown name.
         """
         if name not in CLASSIFIERS:
             raise UserError(f"classifier {name!r}: use one of {', '.join(CLASSIFIERS)}")
-        options = DEFAULTS.get(name, {}) | options
         if name == "gradient-boosting":
             options = {"random_state": seed} | options
         self.name = name

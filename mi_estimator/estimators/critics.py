@@ -37,15 +37,8 @@ from mi_estimator.estimators.classifier import ClassifierMI, as_inputs
 def pc_softmax_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
     """f_y - log s(x): the classifier's bound (Barber and Agakov 2003; Qin et al. 2019).
 
-    A lower bound in expectation.
-
-    Args:
-        logits: (N, K) outputs f(x) of the critic.
-        labels: (N,) int64 in 0..K-1.
-        log_prior: (K,) log p(k).
-
-    Returns:
-        (N,) terms in nats.
+    A lower bound in expectation. (N, K) outputs f(x) of the critic, (N,) labels and (K,) log p(k)
+    -> (N,) terms in nats.
     """
     return select_label(pointwise_mutual_information(logits, log_prior), labels)
 
@@ -119,9 +112,7 @@ def _log_mean_terms(joint: Tensor, log_s: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound as an estimate and as a training objective.
-
-    Functions map (N, K) logits, (N,) labels and a (K,) log prior to (N,) terms in nats.
+    """A bound as an estimate and as a training objective; functions are like `pc_softmax_bound`.
 
     Attributes:
         terms: their mean is the estimate.

@@ -9,6 +9,7 @@ result.estimate(), result.accuracy, result.permutation_p_value(1000, seed=0)
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ class CrossFit:
         folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
         values = [_mean(self.pointwise[fold], self.labels[fold], known).value for fold in folds]
         between = torch.tensor(values).std().item() / len(values) ** 0.5 if len(values) > 1 else 0.0
-        return pooled.with_standard_error(max(pooled.standard_error, between))
+        return MIEstimate.normal(pooled.value, max(pooled.standard_error, between), self.pointwise)
 
     @property
     def class_weights(self) -> Tensor:
@@ -138,12 +139,10 @@ def cross_fit(
         show_progress: whether to name the fold, see `mi_common.progress`.
 
     Raises:
-        UserError: a class with fewer samples than folds.
+        UserError: as `check_folds`.
     """
     y = y.cpu()
-    num_classes = int(y.max()) + 1
-    counts = check_folds(y, folds)
-    known_prior = log_prior
+    counts, known_prior = check_folds(y, folds), log_prior
     if log_prior is None:
         log_prior = log_prior_from_counts(counts, dtype=torch.float64)
 
@@ -155,25 +154,22 @@ def cross_fit(
             return log_ratio, select_label(log_ratio, y[rows])
         return log_ratio, estimator.terms(x[rows], y[rows])
 
-    log_ratio = torch.empty(len(y), num_classes, dtype=torch.float64)
-    fold_of = torch.empty(len(y), dtype=torch.int64)
-    pointwise = torch.empty(len(y), dtype=torch.float64)
-    training_values = []
+    log_ratio = torch.empty(len(y), len(counts), dtype=torch.float64)
+    fold_of, pointwise, training_values = torch.empty_like(y), torch.empty(len(y)).double(), []
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
     with Progress("", folds, show=show_progress) as progress:
         for fold, (train, test) in enumerate(splits):
             progress.name(f"fold {fold + 1}/{folds}")
             train, test = torch.from_numpy(train), torch.from_numpy(test)
-            estimator = build(seed + fold).train(x[train], y[train], num_classes)
+            estimator = build(seed + fold).train(x[train], y[train], len(counts))
             fold_of[test] = fold
             log_ratio[test], pointwise[test] = score(estimator, test)
             training_values.append(_mean(score(estimator, train)[1], y[train], known_prior).value)
             progress.step()
             estimate = _mean(pointwise[test], y[test], known_prior).value
             progress.finish(f"fold {fold + 1}/{folds}", nats=estimate)
-    training_value = sum(training_values) / folds
-    is_known = known_prior is not None
-    return CrossFit(log_ratio, log_prior, is_known, y, fold_of, pointwise, training_value)
+    values = {"pointwise": pointwise, "training_value": sum(training_values) / folds}
+    return CrossFit(log_ratio, log_prior, known_prior is not None, y, fold_of, **values)
 
 
 def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEstimate:
@@ -183,11 +179,9 @@ def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEs
 
 
 def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> Tensor:
-    """(K,) counts of the classes.
+    """(K,) counts of the classes; UserError for one fold, or a class with fewer samples than folds.
 
-    Raises:
-        UserError: fewer than two folds, or a class with fewer samples than folds: the estimator of
-            some fold could not score it.
+    The estimator of some fold could not score such a class.
     """
     if folds < 2:
         raise UserError(f"--folds {folds}: at least 2")
@@ -243,11 +237,5 @@ def estimate_mutual_information(
         samples = checked_samples(pd.DataFrame(x), y)
         x, y = samples.x, samples.y
     runtime, settings = runtime or default_runtime(), Settings(**settings)
-    result = cross_fit(
-        lambda seed: build_estimator(estimator, runtime, seed, settings),
-        x,
-        y,
-        folds=folds,
-        seed=seed,
-    )
-    return result.estimate()
+    build = partial(build_estimator, estimator, runtime, settings=settings)
+    return cross_fit(build, x, y, folds=folds, seed=seed).estimate()

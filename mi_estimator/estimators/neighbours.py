@@ -1,6 +1,6 @@
 """Nearest-neighbour estimators of I(X;Y) for a discrete label: Ross 2014 and Gao et al. 2017.
 
-estimate = NeighbourMI("ross", runtime=runtime).fit(x_train, y_train).estimate(x, y)
+estimate = NeighbourMI("ross").fit(x_train, y_train).estimate(x, y)
 
 Nothing is trained: the estimate uses the samples given to `estimate` alone. Distances are maximum
 norms over features scaled to unit variance. Up to 15 dimensions scipy's k-d tree finds neighbours.
@@ -19,7 +19,6 @@ from scipy.special import digamma
 from torch import Tensor
 
 from mi_common.errors import UserError
-from mi_common.runtime import Runtime
 from mi_estimator.estimators.base import Estimator, MIEstimate
 
 TREE_DIMENSIONS = 15
@@ -35,14 +34,8 @@ def ross_pointwise(x: np.ndarray, y: np.ndarray, k: int, *, workers: int = 1) ->
     A class of one sample has no neighbour: as in the author's code its k is 1 and its m is twice
     the number of classes, so that no sample is left out.
 
-    Args:
-        x: (N, d) without ties, from a continuous distribution.
-        y: (N,) integer labels from 0.
-        k: neighbours.
-        workers: threads of the k-d tree; -1 takes all cores.
-
-    Returns:
-        (N,), whose mean is the estimate.
+    (N, d) samples x without ties, from a continuous distribution, and (N,) integer labels y from 0
+    -> (N,), whose mean is the estimate. `workers` are threads of the k-d tree; -1 takes all cores.
     """
     radius, used, size = _class_neighbours(x, y, k, workers)
     within = _count(x, radius, workers) - 1
@@ -118,7 +111,6 @@ class NeighbourMI(Estimator):
         self,
         method: str = "ross",
         *,
-        runtime: Runtime | None = None,
         seed: int = 0,
         k: int = 3,
         max_samples: int = 20_000,
@@ -126,15 +118,11 @@ class NeighbourMI(Estimator):
     ):
         """
         Args:
-            method: "ross" or "mixed-ksg".
-            runtime: unused; the k-d tree runs on the CPU.
+            method: one of METHODS.
             seed: of the random selection of `max_samples`, and of Ross's noise.
             k: number of neighbours.
             max_samples: largest number of samples; time grows faster than their number.
             workers: threads of the k-d tree; -1 takes all cores.
-
-        Raises:
-            UserError: an unknown method, or a number below its least value.
         """
         if method not in METHODS:
             raise UserError(f"method {method!r}: use one of {', '.join(METHODS)}")
@@ -144,7 +132,6 @@ class NeighbourMI(Estimator):
         self.max_samples, self.workers = max_samples, workers
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "NeighbourMI":
-        """Does nothing, and keeps nothing."""
         return self
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
@@ -174,9 +161,7 @@ METHODS = {"ross": (ross_pointwise, True), "mixed-ksg": (mixed_ksg_pointwise, Fa
 class NeighbourFit:
     """A neighbours' estimate on all samples, with the methods of `CrossFit`.
 
-    Attributes:
-        estimator, x, labels: the estimator and its samples.
-        pointwise: (N,) terms of the estimate, in the order of x.
+    `pointwise` holds the (N,) terms of the estimate, in the order of x.
     """
 
     estimator: NeighbourMI

@@ -47,19 +47,19 @@ def build_estimator(name: str, runtime, seed: int, settings: Settings):
     Args:
         runtime: the `mi_common.runtime.Runtime` of networks.
     """
-    options = {"runtime": runtime, "seed": seed}
+    options = {"runtime": runtime, "seed": seed} | settings.of_networks()
     if name in OBJECTIVES:
         from mi_estimator.estimators.classifier import ClassifierMI
 
-        return ClassifierMI(name, **options, **settings.of_networks())
+        return ClassifierMI(name, **options)
     if name in BOUNDS:
         from mi_estimator.estimators.critics import CriticMI
 
-        return CriticMI(name, **options, **settings.of_networks())
+        return CriticMI(name, **options)
     if name in CLASSIFIERS:
         from mi_estimator.estimators.baselines import SklearnMI
 
-        return SklearnMI(name, **options)
+        return SklearnMI(name, seed=seed)
     from mi_estimator.estimators.neighbours import NeighbourMI
 
-    return NeighbourMI(name, **options, k=settings.k)
+    return NeighbourMI(name, seed=seed, k=settings.k)

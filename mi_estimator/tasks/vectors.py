@@ -169,14 +169,8 @@ class StudentClasses(Distribution):
 
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         # Bailey 1994: the polar method of Box and Muller, for t variates of any dof.
-        u, v = torch.rand(
-            2,
-            len(labels),
-            self.dim,
-            generator=generator,
-            device=labels.device,
-            dtype=torch.float64,
-        )
+        drawing = {"generator": generator, "device": labels.device, "dtype": torch.float64}
+        u, v = torch.rand(2, len(labels), self.dim, **drawing)
         radius = (self.dof * torch.expm1(-2 / self.dof * torch.log1p(-u))).sqrt()
         x = radius * torch.cos(2 * math.pi * v)
         x[:, 0] += torch.tensor(self.offsets, device=labels.device, dtype=torch.float64)[labels]
@@ -189,12 +183,11 @@ class StudentClasses(Distribution):
         # P(|noise| > sqrt(dof) w) is at most of the order of w^-dof, here e^-45.
         reach = max(map(abs, self.offsets)) + self.dof**0.5 * math.exp(45 / self.dof)
         end = math.asinh(reach)
-        return integrate_information(
-            lambda s: self._first_log_density(s.sinh()) + s.cosh().log()[:, None],
-            self.log_prior,
-            -end,
-            end,
-        )
+
+        def log_density(s: Tensor) -> Tensor:
+            return self._first_log_density(s.sinh()) + s.cosh().log()[:, None]
+
+        return integrate_information(log_density, self.log_prior, -end, end)
 
     def _first_log_density(self, t: Tensor) -> Tensor:
         """(M,) -> (M, K) log density of the first feature."""
