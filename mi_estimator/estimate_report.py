@@ -20,8 +20,7 @@ def summary(
 ) -> dict:
     """The content of estimate.json, in nats; None where neighbours have no such value.
 
-    Args:
-        miller_madow: whether to add (K - 1) / 2N to H(Y); see `CrossFit.with_miller_madow`.
+    With `miller_madow`, H(Y) is higher by (K - 1) / 2N; see `CrossFit.with_miller_madow`.
     """
     estimate, crossed = fit.estimate(), isinstance(fit, CrossFit)
     counts = class_counts(fit.labels, int(fit.labels.max()) + 1)
@@ -75,10 +74,9 @@ def class_table(fit: CrossFit | NeighbourFit, names: list[str]) -> pd.DataFrame:
 
 def result_table(result: dict) -> pd.DataFrame:
     """The printed table: quantities and their values, in nats and bits."""
-    nats = "{:.4f} nats ({:.4f} bits)"
 
     def both(value: float) -> str:
-        return nats.format(value, value / math.log(2))
+        return f"{value:.4f} nats ({value / math.log(2):.4f} bits)"
 
     lines = {
         "mutual information": both(result["mutual_information"]),

@@ -15,12 +15,8 @@ from mi_common.plots import plain, save_figure, styles
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     """Above, estimates and the exact value of each task; below, their difference, in nats.
 
-    Values beyond the axes are drawn on the border. The lower scale is logarithmic beyond a tenth of
-    a nat.
-
-    Args:
-        rows: of `results.csv`; each seed is a dot with its 95 % interval.
-        path: of the PNG.
+    Each row of results.csv is a dot with its 95 % interval. Values beyond the axes are drawn on the
+    border. The lower scale is logarithmic beyond a tenth of a nat.
     """
     tasks = list(dict.fromkeys(rows["task"]))
     estimators = list(dict.fromkeys(rows["estimator"]))
@@ -93,11 +89,7 @@ def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
 
 
 def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) -> None:
-    """Pointwise mutual information of the samples of each class, as boxes; at most 50 classes.
-
-    Args:
-        rows: of `pmi.csv`.
-    """
+    """Pointwise mutual information of the rows of pmi.csv, a box for each of at most 50 classes."""
     shown = classes[:50]
     figure, axes = plt.subplots(figsize=(2 + 0.4 * len(shown), 4))
     values = [rows.loc[rows["label"] == name, "pmi_nats"] for name in shown]

@@ -22,7 +22,7 @@ from mi_estimator.table_files import Columns, read_table
 
 @dataclass(frozen=True)
 class Samples:
-    """(N, d) float32 features, or (N, 1, H, W) images, and (N,) labels 0..K-1.
+    """(N, d) float32 features, or (N, C, H, W) images, and (N,) labels 0..K-1.
 
     `index_like` holds the names of features that number the rows; see `numbers_rows`.
     """
@@ -187,11 +187,7 @@ def numbers_rows(column: np.ndarray) -> bool:
 
 
 def known_log_prior(known: list[float], num_classes: int) -> Tensor:
-    """(K,) float64.
-
-    Raises:
-        UserError: a prior of another length, with a zero, or that does not sum to one.
-    """
+    """(K,) float64; UserError for a prior of another length, or not positive with sum one."""
     if len(known) != num_classes or min(known) <= 0 or not abs(sum(known) - 1) <= 1e-6:
         raise UserError(
             f"--known-prior {' '.join(map(str, known))}: give {num_classes} probabilities above "

@@ -53,12 +53,8 @@ class Columns:
         """
         if self.label not in names:
             hint = "; separate cells by commas" if re.search("[;\t|]", names[0]) else ""
-            columns = listed(names)
-            if self.label is None:
-                raise UserError(f"--label is missing; the columns are {columns}{hint}")
-            raise UserError(
-                f"--label {self.label}: no such column; the columns are {columns}{hint}"
-            )
+            problem = "is missing" if self.label is None else f"{self.label}: no such column"
+            raise UserError(f"--label {problem}; the columns are {listed(names)}{hint}")
         if names.count(self.label) > 1:
             raise UserError(f"{where}: {names.count(self.label)} columns are named {self.label}")
         return [*self.of_features(names, where), names.index(self.label)]

@@ -87,21 +87,16 @@ def main(argv: list[str] | None = None) -> None:
         # worker processes begin, which would all compute the same features.
         classifier = training.build_classifier(first_job.settings, data, device)
         training.cache_features(classifier, data, args.augmented_copies)
-    prepare_output(
-        folder,
-        flags,
-        data=fingerprints,
-        description={"entry": "pc_softmax.compare"},
-        **output_options,
-    )
+    output_options |= {"data": fingerprints, "description": {"entry": "pc_softmax.compare"}}
+    prepare_output(folder, flags, **output_options)
     print(f"pc_softmax: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 
     results = ResultsFile(
         folder / "results.csv", comparison.COLUMNS, comparison.KEY, text=comparison.TEXT
     )
+    computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
     for stage in (False, True):
         cells = {key: job for key, job in jobs.items() if (key[1] == "crt") == stage}
-        computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
         run_cells(comparison.train_one, cells, results, **computing)
     rows = results.select([(args.dataset, loss, seed) for loss in losses for seed in seeds])
     folders = {loss: [folder / f"{loss}-{seed}" for seed in seeds] for loss in losses}

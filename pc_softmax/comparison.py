@@ -13,14 +13,9 @@ from mi_common.fingerprints import file_fingerprint
 from mi_common.records import RunFolder, prepare_output
 from mi_common.runtime import Runtime
 from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from pc_softmax import metrics
 from pc_softmax.data import ImbalancedData
-from pc_softmax.metrics import (
-    SCORES,
-    class_accuracies,
-    classification_scores,
-    confusion_counts,
-    majority_scores,
-)
+from pc_softmax.metrics import SCORES
 from pc_softmax.plots import plot_per_class
 from pc_softmax.predictions import Predictions
 from pc_softmax.recipes import DataSettings, Settings
@@ -36,11 +31,8 @@ SETTING = ["dataset", "test_set"]
 class Job:
     """One loss with one seed: what a worker process needs to train and score it.
 
-    Attributes:
-        loss: one of `pc_softmax.compare.COMPARED`.
-        flags: of the `pc_softmax.train` that makes the same run, for config.json.
-        fingerprints: of the data.
-        description: of the run; see `pc_softmax.training.description`.
+    `flags` are those of the `pc_softmax.train` that makes the same run, for config.json;
+    `fingerprints` and `description` are those of `pc_softmax.training`.
     """
 
     loss: str
@@ -96,7 +88,7 @@ def train_one(job: Job) -> list[dict]:
         for rule, changed in by_rule(predictions, logits, job.loss).items():
             scores = result["test_sets"][name]
             if rule != "as trained":
-                scores = classification_scores(changed, labels) | {"n_test": len(labels)}
+                scores = metrics.classification_scores(changed, labels) | {"n_test": len(labels)}
             rows.append(shared | {"test_set": name, "rule": rule} | scores)
     return rows
 
@@ -117,12 +109,12 @@ def by_rule(predictions: Predictions, logits: np.ndarray, loss: str) -> dict[str
 def tables(rows: pd.DataFrame, predictions: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores in percent with the majority class beside them, and differences to softmax."""
     shown = formatted(summarise(rows, [*SETTING, "loss", "rule"], SCORES), SCORES, scale=100)
-    majority = [
-        {"dataset": rows["dataset"].iloc[0], "test_set": name, "loss": "majority class"}
-        | {"rule": "", "n": ""}
-        | {k: f"{100 * v:.2f}" for k, v in majority_scores(predictions.log_prior, labels).items()}
-        for name, (_, labels) in predictions.tests.items()
-    ]
+    majority = []
+    for name, (_, labels) in predictions.tests.items():
+        scores = metrics.majority_scores(predictions.log_prior, labels)
+        row = {"dataset": rows["dataset"].iloc[0], "test_set": name, "loss": "majority class"}
+        row |= {"rule": "", "n": ""} | {k: f"{100 * v:.2f}" for k, v in scores.items()}
+        majority.append(row)
     order = {name: i for i, name in enumerate(predictions.tests)}
     shown = pd.concat([shown, pd.DataFrame(majority)])
     shown = shown.sort_values("test_set", key=lambda names: names.map(order), kind="stable")
@@ -137,11 +129,9 @@ def tables(rows: pd.DataFrame, predictions: Predictions) -> tuple[pd.DataFrame, 
 
 
 def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder: Path) -> None:
-    """Prints and writes the tables, and draws the accuracy of each class.
+    """Prints and writes the tables of results.csv, and draws the accuracy of each class.
 
-    Args:
-        rows: of results.csv.
-        folders: the run folders of each loss.
+    `folders` are the run folders of each loss.
     """
     predictions = {
         loss: [Predictions.load(path / "predictions.npz") for path in paths]
@@ -156,11 +146,9 @@ def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder:
         write_tables(differences, folder / "differences")
         print("Paired differences in points, seed by seed.\n")
         print(to_markdown(differences))
-    accuracies = {
-        name: {
-            loss: [class_accuracies(confusion_counts(*run.tests[name])) for run in runs]
-            for loss, runs in predictions.items()
-        }
-        for name in first.tests
-    }
+    accuracies = {name: {} for name in first.tests}
+    for name, by_loss in accuracies.items():
+        for loss, runs in predictions.items():
+            confusions = [metrics.confusion_counts(*run.tests[name]) for run in runs]
+            by_loss[loss] = [metrics.class_accuracies(confusion) for confusion in confusions]
     plot_per_class(accuracies, first.counts, folder / "per_class.png")

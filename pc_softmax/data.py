@@ -29,7 +29,7 @@ class ImbalancedData:
     """An image set with the splits of an experiment.
 
     Attributes:
-        validation: drawn from the training images; None if there is none.
+        validation: drawn from the training images, or None.
         tests: by name; the imbalanced list, if there is one, before "official".
         indices: ascending int64 positions of the images of every split, under "train",
             "validation" and "test/NAME"; in the official test file for "test/official" and
@@ -81,9 +81,8 @@ def load_data(
             later reader of such a file raises a UserError.
 
     Raises:
-        UserError: missing or damaged data, a class without training images, "paper" for a data set
-            without such a list, no validation images, or `skip_unreadable` for a data set that is
-            not made of image files.
+        UserError: missing or damaged data, a class without training images, no validation images,
+            or an option that is not for the data set.
         ValueError: another data set, imbalance or fraction.
     """
     if dataset not in DATASETS:
@@ -115,20 +114,16 @@ def load_data(
         validation = stratified(labels[listed], val_fraction, seed)
         from_train |= {"train": listed[~validation], "validation": listed[validation]}
 
-    from_train = {key: in_train[positions] for key, positions in from_train.items()}
-    from_test = {key: in_test[positions] for key, positions in from_test.items()}
-    splits = {key: train.select(positions) for key, positions in from_train.items()}
-    splits |= {key: test.select(positions) for key, positions in from_test.items()}
+    splits, indices = {}, {}
+    for images, kept, lists in ((train, in_train, from_train), (test, in_test, from_test)):
+        for key, positions in lists.items():
+            indices[key] = kept[positions]
+            splits[key] = images.select(indices[key])
     settings = f"--imbalance {imbalance}, --val-fraction {val_fraction}, {len(skipped)} unreadable"
     _check(splits, f"{dataset} ({settings})")
-    return ImbalancedData(
-        dataset,
-        splits["train"],
-        splits.get("validation"),
-        {key.removeprefix("test/"): splits[key] for key in splits if key.startswith("test/")},
-        from_train | from_test,
-        tuple(skipped),
-    )
+    tests = {key[5:]: images for key, images in splits.items() if key.startswith("test/")}
+    validation = splits.get("validation")
+    return ImbalancedData(dataset, splits["train"], validation, tests, indices, tuple(skipped))
 
 
 def _read(dataset: str, data_dir: Path, split: str) -> ImageSet:

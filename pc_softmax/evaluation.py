@@ -13,18 +13,7 @@ from tqdm import tqdm
 from mi_common.errors import UserError
 from mi_common.files import write_atomically, write_json
 from mi_common.tables import to_markdown, write_tables
-from pc_softmax.metrics import (
-    calibration_table,
-    class_table,
-    confusion_counts,
-    confusion_scores,
-    expected_calibration_error,
-    macro_f1,
-    majority_scores,
-    mutual_information,
-    probability_scores,
-    shot_accuracies,
-)
+from pc_softmax import metrics
 from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS
 from pc_softmax.plots import plot_confusion, plot_reliability, plot_shift
 from pc_softmax.predictions import Predictions
@@ -88,17 +77,17 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation
     logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
     log_prior = predictions.target_log_prior(target, logits)
     log_posterior = posterior_under(logits, log_prior)
-    confusion = confusion_counts(log_posterior, labels)
-    calibration = calibration_table(log_posterior, labels)
+    confusion = metrics.confusion_counts(log_posterior, labels)
+    calibration = metrics.calibration_table(log_posterior, labels)
     scores = {
         "n_test": len(labels),
-        **confusion_scores(confusion),
-        "macro_f1": macro_f1(confusion),
-        **probability_scores(log_posterior, labels),
-        "ece": expected_calibration_error(calibration),
-        **shot_accuracies(confusion, predictions.counts),
-        "majority_accuracy": majority_scores(predictions.log_prior, labels)["accuracy"],
-        **mutual_information(logits, labels),
+        **metrics.confusion_scores(confusion),
+        "macro_f1": metrics.macro_f1(confusion),
+        **metrics.probability_scores(log_posterior, labels),
+        "ece": metrics.expected_calibration_error(calibration),
+        **metrics.shot_accuracies(confusion, predictions.counts),
+        "majority_accuracy": metrics.majority_scores(predictions.log_prior, labels)["accuracy"],
+        **metrics.mutual_information(logits, labels),
     }
     prior = np.exp(log_prior)
     if target in ESTIMATED_PRIORS:
@@ -112,13 +101,9 @@ def shift_table(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Accuracy under each target prior on subsets of a test set with shifted class priors.
 
-    Args:
-        test_set: the one to draw from; it must hold every class.
-
-    Returns:
-        The rows of shift.csv and the reasons for failed estimates, which are NaN in the rows. The
-        oracle knows the label frequencies of the subset. The total variation is the distance of an
-        estimated prior to them.
+    The test set must hold every class. Returns the rows of shift.csv and the reasons for failed
+    estimates, which are NaN in the rows. The oracle knows the label frequencies of the subset. The
+    total variation is the distance of an estimated prior to them.
     """
     logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
     targets = [t for t in TARGET_PRIORS if t != "bbse" or predictions.validation is not None]
@@ -131,14 +116,12 @@ def shift_table(
         distances = {}
         for target in (*targets, ORACLE):
             try:
-                target_log_prior = (
-                    np.log(truth)
-                    if target == ORACLE
-                    else predictions.target_log_prior(target, logits[subset])
-                )
-                predicted = posterior_under(logits[subset], target_log_prior).argmax(axis=1)
+                prior = np.log(truth)
+                if target != ORACLE:
+                    prior = predictions.target_log_prior(target, logits[subset])
+                predicted = posterior_under(logits[subset], prior).argmax(axis=1)
                 row[target] = accuracy_score(labels[subset], predicted)
-                distance = total_variation(np.exp(target_log_prior), truth)
+                distance = total_variation(np.exp(prior), truth)
             except UserError as error:
                 failures.append(f"{shift}, {ratio:.0f}: {error}")
                 row[target] = distance = np.nan
@@ -164,32 +147,24 @@ def shown_shifts(rows: pd.DataFrame) -> pd.DataFrame:
     shown = rows.assign(ratio=rows["ratio"].round().astype(int))
     for column in rows.columns[3:]:
         scale, digits = (1, 4) if column.endswith("_total_variation") else (100, 2)
-        shown[column] = [
-            "" if math.isnan(value) else f"{scale * value:.{digits}f}" for value in rows[column]
-        ]
+        cells = (scale * rows[column]).map(f"{{:.{digits}f}}".format)
+        shown[column] = cells.where(rows[column].notna(), "")
     return shown
 
 
 def write_evaluation(
     evaluations: dict[str, Evaluation], predictions: Predictions, target: str, folder: Path
 ) -> None:
-    """Prints the scores and writes all files but those of the shift and result.json.
-
-    Args:
-        evaluations: by test set.
-    """
-    names = predictions.unique_names
+    """Prints the scores by test set; writes all files but those of the shift and result.json."""
+    names, counts = predictions.unique_names, predictions.counts
     scores = [{"test_set": k, "target_prior": target} | e.scores for k, e in evaluations.items()]
-    per_class = {
-        k: class_table(e.confusion, predictions.counts, names) for k, e in evaluations.items()
-    }
-    true_class = pd.Index(names, name="true_class")
     confusions = {k: e.confusion for k, e in evaluations.items()}
-    frames = {k: pd.DataFrame(counts, true_class, names) for k, counts in confusions.items()}
+    tables = {k: metrics.class_table(c, counts, names) for k, c in confusions.items()}
+    per_class = pd.concat(tables, names=["test_set"]).reset_index("test_set")
+    true_class = pd.Index(names, name="true_class")
+    frames = {k: pd.DataFrame(c, true_class, names) for k, c in confusions.items()}
     _write_csv(pd.DataFrame(scores), folder / "scores.csv")
-    _write_csv(
-        pd.concat(per_class, names=["test_set"]).reset_index("test_set"), folder / "per_class.csv"
-    )
+    _write_csv(per_class, folder / "per_class.csv")
     _write_csv(pd.concat(frames, names=["test_set"]), folder / "confusion.csv", index=True)
     plot_confusion(confusions, names, folder / "confusion.png")
     plot_reliability({k: e.calibration for k, e in evaluations.items()}, folder / "reliability.png")

@@ -17,10 +17,7 @@ MNIST_SPEC = InputSpec(28, (0.1307,), (0.3081,))  # as in the original
 
 
 class PaperNet(nn.Module):
-    """conv 20@5, pool, conv 50@5, pool, fc 500, fc K: (B, 1, 28, 28) -> (B, K) logits.
-
-    With `cosine_head`, which LDAM needs, the last layer is a `CosineHead`.
-    """
+    """conv 20@5, pool, conv 50@5, pool, fc 500, fc K: (B, 1, 28, 28) -> (B, K) logits."""
 
     def __init__(
         self, num_classes: int = 10, *, spec: InputSpec = MNIST_SPEC, cosine_head: bool = False
@@ -41,7 +38,6 @@ class PaperNet(nn.Module):
         self.head = (CosineHead if cosine_head else nn.Linear)(500, num_classes)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, 1, 28, 28) images -> (B, 500) features."""
         return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,9 +59,8 @@ class CosineHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         wide = torch.promote_types(features.dtype, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
-            return F.linear(
-                F.normalize(features.to(wide), dim=-1), F.normalize(self.weight.to(wide), dim=-1)
-            )
+            unit, classes = (F.normalize(v.to(wide), dim=-1) for v in (features, self.weight))
+            return F.linear(unit, classes)
 
 
 def small_cnn(channels: int, num_classes: int, spec: InputSpec) -> GlobalAveragePoolClassifier:
@@ -84,8 +79,7 @@ def build_network(
     """A network for the classes of the training images, in train mode.
 
     Args:
-        name: "paper-net", "small-cnn" or a name of `build_backbone`, with its errors.
-        weights: of a backbone.
+        name: "paper-net", "small-cnn" or a name of `build_backbone`, with its errors and weights.
         image_size: side of image files; None for the network's own. Images in memory keep theirs.
         cosine_head: end in a `CosineHead`, which LDAM needs.
 

@@ -15,10 +15,8 @@ def plot_per_class(
 ) -> None:
     """Per-class accuracy of each loss, one panel per test set; error bars span the seeds.
 
-    Args:
-        accuracies: by test set, then by loss: (K,) fractions for each seed. A class that is NaN is
-            not drawn.
-        train_counts: (K,) training images of each class.
+    `accuracies` holds, by test set and then by loss, (K,) fractions for each seed; a class that is
+    NaN is not drawn. `train_counts` are the (K,) training images of each class.
     """
     figure, panels = plt.subplots(
         len(accuracies), 1, figsize=(8, 2.6 * len(accuracies)), sharex=True, squeeze=False
@@ -48,10 +46,7 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
     """Predicted classes in percent of each true class, one panel per test set.
 
     The colour follows the square root of the percentage, so that rare confusions are visible. Names
-    and numbers are shown for up to 20 classes.
-
-    Args:
-        confusions: (K, K) counts by test set, true classes in rows.
+    and numbers are shown for up to 20 classes. (K, K) counts have true classes in rows.
     """
     few = len(class_names) <= 20
     size = max(4.5, 0.55 * len(class_names)) if few else 5.5
@@ -83,18 +78,10 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
 def plot_reliability(tables: dict[str, pd.DataFrame], path: Path) -> None:
     """Accuracy by the probability of the predicted class; below, the share of the samples.
 
-    Args:
-        tables: those of `metrics.calibration_table`, by test set.
+    `tables` are those of `metrics.calibration_table`, by test set.
     """
-    figure, panels = plt.subplots(
-        2,
-        len(tables),
-        figsize=(3.8 * len(tables), 4.8),
-        height_ratios=[3, 1],
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
+    layout = {"figsize": (3.8 * len(tables), 4.8), "height_ratios": [3, 1], "squeeze": False}
+    figure, panels = plt.subplots(2, len(tables), sharex=True, sharey="row", **layout)
     for (top, bottom), (name, table) in zip(panels.T, tables.items(), strict=True):
         width = 1 / len(table)
         filled = table[table["count"] > 0]

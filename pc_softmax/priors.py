@@ -124,14 +124,9 @@ def bbse_prior(
 def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
     """The (K,) log prior in a text file.
 
-    Args:
-        path: a CSV file with the header `class,probability` and the classes in any order, or one
-            probability a line in the order of the classes. Their sum may differ from one by 1e-4;
-            they are normalised.
-
-    Raises:
-        UserError: missing file, file too long for a prior, unknown, missing or repeated class, two
-            classes with one name, or values that are not positive or do not sum to one.
+    It is a CSV file with the header `class,probability` and the classes in any order, or one
+    probability a line in the order of the classes. Their sum may differ from one by 1e-4; they are
+    normalised. UserError for anything else.
     """
     num_classes = len(class_names)
     limit = 4 * sum(map(len, class_names)) + BYTES_A_LINE * (num_classes + 1)
