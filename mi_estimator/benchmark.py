@@ -22,27 +22,16 @@ def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     cli.add_common_arguments(parser, output_dir=None, folder="runs/mi_estimator/SUITE", seeds=[0])
     cli.add_cluster_argument(parser)
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--retry-failed",
-        action="store_true",
-        help="with --resume: repeat cells that failed or took too long",
-    )
-    run.add_argument(
-        "--timeout", type=cli.positive_float, default=600.0, help="seconds a cell may take"
-    )
-    run.add_argument("--list", action="store_true", help="print suites and estimators, and stop")
-    data = parser.add_argument_group("data")
-    data.add_argument("--suite", choices=SUITES, default="paper", help="tasks to run")
-    data.add_argument(
-        "--n-train",
-        type=cli.positive_int,
-        nargs="+",
-        help="numbers of training samples (by task if not given)",
-    )
-    data.add_argument(
-        "--n-test", type=cli.positive_int, help="new test samples (by task if not given)"
-    )
+    add = parser.add_argument_group("run").add_argument
+    retry = "with --resume: repeat cells that failed or took too long"
+    add("--retry-failed", action="store_true", help=retry)
+    add("--timeout", type=cli.positive_float, default=600.0, help="seconds a cell may take")
+    add("--list", action="store_true", help="print suites and estimators, and stop")
+    add = parser.add_argument_group("data").add_argument
+    add("--suite", choices=SUITES, default="paper", help="tasks to run")
+    sizes = "numbers of training samples (by task if not given)"
+    add("--n-train", type=cli.positive_int, nargs="+", help=sizes)
+    add("--n-test", type=cli.positive_int, help="new test samples (by task if not given)")
     parser.add_argument_group("estimate").add_argument(
         "--estimators",
         nargs="+",

@@ -50,19 +50,12 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (estimator, task, n_train), group in groups:
         error = group["error"].dropna()
-        lines.append(
-            {
-                "estimator": estimator,
-                "task": task,
-                "n_train": n_train,
-                "n": len(error),
-                "failed": int(group["failed"].sum()),
-                "bias": f"{error.mean():+.4f}" if len(error) else "",
-                "spread": f"{error.std():.4f}" if len(error) > 1 and task != "all" else "",
-                "rmse": f"{np.sqrt((error**2).mean()):.4f}" if len(error) else "",
-                "seconds": f"{group['seconds'].mean():.1f}",
-            }
-        )
+        line = {"estimator": estimator, "task": task, "n_train": n_train, "n": len(error)}
+        line["failed"] = int(group["failed"].sum())
+        line["bias"] = f"{error.mean():+.4f}" if len(error) else ""
+        line["spread"] = f"{error.std():.4f}" if len(error) > 1 and task != "all" else ""
+        line["rmse"] = f"{np.sqrt((error**2).mean()):.4f}" if len(error) else ""
+        lines.append(line | {"seconds": f"{group['seconds'].mean():.1f}"})
     return pd.DataFrame(lines)
 
 
@@ -101,11 +94,7 @@ def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def report(rows: pd.DataFrame, tasks: dict[str, Task], folder: Path) -> None:
-    """Prints failures and tables, and writes tables and figures.
-
-    Raises:
-        UserError: all estimates failed.
-    """
+    """Prints failures and tables, writes tables and figures; UserError if all estimates failed."""
     good = rows[rows["status"] == "ok"]
     for _, row in rows[rows["status"] != "ok"].iterrows():
         print(f"{row['task']} {row['estimator']} seed {row['seed']}: {row['status']}")

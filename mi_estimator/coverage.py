@@ -20,28 +20,14 @@ def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     cli.add_common_arguments(parser, output_dir="runs/mi_coverage", seed=False, data=False)
     cli.add_cluster_argument(parser)
-    simulation = parser.add_argument_group("simulation")
-    simulation.add_argument(
-        "--tasks", nargs="+", choices=COVERAGE_TASKS, default=list(COVERAGE_TASKS), help="tasks"
-    )
-    simulation.add_argument(
-        "--replicates",
-        type=cli.count_to(1_000_000),
-        default=300,
-        help="data sets to draw from each task",
-    )
-    simulation.add_argument(
-        "--samples", type=cli.positive_int, default=500, help="samples in a data set"
-    )
-    simulation.add_argument(
-        "--permutations", type=cli.positive_int, default=199, help="permutations of each test"
-    )
-    simulation.add_argument(
-        "--estimator",
-        choices=CROSS_ENTROPY,
-        default="pc-softmax",
-        help="estimator that is cross-fitted",
-    )
+    add = parser.add_argument_group("simulation").add_argument
+    add("--tasks", nargs="+", choices=COVERAGE_TASKS, default=list(COVERAGE_TASKS), help="tasks")
+    count = cli.count_to(1_000_000)
+    add("--replicates", type=count, default=300, help="data sets to draw from each task")
+    add("--samples", type=cli.positive_int, default=500, help="samples in a data set")
+    add("--permutations", type=cli.positive_int, default=199, help="permutations of each test")
+    crossed = {"choices": CROSS_ENTROPY, "default": "pc-softmax"}
+    add("--estimator", **crossed, help="estimator that is cross-fitted")
     return parser
 
 

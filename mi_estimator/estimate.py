@@ -39,37 +39,22 @@ def get_parser() -> cli.Parser:
     )
     data = parser.add_argument_group("data")
     data.add_argument("--label", help="label column of the file (.npy: its number)")
-    columns = data.add_mutually_exclusive_group()
-    columns.add_argument(
-        "--features",
-        metavar="NAME",
-        nargs="+",
-        help="columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)",
-    )
-    columns.add_argument(
-        "--drop",
-        metavar="NAME",
-        nargs="+",
-        help="columns to leave out, such as an id; a column without a name is 'Unnamed: 0'",
-    )
-    data.add_argument(
-        "--drop-constant", action="store_true", help="leave out constant columns without an error"
-    )
+    columns, many = data.add_mutually_exclusive_group(), {"metavar": "NAME", "nargs": "+"}
+    features = "columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)"
+    columns.add_argument("--features", **many, help=features)
+    drop = "columns to leave out, such as an id; a column without a name is 'Unnamed: 0'"
+    columns.add_argument("--drop", **many, help=drop)
+    constant = "leave out constant columns without an error"
+    data.add_argument("--drop-constant", action="store_true", help=constant)
     data.add_argument("--dataset", choices=IMAGE_SETS, help="image set instead of a file")
-    data.add_argument(
-        "--max-samples", type=cli.positive_int, help="use only the first images of an image set"
-    )
+    first = "use only the first images of an image set"
+    data.add_argument("--max-samples", type=cli.positive_int, help=first)
     estimate = parser.add_argument_group("estimate")
-    estimate.add_argument(
-        "--estimator", choices=FROM_SAMPLES, default="pc-softmax", help="estimator"
-    )
+    kind = {"choices": FROM_SAMPLES, "default": "pc-softmax", "help": "estimator"}
+    estimate.add_argument("--estimator", **kind)
     estimate.add_argument("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
-    estimate.add_argument(
-        "--permutations",
-        type=cli.non_negative_int,
-        default=0,
-        help="permutations of the test of independence; 0 skips the test",
-    )
+    permuted = "permutations of the test of independence; 0 skips the test"
+    estimate.add_argument("--permutations", type=cli.non_negative_int, default=0, help=permuted)
     entropy = estimate.add_mutually_exclusive_group()
     entropy.add_argument(
         "--entropy",

@@ -17,21 +17,17 @@ def add_network_arguments(
 ) -> None:
     """--members, --val-fraction, --hidden and --k; a default of None depends on the task."""
     defaults, by_task = Settings(), "" if members else " (by task if not given)"
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--members",
-        type=cli.count_to(1000),
-        default=members,
-        help=f"networks whose logits are averaged{by_task}",
-    )
-    group.add_argument(
+    add = parser.add_argument_group("training").add_argument
+    averaged = f"networks whose logits are averaged{by_task}"
+    add("--members", type=cli.count_to(1000), default=members, help=averaged)
+    add(
         "--val-fraction",
         type=cli.fraction,
         default=val_fraction,
         help="share of the training samples that is a network's validation set: it chooses the "
         f"epoch and calibrates classifiers{by_task}",
     )
-    group.add_argument(
+    add(
         "--hidden",
         type=cli.count_to(100_000),
         nargs="+",
@@ -39,9 +35,8 @@ def add_network_arguments(
         metavar="WIDTH",
         help="widths of the hidden layers of networks; images go through a fixed network",
     )
-    group.add_argument(
-        "--k", type=cli.count_to(10_000), default=defaults.k, help="neighbours of ross, mixed-ksg"
-    )
+    neighbours = "neighbours of ross, mixed-ksg"
+    add("--k", type=cli.count_to(10_000), default=defaults.k, help=neighbours)
 
 
 def listed(names: list[str], most: int = 20) -> str:

@@ -69,17 +69,9 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
         for share, hits in (("covered", covered), ("rejected", rejected)):
             low, high = stats.binomtest(int(hits.sum()), n).proportion_ci()
             shares |= {share: hits.mean(), f"{share}_low": low, f"{share}_high": high}
-        lines.append(
-            {
-                "task": name,
-                "replicates": n,
-                "truth": truth,
-                "mean_estimate": mean,
-                "spread": group["estimate"].std(),
-                "mean_half_width": (group["upper"] - group["lower"]).mean() / 2,
-                **shares,
-                "covers_mean_estimate": covers_mean.mean(),
-                "above_truth": (group["lower"] > truth).mean(),
-            }
-        )
+        line = {"task": name, "replicates": n, "truth": truth, "mean_estimate": mean}
+        line["spread"] = group["estimate"].std()
+        line["mean_half_width"] = (group["upper"] - group["lower"]).mean() / 2
+        line |= shares | {"covers_mean_estimate": covers_mean.mean()}
+        lines.append(line | {"above_truth": (group["lower"] > truth).mean()})
     return pd.DataFrame(lines)

@@ -68,9 +68,8 @@ def checked_samples(
 ) -> Samples:
     """Features and labels as tensors; classes are numbered in sorted order.
 
-    Raises:
-        UserError: no samples, lengths that differ, no feature, one that is not numeric or
-            constant, a value that is missing or infinite, or fewer than two classes.
+    UserError for no samples, lengths that differ, no feature, one that is not numeric or constant,
+    a value that is missing or infinite, or fewer than two classes.
     """
     if len(features) != len(labels):
         raise UserError(f"x has {len(features)} samples but y has {len(labels)}")

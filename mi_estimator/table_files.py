@@ -48,8 +48,7 @@ class Columns:
     def of_table(self, names: list[str], where: str) -> list[int]:
         """Positions of the features, in the file's order, and of the label, which comes last.
 
-        Raises:
-            UserError: no such label or two of them; as `of_features`.
+        UserError for no such label or two of them; as `of_features`.
         """
         if self.label not in names:
             hint = "; separate cells by commas" if re.search("[;\t|]", names[0]) else ""
@@ -62,9 +61,8 @@ class Columns:
     def of_features(self, names: list[str], where: str) -> list[int]:
         """Positions of the features, in the file's order.
 
-        Raises:
-            UserError: a flag names an unknown column or the label; a feature has no name, or the
-                name of another feature.
+        UserError for a flag that names an unknown column or the label, and for a feature without a
+        name, or with the name of another feature.
         """
         known = set(names)
         for flag, given in (("--features", self.features), ("--drop", self.drop)):
@@ -95,9 +93,7 @@ class Columns:
 def read_table(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
     """Features and labels of a file, as they are written.
 
-    Raises:
-        UserError: a file that is missing, damaged, in another format or too large for the memory;
-            as `Columns`.
+    UserError for a file that is missing, damaged, in another format or too large; as `Columns`.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")

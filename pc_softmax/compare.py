@@ -32,13 +32,8 @@ def get_parser() -> cli.Parser:
         parser, output_dir=None, folder="runs/pc_softmax/compare-DATASET", seeds=[0, 1, 2]
     )
     cli.add_cluster_argument(parser)
-    parser.add_argument_group("loss").add_argument(
-        "--losses",
-        nargs="+",
-        choices=COMPARED,
-        default=["softmax", "pc-softmax"],
-        help="losses to train",
-    )
+    add, default = parser.add_argument_group("loss").add_argument, ["softmax", "pc-softmax"]
+    add("--losses", nargs="+", choices=COMPARED, default=default, help="losses to train")
     add_arguments(parser)
     return parser
 

@@ -24,11 +24,10 @@ from pc_softmax.recipes import Settings, add_arguments, resolve
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     cli.add_common_arguments(parser, output_dir=None, folder="runs/pc_softmax/DATASET-LOSS-SEED")
-    parser.add_argument_group("loss").add_argument(
-        "--loss", choices=LOSSES, default="pc-softmax", help="training loss"
-    )
+    add = parser.add_argument_group("loss").add_argument
+    add("--loss", choices=LOSSES, default="pc-softmax", help="training loss")
     add_arguments(parser)
-    parser.add_argument_group("loss").add_argument(
+    add(
         "--drw",
         type=cli.non_negative_int,
         metavar="EPOCH",

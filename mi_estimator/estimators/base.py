@@ -89,11 +89,7 @@ class Estimator(ABC):
         return self.train(x, y, num_classes or int(y.max()) + 1)
 
     def estimate(self, x, y) -> MIEstimate:
-        """The estimate on samples that `fit` has not seen.
-
-        Raises:
-            UserError: samples that `as_samples` refuses, or terms that are not finite.
-        """
+        """The estimate on samples that `fit` has not seen; UserError as `as_samples`."""
         x, y = as_samples(x, y, self.num_classes, images=self.takes_images)
         return MIEstimate.from_pointwise(self.terms(x, y))
 
@@ -113,9 +109,8 @@ class Estimator(ABC):
 def as_samples(x, y, num_classes: int | None, *, images: bool = False) -> tuple[Tensor, Tensor]:
     """Samples and int64 labels as tensors, checked.
 
-    Raises:
-        UserError: another shape, fewer than two samples, lengths that differ, values that are not
-            finite, labels that are not whole numbers 0..K-1.
+    UserError for another shape, fewer than two samples, lengths that differ, values that are not
+    finite, labels that are not whole numbers 0..K-1.
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     if x.ndim not in ((2, 4) if images else (2,)) or len(x) < 2:
