@@ -121,7 +121,7 @@ def load_data(
             splits[key] = images.select(indices[key])
     settings = f"--imbalance {imbalance}, --val-fraction {val_fraction}, {len(skipped)} unreadable"
     _check(splits, f"{dataset} ({settings})")
-    tests = {key[5:]: images for key, images in splits.items() if key.startswith("test/")}
+    tests = {key.removeprefix("test/"): v for key, v in splits.items() if key.startswith("test/")}
     validation = splits.get("validation")
     return ImbalancedData(dataset, splits["train"], validation, tests, indices, tuple(skipped))
 

@@ -102,14 +102,11 @@ def plot_reliability(tables: dict[str, pd.DataFrame], path: Path) -> None:
 def plot_shift(rows: pd.DataFrame, methods: list[str], path: Path) -> None:
     """Accuracy of each target prior over the shifts; below, the error of estimated priors.
 
-    Args:
-        rows: those of `shift.csv`.
-        methods: its columns with accuracies. One whose name starts with "oracle" is drawn as the
-            upper limit. The columns `METHOD_total_variation` are drawn below.
+    `methods` are the columns of shift.csv with accuracies. One whose name starts with "oracle" is
+    drawn as the upper limit. The columns `METHOD_total_variation` are drawn below.
     """
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(8, 6.2), sharex=True, height_ratios=[3, 1.4]
-    )
+    layout = {"figsize": (8, 6.2), "height_ratios": [3, 1.4]}
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **layout)
     x = np.arange(len(rows))
     in_order = ~rows["shift"].str.startswith("dirichlet").to_numpy()  # joined by a line
     style_of = dict(zip(methods, styles(), strict=False))

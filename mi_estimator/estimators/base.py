@@ -51,6 +51,7 @@ class MIEstimate:
 
     @classmethod
     def normal(cls, mean: float, standard_error: float, pointwise: Tensor) -> "MIEstimate":
+        """With the normal 95 % interval."""
         half_width = QUANTILE * standard_error
         return cls(mean, mean - half_width, mean + half_width, pointwise)
 

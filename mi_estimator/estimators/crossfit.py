@@ -71,7 +71,8 @@ class CrossFit:
         folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
         values = [_mean(self.pointwise[fold], self.labels[fold], known).value for fold in folds]
         between = torch.tensor(values).std().item() / len(values) ** 0.5 if len(values) > 1 else 0.0
-        return MIEstimate.normal(pooled.value, max(pooled.standard_error, between), self.pointwise)
+        error = max(pooled.standard_error, between)
+        return MIEstimate.normal(pooled.value, error, pooled.pointwise)
 
     @property
     def class_weights(self) -> Tensor:
@@ -155,7 +156,8 @@ def cross_fit(
         return log_ratio, estimator.terms(x[rows], y[rows])
 
     log_ratio = torch.empty(len(y), len(counts), dtype=torch.float64)
-    fold_of, pointwise, training_values = torch.empty_like(y), torch.empty(len(y)).double(), []
+    fold_of, pointwise = torch.empty_like(y), torch.empty(len(y), dtype=torch.float64)
+    training_values = []
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
     with Progress("", folds, show=show_progress) as progress:
         for fold, (train, test) in enumerate(splits):
