@@ -83,7 +83,10 @@ class RotatedGaussians(Distribution):
 
     def __post_init__(self):
         if self.dim < 1 or self.line.dim != 1:
-            raise UserError(f"{self}: needs dim >= 1 and a line of dim 1")
+            raise UserError(
+                f"RotatedGaussians: dim {self.dim}, a line of dim {self.line.dim}; "
+                "needs dim >= 1 and a line of dim 1"
+            )
 
     @property
     def log_prior(self) -> Tensor:
@@ -127,7 +130,10 @@ class OrthogonalClasses(Distribution):
 
     def __post_init__(self):
         if self.classes < 2 or not 0 < self.separation <= 10:
-            raise UserError(f"{self}: needs 2 classes or more and a separation above 0 up to 10")
+            raise UserError(
+                f"OrthogonalClasses: {self.classes} classes, separation {self.separation}; "
+                "needs at least 2 classes and a separation above 0, at most 10"
+            )
 
     @property
     def dim(self) -> int:

@@ -30,7 +30,10 @@ class ConcentricClasses(Distribution):
 
     def __post_init__(self):
         if self.dim < 1 or len(self.scales) < 2 or min(self.scales) <= 0:
-            raise UserError(f"{self}: needs dim >= 1 and two or more scales above 0")
+            raise UserError(
+                f"ConcentricClasses: dim {self.dim}, scales {self.scales}; "
+                "needs dim >= 1 and two or more scales above 0"
+            )
 
     @property
     def log_prior(self) -> Tensor:
@@ -79,7 +82,9 @@ class NoisyXor(Distribution):
 
     def __post_init__(self):
         if not 0 <= self.flip <= 0.5 or self.dim < 2:
-            raise UserError(f"{self}: needs flip in 0..0.5 and dim >= 2")
+            raise UserError(
+                f"NoisyXor: flip {self.flip}, dim {self.dim}; needs flip in 0..0.5 and dim >= 2"
+            )
 
     @property
     def log_prior(self) -> Tensor:
@@ -158,10 +163,14 @@ class StudentClasses(Distribution):
     offsets: tuple[float, ...] = (0.0, 2.0, -2.0, 4.0, -4.0)
 
     def __post_init__(self):
-        if not (1 <= self.dof < math.inf and self.dim >= 1 and len(self.offsets) >= 2):
-            raise UserError(f"{self}: needs dof >= 1, dim >= 1 and two or more offsets")
+        classes = len(self.offsets)
+        if not (1 <= self.dof < math.inf and self.dim >= 1 and classes >= 2):
+            raise UserError(
+                f"StudentClasses: dof {self.dof}, dim {self.dim}, {classes} classes; "
+                "needs dof >= 1, dim >= 1 and two or more classes"
+            )
         if not all(abs(offset) <= 100 for offset in self.offsets):  # as far as the integral reaches
-            raise UserError(f"{self}: needs offsets in -100..100")
+            raise UserError(f"StudentClasses: offsets {self.offsets}; needs numbers in -100..100")
 
     @property
     def log_prior(self) -> Tensor:
@@ -212,7 +221,9 @@ class Independent(Distribution):
 
     def __post_init__(self):
         if self.classes < 2 or self.dim < 1:
-            raise UserError(f"{self}: needs at least 2 classes and dim >= 1")
+            raise UserError(
+                f"Independent: {self.classes} classes, dim {self.dim}; needs at least 2 and 1"
+            )
 
     @property
     def log_prior(self) -> Tensor:
