@@ -28,6 +28,7 @@ from infocam.names import (
 )
 from mi_common import cli
 from mi_common.errors import UserError
+from mi_common.recipes import take
 
 DEFAULT_METHODS = ("cam", "infocam", "infocam+")
 FIXED_THRESHOLD = 0.2  # of the maximum, as in Zhou et al. (2016)
@@ -43,64 +44,34 @@ def get_parser() -> cli.Parser:
         parser, output_dir=None, folder="RUN/evaluation", seed=False, data=data, resume=False
     )
     add = parser.add_argument_group("data").add_argument
-    add(
-        "--test-images",
-        type=cli.positive_int,
-        help="test images to score, spread evenly over the split "
-        "(default: all, but 2000 for scattered-digits)",
-    )
+    text = "test images to score, spread evenly over the split "
+    text += "(default: all, but 2000 for scattered-digits)"
+    add("--test-images", type=cli.positive_int, help=text)
     add = parser.add_argument_group("maps").add_argument
-    add(
-        "--methods",
-        nargs="+",
-        default=list(DEFAULT_METHODS),
-        help=", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS)),
-    )
+    text = ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS))
+    add("--methods", nargs="+", default=list(DEFAULT_METHODS), help=text)
     region = cli.count_to(MAX_REGION)
     add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter, cells")
     add("--region-padding", choices=PADDINGS, default="same", help="border of the mean filter")
-    add(
-        "--normalisation",
-        choices=NORMALISATIONS,
-        default="minmax",
-        help="of maps before their boxes: the smallest value becomes 0, or all below zero (max)",
-    )
-    add(
-        "--prior",
-        action="store_true",
-        help="choose classes by pointwise mutual information, and give maps in nats",
-    )
+    text = "of maps before their boxes: the smallest value becomes 0, or all below zero (max)"
+    add("--normalisation", choices=NORMALISATIONS, default="minmax", help=text)
+    text = "choose classes by pointwise mutual information, and give maps in nats"
+    add("--prior", action="store_true", help=text)
     add = parser.add_argument_group("scores").add_argument
-    add(
-        "--protocol",
-        choices=PROTOCOLS,
-        default="infocam",
-        help="infocam: in the pixels of the image; wsol: of the benchmark of Choe et al. (2020); "
-        "infocam-legacy: of the original code with its faults",
-    )
-    add(
-        "--fixed-threshold",
-        type=cli.fraction,
-        default=FIXED_THRESHOLD,
-        help="threshold of the rows with the rule `fixed`, a fraction of the map's maximum",
-    )
-    add(
-        "--faithfulness",
-        type=cli.non_negative_int,
-        default=0,
-        help="images with insertion and deletion curves, some 70 passes of the network each",
-    )
+    text = "infocam: in the pixels of the image; wsol: of the benchmark of Choe et al. (2020); "
+    text += "infocam-legacy: of the original code with its faults"
+    add("--protocol", choices=PROTOCOLS, default="infocam", help=text)
+    text = "threshold of the rows with the rule `fixed`, a fraction of the map's maximum"
+    add("--fixed-threshold", type=cli.fraction, default=FIXED_THRESHOLD, help=text)
+    text = "images with insertion and deletion curves, some 70 passes of the network each"
+    add("--faithfulness", type=cli.non_negative_int, default=0, help=text)
     add = parser.add_argument_group("pictures and files").add_argument
     add("--overlays", type=cli.non_negative_int, default=12, help="number of overlays")
     add("--gallery", type=cli.non_negative_int, default=6, help="rows of each gallery")
     add("--save-maps", action="store_true", help="keep the maps, for --maps")
     add = parser.add_argument_group("saved maps, in place of runs").add_argument
     add("--maps", type=Path, help="folder of NAME.npy, one map for each image")
-    add(
-        "--annotations",
-        type=Path,
-        help="true boxes, a CSV file or a folder of WSOL metadata",
-    )
+    add("--annotations", type=Path, help="true boxes, a CSV file or a folder of WSOL metadata")
     add("--val-maps", type=Path, help="maps of validation images, to choose the threshold on")
     add("--val-annotations", type=Path, help="true boxes of the validation images")
     return parser
@@ -169,29 +140,16 @@ def main(argv: list[str] | None = None) -> None:
         evaluation.write_results(rows, folder)
         print(f"wrote {folder}/results.csv and table")
         return
-    options = evaluation.Options(
-        methods=args.methods,
-        regions=sorted({1, *args.region}),
-        region_padding=args.region_padding,
-        normalisation=args.normalisation,
-        prior=args.prior,
-        protocol=protocol(args.protocol),
-        fixed_threshold=args.fixed_threshold,
-        test_images=args.test_images,
-        faithfulness=args.faithfulness,
-        data_dir=args.data_dir,
-        num_workers=args.num_workers,
-    )
+    options = take(evaluation.Options, args)
     runs = [read_run(path) for path in args.runs]
     evaluation.check_runs(runs)
     images = evaluation.read_images(runs, args.data_dir, args.test_images)
     rows, first = [], None
     with pool as workers:
         for run, sets in zip(runs, images, strict=True):
-            computing = {"runtime": device, "workers": workers}
-            of_run = evaluation.evaluate_run(run, sets, options, **computing)
-            rows.append(of_run.rows)
-            first = first or of_run
+            scores = evaluation.evaluate_run(run, sets, options, runtime=device, workers=workers)
+            rows.append(scores.rows)
+            first = first or scores
     prepare_output(folder, flags, overwrite=args.overwrite)
     counts = {"overlays": args.overlays, "gallery": args.gallery}
     evaluation.write_pictures(first, options, folder, **counts)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from infocam.data.load import load_splits
 from infocam.figures.gallery import save_galleries, save_overlays
@@ -16,7 +15,7 @@ from infocam.models.classifiers import TrainedRun, run_classifier
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
 from infocam.scoring.metrics import ScoredMaps
-from infocam.scoring.protocols import Protocol
+from infocam.scoring.protocols import PROTOCOLS
 from infocam.scoring.saved_maps import save_maps
 from infocam.scoring.scores import (
     baseline_rows,
@@ -39,26 +38,15 @@ NOT_TRAINING = {"output_dir", "data_dir", "num_workers", "device", "resume", "ov
 
 @dataclass(frozen=True)
 class Options:
-    """How runs are evaluated.
+    """How runs are evaluated: the flags of `infocam.evaluate` of the same names."""
 
-    Attributes:
-        methods: as on the command line; see `infocam.maps.methods`.
-        regions: sides of the region filter, 1 (no filter) among them.
-        prior: use pointwise mutual information under the training prior in place of logits.
-        fixed_threshold: of the rows with the rule "fixed".
-        test_images: how many, spread evenly; None for all.
-        faithfulness: images with insertion and deletion curves.
-        data_dir: folder of the data sets; None for that of the run.
-    """
-
-    methods: list[str]
-    regions: list[int]
+    methods: tuple[str, ...]
+    region: tuple[int, ...]
     region_padding: str
     normalisation: str
     prior: bool
-    protocol: Protocol
+    protocol: str
     fixed_threshold: float
-    test_images: int | None
     faithfulness: int
     data_dir: Path | None
     num_workers: int
@@ -84,16 +72,13 @@ def evaluate_run(
     """Evaluates one run on its validation and test images."""
     settings = run.settings
     trained = run_classifier(run.folder.path, runtime=runtime)
-    prior = {}
-    if options.prior:
-        shift = -trained.log_prior if trained.softmax else torch.zeros_like(trained.log_prior)
-        prior = {"log_prior": trained.log_prior, "prior_shift": shift}
+    regions, protocol = sorted({1, *options.region}), PROTOCOLS[options.protocol]
     maps = Maps(
         [*parse_methods(options.methods, trained.class_names), RANDOM],
-        options.regions,
+        regions,
         padding=options.region_padding,
         normalisation=options.normalisation,
-        **prior,
+        **(trained.prior if options.prior else {}),
     )
     classifier = ImageClassifier(
         trained.network,
@@ -102,7 +87,6 @@ def evaluate_run(
         num_workers=options.num_workers,
         runtime=runtime,
     )
-    protocol = options.protocol
     misread = settings.data.dataset == "tiny-imagenet" and protocol.legacy
     scoring = {"misread": misread, "workers": workers}
     scored = {
@@ -112,24 +96,16 @@ def evaluate_run(
     test, validation = scored["test"], scored["validation"]
     weights = protocol.weights(sets["test"].labels.numpy())
     side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
-    shared = {
-        "run": str(run.folder.path),
-        "dataset": settings.data.dataset,
-        "network": settings.network,
-    }
-    shared |= {"loss": settings.loss, "seed": settings.seed, "map": side}
+    shared = {"run": str(run.folder.path), "dataset": settings.data.dataset}
+    shared |= {"network": settings.network, "loss": settings.loss, "seed": settings.seed}
+    shared |= {"map": side}
     shared |= {"protocol": protocol.name, "accuracy": float(weights @ (test.ranks == 0))}
-    baselines = baseline_rows(
-        (sets["test"].boxes, sets["test"].sizes),
-        (sets["validation"].boxes, sets["validation"].sizes),
-        protocol,
-        ranks=test.ranks,
-        weights=weights,
-        misread=misread,
-    )
+    boxes = [(sets[split].boxes, sets[split].sizes) for split in ("test", "validation")]
+    shares = {"ranks": test.ranks, "weights": weights, "misread": misread}
+    baselines = baseline_rows(*boxes, protocol, **shares)
     methods = method_rows(test, validation, weights, fixed=options.fixed_threshold)
     rows = pd.DataFrame([shared | row for row in (*baselines, *methods)])
-    if len(options.regions) > 1:
+    if len(regions) > 1:
         rows = with_best_regions(rows, best_regions(validation))
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
@@ -142,8 +118,6 @@ def read_images(
 ) -> list[dict[str, ImageSet]]:
     """The validation and test images of each run, read once for runs that share them.
 
-    The arguments are described at `Options`.
-
     Raises:
         UserError: those of `load_splits`; validation images that are not those of the run.
     """
@@ -155,11 +129,8 @@ def read_images(
             options = {"test_images": test_images, "splits": ("validation", "test")}
             read[settings, folder] = load_splits(**vars(settings), data_dir=folder, **options)
         images = read[settings, folder]
-        expected, fingerprint = (
-            run.folder.data().get("validation"),
-            images["validation"].fingerprint,
-        )
-        if fingerprint != expected:
+        fingerprint = images["validation"].fingerprint
+        if fingerprint != (expected := run.folder.data().get("validation")):
             raise UserError(
                 f"{run.folder.path} was trained with the validation images {expected}, but "
                 f"{folder} holds {fingerprint}; give the run's data folder with --data-dir or "
@@ -215,8 +186,8 @@ def write_pictures(
     curves = curve_table(test, validation)
     write_atomically(folder / "threshold_curves.csv", lambda path: curves.to_csv(path, index=False))
     plot_threshold_curves(curves, evaluation.rows, folder / "threshold_curves.png")
-    drawing = {"protocol": options.protocol, "normalisation": options.normalisation}
-    drawing |= {"rows": evaluation.rows}
+    drawing = {"protocol": PROTOCOLS[options.protocol], "rows": evaluation.rows}
+    drawing |= {"normalisation": options.normalisation}
     save_overlays(folder / "overlays", evaluation.sets["test"], test, overlays, **drawing)
     save_galleries(folder, evaluation.sets["test"], test, gallery, **drawing)
 

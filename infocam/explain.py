@@ -34,69 +34,37 @@ def get_parser() -> cli.Parser:
     cli.add_common_arguments(parser, output_dir="runs/explain", **options)
     add = parser.add_argument_group("network").add_argument
     add("--run", type=Path, help="folder that infocam.train wrote, for its network")
-    add(
-        "--network",
-        help="torchvision name or timm:NAME with a head trained on ImageNet, if no --run is given "
-        f"({DEFAULTS['network']})",
-    )
+    text = "torchvision name or timm:NAME with a head trained on ImageNet, if no --run is given"
+    add("--network", help=f"{text} ({DEFAULTS['network']})")
     add("--weights", help="its weights: imagenet or a file with a state dict (imagenet)")
-    add(
-        "--output-stride",
-        type=cli.positive_int,
-        help="pixels from one cell of its maps to the next (16 for efficientnet_lite0; others as "
-        "they are)",
-    )
-    add(
-        "--image-size",
-        type=cli.image_side,
-        help="side of the square that images are stretched to, more for larger maps "
-        "(the network's own)",
-    )
+    text = "pixels from one cell of its maps to the next (16 for efficientnet_lite0)"
+    add("--output-stride", type=cli.positive_int, help=text)
+    text = "side of the square that images are stretched to (the network's own)"
+    add("--image-size", type=cli.image_side, help=text)
     add = parser.add_argument_group("maps").add_argument
     add("--label", help="name or number of the class to look for (the most likely)")
     add("--against", help="class to compare it with, as the method class:NAME does")
-    add(
-        "--methods",
-        nargs="+",
-        default=list(METHODS),
-        help="maps to draw: "
-        + ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS)),
-    )
-    add(
-        "--region",
-        type=cli.count_to(MAX_REGION),
-        default=1,
-        help="side of a mean filter on the maps in cells, odd",
-    )
-    add(
-        "--threshold",
-        type=cli.fraction,
-        default=0.3,
-        help="boxes enclose values above this fraction of the normalised map's largest",
-    )
-    add(
-        "--normalisation",
-        choices=NORMALISATIONS,
-        default="minmax",
-        help="scale of maps for their boxes: minmax and percentile make the smallest value 0, max "
-        "all values below 0",
-    )
-    add(
-        "--prior",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="maps and scores in nats of pointwise mutual information, under the training prior",
-    )
+    text = "maps to draw: " + ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS))
+    add("--methods", nargs="+", default=list(METHODS), help=text)
+    text = "side of a mean filter on the maps in cells, odd"
+    add("--region", type=cli.count_to(MAX_REGION), default=1, help=text)
+    text = "boxes enclose values above this fraction of the normalised map's largest"
+    add("--threshold", type=cli.fraction, default=0.3, help=text)
+    text = "scale of maps for their boxes: minmax and percentile make the smallest value 0, max "
+    text += "all values below 0"
+    add("--normalisation", choices=NORMALISATIONS, default="minmax", help=text)
+    text = "maps and scores in nats of pointwise mutual information, under the training prior"
+    add("--prior", action=argparse.BooleanOptionalAction, default=False, help=text)
     return parser
 
 
 def set_network_defaults(args: argparse.Namespace) -> None:
     """Fills in the flags of the network; UserError for any of them beside --run."""
     given = [name for name in DEFAULTS if getattr(args, name) is not None]
+    if args.run is not None and given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise UserError(f"{flag} {getattr(args, given[0])} with --run: leave one of them out")
     if args.run is not None:
-        if given:
-            flag = f"--{given[0].replace('_', '-')}"
-            raise UserError(f"{flag} {getattr(args, given[0])} with --run: leave one of them out")
         return
     default_network = args.network in (None, DEFAULTS["network"])
     for name, value in DEFAULTS.items():

@@ -35,25 +35,19 @@ def tables(
     explanation: Explanation, class_names: list[str], prior: bool
 ) -> tuple[pd.DataFrame, ...]:
     """Tables of the most likely classes, and of the methods with their boxes."""
-    classes = [
-        {
-            "rank": rank_of(explanation, k),
-            "class": class_names[k],
-            "number": k,
-            SCORE[prior]: f"{explanation.scores[k]:.2f}",
-        }
-        for k in likeliest(explanation)
-    ]
-    methods = [
-        {
-            "method": method_name(method, class_names),
-            "against": against,
-            "box x0 y0 x1 y1": " ".join(map(str, box)) if box[0] >= 0 else "none",
-        }
-        for method, against, box in zip(
-            explanation.methods, explanation.against, explanation.boxes.tolist(), strict=True
-        )
-    ]
+    shown = likeliest(explanation)
+    classes = {
+        "rank": [rank_of(explanation, k) for k in shown],
+        "class": [class_names[k] for k in shown],
+        "number": shown,
+        SCORE[prior]: [f"{explanation.scores[k]:.2f}" for k in shown],
+    }
+    boxes = explanation.boxes.tolist()
+    methods = {
+        "method": [method_name(method, class_names) for method in explanation.methods],
+        "against": explanation.against,
+        "box x0 y0 x1 y1": [" ".join(map(str, b)) if b[0] >= 0 else "none" for b in boxes],
+    }
     return pd.DataFrame(classes), pd.DataFrame(methods)
 
 

@@ -90,10 +90,8 @@ class DataSettings:
 class Settings:
     """Everything that a run of `infocam.train` depends on.
 
-    Attributes:
-        network, weights, output_stride, image_size: see `infocam.models.networks.build_network`.
-        adl: layers that attention-based dropout follows; see `infocam.models.adl`.
-        label_smoothing: of softmax cross-entropy.
+    The network and its weights are those of `infocam.models.networks.build_network`, `adl` and
+    `adl_gamma` those of `infocam.models.adl`.
     """
 
     data: DataSettings
@@ -112,15 +110,7 @@ class Settings:
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
         """From the flags of `infocam.train` by name, their defaults filled in."""
-        args = argparse.Namespace(**flags)
-        names = ("network", "weights", "output_stride", "image_size", "freeze_backbone")
-        names += ("adl_gamma", "loss", "label_smoothing", "seed")
-        return cls(
-            data=take(DataSettings, args),
-            adl=tuple(flags["adl"]),
-            training=take(Training, args),
-            **{name: flags[name] for name in names},
-        )
+        return take(cls, argparse.Namespace(**flags))
 
 
 def network_recipe(network: str, *, freeze_backbone: bool) -> NetworkRecipe:

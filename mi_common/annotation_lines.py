@@ -58,28 +58,29 @@ def place_of(path: Path, index: int) -> str:
     return next(islice(annotation_lines(path), index, None))[0]
 
 
+def parse_number(name: str, text: str, least: int, most: int, place: str) -> int:
+    """The number in a text; UserError unless it is from `least` to `most`."""
+    if (number := whole_number(text, least, most)) is None:
+        raise UserError(
+            f"{place}: {name} '{brief(text)}' is not a whole number from {least} to {most}"
+        )
+    return number
+
+
 def parse_label(text: str, place: str) -> int:
     """A class number; UserError for any other text."""
-    label = whole_number(text, 0, MAX_CLASSES - 1)
-    if label is None:
-        allowed = f"a whole number from 0 to {MAX_CLASSES - 1}"
-        raise UserError(f"{place}: label '{brief(text)}' is not {allowed}")
-    return label
+    return parse_number("label", text, 0, MAX_CLASSES - 1, place)
 
 
 def parse_size(width: str, height: str, place: str) -> tuple[int, int]:
     """Width and height of an image in pixels; UserError for a size beyond the limits."""
-    sides = [whole_number(text, 1, MAX_SIDE) for text in (width, height)]
-    for name, text, side in zip(("width", "height"), (width, height), sides, strict=True):
-        if side is None:
-            raise UserError(
-                f"{place}: {name} '{brief(text)}' is not a whole number from 1 to {MAX_SIDE}"
-            )
-    if sides[0] * sides[1] > MAX_PIXELS:
-        raise UserError(
-            f"{place}: an image of {sides[0]} x {sides[1]} pixels; at most {MAX_PIXELS} are allowed"
-        )
-    return sides[0], sides[1]
+    x, y = (
+        parse_number(name, text, 1, MAX_SIDE, place)
+        for name, text in (("width", width), ("height", height))
+    )
+    if x * y > MAX_PIXELS:
+        raise UserError(f"{place}: an image of {x} x {y} pixels; at most {MAX_PIXELS} are allowed")
+    return x, y
 
 
 def parse_box(

@@ -10,6 +10,7 @@ weights come with a package from the package index and so need no model hub.
 """
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import timm
@@ -45,26 +46,18 @@ class InputSpec:
     std: tuple[float, ...] = IMAGENET_STD
 
     def transform(self, size: int | None = None) -> v2.Transform:
-        """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale.
-
-        `size` replaces the side S.
-        """
+        """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale."""
         side = size or self.size
         return self._compose(v2.Resize((side, side), interpolation=InterpolationMode.BICUBIC))
 
     def random_transform(self) -> v2.Transform:
         """PIL image -> (3, S, S) float, to train on: a random part of at least a quarter of the
         image, mirrored half of the time."""
-        crop = v2.RandomResizedCrop(
-            self.size, scale=(0.25, 1), interpolation=InterpolationMode.BICUBIC
-        )
-        return self._compose(crop, v2.RandomHorizontalFlip())
+        options = {"scale": (0.25, 1), "interpolation": InterpolationMode.BICUBIC}
+        return self._compose(v2.RandomResizedCrop(self.size, **options), v2.RandomHorizontalFlip())
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(N, C, H, W) uint8 pixels -> float32, channels last.
-
-        Grey images become as many channels as `mean` has.
-        """
+        """(N, C, H, W) uint8 pixels -> float32, channels last, grey ones in all channels."""
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (self.mean, self.std))
         normalised = (pixels.float() / 255 - mean) / std
         return normalised.contiguous(memory_format=torch.channels_last)
@@ -126,7 +119,6 @@ def build_backbone(
     Args:
         name: a torchvision name, `timm:NAME`, or `efficientnet_lite0`.
         weights: "imagenet", "none", or a file with a state dict of the whole architecture.
-        num_classes: outputs of the head.
         output_stride: pixels from one cell of the map to the next, 32, 16 or 8; None takes the
             network as it is. In torchvision's ResNets the last stages lose their stride and nothing
             else, as in weakly-supervised localisation (Choe et al. 2020); in timm's networks
@@ -184,8 +176,7 @@ def check_input(network: GlobalAveragePoolClassifier, name: str) -> None:
     Raises:
         UserError: the network cannot take square images of the size of its `spec`.
     """
-    side = network.spec.size
-    device = network.head.weight.device
+    side, device = network.spec.size, network.head.weight.device
     try:
         network.eval()(torch.zeros(1, 3, side, side, device=device)).sum().backward()
     except (RuntimeError, AssertionError) as error:
@@ -201,13 +192,11 @@ def check_input(network: GlobalAveragePoolClassifier, name: str) -> None:
 
 
 def _torchvision(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
-    pretrained = torchvision.models.get_model_weights(name).DEFAULT
     options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    if weights == "imagenet":
+        options = {"weights": torchvision.models.get_model_weights(name).DEFAULT}
     try:
-        if weights == "imagenet":
-            whole = torchvision.models.get_model(name, weights=pretrained)
-        else:
-            whole = torchvision.models.get_model(name, weights=None, **options)
+        whole = torchvision.models.get_model(name, **options)
     except (OSError, RuntimeError) as error:
         raise unavailable(name, error) from error
     load_file(whole, weights)
@@ -230,11 +219,8 @@ def _torchvision_backbone(whole: nn.Module) -> nn.Module:
         return whole.features[:-1]  # without pool5, as VGG16-GAP has it
     if hasattr(whole, "features"):
         return whole.features
-    backbone = nn.Sequential()
-    for name, module in whole.named_children():
-        if name not in _AFTER_FEATURES:
-            backbone.add_module(name, module)
-    return backbone
+    children = whole.named_children()
+    return nn.Sequential(OrderedDict(pair for pair in children if pair[0] not in _AFTER_FEATURES))
 
 
 def _timm(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:

@@ -13,13 +13,8 @@ def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[
     on each bias limit what few samples change; without samples the logits stay the same. A class
     with one or two samples may still get a wrong bias.
 
-    Args:
-        logits: (N, K) of PC-softmax.
-        labels: (N,).
-        log_prior: (K,) of the training data.
-
-    Returns:
-        scale, a scalar above zero, and bias, (K,).
+    (N, K) PC-softmax logits, (N,) labels and the (K,) log prior of the training data -> a scale
+    above zero and a (K,) bias.
     """
     logits, log_prior = logits.double(), log_prior.double()
     options = {"dtype": torch.float64, "device": logits.device, "requires_grad": True}

@@ -298,64 +298,34 @@ def add_common_arguments(
         output_dir: default of --output-dir; None if it depends on other flags.
         folder: then the text of the default, such as "runs/DATASET-SEED".
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
-        seed: whether the script draws random numbers.
-        data: whether the script reads a data set (--data-dir); a text is the help of a --data-dir
-            without default.
-        workers: whether the script can use several processes (--num-workers).
-        resume: whether the script can continue an earlier run (--resume).
+        seed, data, workers, resume: whether the script has --seed, --data-dir, --num-workers,
+            --resume; a text as `data` is the help of a --data-dir without default.
     """
     group = parser.add_argument_group("run")
-    if seeds is None and seed:
-        group.add_argument("--seed", type=seed_number, default=0, help="random seed")
-    elif seeds is not None:
-        group.add_argument(
-            "--seeds", type=seed_number, nargs="+", default=seeds, help="random seeds"
-        )
-    group.add_argument(
-        "--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N"
-    )
-    group.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network"
-    )
-    group.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="compile the network with torch.compile",
-    )
+    add, switch = group.add_argument, {"action": argparse.BooleanOptionalAction, "default": False}
+    if seeds is not None:
+        add("--seeds", type=seed_number, nargs="+", default=seeds, help="random seeds")
+    elif seed:
+        add("--seed", type=seed_number, default=0, help="random seed")
+    add("--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network")
+    add("--compile", **switch, help="compile the network with torch.compile")
     if isinstance(data, str):
-        group.add_argument("--data-dir", type=Path, help=data)
+        add("--data-dir", type=Path, help=data)
     elif data:
-        group.add_argument(
-            "--data-dir", type=Path, default=Path("data"), help="folder of the data sets"
-        )
-    group.add_argument(
-        "--output-dir",
-        type=Path,
-        default=None if output_dir is None else Path(output_dir),
-        help="folder to write" + ("" if output_dir else f" (default: {folder})"),
-    )
+        add("--data-dir", type=Path, default=Path("data"), help="folder of the data sets")
+    text = "folder to write" + ("" if output_dir else f" (default: {folder})")
+    add("--output-dir", type=Path, default=output_dir and Path(output_dir), help=text)
     if workers:
-        group.add_argument(
-            "--num-workers",
-            type=worker_count,
-            default=2,
-            help="processes to read images or compute",
-        )
+        text = "processes to read images or compute"
+        add("--num-workers", type=worker_count, default=2, help=text)
     existing = group.add_mutually_exclusive_group()
     if resume:
-        existing.add_argument(
-            "--resume", action="store_true", help="continue the run in the output folder"
-        )
-    existing.add_argument(
-        "--overwrite", action="store_true", help="delete the content of the output folder first"
-    )
-    group.add_argument(
-        "--deterministic",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="deterministic kernels only, slower on a GPU",
-    )
+        text = "continue the run in the output folder"
+        existing.add_argument("--resume", action="store_true", help=text)
+    text = "delete the content of the output folder first"
+    existing.add_argument("--overwrite", action="store_true", help=text)
+    add("--deterministic", **switch, help="deterministic kernels only, slower on a GPU")
 
 
 def add_cluster_argument(parser: Parser) -> None:
@@ -379,16 +349,14 @@ def add_training_arguments(
 ) -> None:
     """--epochs --batch-size --lr --weight-decay with the defaults of a script.
 
-    Args:
-        by_dataset: texts of the defaults that depend on the data set or task, by flag.
+    `by_dataset` has texts of the defaults that depend on the data set or task, by flag.
     """
     group = parser.add_argument_group("training")
 
     def add(name: str, default: float | None, parse: Callable, text: str) -> None:
-        note = f" ({by_dataset[name]})" if by_dataset and name in by_dataset else ""
-        group.add_argument(
-            f"--{name.replace('_', '-')}", type=parse, default=default, help=text + note
-        )
+        flag, note = f"--{name.replace('_', '-')}", (by_dataset or {}).get(name)
+        text += f" ({note})" if note else ""
+        group.add_argument(flag, type=parse, default=default, help=text)
 
     add("epochs", epochs, positive_int, "passes over the data")
     add("batch_size", batch_size, positive_int, "samples a step")

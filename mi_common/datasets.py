@@ -18,10 +18,9 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from mi_common.errors import UserError, damaged, require
+from mi_common.errors import UserError, damaged, require, require_memory
 from mi_common.image_files import tiny_imagenet
 from mi_common.image_sets import ImageSet
-from mi_common.memory import require_memory
 from mi_common.pictures import read_image
 
 IDX_DATASETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
@@ -34,15 +33,10 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
     """A whole image set as tensors, in the order of its files.
 
     Args:
-        name: one of `IMAGE_SETS`.
-        data_dir: the data folder; not used for "digits", which scikit-learn brings along.
+        name: one of `IMAGE_SETS`; scikit-learn brings "digits" along.
         split: "train", or "test" for the official test images; of Tiny-ImageNet, whose test labels
-            are not published, the official validation images. The digits have no official split:
-            here the first 1,297 train and the last 500 test.
-
-    Returns:
-        (N, 1, 28, 28) for the MNIST family, (N, 1, 8, 8) for the digits, whose 17 grey levels are
-        spread over 0..255, (N, 3, 32, 32) for CIFAR, (N, 3, 64, 64) for Tiny-ImageNet.
+            are not published, the official validation images. Of the digits the first 1,297 train
+            and the last 500 test; their 17 grey levels are spread over 0..255.
 
     Raises:
         UserError: files are missing or damaged.
@@ -66,15 +60,7 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
 
 
 def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
-    """MNIST or Fashion-MNIST as it lies on disk, in file order.
-
-    Args:
-        name: "mnist" or "fashion-mnist".
-        data_dir: the data folder.
-        split: "train" (60,000 images) or "test" (10,000).
-
-    Returns:
-        (N, 28, 28) uint8 images and (N,) int64 labels.
+    """MNIST or Fashion-MNIST in file order: (N, 28, 28) uint8 images and (N,) int64 labels.
 
     Raises:
         UserError: the files are missing or damaged.
@@ -140,15 +126,9 @@ def cifar(name: str, data_dir: Path, split: str) -> ImageSet:
 
 
 def decode(files: ImageSet, *, side: int) -> ImageSet:
-    """All images of a list of files, (N, 3, side, side), in one process with a progress bar.
-
-    Raises:
-        UserError: a file is missing, not a readable image or of another size; or all of them do not
-            fit into memory.
-    """
-    require_memory(
-        len(files) * 3 * side * side, f"{files.name}, {len(files):,} images", "free some"
-    )
+    """All images of a list of files, (N, 3, side, side); UserErrors of `read_image` and sizes."""
+    size, what = len(files) * 3 * side * side, f"{files.name}, {len(files):,} images"
+    require_memory(size, what, "free some")
     images = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     progress = tqdm(files.images, desc=f"read {files.name}", disable=None)
     for row, path in zip(images, progress, strict=True):

@@ -168,11 +168,8 @@ def fit(
 
     Args:
         model: already on the device; maps inputs to (B, K) logits.
-        batches: see `Batches`.
         loss: mean loss of (B, K) logits and (B,) labels.
-        optimizer: over the model's parameters.
         epochs: total passes; a resumed run does what is left of them.
-        runtime: device, precision, processes.
         scheduler: stepped after every batch.
         run: where checkpoint and metrics go after every epoch, and are taken up from.
         before_epoch: called with the number of the epoch that begins, from zero.
@@ -220,25 +217,16 @@ def fit(
                     scheduler.step()
                 total += value.detach() * len(labels)
                 seen += len(labels)
-                shown = functools.partial(_shown, total, seen, logits, labels)
-                progress.step(shown)
+                progress.step(functools.partial(_shown, total, seen, logits, labels))
             shares = runtime.gather((total.item(), seen))  # the epoch's only CPU-GPU sync
             mean_loss = sum(share[0] for share in shares) / sum(share[1] for share in shares)
             if runtime.world_size > 1:
                 _share_buffers(model, runtime)
             if not math.isfinite(mean_loss):
                 raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
-            metrics.append(
-                {
-                    "epoch": epoch + 1,
-                    "loss": mean_loss,
-                    "lr": optimizer.param_groups[0]["lr"],
-                    "seconds": time.perf_counter() - started,
-                }
-            )
-            progress.finish(
-                f"epoch {epoch + 1}/{epochs}", loss=mean_loss, seconds=metrics[-1]["seconds"]
-            )
+            lr, seconds = optimizer.param_groups[0]["lr"], time.perf_counter() - started
+            metrics.append({"epoch": epoch + 1, "loss": mean_loss, "lr": lr, "seconds": seconds})
+            progress.finish(f"epoch {epoch + 1}/{epochs}", loss=mean_loss, seconds=seconds)
             if run:
                 checkpoint = {name: part.state_dict() for name, part in stateful.items()}
                 checkpoint |= {"metrics": metrics, "rng": runtime.gather(rng_state(runtime.device))}
@@ -284,12 +272,20 @@ def _share_buffers(model: nn.Module, runtime: Runtime) -> None:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, inputs: Tensor, *, runtime: Runtime, batch_size: int = 1000
+    model: nn.Module,
+    inputs: Tensor,
+    method: Callable[[Tensor], Tensor] | None = None,
+    *,
+    runtime: Runtime,
+    batch_size: int = 1000,
 ) -> Tensor:
-    """(N, K) float32 logits on the CPU, in eval mode; every sample is counted exactly once."""
+    """(N, K) float32 outputs on the CPU of a model in eval mode, or of another `method` of it.
+
+    Every sample is counted exactly once.
+    """
     model.eval()
     rows = []
     for batch in inputs[runtime.rank :: runtime.world_size].split(batch_size):
         with runtime.autocast():
-            rows.append(model(batch.to(runtime.device)).float())
+            rows.append((method or model)(batch.to(runtime.device)).float())
     return runtime.gather_rows(torch.cat(rows))

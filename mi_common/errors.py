@@ -1,7 +1,11 @@
-"""Errors that the user can correct, and the line that a script prints for each error."""
+"""Errors that the user can correct, what raises them before work starts, and their one line."""
 
 import errno
 from pathlib import Path
+
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")  # version 2, as seen inside a container
 
 
 class UserError(ValueError):
@@ -16,6 +20,25 @@ def require(path: Path, name: str, data_dir: Path) -> None:
     """UserError, for a missing path, with the command that downloads it."""
     if not path.exists():
         raise UserError(f"no {name} data: looked for {path}; {remedy(name, data_dir)}")
+
+
+def _available_to_container() -> float:
+    try:
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        usage = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return limit - used + int(usage["file"])  # the system drops cached files when it must
+    except (OSError, KeyError, ValueError):  # no container, or one without a limit ("max")
+        return float("inf")
+
+
+def require_memory(needed: int, what: str, remedy: str) -> None:
+    """UserError when `needed` bytes are more than this machine has available."""
+    available = min(psutil.virtual_memory().available, _available_to_container())
+    if needed > available:
+        raise UserError(
+            f"{what}: needs {needed / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are "
+            f"available; {remedy}"
+        )
 
 
 def damaged(folder: Path, reason: str, name: str, data_dir: Path) -> UserError:

@@ -52,8 +52,7 @@ def cached_features(
 
     Args:
         kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
-        augmentation: number of a pass over random parts of the images, each number another one;
-            None takes whole images.
+        augmentation: number of a pass over random parts of the images; None takes whole images.
 
     Returns:
         A memory-mapped float16 array; what is written to it does not reach the file.
@@ -61,18 +60,14 @@ def cached_features(
     Raises:
         UserError: an unreadable image, a damaged file of features, or too little space on the disk.
     """
-    size = network.spec.size
-    key = hashlib.sha256(
-        f"{READER_VERSION} {kind} {size} {network.spec} {runtime.precision}".encode()
-    )
-    key.update(f"{network.output_stride or 32} {augmentation}".encode())
-    key.update(images.fingerprint.encode())
+    spec, size = network.spec, network.spec.size
+    key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
+    key.update(f"{network.output_stride or 32} {augmentation}{images.fingerprint}".encode())
     update_with_weights(key, network.backbone)
     target = cache_dir / f"{images.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
 
     # In every process: all must have the same memory layout, which DistributedDataParallel checks.
     backbone = network.backbone.to(runtime.device, memory_format=torch.channels_last).eval()
-    spec = network.spec
     transform = spec.transform() if augmentation is None else spec.random_transform()
     loader = torch.utils.data.DataLoader(
         ImageFileDataset(images.images, transform, seed=augmentation),
@@ -127,7 +122,10 @@ def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
     first = next(batches)
     shape = (count, *first.shape[1:])
     data_bytes = math.prod(shape) * first.itemsize
-    header = _header(shape, first.dtype)
+    buffer = io.BytesIO()
+    description = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    header = buffer.getvalue()
     with path.open("wb") as file:
         _reserve(file.fileno(), len(header) + data_bytes + 4 * (1 + -(-data_bytes // BLOCK)), path)
         file.write(header)
@@ -142,13 +140,6 @@ def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
                     checksums.append(checksum)
                     checksum = filled = 0
         file.write(np.array(checksums + [checksum] * (filled > 0), "<u4").tobytes())
-
-
-def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    buffer = io.BytesIO()
-    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, description)
-    return buffer.getvalue()
 
 
 def _reserve(descriptor: int, size: int, path: Path) -> None:

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import FileLock, Timeout
 
-from mi_common.errors import UserError
-from mi_common.memory import require_memory
+from mi_common.errors import UserError, require_memory
 
 if TYPE_CHECKING:  # NumPy is slow to import: the functions that need it import it themselves
     import numpy as np
@@ -187,29 +186,23 @@ def verify_archive(path: Path) -> None:
             return
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
+            if archive.testzip() is not None:
+                raise ValueError("a wrong checksum")
     except Exception as error:  # a flipped bit makes zipfile raise many kinds, OSError too
         raise damaged_file(path) from error
-    if broken is not None:
-        raise damaged_file(path)
 
 
 def damaged_file(path: Path) -> UserError:
-    """The error for a file whose content is not what was written."""
     return UserError(f"{path}: damaged, its content is not what was written; {remedy_for(path)}")
 
 
 def remedy_for(path: Path) -> str:
-    """The remedy for a damaged file."""
-    if path.name == "checkpoint.pt":
-        return "delete it and train again with --resume"
-    if path.name == "predictions.npz":
-        return "train again with --overwrite"
-    if path.name == "results.csv":
-        return "delete it and run again with --resume"
-    if path.name == "config.json":
-        return "choose another --output-dir"
-    return "write it again with --overwrite"
+    return {
+        "checkpoint.pt": "delete it and train again with --resume",
+        "predictions.npz": "train again with --overwrite",
+        "results.csv": "delete it and run again with --resume",
+        "config.json": "choose another --output-dir",
+    }.get(path.name, "write it again with --overwrite")
 
 
 def lock(folder: Path) -> None:

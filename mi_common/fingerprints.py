@@ -31,7 +31,14 @@ def files_digest(paths: list[Path]) -> bytes:
     root = os.path.commonpath([path.parent for path in paths]) if paths else ""
     for path in paths:
         digest.update(os.path.relpath(path, root).encode() + b"\0")
-        _add_file(digest, path)
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(f"{size}\n".encode())
+            if size <= WHOLE:
+                digest.update(file.read())
+            for number in range(BLOCKS) if size > WHOLE else ():
+                file.seek((size - BLOCK) * number // (BLOCKS - 1))
+                digest.update(file.read(BLOCK))
     return digest.digest()
 
 
@@ -42,18 +49,6 @@ def file_fingerprint(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()[:16]
-
-
-def _add_file(digest, path: Path) -> None:
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        digest.update(f"{size}\n".encode())
-        if size <= WHOLE:
-            digest.update(file.read())
-            return
-        for number in range(BLOCKS):
-            file.seek((size - BLOCK) * number // (BLOCKS - 1))
-            digest.update(file.read(BLOCK))
 
 
 def _bytes(values: Tensor) -> bytes:

@@ -21,11 +21,7 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
     """Tiny-ImageNet with one box an image: 200 classes, 64 x 64 pixels.
 
     The annotation holds inclusive corners x0 y0 x1 y1 in 0..63. Training images come in order of
-    class and number, validation images in the order of `val_annotations.txt`.
-
-    Args:
-        data_dir: the folder that holds `tiny-imagenet-200`.
-        split: "train" or "val".
+    class and number; those of the split "val" in the order of `val_annotations.txt`.
 
     Raises:
         UserError: missing files, a class without training images or not in wnids.txt, an impossible
@@ -43,15 +39,13 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
     class_of = {wnid: k for k, wnid in enumerate(wnids)}
     names = [words.get(wnid, wnid).split(",")[0] for wnid in wnids]
     entries = []  # place, image, class, box fields
-    if split == "train":
-        for wnid in wnids:
-            folder = root / "train" / wnid
-            for place, (file, *box) in rows(folder / f"{wnid}_boxes.txt"):
-                entries.append((place, folder / "images" / file, wnid, box))
-    else:
-        for place, fields in rows(root / "val/val_annotations.txt"):
-            file, wnid, *box = [*fields, ""]
-            entries.append((place, root / "val/images" / file, wnid, box[:-1]))
+    for wnid in wnids if split == "train" else ():
+        folder = root / "train" / wnid
+        for place, (file, *box) in rows(folder / f"{wnid}_boxes.txt"):
+            entries.append((place, folder / "images" / file, wnid, box))
+    for place, fields in rows(root / "val/val_annotations.txt") if split == "val" else ():
+        file, wnid, *box = [*fields, ""]
+        entries.append((place, root / "val/images" / file, wnid, box[:-1]))
     if len(class_of) < len(wnids):
         raise UserError(f"{root / 'wnids.txt'}: a class stands there twice")
     first: dict[Path, str] = {}
@@ -83,14 +77,10 @@ def cub(data_dir: Path, split: str) -> ImageSet:
     image and are not cut. Sizes are those of `image_sizes.txt`, "id width height", where that file
     is there; the official archive has none.
 
-    Args:
-        data_dir: the folder that holds `CUB_200_2011`.
-        split: "train" (5,994 images) or "test" (5,794).
-
     Raises:
         UserError: a missing file, a line that does not parse, or ids that are not 1, 2, 3, ... up
             to the same number in every file about images.
-        ValueError: another split.
+        ValueError: a split other than "train" (5,994 images) and "test" (5,794).
     """
     is_training = {"train": 1, "test": 0}
     if split not in is_training:
@@ -153,14 +143,10 @@ def image_folder(data_dir: Path, split: str) -> ImageSet:
     Classes are sorted by name and the images of each class too. Images are the files that end in
     .bmp, .jpeg, .jpg, .png or .webp, in any case; other files and hidden ones are left out.
 
-    Args:
-        data_dir: the folder that holds `train` and `test`; both must be there.
-        split: "train" or "test".
-
     Raises:
         UserError: no such folder, no classes, a class without images, or a class that only one of
             the two splits has.
-        ValueError: another split.
+        ValueError: a split other than "train" and "test".
     """
     if split not in ("train", "test"):
         raise ValueError(f"split {split!r}: want train or test")

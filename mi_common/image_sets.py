@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,10 +21,8 @@ class ImageSet:
     """Labelled images of one split, with boxes and masks where the data set has them.
 
     Attributes:
-        name: of the data set.
         images: (N, C, H, W) uint8 pixels, C = 1 (grey) or 3 (RGB), or the paths of N files.
         labels: (N,) int64, 0..K-1.
-        class_names: K.
         boxes: an (M, 4) int array x0 y0 x1 y1 of inclusive pixels for each image.
         sizes: (N, 2) int, width and height of each image, in which its boxes and mask are measured.
         image_names: N unique names, the paths without their ending, for tables and saved maps.
@@ -77,10 +74,8 @@ class ImageSet:
         image = read_image(path)
         if self.sizes is not None and image.size != tuple(self.sizes[index]):
             width, height = self.sizes[index]
-            raise UserError(
-                f"{path}: {image.width} x {image.height} pixels, by its annotation "
-                f"{width} x {height}"
-            )
+            size = f"{image.width} x {image.height} pixels"
+            raise UserError(f"{path}: {size}, by its annotation {width} x {height}")
         return np.asarray(image)
 
 
@@ -91,13 +86,7 @@ class ImageFileDataset(torch.utils.data.Dataset):
     position alone, in whichever process it is read.
     """
 
-    def __init__(
-        self,
-        paths: list[Path],
-        transform: Callable[[Image.Image], Tensor],
-        *,
-        seed: int | None = None,
-    ):
+    def __init__(self, paths: list[Path], transform: Callable, *, seed: int | None = None):
         self.paths, self.transform, self.seed = paths, transform, seed
 
     def __len__(self) -> int:
@@ -113,10 +102,7 @@ class ImageFileDataset(torch.utils.data.Dataset):
 
 
 def unreadable_files(images: ImageSet) -> list[Path]:
-    """The files that cannot be decoded to their last pixel.
-
-    It decodes every file once, in one process, under a progress bar.
-    """
+    """The files that cannot be decoded to their last pixel."""
     unreadable = []
     for path in tqdm(images.images, desc=f"check {images.name}", disable=None):
         try:

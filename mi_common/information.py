@@ -46,11 +46,7 @@ def pc_softmax_loss(
     tau = 1 (Menon et al. 2021), and differs from their value by log p(y): it may be negative, and
     its expectation is at least -I(X;Y).
 
-    Args:
-        logits: (N, K).
-        labels: (N,) int64 in 0..K-1.
-        log_prior: (K,).
-        reduction: "mean", "sum" or "none".
+    (N, K) logits, (N,) int64 labels and (K,) log prior; `reduction` is "mean", "sum" or "none".
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction {reduction!r}: use 'mean', 'sum' or 'none'")

@@ -64,10 +64,8 @@ def kill_workers() -> None:
 def end_with_parent(parent: int | None = None) -> None:
     """Ends this process within a second of the end of the process that started it.
 
-    Otherwise a worker that waits for work would wait for ever.
-
-    Args:
-        parent: its process id; None for the parent at the time of the imports.
+    Otherwise a worker that waits for work would wait for ever. `parent` is the id of that process,
+    None for the parent at the time of the imports.
     """
     expected = _parent if parent is None else parent
 

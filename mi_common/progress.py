@@ -25,11 +25,8 @@ class Progress:
     part that `finish` names. Inside another `Progress`, such as a training inside a cell of a
     comparison, it prints no lines. In a worker process it shows nothing.
 
-    Args:
-        label: before the bar.
-        total: number of steps.
-        start: steps that an earlier run has done.
-        show: False in all processes but the first one of torchrun.
+    An earlier run may have done `start` of the steps. `show` is False in all processes but the
+    first one of torchrun.
     """
 
     _open = 0  # how many are open in this process
@@ -41,9 +38,8 @@ class Progress:
         self._shows = show and terminal
         self._label = label
         self._read_at = time.monotonic()
-        self._bar = tqdm(
-            desc=label, total=total, initial=start, leave=False, disable=not self._shows
-        )
+        options = {"initial": start, "leave": False, "disable": not self._shows}
+        self._bar = tqdm(desc=label, total=total, **options)
 
     def __enter__(self) -> "Progress":
         Progress._open += 1
@@ -57,14 +53,13 @@ class Progress:
         """Shows the epoch or the cell that begins."""
         self._bar.set_description(f"{self._label}, {part}" if self._label else part)
 
-    def step(self, values: Callable[[], dict[str, float]] | None = None, *, count: int = 1) -> None:
-        """Counts steps that are done.
+    def step(self, values: Callable[[], dict[str, float]] | None = None) -> None:
+        """Counts a step that is done.
 
-        Args:
-            values: returns the numbers to show, such as loss and accuracy. It is called twice a
-                second at most, and only if there is a bar: it may wait for a GPU.
+        `values` returns the numbers to show. It is called twice a second at most, and only if there
+        is a bar: it may wait for a GPU.
         """
-        self._bar.update(count)
+        self._bar.update()
         if self._shows and values is not None and time.monotonic() - self._read_at > _SECONDS:
             self._bar.set_postfix_str(_text(values()))
             self._read_at = time.monotonic()

@@ -16,12 +16,10 @@ class Training:
     """Hyper-parameters of a training run.
 
     Attributes:
-        epochs: passes over the training images.
         batch_size: samples a step, all processes together.
         lr: (peak) learning rate of all but the head.
-        optimizer: one of OPTIMIZERS.
         momentum, nesterov: of SGD.
-        schedule: of the learning rate, one of SCHEDULES; see `mi_common.optimisation`.
+        schedule: of the learning rate; see `mi_common.training.learning_rate`.
         milestones: of the schedule "step", as fractions of all steps.
         warmup_epochs: epochs of linearly rising learning rate; "one-cycle" has its own.
         head_lr_ratio: learning rate of the head divided by `lr`.
@@ -62,9 +60,18 @@ def set_defaults(args: argparse.Namespace, recipe: Any) -> None:
 
 
 def take(kind: type, args: argparse.Namespace) -> Any:
-    """A dataclass of `kind` from the flags of the same names; missing ones have their defaults."""
-    values = {f.name: getattr(args, f.name) for f in fields(kind) if hasattr(args, f.name)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    """A dataclass of `kind` from the flags of the same names; missing ones have their defaults.
+
+    A dataclass inside it is made in the same way.
+    """
+    values = {}
+    for field in fields(kind):
+        if is_dataclass(field.type):
+            values[field.name] = take(field.type, args)
+        elif hasattr(args, field.name):
+            value = getattr(args, field.name)
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
 
 
 def add_training_arguments(parser: cli.Parser, defaults: Mapping[str, str]) -> None:

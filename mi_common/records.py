@@ -16,14 +16,18 @@ A run folder holds
 import io
 import json
 import os
+import platform
+import shlex
 import shutil
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from mi_common.environment import environment
 from mi_common.errors import UserError
 from mi_common.files import (
     LOCK,
@@ -44,6 +48,7 @@ from mi_common.files import (
 # content of the data folder is compared by its fingerprint.
 _IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
 _IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
+LIBRARIES = ("torch", "torchvision", "numpy", "timm", "scikit-learn")  # named in config.json
 _OUTPUT_FLAGS = {"output_dir", "figure"}
 
 
@@ -60,9 +65,9 @@ def check_output(
 
     Args:
         flags: resolved flags, for config.json. Paths among them are inputs, except --output-dir.
-        resume: whether to continue an earlier run; None if the script cannot.
+        resume: None if the script cannot continue an earlier run.
         extendable: flags that may differ when a run is resumed, such as `seeds`.
-        data: fingerprints of the data by name (`mi_common.fingerprints`); None if unknown yet.
+        data: fingerprints of the data by name; None if unknown yet.
 
     Raises:
         UserError: the folder has content and neither flag is given; `overwrite` of a folder that is
@@ -81,9 +86,8 @@ def check_output(
         done = "not deleted" if overwrite else "it cannot be resumed"
         raise UserError(f"{folder} has no config.json, so no run wrote it: {done}")
     earlier = read_json(config)
-    if not ({"flags", "command", "python", "torch"} <= earlier.keys()) or not isinstance(
-        earlier["flags"], dict
-    ):
+    known = {"command", "python", "torch"} <= earlier.keys()
+    if not (known and isinstance(earlier.get("flags"), dict)):
         raise UserError(f"{config}: not written by this project; choose another --output-dir")
     if overwrite:
         _check_overwrite(folder, flags)
@@ -197,6 +201,34 @@ def prepare_output(
         write_json(config, described | {"flags": _as_json(flags)} | known | environment())
 
 
+def environment() -> dict:
+    """Command, versions, commit and hardware; the commit is None without a repository or git."""
+    try:
+        describe = ["git", "describe", "--always", "--dirty"]
+        options = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
+        commit = subprocess.run(describe, **options).stdout.strip() or None
+    except OSError:
+        commit = None
+    cuda = torch.cuda.is_available()
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    script = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
+    return {
+        "command": shlex.join([*script, *sys.argv[1:]]),
+        "commit": commit,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "cpu": f"{_processor()}, {os.cpu_count()} cores",
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() is empty on many Linux systems
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def _as_json(values: dict) -> dict:
     return json.loads(json.dumps(values, default=str))
 
@@ -219,11 +251,7 @@ class RunFolder:
         return self.result_file.exists()
 
     def config(self) -> dict:
-        """The flags of the run.
-
-        Raises:
-            UserError: the folder holds no finished run.
-        """
+        """The flags of the run; UserError if the folder holds no finished run."""
         return self._config("flags")
 
     def data(self) -> dict:
@@ -233,16 +261,13 @@ class RunFolder:
     def require_entry(self, entry: str, *, keys: tuple[str, ...] = ()) -> dict:
         """All of config.json, of a finished run of one entry script.
 
-        Args:
-            entry: such as "infocam.train".
-            keys: what must be in it beside "entry" and the dict "flags". "class_names" are a list
-                of texts, "class_counts" a list of as many whole numbers above 0.
+        `keys` must be in it beside "entry" and the dict "flags". "class_names" are a list of texts,
+        "class_counts" a list of as many whole numbers above 0.
 
         Raises:
             UserError: the folder holds no finished run, one of another entry, or one that lacks
                 the keys.
         """
-        file = self.path / "config.json"
         config = self._read_config()
         if (actual := config.get("entry")) != entry:
             raise UserError(
@@ -254,7 +279,7 @@ class RunFolder:
         good = good and isinstance(counts, list)
         good = good and all(type(count) is int and count > 0 for count in counts)
         if not good or (names and counts and len(names) != len(counts)):
-            raise UserError(f"{file}: damaged, what it says of the run is incomplete; train again")
+            raise UserError(f"{self.path}/config.json: damaged, it is incomplete; train again")
         return config
 
     def _config(self, key: str) -> dict:
@@ -301,10 +326,7 @@ class RunFolder:
         buffer = io.BytesIO()  # torch turns a full disk into an error that does not say so
         torch.save(checkpoint, buffer)
         write_archive(self.checkpoint_file, buffer)
-        self._write_metrics(checkpoint["metrics"])
-
-    def _write_metrics(self, metrics: list[dict]) -> None:
-        write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in metrics))
+        self.restore_metrics(checkpoint["metrics"])
 
     def load_checkpoint(self) -> dict | None:
         """The last checkpoint, on the CPU, or None before the first.
@@ -328,6 +350,6 @@ class RunFolder:
 
     def restore_metrics(self, metrics: list[dict]) -> None:
         """Writes metrics.jsonl again if it differs from the checkpoint."""
-        text = "".join(json.dumps(line) + "\n" for line in metrics).encode()
-        if not self.metrics_file.exists() or self.metrics_file.read_bytes() != text:
-            self._write_metrics(metrics)
+        text = "".join(json.dumps(line) + "\n" for line in metrics)
+        if not self.metrics_file.exists() or self.metrics_file.read_bytes() != text.encode():
+            write_text(self.metrics_file, text)

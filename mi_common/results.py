@@ -20,7 +20,6 @@ class ResultsFile:
     def __init__(self, path: Path, columns: list[str], key: list[str], *, text: tuple[str, ...]):
         """
         Args:
-            columns: of the file, in order.
             key: the columns that identify a computation, which may add several rows.
             text: the columns that hold text; all others hold numbers.
 

@@ -14,8 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mi_common.errors import UserError
-from mi_common.memory import require_memory
+from mi_common.errors import UserError, require_memory
 from mi_common.process import end_with_parent
 
 READER_MEMORY = 100_000_000  # bytes that a data-loading worker uses
@@ -37,11 +36,7 @@ class Runtime:
         return self.rank == 0
 
     def on_main(self, function: Callable, *args, **kwargs) -> None:
-        """Calls `function` in the first process. The others wait, and raise the same error.
-
-        Raises:
-            Exception: that of `function`, in every process.
-        """
+        """Calls `function` in the first process. The others wait, and raise the same error."""
         error = None
         if self.is_main:
             try:
@@ -162,11 +157,7 @@ def one_thread() -> Iterator[None]:
 
 
 def from_flags(args: argparse.Namespace) -> Runtime:
-    """`setup` with the flags of `cli.add_common_arguments`.
-
-    Raises:
-        UserError: too many workers for the memory, even for workers that only read images.
-    """
+    """`setup` with the flags of `cli.add_common_arguments`; UserError for too many workers."""
     workers = getattr(args, "num_workers", 0)
     require_memory(workers * READER_MEMORY, f"--num-workers {workers}", "use fewer")
     return setup(

@@ -20,18 +20,15 @@ def interval_half_width(values: Sequence[float]) -> float:
 
 
 def summarise(
-    rows: pd.DataFrame,
-    by: list[str],
-    metrics: list[str],
-    *,
-    varying: Sequence[str] = ("seconds",),
+    rows: pd.DataFrame, by: list[str], metrics: list[str], *, varying: Sequence[str] = ("seconds",)
 ) -> pd.DataFrame:
     """Means over seeds: columns `by`, `n`, and for each metric `m` the columns `m` and `m_ci`.
 
+    `m_ci` is half the width of the 95 % interval. Settings keep their order of appearance.
+
     Args:
         rows: one for each (setting, method, seed), with a column `seed`.
-        by: the columns that identify a setting; settings keep their order of appearance.
-        metrics: the columns to average; `m_ci` is half the width of the 95 % interval.
+        by: the columns that identify a setting.
         varying: other columns that may differ between the seeds of a setting.
 
     Raises:
@@ -58,10 +55,8 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Differences to the baseline method with the same seed, summarised as in `summarise`.
 
-    Args:
-        by: the columns that identify a setting, without the column of the method.
-        method: the column with the names of the methods.
-        baseline: the name of the method that is subtracted.
+    `by` are the columns that identify a setting without the column `method`, which names the
+    methods; `baseline` is one of them.
 
     Raises:
         UserError: the baseline has no row for a seed of a method.
@@ -88,9 +83,7 @@ def formatted(
 ) -> pd.DataFrame:
     """Joins `m` and `m_ci` of each metric to the text `mean ± half-width`, or the mean of one seed.
 
-    Args:
-        digits: decimals of both numbers.
-        scale: factor of both numbers, such as 100 for percent.
+    Both numbers are multiplied by `scale`, such as 100 for percent, and have `digits` decimals.
     """
     table = summary.drop(columns=[f"{m}_ci" for m in metrics]).astype({m: object for m in metrics})
     for metric in metrics:

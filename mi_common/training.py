@@ -9,19 +9,20 @@ features to logits. Feature maps are those of `GlobalAveragePoolClassifier`.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from mi_common.engine import ImageBatches, TensorBatches, fit, predict
 from mi_common.errors import UserError
 from mi_common.features import cached_features, update_with_weights
 from mi_common.image_sets import ImageFileDataset, ImageSet
-from mi_common.optimisation import build_optimizer, build_scheduler
 from mi_common.recipes import Training
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, one_thread
@@ -121,25 +122,23 @@ class ImageClassifier:
         elif images.in_memory:
             blocks = map(self.network.spec.normalise, images.images.split(LOGITS_BLOCK))
         else:
-            blocks = self._read(images)
+            files = ImageFileDataset(images.images, self.network.spec.transform())
+            options = {"batch_size": 64, "num_workers": self.num_workers}
+            blocks = torch.utils.data.DataLoader(files, **options)
         return torch.cat([predict(self.trained, block, runtime=self.runtime) for block in blocks])
 
     def pooled_features(self, images: ImageSet, augmentation: int | None = None) -> Tensor:
         """(N, C) inputs of the head; those of image files are float16 in a memory-mapped file.
 
-        Args:
-            augmentation: number of a pass over random parts of image files; None for whole images.
+        `augmentation` numbers a pass over random parts of image files; None takes whole images.
         """
         if images.in_memory:
             inputs = self.network.spec.normalise(images.images)
-            return predict(_Pooled(self.network), inputs, runtime=self.runtime)
+            return predict(self.network, inputs, self.network.pooled, runtime=self.runtime)
         return torch.from_numpy(self._cached(images, "pooled", augmentation))
 
     def feature_maps(self, images: ImageSet) -> Iterator[tuple[slice, Tensor]]:
-        """Positions and (B, C, h, w) float32 feature maps on the device, batch by batch.
-
-        Those of image files come from the cache.
-        """
+        """Positions and (B, C, h, w) float32 maps on the device; those of files are cached."""
         cached = None if images.in_memory else self._cached(images, "maps")
         for start in tqdm(range(0, len(images), MAPS_BATCH), desc="maps", disable=None):
             rows = slice(start, start + MAPS_BATCH)
@@ -204,27 +203,58 @@ class ImageClassifier:
         load_state(self.network.head if head_only else self.network, state, source)
 
     def _cached(self, images: ImageSet, kind: str, augmentation: int | None = None):
-        return cached_features(
-            self.network,
-            images,
-            self.cache_dir,
-            kind=kind,
-            runtime=self.runtime,
-            augmentation=augmentation,
-            num_workers=self.num_workers,
-        )
-
-    def _read(self, images: ImageSet) -> torch.utils.data.DataLoader:
-        files = ImageFileDataset(images.images, self.network.spec.transform())
-        return torch.utils.data.DataLoader(files, batch_size=64, num_workers=self.num_workers)
+        options = {"runtime": self.runtime, "num_workers": self.num_workers, "kind": kind}
+        options["augmentation"] = augmentation
+        return cached_features(self.network, images, self.cache_dir, **options)
 
 
-class _Pooled(nn.Module):
-    """A network without its head, as a module that `predict` can call."""
+def build_optimizer(trained: nn.Module, head: nn.Module, training: Training):
+    """An optimiser over all parameters of a module, the head's in the last group.
 
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
+    The module `trained` may be the head itself.
+    """
+    in_head = {id(parameter) for parameter in head.parameters()}
+    parameters = list(trained.parameters())
+    head_lr = training.lr * training.head_lr_ratio
+    groups = [{"params": [p for p in parameters if id(p) in in_head], "lr": head_lr}]
+    if backbone := [p for p in parameters if id(p) not in in_head]:
+        groups.insert(0, {"params": backbone, "lr": training.lr})
+    shared = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": True}
+    if training.optimizer == "sgd":
+        momentum = {"momentum": training.momentum, "nesterov": training.nesterov}
+        return torch.optim.SGD(groups, **momentum, **shared)
+    return torch.optim.AdamW(groups, **shared)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.pooled(images)
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, training: Training, steps_per_epoch: int
+) -> LRScheduler | None:
+    """A scheduler to step after every batch; None if the learning rate never changes.
+
+    "one-cycle" (Smith and Topin 2018) rises to the learning rate over three tenths of the steps and
+    falls to nearly zero over the others. `learning_rate` defines the other schedules.
+    """
+    steps = training.epochs * steps_per_epoch
+    if training.schedule == "one-cycle":
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps)
+    if training.schedule == "constant" and not training.warmup_epochs:
+        return None
+    warmup = training.warmup_epochs * steps_per_epoch
+    return LambdaLR(optimizer, lambda step: learning_rate(training, step, steps, warmup))
+
+
+def learning_rate(training: Training, step: int, steps: int, warmup: int) -> float:
+    """The factor of the learning rate at one of `steps` steps.
+
+    It rises linearly over the first `warmup` steps. Then "constant" stays, "step" falls tenfold at
+    each of the milestones, and "cosine" falls to zero over the remaining steps.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if training.schedule == "step":
+        return 0.1 ** sum(step >= steps * milestone for milestone in training.milestones)
+    if training.schedule == "cosine":
+        done = (step - warmup) / max(1, steps - warmup)
+        return (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return 1.0

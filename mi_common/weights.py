@@ -1,6 +1,5 @@
 """Pre-trained weights for `mi_common.backbones`: from a package or a file, or missing."""
 
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -25,26 +24,19 @@ def efficientnet_lite0_state_dict() -> dict[str, Tensor]:
     depths = (1, 2, 2, 3, 3, 4, 1)  # blocks in each of the seven stages
     blocks = [f"{stage}.{i}" for stage, depth in enumerate(depths) for i in range(depth)]
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+    outer["_fc"] = "classifier"
     # The first block does not expand: its norms count from one, and its projection is conv_pw.
     first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    other = {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn2",
-        "_project_conv": "conv_pwl",
-        "_bn2": "bn3",
-    }
+    other = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
+    other |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
     renamed = {}
     for key, value in state.items():
-        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        *block, layer, rest = key.split(".")  # _blocks.NUMBER.LAYER.PARAMETER, LAYER.PARAMETER
         if block:
-            number, layer, rest = int(block[1]), block[2], block[3]
-            layers = first if number == 0 else other
-            renamed[f"blocks.{blocks[number]}.{layers[layer]}.{rest}"] = value
+            layers = first if block[1] == "0" else other
+            renamed[f"blocks.{blocks[int(block[1])]}.{layers[layer]}.{rest}"] = value
         else:
-            layer, rest = key.split(".")
-            renamed[f"{(outer | {'_fc': 'classifier'})[layer]}.{rest}"] = value
+            renamed[f"{outer[layer]}.{rest}"] = value
     return renamed
 
 

@@ -15,13 +15,14 @@ from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+import pandas as pd
 import torch
 
-from mi_common.errors import UserError
+from mi_common.errors import UserError, require_memory
 from mi_common.files import release_locks
-from mi_common.memory import require_memory
 from mi_common.process import end_with_parent, killed_on_error
 from mi_common.progress import Progress
+from mi_common.results import ResultsFile
 from mi_common.runtime import Runtime
 
 WORKER_MEMORY = 900_000_000  # bytes that a worker process uses after its imports
@@ -194,3 +195,32 @@ def _on_one_thread(folder: str, function: Callable, *job):
         return function(*job)
     finally:
         release_locks()  # the worker lives on
+
+
+def run_cells(
+    function: Callable[..., list[dict]],
+    jobs: dict[tuple, tuple],
+    results: ResultsFile,
+    **options,
+) -> pd.DataFrame:
+    """Computes the cells that `results` lacks, writes the rows of each at once, shows the progress.
+
+    Args:
+        function: `function(*job)` returns the rows of a cell; picklable, as the jobs are.
+        jobs: arguments by cell; the cell is named by its values of the columns `results.key`.
+        options: runtime, num_workers and cluster of `run_jobs`.
+
+    Returns:
+        The rows of all cells in the order of `jobs`, also those of an earlier run.
+    """
+    missing = [key for key in jobs if key not in results]
+    names = [  # "mnist softmax seed 0": numbers after the names of their columns
+        " ".join(
+            str(value) if column in results.text else f"{column} {value}"
+            for column, value in zip(results.key, key, strict=True)
+        )
+        for key in missing
+    ]
+    for rows in run_jobs(function, [jobs[key] for key in missing], names=names, **options):
+        results.add(rows)
+    return results.select(list(jobs))

@@ -54,9 +54,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--n-test 1: an interval needs at least two samples")
 
     from mi_common import runtime
-    from mi_common.cells import run_cells
     from mi_common.records import prepare_output
     from mi_common.results import ResultsFile
+    from mi_common.workers import run_cells
     from mi_estimator.benchmark_report import report
     from mi_estimator.cell import COLUMNS, KEY, Cell, check_memory, fingerprints, run_cell
     from mi_estimator.estimators.base import describe_devices, runtime_used

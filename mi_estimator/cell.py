@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mi_common.errors import UserError
+from mi_common.errors import UserError, require_memory
 from mi_common.information import select_label
-from mi_common.memory import require_memory
 from mi_common.runtime import Runtime
 from mi_estimator.estimators.base import MIEstimate
 from mi_estimator.estimators.registry import NEIGHBOUR_METHODS, Settings, build_estimator

@@ -36,12 +36,12 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
     from mi_common import runtime
-    from mi_common.cells import run_cells
+    from mi_common.errors import require_memory
     from mi_common.files import write_atomically
-    from mi_common.memory import require_memory
     from mi_common.records import prepare_output
     from mi_common.results import ResultsFile
     from mi_common.tables import to_markdown
+    from mi_common.workers import run_cells
     from mi_estimator.estimators.base import describe_devices, runtime_used
     from mi_estimator.replicates import COLUMNS, KEY, TASKS, coverage, run_replicate
 

@@ -20,8 +20,7 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from mi_common.errors import UserError
-from mi_common.memory import require_memory
+from mi_common.errors import UserError, require_memory
 from mi_estimator.names import listed
 
 # Names that pandas and Parquet give to a column, or an index, without a name.

@@ -47,9 +47,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--losses crt: it starts from softmax's runs; add softmax")
 
     from mi_common import runtime
-    from mi_common.cells import run_cells
     from mi_common.records import check_output, prepare_output
     from mi_common.results import ResultsFile
+    from mi_common.workers import run_cells
     from pc_softmax import comparison, training
     from pc_softmax.recipes import Settings
 

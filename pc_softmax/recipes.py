@@ -98,10 +98,8 @@ class Settings:
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
         """From the flags of `pc_softmax.train` by name, their defaults filled in."""
-        args = argparse.Namespace(**flags)
-        args.data, args.training = take(DataSettings, args), take(Training, args)
-        args.loss_options = {name: flags[name] for name in LOSS_OPTIONS}
-        return take(cls, args)
+        loss_options = {name: flags[name] for name in LOSS_OPTIONS}
+        return take(cls, argparse.Namespace(**flags, loss_options=loss_options))
 
 
 def parse_imbalance(text: str) -> str:

@@ -90,9 +90,8 @@ def hold(name: str, data_dir: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(
-            f"another process is installing {name} into {data_dir}; wait for it"
-        ) from error
+        message = f"another process is installing {name} into {data_dir}; wait for it"
+        raise UserError(message) from error
     try:
         yield
     finally:
@@ -213,8 +212,8 @@ def obtain_image_folder(name: str, archive: Path | None, work: Path, folder: Pat
 def download(url: str, path: Path, md5: str, limit: int) -> None:
     """Downloads one file of at most `limit` bytes; one of `DOWNLOAD_ERRORS` if it has another md5.
 
-    torchvision's `download_url` has no deadline, fills the disk with whatever a server sends, and
-    goes from https to http; pooch limits the time but not the size. Hence this function.
+    torchvision's `download_url` has no deadline or limit of size, and goes from https to http;
+    pooch has no limit of size.
     """
     path.parent.mkdir(exist_ok=True)
     with connect(url) as response, path.open("wb") as file:

@@ -97,7 +97,7 @@ def _section(runs: Path, section: Section) -> str:
     for name in section.tables:
         parts.append(f'<div class="wide">{_table(runs / name)}</div>')
     parts += [_image(runs / name) for name in section.figures]
-    if section.gallery and (overlays := _overlays(runs / section.gallery)):
+    if section.gallery and (overlays := sorted((runs / section.gallery).glob("*.png"))):
         pictures = "".join(map(_image, overlays))
         parts.append(
             "<p>Test images spread evenly over the set. White: true box; orange, dashed: predicted "
@@ -140,7 +140,7 @@ def overview(runs: Path) -> Image.Image:
         UserError: a picture is missing or damaged.
     """
     mi, pc, infocam = SECTIONS
-    overlays = _overlays(runs / infocam.gallery)[:4]
+    overlays = sorted((runs / infocam.gallery).glob("*.png"))[:4]
     rows = [[runs / mi.figures[0], runs / pc.figures[0]], overlays[:2], overlays[2:]]
     width, margin, top = 1600, 20, 0
     page = Image.new("RGB", (width, 2 * width), "white")
@@ -155,10 +155,6 @@ def overview(runs: Path) -> Image.Image:
             left += size[0] + margin
         top += height + margin
     return page.crop((0, 0, width, top))
-
-
-def _overlays(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.png"))
 
 
 def _image(path: Path) -> str:

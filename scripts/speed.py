@@ -35,9 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     import pandas as pd
 
     from mi_common import runtime, tables
-    from mi_common.environment import environment
     from mi_common.files import write_json
-    from mi_common.records import prepare_output
+    from mi_common.records import environment, prepare_output
     from pc_softmax.data import load_data
     from scripts import timings
 

@@ -152,13 +152,8 @@ def time_boxes(side: int, num_workers: int, count: int = 400) -> list[Row]:
     for values in maps[: count // 10]:
         plain_opencv(values, side)
     plain = (time.process_time() - started) / (count // 10)
-    rows = [
-        (
-            f"boxes of a map, {side} x {side}: OpenCV for each of 1,000 thresholds",
-            plain,
-            "one process",
-        )
-    ]
+    what = f"boxes of a map, {side} x {side}: OpenCV for each of 1,000 thresholds"
+    rows = [(what, plain, "one process")]
     for workers in sorted({1, max(num_workers, 1)}):
         clock = time.process_time if workers == 1 else time.perf_counter
         with worker_pool(workers) if workers > 1 else contextlib.nullcontext() as pool:

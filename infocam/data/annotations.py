@@ -30,21 +30,13 @@ _UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates replace bytes that ar
 
 @dataclass(frozen=True)
 class Annotations:
-    """The ground truth for saved maps.
-
-    Attributes:
-        names: of the N images, as `ImageSet.image_names`.
-        sizes: (N, 2) int width, height.
-        boxes: an (M, 4) int array x0 y0 x1 y1 of inclusive pixels per image, M at least 1.
-        labels: (N,) int64, or None.
-        masks: a file per image for `infocam.data.masks`, or None.
-    """
+    """The ground truth for saved maps of N images, as in `ImageSet`."""
 
     names: list[str]
-    sizes: np.ndarray
-    boxes: list[np.ndarray]
-    labels: np.ndarray | None = None
-    masks: list[Path] | None = None
+    sizes: np.ndarray  # (N, 2) int width, height
+    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 of inclusive pixels, M at least 1
+    labels: np.ndarray | None = None  # (N,) int64
+    masks: list[Path] | None = None  # for `infocam.data.masks`
 
 
 def map_file(folder: Path, name: str) -> Path:
@@ -70,11 +62,9 @@ def read_annotations(path: Path) -> Annotations:
     for place, row in csv_rows(path, COLUMNS, ("label", "mask")):
         image, values = inner_path(row["image"], place), _facts(row, place, path.parent)
         if (earlier := facts.setdefault(image, values)) != values:
-            now, then = (
-                " ".join(str(v) for v in line if v is not None) for line in (values, earlier)
-            )
-            now = f"{now} for {brief(image)}"
-            raise UserError(f"{place}: {now}, on an earlier line {then}; make them equal")
+            now, then = (" ".join(str(v) for v in x if v is not None) for x in (values, earlier))
+            both = f"{now} for {brief(image)}, on an earlier line {then}"
+            raise UserError(f"{place}: {both}; make them equal")
         corners = [row[name] for name in CORNERS]
         # boxes of CUB may end outside their image
         box = parse_box(corners, place, width=values[0], height=values[1], beyond=np.inf)

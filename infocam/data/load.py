@@ -47,7 +47,6 @@ def load_splits(
     """The wanted splits of a data set by name; no image is in two.
 
     Args:
-        dataset: one of `infocam.recipes.DATASETS`.
         images_per_class: training images of each class to use, the validation images included;
             None for all.
         val_per_class: how many of these are the validation split: the last ones of each class. It
@@ -100,11 +99,10 @@ def _digit_splits(data_dir: Path, counts: dict[str, int]) -> dict[str, ImageSet]
     digits = [str(digit) for digit in range(10)]
     sets = {}
     for split, count in counts.items():
-        canvases, classes, boxes = scattered_digits(*sources[split], count, DIGITS_SEEDS[split])
-        sizes = np.full((count, 2), CANVAS)
-        names = [f"{split}-{i:05d}" for i in range(count)]
-        pixels = canvases.unsqueeze(1)
-        sets[split] = ImageSet("scattered-digits", pixels, classes, digits, boxes, sizes, names)
+        pixels, classes, boxes = scattered_digits(*sources[split], count, DIGITS_SEEDS[split])
+        sizes, names = np.full((count, 2), CANVAS), [f"{split}-{i:05d}" for i in range(count)]
+        images_of_split = (pixels.unsqueeze(1), classes, digits, boxes, sizes, names)
+        sets[split] = ImageSet("scattered-digits", *images_of_split)
     return sets
 
 

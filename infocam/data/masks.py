@@ -13,14 +13,11 @@ FOREGROUND, IGNORED = 1, 255
 
 
 def read_mask(path: Path, width: int, height: int) -> np.ndarray:
-    """The mask of an image of width x height pixels.
+    """(height, width) uint8: 1 foreground, 0 background, 255 ignored.
 
     A file with the levels 0, 1 and 255 only, 1 among them, already is such a mask. In any other
     file a level says how certainly the pixel is foreground, as in the CUB segmentations; levels
     above 127 become foreground.
-
-    Returns:
-        (height, width) uint8: 1 foreground, 0 background, 255 ignored.
 
     Raises:
         UserError: the file is missing or damaged, has colours or more than 8 bits a level, or
@@ -49,6 +46,6 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
 
 
 def image_mask(images: ImageSet, index: int) -> np.ndarray:
-    """(H, W) uint8 of one image of a set with masks: 1 foreground, 0 background, 255 ignored."""
+    """`read_mask` of one image of a set with masks."""
     width, height = images.sizes[index].tolist()
     return read_mask(images.mask_files[index], width, height)

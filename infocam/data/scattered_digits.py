@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi_common.errors import UserError
-from mi_common.memory import require_memory
+from mi_common.errors import UserError, require_memory
 
 CANVAS = 64
 DIGIT_SIZES = (20, 40)  # longer side in pixels
@@ -22,11 +21,7 @@ INK = 64  # the grey level from which a pixel counts as ink
 def scattered_digits(
     images: Tensor, labels: Tensor, count: int, seed: int
 ) -> tuple[Tensor, Tensor, list[np.ndarray]]:
-    """Draws `count` canvases, the same for the same seed.
-
-    Args:
-        images: (N, 28, 28) uint8 digits to draw from.
-        labels: (N,) their classes.
+    """Draws `count` canvases of (N, 28, 28) uint8 digits and (N,) labels, by the seed.
 
     Returns:
         (count, 64, 64) uint8 canvases, (count,) int64 labels, and for each canvas a (1, 4) box

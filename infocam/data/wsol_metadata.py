@@ -124,17 +124,9 @@ def _rows(
 
 
 def _one_each(
-    folder: Path,
-    name: str,
-    number: dict[str, int],
-    form: str,
-    parse: Callable[..., int | tuple[int, int]],
+    folder: Path, name: str, number: dict[str, int], form: str, parse: Callable
 ) -> np.ndarray:
-    """The parsed lines of a file with one line per image, in the order of the images.
-
-    Args:
-        parse: takes the fields and the place.
-    """
+    """What `parse` makes of the fields and the place of each image's line, in order of images."""
     parsed: dict[int, int | tuple[int, int]] = {}
     for place, i, fields in _rows(folder, name, number, form):
         if i in parsed:
@@ -177,17 +169,11 @@ def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
         place = metadata / "train/class_labels.txt"
         raise UserError(f"{place}: no image of class {missing}; want 0..{num_classes - 1}")
     names = _class_names(splits["train"], num_classes)
-    return {
-        part: ImageSet(
-            dataset,
-            [root / image for image in split.image_ids],
-            torch.from_numpy(split.labels),
-            names,
-            split.boxes,
-            split.sizes,
-        )
-        for part, split in splits.items()
-    }
+    sets = {}
+    for part, split in splits.items():
+        paths, labels = [root / image for image in split.image_ids], torch.from_numpy(split.labels)
+        sets[part] = ImageSet(dataset, paths, labels, names, split.boxes, split.sizes)
+    return sets
 
 
 def _class_names(train: WsolSplit, num_classes: int) -> list[str]:

@@ -21,11 +21,7 @@ def overlay(
     normalisation: str,
     rows: pd.DataFrame,
 ) -> Overlay:
-    """One image under the maps of all methods, with boxes at the validation thresholds.
-
-    Args:
-        rows: of results.csv, of this run.
-    """
+    """One image under the maps of all methods, with boxes at the thresholds in the run's `rows`."""
     label, prediction = int(data.labels[index]), int(scored.predictions[index])
     title = data.class_names[label]
     if prediction != label:
@@ -47,11 +43,7 @@ def _thresholds(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def save_overlays(folder: Path, data: ImageSet, scored: ScoredMaps, count: int, **options) -> None:
-    """A PNG each of `count` images that are spread evenly over the set, whatever their scores.
-
-    Args:
-        options: of `overlay`.
-    """
+    """A PNG each of `count` images that are spread evenly over the set; `options` of `overlay`."""
     for index in dict.fromkeys(np.linspace(0, len(data) - 1, count).round().astype(int).tolist()):
         save_gallery(folder / f"{index:05d}.png", [overlay(data, scored, index, **options)])
 
@@ -61,10 +53,7 @@ def save_galleries(folder: Path, data: ImageSet, scored: ScoredMaps, count: int,
 
     Writes `gallery_best.png`, `gallery_worst.png` and, if there are two methods,
     `gallery_differ.png`, with `count` images each. The last method replaces a missing infoCAM, and
-    the first method a missing CAM.
-
-    Args:
-        options: of `overlay`.
+    the first method a missing CAM. `options` are those of `overlay`.
     """
     methods = [method for method in scored.maps if method != RANDOM]
     if not count:

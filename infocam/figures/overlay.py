@@ -48,20 +48,12 @@ class Overlay:
 
 
 def save_gallery(path: Path, rows: list[Overlay]) -> None:
-    """One PNG with a row per image and a column per method, and the IoU above each map.
-
-    Args:
-        rows: at least one.
-    """
+    """One PNG with a row per image and a column per method, and the IoU above each map."""
     methods = list(rows[0].maps)
     heights = [PANEL * _aspect(row.picture) + 0.35 for row in rows]  # and the title's line
-    figure, grid = plt.subplots(
-        len(rows),
-        1 + len(methods),
-        squeeze=False,
-        figsize=(PANEL * (1 + len(methods)), sum(heights)),
-        height_ratios=heights,
-    )
+    size = (PANEL * (1 + len(methods)), sum(heights))
+    options = {"squeeze": False, "figsize": size, "height_ratios": heights}
+    figure, grid = plt.subplots(len(rows), 1 + len(methods), **options)
     for row, (first, *panels) in zip(rows, grid, strict=True):
         draw_panel(first, row.picture, truths=row.truths)
         first.set_title(plain(row.title), fontsize=8)
@@ -83,11 +75,8 @@ def save_explanation(
 ) -> None:
     """One image, its maps with their scales, and a chart of its most likely classes.
 
-    Args:
-        overlay: its title is the class of the maps.
-        class_names, scores: of the classes in the chart, best first.
-        marked: position of the maps' class in the chart.
-        score: name and unit of the scores.
+    Names and scores are those of the classes in the chart, best first; `marked` is the position of
+    the maps' class there, `score` the name and unit of the scores.
     """
     cells = ["picture", *overlay.maps]
     cells += ["scores"] * (COLUMNS - len(cells) % COLUMNS)  # at least one

@@ -18,12 +18,16 @@ given logits say which classes are likely: softmax logits contain the class prio
 do not. Features in half precision are raised to the precision of the head's weights.
 """
 
+import itertools
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from infocam.maps.gradient import gradient_maps
 from infocam.maps.methods import MAX_LOWEST
-from infocam.names import MAX_REGION, PADDINGS
+from infocam.names import GRADIENT_METHODS, MAX_REGION, PADDINGS, RANDOM
 from mi_common.annotation_lines import brief, whole_number
 from mi_common.errors import UserError
 from mi_common.information import pointwise_mutual_information
@@ -85,14 +89,8 @@ def pointwise_information_shift(
     The coefficients of a contrast sum to zero: its mean becomes the PMI of the label less that of
     the subtracted classes. The mean of `cam` becomes the PMI of the label itself.
 
-    Args:
-        coefficients: (B, M, K) of the maps.
-        logits: (B, K) PC-softmax logits; see `logits_from_softmax`.
-        maps: (B, M, H, W) of `contrast_maps`.
-        log_prior: (K,) of the training data.
-
-    Returns:
-        (B, M, 1, 1), to be added to the maps.
+    (B, M, K) coefficients, (B, K) PC-softmax logits, the (B, M, H, W) maps and the (K,) log prior
+    of the training data -> (B, M, 1, 1), to be added to the maps.
     """
     information = pointwise_mutual_information(logits, log_prior)
     target_means = torch.einsum("bmk,bk->bm", coefficients.to(information), information)
@@ -126,3 +124,54 @@ def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
     else:
         flat = F.avg_pool2d(F.pad(flat, [size - 1] * 4), size, stride=1)
     return flat.reshape(*maps.shape[:-2], *flat.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Maps:
+    """How maps are made and turned into boxes.
+
+    Attributes:
+        methods: contrasts of `infocam.maps.cam`, methods of `infocam.maps.gradient`, and `RANDOM`.
+        regions: sides of the region filters; 1, no filter, among them.
+        padding: of the region filter.
+        normalisation: see `boxes.normalise`.
+        prior_shift: (K,) what turns logits into PC-softmax logits: minus the log prior for a
+            network trained by softmax, zeros for PC-softmax.
+        log_prior: (K,) of the training data; None leaves the maps without bias and prior.
+    """
+
+    methods: list[str]
+    regions: list[int]
+    padding: str = "same"
+    normalisation: str = "minmax"
+    prior_shift: Tensor | None = None
+    log_prior: Tensor | None = None
+
+
+def method_maps(
+    options: Maps, features: Tensor, head: nn.Linear, labels: Tensor, logits: Tensor
+) -> dict[tuple[str, int], Tensor]:
+    """(B, h, w) maps by method and region, from (B, C, h, w) features and (B, K) logits."""
+    contrasts = [m for m in options.methods if m not in (*GRADIENT_METHODS, RANDOM)]
+    unfiltered, rows = {}, None
+    if contrasts:
+        if options.prior_shift is not None:
+            logits = logits + options.prior_shift
+        rows = torch.stack([coefficients(name, logits, labels) for name in contrasts], dim=1)
+        maps = contrast_maps(features, head.weight, rows)
+        unfiltered = dict(zip(contrasts, maps.unbind(dim=1), strict=True))
+    for method in set(options.methods) & set(GRADIENT_METHODS):
+        unfiltered[method] = gradient_maps(method, features, head, labels)
+    if RANDOM in options.methods:
+        generator = torch.Generator().manual_seed(0)  # the same direction for all images
+        direction = torch.randn(features.shape[1], generator=generator).to(features)
+        unfiltered[RANDOM] = torch.einsum("bchw,c->bhw", features, direction)
+    filtered = {}
+    for method, region in itertools.product(options.methods, options.regions):
+        maps = region_filter(unfiltered[method], region, padding=options.padding)
+        if options.log_prior is not None and method in contrasts:
+            row, maps = rows[:, [contrasts.index(method)]], maps[:, None]
+            shift = pointwise_information_shift(row, logits, maps, options.log_prior)
+            maps = (maps + shift)[:, 0]
+        filtered[method, region] = maps
+    return filtered

@@ -25,13 +25,8 @@ def gradient_maps(method: str, features: Tensor, head: nn.Linear, labels: Tensor
     over which alpha relu(g) is summed. The factor exp(logit) is left out. The features A should be
     non-negative, as after a ReLU.
 
-    Args:
-        method: one of `GRADIENT_METHODS`.
-        head: linear, on the mean over places.
-        labels: (B,) int64.
-
     Raises:
-        UserError: another method.
+        UserError: a method that is not one of `GRADIENT_METHODS`.
     """
     weights = head.weight[labels]
     if method == "grad-cam":

@@ -7,13 +7,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
-from infocam.maps.gradient import gradient_maps
+from infocam.maps.cam import Maps, coefficients, method_maps
 from infocam.models.classifiers import Classifier
 from infocam.names import GRADIENT_METHODS
 from infocam.scoring.boxes import largest_contour_box, resize_map, to_8bit
 from mi_common.errors import UserError
-from mi_common.information import logits_from_softmax, pointwise_mutual_information
+from mi_common.information import pointwise_mutual_information
 from mi_common.runtime import Runtime
 
 
@@ -67,32 +66,26 @@ def explain(
         UserError: a size that the network cannot process, an even region, or a method that sets
             the label against itself.
     """
-    network, names = classifier.network, classifier.class_names
+    head, names = classifier.network.head, classifier.class_names
     features = _features(image, classifier, image_size, runtime)
-    logits = scores = network.head(features.mean(dim=(2, 3)))
+    logits = scores = head(features.mean(dim=(2, 3)))
+    given, ratios = classifier.prior if prior else {}, logits
     if prior:
-        if classifier.softmax:
-            logits = logits_from_softmax(logits, classifier.log_prior)
-        scores = pointwise_mutual_information(logits, classifier.log_prior)
+        ratios = logits + given["prior_shift"]
+        scores = pointwise_mutual_information(ratios, given["log_prior"])
     labels = scores.argmax(dim=1) if label is None else torch.tensor([label], device=logits.device)
-    if f"class:{int(labels)}" in methods:
-        raise UserError(f"class {names[int(labels)]} is the label itself; choose another")
-    maps, boxes, against = [], [], []
+    label = int(labels)
+    if f"class:{label}" in methods:
+        raise UserError(f"class {names[label]} is the label itself; choose another")
+    maps = []
     for method in methods:
-        if method in GRADIENT_METHODS:
-            values, row = gradient_maps(method, features, network.head, labels)[:, None], None
-            values = region_filter(values, region)
-        else:
-            row = coefficients(method, logits, labels)[:, None]
-            values = region_filter(contrast_maps(features, network.head.weight, row), region)
-            if prior:
-                log_prior = classifier.log_prior
-                values = values + pointwise_information_shift(row, logits, values, log_prior)
-        maps.append(values[0, 0].float().cpu().numpy())
-        boxes.append(box_of(maps[-1], *image.size, threshold, normalisation))
-        against.append("" if row is None else opponents(row[0, 0], names))
+        options = Maps([method], [region], **given)
+        values = method_maps(options, features, head, labels, logits)[method, region]
+        maps.append(values[0].float().cpu().numpy())
+    boxes = [box_of(values, *image.size, threshold, normalisation) for values in maps]
+    against = [opponents(method, ratios, labels, names) for method in methods]
     scores = scores[0].cpu().numpy()
-    return Explanation(np.stack(maps), methods, np.stack(boxes), scores, int(labels), against)
+    return Explanation(np.stack(maps), methods, np.stack(boxes), scores, label, against)
 
 
 def _features(
@@ -125,9 +118,11 @@ def box_of(
     return largest_contour_box((levels > int(threshold * levels.max())).astype(np.uint8))
 
 
-def opponents(row: Tensor, class_names: list[str]) -> str:
-    """The class that a row of coefficients subtracts, or how many classes."""
-    subtracted = (row < 0).nonzero().flatten().tolist()
+def opponents(method: str, logits: Tensor, labels: Tensor, class_names: list[str]) -> str:
+    """The class whose map a method subtracts, or how many classes; "" for no class."""
+    if method in GRADIENT_METHODS:
+        return ""
+    subtracted = (coefficients(method, logits, labels)[0] < 0).nonzero().flatten().tolist()
     if len(subtracted) < 2:
         return "".join(class_names[k] for k in subtracted)
     return f"{len(subtracted)} classes"

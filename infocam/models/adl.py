@@ -90,9 +90,8 @@ def _check_maps(network: GlobalAveragePoolClassifier, layers: dict[str, nn.Modul
     network.train(training)
     for probe in probes:
         probe.remove()
-    channels_last = (
-        getattr(getattr(network.backbone, "network", None), "output_fmt", None) == "NHWC"
-    )
+    inner = getattr(network.backbone, "network", None)
+    channels_last = getattr(inner, "output_fmt", None) == "NHWC"
     for name in layers:
         if channels_last or getattr(outputs.get(name), "ndim", 0) != 4:
             raise UserError(f"--adl {name}: that layer gives no (B, C, H, W) map")

@@ -34,6 +34,12 @@ class Classifier:
     log_prior: Tensor
     softmax: bool
 
+    @property
+    def prior(self) -> dict[str, Tensor]:
+        """Arguments of `infocam.maps.cam.Maps` for pointwise mutual information."""
+        shift = -self.log_prior if self.softmax else torch.zeros_like(self.log_prior)
+        return {"log_prior": self.log_prior, "prior_shift": shift}
+
 
 def imagenet_classifier(
     name: str, *, weights: str, output_stride: int | None, runtime: Runtime
@@ -125,10 +131,5 @@ def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:
     classifier = ImageClassifier(network, head_only=False, cache_dir=path, runtime=runtime)
     source = str(run.folder.checkpoint_file)
     classifier.load(run.folder, head_only=settings.freeze_backbone, source=source)
-    counts = torch.tensor(run.class_counts, device=runtime.device)
-    return Classifier(
-        network.eval(),
-        run.class_names,
-        log_prior_from_counts(counts),
-        softmax=settings.loss == "softmax",
-    )
+    prior = log_prior_from_counts(torch.tensor(run.class_counts, device=runtime.device))
+    return Classifier(network.eval(), run.class_names, prior, softmax=settings.loss == "softmax")

@@ -15,33 +15,20 @@ def _block(inputs: int, outputs: int, *, halve: bool = False) -> list[nn.Module]
 
 def small_cnn(num_classes: int = 10) -> GlobalAveragePoolClassifier:
     """Five convolutions with batch norm, (B, 1, 64, 64) -> 16 x 16 maps of 128 channels."""
-    backbone = nn.Sequential(
-        *_block(1, 32, halve=True),
-        *_block(32, 64, halve=True),
-        *_block(64, 64),
-        *_block(64, 128),
-        *_block(128, 128),
-    )
+    halved = *_block(1, 32, halve=True), *_block(32, 64, halve=True)
+    backbone = nn.Sequential(*halved, *_block(64, 64), *_block(64, 128), *_block(128, 128))
     return GlobalAveragePoolClassifier(backbone, 128, num_classes, InputSpec(64, (0.0,), (1.0,)))
 
 
-def vgg16_gap(
-    num_classes: int,
-    *,
-    weights: str,
-    output_stride: int | None = None,
-    image_size: int | None = None,
-) -> GlobalAveragePoolClassifier:
+def vgg16_gap(num_classes: int, **options) -> GlobalAveragePoolClassifier:
     """VGG16 up to its last convolution, a new 3 x 3 one to 1,024 channels, and a linear head.
 
-    The network of Choe and Shim (2019): 14 x 14 maps at 224 pixels. Weights and errors are those
+    The network of Choe and Shim (2019): 14 x 14 maps at 224 pixels. Options and errors are those
     of `build_backbone("vgg16")`.
     """
-    vgg = build_backbone(
-        "vgg16", weights=weights, output_stride=output_stride, image_size=image_size
-    )
+    vgg = build_backbone("vgg16", **options)
     backbone = nn.Sequential(*vgg.backbone, nn.Conv2d(512, 1024, 3, padding=1), nn.ReLU())
-    return GlobalAveragePoolClassifier(backbone, 1024, num_classes, vgg.spec, output_stride)
+    return GlobalAveragePoolClassifier(backbone, 1024, num_classes, vgg.spec, vgg.output_stride)
 
 
 def build_network(

@@ -13,9 +13,8 @@ from mi_common.errors import UserError
 
 def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:
     """Bicubic interpolation as in OpenCV: (h, w) floats -> (height, width) float32."""
-    return cv2.resize(
-        localisation_map.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
-    )
+    values = localisation_map.astype(np.float32)
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def normalise(localisation_map: np.ndarray, normalisation: str = "minmax") -> np.ndarray:
@@ -106,11 +105,7 @@ def _above(profile: np.ndarray, thresholds: np.ndarray) -> tuple[list[int], list
 
 
 def largest_contour_box(mask: np.ndarray) -> np.ndarray:
-    """(4,) box of the contour with the largest area; (0, 0, 0, 0) for an empty mask.
-
-    Args:
-        mask: (H, W) uint8, foreground above zero.
-    """
+    """(4,) box of the largest contour of an (H, W) uint8 mask; (0, 0, 0, 0) for an empty one."""
     return contour_boxes(mask, np.array([0]))[0][0]
 
 

@@ -38,11 +38,10 @@ def insertion_deletion(
     Args:
         probability: (N, C, S, S) images -> (N, K) class probabilities.
         images: (B, C, S, S), normalised for the network.
-        maps: (B, h, w) localisation maps of any resolution, on the device of the images.
+        maps: (B, h, w) of any resolution, on the device of the images.
         labels: (B,) int64, the classes of the maps.
         steps: number of portions of pixels, equal but for rounding.
         blur_sigma: standard deviation of the Gaussian, as a fraction of the side.
-        batch_size: largest batch for `probability`.
 
     Returns:
         (B,) float32 insertion, (B,) float32 deletion.

@@ -114,12 +114,7 @@ class Evaluator:
         misread: bool = False,
         workers: Executor | None = None,
     ):
-        """
-        Args:
-            normalisation: of the maps, see `boxes.normalise`.
-            misread: see `Protocol.truths`.
-            workers: processes that share the images; None uses this one.
-        """
+        """`misread`: see `Protocol.truths`; `workers`: processes that share the images."""
         self.protocol, self.workers = protocol, workers
         self.options = {"normalisation": normalisation, "misread": misread}
         self.scored: list[tuple] = []
@@ -170,30 +165,15 @@ class Evaluator:
         pixels = {}
         if histograms[0] is not None:
             pixels = _pixel_curves(np.sum(histograms, axis=0))
-        return Curves(
-            self.protocol.thresholds,
-            np.stack(largest),
-            np.stack(every),
-            np.array(pointing),
-            np.array(energy),
-            **pixels,
-        )
+        stacked = np.stack(largest), np.stack(every), np.array(pointing), np.array(energy)
+        return Curves(self.protocol.thresholds, *stacked, **pixels)
 
 
 def _score_images(images: list[tuple], protocol: Protocol, options: dict) -> list[tuple]:
     return [_score_image(*image, protocol, **options) for image in images]
 
 
-def _score_image(
-    values: np.ndarray,
-    boxes: np.ndarray,
-    size: np.ndarray,
-    mask: np.ndarray | None,
-    protocol: Protocol,
-    *,
-    normalisation: str,
-    misread: bool,
-) -> tuple:
+def _score_image(values, boxes, size, mask, protocol, *, normalisation, misread) -> tuple:
     """(T,) largest, (T,) every, pointing, energy, and (2, P) pixel counts or None, of one image."""
     width, height = protocol.size(size)
     scores = normalise(resize_map(values, width, height), normalisation)
@@ -219,12 +199,7 @@ def predicted_box(
     *,
     normalisation: str = "minmax",
 ) -> np.ndarray:
-    """(4,) int box of a map's largest contour at a threshold, in pixels of the image.
-
-    Args:
-        values: (h, w) localisation map.
-        size: (2,) width and height of the image.
-    """
+    """(4,) int box of an (h, w) map's largest contour at a threshold, in pixels of the image."""
     frame, size = np.array(protocol.size(size)), np.asarray(size)
     levels = to_8bit(resize_map(values, *frame.tolist()), normalisation)
     boxes, starts = contour_boxes(protocol.levels(levels), np.array([int(threshold * 255)]))
@@ -269,19 +244,13 @@ def _pixel_curves(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def centre_curves(
-    sides: np.ndarray,
-    boxes: Sequence[np.ndarray],
-    sizes: np.ndarray,
-    protocol: Protocol,
-    *,
-    misread: bool = False,
+    sides: np.ndarray, boxes: Sequence, sizes: np.ndarray, protocol: Protocol, *, misread=False
 ) -> Curves:
     """Curves of centred boxes: the baselines "centre box" and, at side 1, "whole image".
 
     The pointing game points at the image's centre. The energy is that of a constant map.
 
-    Args:
-        sides: (T,) of the boxes, as fractions of the image's sides.
+    `sides`, (T,), are those of the boxes as fractions of the image's sides.
     """
     largest, pointing, energy = [], [], []
     for image_boxes, size in zip(boxes, sizes, strict=True):

@@ -19,11 +19,10 @@ from infocam.data.masks import read_mask
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
 from infocam.scoring.protocols import Protocol
 from infocam.scoring.scores import baseline_rows, score_rows
-from mi_common.annotation_lines import MAX_CLASSES, MAX_PIXELS, MAX_SIDE, brief, whole_number
-from mi_common.errors import UserError
+from mi_common.annotation_lines import MAX_CLASSES, MAX_PIXELS, MAX_SIDE, brief, parse_number
+from mi_common.errors import UserError, require_memory
 from mi_common.files import write_atomically
 from mi_common.image_sets import ImageSet
-from mi_common.memory import require_memory
 
 PREDICTIONS = "predictions.csv"
 BATCH, BATCH_BYTES = 500, 2**28  # images, and bytes of maps and masks, that are scored at once
@@ -84,10 +83,7 @@ def read_ranks(folder: Path, names: list[str]) -> np.ndarray | None:
         return None
     ranks = {}
     for place, row in csv_rows(path, ("image", "rank")):
-        image, rank = row["image"], whole_number(row["rank"], 0, MAX_CLASSES - 1)
-        if rank is None:
-            shown = f"rank '{brief(row['rank'])}'"
-            raise UserError(f"{place}: {shown} is not a whole number from 0 to {MAX_CLASSES - 1}")
+        image, rank = row["image"], parse_number("rank", row["rank"], 0, MAX_CLASSES - 1, place)
         if image in ranks:
             raise UserError(f"{place}: a second line for image {brief(image)}; keep one")
         ranks[image] = rank
@@ -146,9 +142,7 @@ def evaluate_saved_maps(
     fixed: float,
     workers: Executor | None,
 ) -> pd.DataFrame:
-    """The rows of results.csv; `non_finite_maps` counts the test maps that are not finite.
-
-    Also prints how many maps of each part are not finite.
+    """The rows of results.csv; prints how many maps of each part are not finite.
 
     Args:
         test: folder of maps, and annotations (see `read_annotations`).

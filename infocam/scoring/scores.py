@@ -102,11 +102,8 @@ def baseline_rows(
 ) -> Iterator[dict]:
     """Rows of the whole image and of the centre box, whose side is chosen as thresholds are.
 
-    Args:
-        test: true boxes and sizes of the images.
-        validation: the same of the validation images, if any.
-        ranks, weights: see `score_rows`.
-        misread: see `Protocol.truths`.
+    `test` are true boxes and sizes of the images, `validation` those of the validation images;
+    `ranks` and `weights`: see `score_rows`; `misread`: see `Protocol.truths`.
     """
     steps = protocol.frame or 100
     sides = (1 + np.arange(steps)) / steps
@@ -129,13 +126,8 @@ def method_rows(
     """Rows of each method and region on the test images; see `score_rows` for the arguments."""
     for (method, region), curves in test.curves.items():
         rule = "off" if region == 1 else "fixed"
-        for row in score_rows(
-            curves,
-            ranks=test.ranks,
-            weights=weights,
-            validation=validation.curves[method, region],
-            fixed=fixed,
-        ):
+        options = {"ranks": test.ranks, "weights": weights, "fixed": fixed}
+        for row in score_rows(curves, validation=validation.curves[method, region], **options):
             yield {"method": method, "region": region, "region_rule": rule} | row
 
 
@@ -153,12 +145,7 @@ def best_regions(validation: ScoredMaps) -> dict[str, int]:
 
 
 def with_best_regions(rows: pd.DataFrame, regions: dict[str, int]) -> pd.DataFrame:
-    """Adds a copy of the rows of each method's best region, with `region_rule` "validation".
-
-    Args:
-        rows: of one run, `region_rule` "off" where `region` is 1 and "fixed" elsewhere.
-        regions: side of the region by method.
-    """
+    """Adds a copy of the rows of each method's best region, with `region_rule` "validation"."""
     best = [
         rows[(rows["method"] == method) & (rows["region"] == size)].assign(region_rule="validation")
         for method, size in regions.items()

@@ -25,10 +25,8 @@ def shown(results: pd.DataFrame) -> pd.DataFrame:
     for name in metrics:
         table[name] = _percent(results[name])
         if name in ("gt_known", "top1_loc"):
-            ends = zip(
-                _percent(results[f"{name}_low"]), _percent(results[f"{name}_high"]), strict=True
-            )
-            table[name] += [f" ({low} to {high})" for low, high in ends]
+            low, high = (_percent(results[f"{name}_{end}"]) for end in ("low", "high"))
+            table[name] += " (" + low + " to " + high + ")"
     return table
 
 
@@ -36,17 +34,13 @@ def _percent(values: pd.Series) -> pd.Series:
     return values.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f}")
 
 
-def _over_seeds(results: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFrame:
-    ends = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
-    varying = ["run", "threshold", "region", "accuracy", *ends]
-    return summarise(results, by, metrics, varying=varying)
-
-
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Table of several runs: mean ± half the 95 % interval over seeds, in percent."""
     metrics = _metrics(results)
     rows = results[results["region_rule"] != "fixed"]
-    table = _over_seeds(rows, [*SETTING, "method", *RULE], metrics)
+    ends = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
+    varying = ["run", "threshold", "region", "accuracy", *ends]
+    table = summarise(rows, [*SETTING, "method", *RULE], metrics, varying=varying)
     return formatted(table, metrics, digits=1, scale=100)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mi_common.optimisation import build_optimizer, build_scheduler, learning_rate
 from mi_common.recipes import Training
+from mi_common.training import build_optimizer, build_scheduler, learning_rate
 
 PLAIN = {"epochs": 1, "batch_size": 1, "lr": 0.1, "momentum": 0.0}
 
