@@ -99,7 +99,7 @@ def test_the_partial_tiny_imagenet(place, shared_data):
     train, val = (tiny_imagenet(place.data, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (20_000, 5_000)
     assert torch.bincount(train.labels).tolist() == [100] * 200
-    assert all(path.is_file() for path in train.paths + val.paths)
+    assert all(path.is_file() for path in train.images + val.images)
 
 
 def test_the_partial_cub(place, shared_data):
