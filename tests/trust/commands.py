@@ -53,8 +53,7 @@ infocam frozen: infocam.train FROZEN --val-per-class 2 ALONE
 infocam evaluate: infocam.evaluate {shop}/infocam/whole --data-dir {shop}/mnist --test-images 10
   --methods cam infocam --overlays 1 --gallery 1 --save-maps ALONE
 saved maps: infocam.evaluate --maps {shop}/maps/cam --annotations {shop}/maps/boxes.csv ALONE
-explain: infocam.explain {shop}/photograph.png --run {shop}/infocam/whole
-  --data-dir {shop}/mnist CPU
+explain: infocam.explain {shop}/photograph.png --run {shop}/infocam/whole CPU
 download: scripts.download_data tiny-imagenet --archive {shop}/tiny.zip --data-dir {out}
 report: scripts.report {data} --figure {out}/figure.png
 """
