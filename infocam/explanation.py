@@ -60,7 +60,7 @@ def write(
     for method, against in zip(explanation.methods, explanation.against, strict=True):
         name = "map" if method.startswith("class:") else method_name(method, class_names)
         unit = ", nats" if prior and method not in GRADIENT_METHODS else ""
-        titles.append(name + unit + (f", less {against}" if against in class_names else ""))
+        titles.append(name + unit + (f", minus {against}" if against in class_names else ""))
     boxes = {t: box for t, box in zip(titles, explanation.boxes, strict=True) if box[0] >= 0}
     maps = dict(zip(titles, explanation.maps, strict=True))
     shown, label = likeliest(explanation), class_names[explanation.label]

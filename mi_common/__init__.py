@@ -1,1 +1,1 @@
-"""What the three experiments share: the formula, the loop, the records, the data; no opinion."""
+"""What the three experiments share: the formula, the training loop, run records and readers."""

@@ -6,7 +6,7 @@
 
 Names: any of torchvision's convolutional classifiers (`resnet50`, `vgg16`, `inception_v3`, ...),
 `timm:NAME` for timm's, its vision transformers among them, and `efficientnet_lite0`, whose ImageNet
-weights come with a package from the package index and so need no model hub.
+weights are installed by pip, so that no model hub is needed.
 """
 
 import math
@@ -46,7 +46,7 @@ class InputSpec:
     std: tuple[float, ...] = IMAGENET_STD
 
     def transform(self, size: int | None = None) -> v2.Transform:
-        """PIL image -> (3, S, S) float: the whole image stretched to a square, so boxes scale."""
+        """PIL image -> (3, S, S) float: the whole image, stretched to a square as boxes must be."""
         side = size or self.size
         return self._compose(v2.Resize((side, side), interpolation=InterpolationMode.BICUBIC))
 

@@ -117,7 +117,7 @@ def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
     These are little-endian uint32 CRCs: of the header, and of each `BLOCK` bytes of the array.
 
     Raises:
-        UserError: the disk has too little space, which is taken before the work begins.
+        UserError: the disk has too little space, which is reserved after the first batch.
     """
     first = next(batches)
     shape = (count, *first.shape[1:])

@@ -56,7 +56,8 @@ def em_prior(
     The log-likelihood is concave in t, so any positive start leads to its maximum.
 
     Args:
-        logits: (N, K) PC-softmax logits of the test samples.
+        logits: (N, K) PC-softmax logits of the test samples; calibrated ones are best
+            (`Predictions.calibrated`).
         start_log_prior: (K,), such as that of the training data.
         tolerance: the iteration ends when no probability changes by more than this in one step.
 

@@ -145,7 +145,7 @@ def check_members(
     """The members by path. Two paths that differ only in case count as one.
 
     Raises:
-        UserError: as `unpack` does. It takes no more of `members` than it needs to know.
+        UserError: as `unpack` does. It stops reading `members` at the first fault.
     """
     checked: dict[PureWindowsPath, Member] = {}
     parents: set[PureWindowsPath] = set()
