@@ -132,7 +132,13 @@ def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder:
     """Prints and writes the tables of results.csv, and draws the accuracy of each class.
 
     `folders` are the run folders of each loss.
+
+    Raises:
+        UserError: a run of results.csv has lost a file since.
     """
+    for run in (RunFolder(path) for paths in folders.values() for path in paths):
+        run.require_entry("pc_softmax.train")
+        run.require_files("predictions.npz", "indices.npz", "checkpoint.pt")
     predictions = {
         loss: [Predictions.load(path / "predictions.npz") for path in paths]
         for loss, paths in folders.items()

@@ -297,9 +297,11 @@ def test_one_loss_has_a_table_and_no_differences(copied, digits_dir, trained, ca
     assert not (copied / "differences.md").exists()
 
 
-def test_a_missing_run_folder_is_named(copied, digits_dir, user_error):
-    shutil.rmtree(copied / "softmax-1")
-    assert "softmax-1" in user_error(main, arguments(digits_dir, copied, "--resume"))
+@pytest.mark.parametrize("file", [".", "result.json", "predictions.npz", "checkpoint.pt"])
+def test_a_run_that_lost_a_file_is_named(copied, digits_dir, user_error, file):
+    run = copied / "softmax-1"
+    shutil.rmtree(run) if file == "." else (run / file).unlink()
+    assert str(run) in user_error(main, arguments(digits_dir, copied, "--resume"))
 
 
 @pytest.mark.parametrize(
