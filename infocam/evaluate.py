@@ -19,8 +19,8 @@ different boxes, all of the first run; with `--save-maps` `maps/SPLIT/METHOD/NAM
 from pathlib import Path
 
 from infocam.names import (
-    CONTRASTS,
-    GRADIENT_METHODS,
+    ALL_METHODS,
+    DEFAULT_METHODS,
     MAX_REGION,
     NORMALISATIONS,
     PADDINGS,
@@ -30,8 +30,6 @@ from mi_common import cli
 from mi_common.errors import UserError
 from mi_common.recipes import take
 
-DEFAULT_METHODS = ("cam", "infocam", "infocam+")
-FIXED_THRESHOLD = 0.2  # of the maximum, as in Zhou et al. (2016)
 FOR_RUNS = ("methods", "region", "region_padding", "prior", "data_dir", "test_images")
 FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
 
@@ -48,8 +46,7 @@ def get_parser() -> cli.Parser:
     text += "(default: all, but 2000 for scattered-digits)"
     add("--test-images", type=cli.positive_int, help=text)
     add = parser.add_argument_group("maps").add_argument
-    text = ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS))
-    add("--methods", nargs="+", default=list(DEFAULT_METHODS), help=text)
+    add("--methods", nargs="+", default=DEFAULT_METHODS, help=ALL_METHODS)
     region = cli.count_to(MAX_REGION)
     add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter, cells")
     add("--region-padding", choices=PADDINGS, default="same", help="border of the mean filter")
@@ -62,7 +59,8 @@ def get_parser() -> cli.Parser:
     text += "infocam-legacy: of the original code with its faults"
     add("--protocol", choices=PROTOCOLS, default="infocam", help=text)
     text = "threshold of the rows with the rule `fixed`, a fraction of the map's maximum"
-    add("--fixed-threshold", type=cli.fraction, default=FIXED_THRESHOLD, help=text)
+    # The default is that of Zhou et al. (2016).
+    add("--fixed-threshold", type=cli.fraction, default=0.2, help=text)
     text = "images with insertion and deletion curves, some 70 passes of the network each"
     add("--faithfulness", type=cli.non_negative_int, default=0, help=text)
     add = parser.add_argument_group("pictures and files").add_argument
@@ -107,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     from infocam.maps.cam import region_filter
     from infocam.maps.methods import parse_methods
     from infocam.models.classifiers import read_run
-    from infocam.scoring.protocols import protocol
+    from infocam.scoring import protocols
     from infocam.scoring.saved_maps import evaluate_saved_maps
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
@@ -131,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
             rows = evaluate_saved_maps(
                 (args.maps, args.annotations),
                 (args.val_maps, args.val_annotations) if args.val_maps else None,
-                protocol(args.protocol),
+                protocols.PROTOCOLS[args.protocol],
                 normalisation=args.normalisation,
                 fixed=args.fixed_threshold,
                 workers=workers,

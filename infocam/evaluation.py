@@ -88,9 +88,8 @@ def evaluate_run(
         runtime=runtime,
     )
     misread = settings.data.dataset == "tiny-imagenet" and protocol.legacy
-    scoring = {"misread": misread, "workers": workers}
     scored = {
-        split: localise(classifier, images, maps, protocol, **scoring)
+        split: localise(classifier, images, maps, protocol, misread=misread, workers=workers)
         for split, images in sets.items()
     }
     test, validation = scored["test"], scored["validation"]
@@ -98,11 +97,11 @@ def evaluate_run(
     side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
     shared = {"run": str(run.folder.path), "dataset": settings.data.dataset}
     shared |= {"network": settings.network, "loss": settings.loss, "seed": settings.seed}
-    shared |= {"map": side}
-    shared |= {"protocol": protocol.name, "accuracy": float(weights @ (test.ranks == 0))}
+    shared |= {"map": side, "protocol": protocol.name}
+    shared |= {"accuracy": float(weights @ (test.ranks == 0))}
     boxes = [(sets[split].boxes, sets[split].sizes) for split in ("test", "validation")]
-    shares = {"ranks": test.ranks, "weights": weights, "misread": misread}
-    baselines = baseline_rows(*boxes, protocol, **shares)
+    of_test = {"ranks": test.ranks, "weights": weights, "misread": misread}
+    baselines = baseline_rows(*boxes, protocol, **of_test)
     methods = method_rows(test, validation, weights, fixed=options.fixed_threshold)
     rows = pd.DataFrame([shared | row for row in (*baselines, *methods)])
     if len(regions) > 1:
@@ -118,26 +117,22 @@ def read_images(
 ) -> list[dict[str, ImageSet]]:
     """The validation and test images of each run, read once for runs that share them.
 
-    Raises:
-        UserError: those of `load_splits`; validation images that are not those of the run.
+    UserError if the validation images are not those of the run.
     """
     read: dict[tuple[DataSettings, Path], dict[str, ImageSet]] = {}
-    images_of_runs = []
     for run in runs:
         settings, folder = run.settings.data, data_dir or run.data_dir
         if (settings, folder) not in read:
             options = {"test_images": test_images, "splits": ("validation", "test")}
             read[settings, folder] = load_splits(**vars(settings), data_dir=folder, **options)
-        images = read[settings, folder]
-        fingerprint = images["validation"].fingerprint
+        fingerprint = read[settings, folder]["validation"].fingerprint
         if fingerprint != (expected := run.folder.data().get("validation")):
             raise UserError(
                 f"{run.folder.path} was trained with the validation images {expected}, but "
                 f"{folder} holds {fingerprint}; give the run's data folder with --data-dir or "
                 "train again"
             )
-        images_of_runs.append(images)
-    return images_of_runs
+    return [read[run.settings.data, data_dir or run.data_dir] for run in runs]
 
 
 def check_runs(runs: list[TrainedRun]) -> None:
@@ -154,11 +149,8 @@ def check_runs(runs: list[TrainedRun]) -> None:
         first, first_flags = seen.setdefault(key, (path, flags))
         for name in sorted((flags.keys() | first_flags.keys()) - NOT_TRAINING):
             if flags.get(name) != first_flags.get(name):
-                values = f"{first_flags.get(name)} and {flags.get(name)}"
-                name = name.replace("_", "-")
-                raise UserError(
-                    f"{first} and {path}: --{name} {values}; runs in one table must match in it"
-                )
+                values = f"--{name.replace('_', '-')} {first_flags.get(name)} and {flags.get(name)}"
+                raise UserError(f"{first} and {path}: {values}; runs in one table must match in it")
 
 
 def write_results(results: pd.DataFrame, folder: Path) -> None:

@@ -19,11 +19,10 @@ Without --run the network has its own ImageNet head: 1,000 classes by name. Each
 import argparse
 from pathlib import Path
 
-from infocam.names import CONTRASTS, GRADIENT_METHODS, MAX_REGION, NORMALISATIONS
+from infocam.names import ALL_METHODS, DEFAULT_METHODS, MAX_REGION, NORMALISATIONS
 from mi_common import cli
 from mi_common.errors import UserError
 
-METHODS = ("cam", "infocam", "infocam+")
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}
 
 
@@ -44,8 +43,7 @@ def get_parser() -> cli.Parser:
     add = parser.add_argument_group("maps").add_argument
     add("--label", help="name or number of the class to look for (the most likely)")
     add("--against", help="class to compare it with, as the method class:NAME does")
-    text = "maps to draw: " + ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS))
-    add("--methods", nargs="+", default=list(METHODS), help=text)
+    add("--methods", nargs="+", default=DEFAULT_METHODS, help=f"maps to draw: {ALL_METHODS}")
     text = "side of a mean filter on the maps in cells, odd"
     add("--region", type=cli.count_to(MAX_REGION), default=1, help=text)
     text = "boxes enclose values above this fraction of the normalised map's largest"
@@ -77,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     set_network_defaults(args)
 
-    from infocam.explanation import tables, unique_stems, write
+    from infocam.explanation import summary_tables, unique_stems, write_explanation
     from infocam.maps.methods import class_number, parse_methods
     from infocam.maps.photographs import explain
     from infocam.models.classifiers import imagenet_classifier, run_classifier
@@ -115,10 +113,10 @@ def main(argv: list[str] | None = None) -> None:
     written = []
     stems = unique_stems(args.images)
     for path, stem, explanation in zip(args.images, stems, explanations, strict=True):
-        written += write(args.output_dir / stem, path, explanation, names, args.prior)
+        written += write_explanation(args.output_dir / stem, path, explanation, names, args.prior)
         reason = "the likeliest class" if label is None else "as asked for"
         device.say(f"\n{path}: {names[explanation.label]} ({explanation.label}), {reason}\n")
-        for table in tables(explanation, names, args.prior):
+        for table in summary_tables(explanation, names, args.prior):
             device.say(to_markdown(table))
     device.say(f"wrote {', '.join(map(str, written))}")
 

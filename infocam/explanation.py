@@ -1,5 +1,6 @@
 """The picture, the arrays and the tables of one explained photograph."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from infocam.names import GRADIENT_METHODS
 from mi_common.files import save_arrays
 from mi_common.pictures import read_image
 
-SHOWN = 5  # most likely classes
+MAX_CLASSES_SHOWN = 5  # most likely classes
 SCORE = {False: "logit", True: "pointwise mutual information (nats)"}  # without and with --prior
 
 
 def likeliest(explanation: Explanation) -> list[int]:
     """The most likely classes, best first, and the label if it is not among them."""
-    best = np.argsort(-explanation.scores, kind="stable")[:SHOWN].tolist()
+    best = np.argsort(-explanation.scores, kind="stable")[:MAX_CLASSES_SHOWN].tolist()
     return best if explanation.label in best else [*best, explanation.label]
 
 
@@ -31,7 +32,7 @@ def method_name(method: str, class_names: list[str]) -> str:
     return f"class:{class_names[int(number)]}" if kind == "class" else method
 
 
-def tables(
+def summary_tables(
     explanation: Explanation, class_names: list[str], prior: bool
 ) -> tuple[pd.DataFrame, ...]:
     """Tables of the most likely classes, and of the methods with their boxes."""
@@ -51,7 +52,7 @@ def tables(
     return pd.DataFrame(classes), pd.DataFrame(methods)
 
 
-def write(
+def write_explanation(
     stem: Path, path: Path, explanation: Explanation, class_names: list[str], prior: bool
 ) -> list[Path]:
     """Writes the PNG and the arrays of one image."""
@@ -81,9 +82,6 @@ def unique_stems(paths: list[Path]) -> list[str]:
     """File names without their endings; the second `cat` becomes `cat-2`."""
     stems: list[str] = []
     for path in paths:
-        stem, number = path.stem, 1
-        while stem in stems:
-            number += 1
-            stem = f"{path.stem}-{number}"
-        stems.append(stem)
+        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
+        stems.append(next(s for s in itertools.chain([path.stem], numbered) if s not in stems))
     return stems

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from infocam.data.masks import image_mask
+from infocam.data.masks import read_mask
 from infocam.maps.cam import Maps, method_maps
 from infocam.scoring.faithfulness import insertion_deletion
 from infocam.scoring.metrics import Evaluator, ScoredMaps
@@ -29,11 +29,7 @@ def localise(
     misread: bool,
     workers: Executor | None,
 ) -> ScoredMaps:
-    """Boxes and scores of every image of a split, from one pass of the network.
-
-    Args:
-        misread, workers: see `Evaluator`.
-    """
+    """Boxes and scores of every image of a split; `misread`, `workers`: see `Evaluator`."""
     head = classifier.network.head
     # One array for each method: many small ones between large temporary ones would keep the heap
     # from shrinking.
@@ -56,7 +52,7 @@ def localise(
         step = max(1, min(BLOCK, BLOCK_PIXELS // int(data.sizes.prod(axis=1).max())))
     for start in tqdm(range(0, len(data), step), desc="boxes", disable=None):
         block = range(start, min(start + step, len(data)))
-        masks = None if data.mask_files is None else [image_mask(data, i) for i in block]
+        masks = data.mask_files and [read_mask(data.mask_files[i], *data.sizes[i]) for i in block]
         boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
         for key, evaluator in evaluators.items():
             evaluator.accumulate(all_maps[key][block], boxes, sizes, masks)
@@ -84,8 +80,8 @@ def faithfulness(
         images = classifier.pixels(data, chunk.tolist())
         labels = data.labels[chunk].to(images.device)
         for method, maps in scored.maps.items():
-            of_chunk = torch.from_numpy(maps[chunk.numpy()]).to(images.device)
-            areas[method].append(insertion_deletion(probability, images, of_chunk, labels))
+            chunk_maps = torch.from_numpy(maps[chunk.numpy()]).to(images.device)
+            areas[method].append(insertion_deletion(probability, images, chunk_maps, labels))
     means = [
         [method, *(torch.cat(values).mean().item() for values in zip(*chunks, strict=True))]
         for method, chunks in areas.items()

@@ -3,8 +3,10 @@
 This module imports nothing, so that the command line can name its choices without PyTorch.
 """
 
-CONTRASTS = ("cam", "infocam", "infocam+", "similar", "posterior")  # and lowest:N, class:NAME
+CONTRASTS = ("cam", "infocam", "infocam+", "similar", "posterior")
 GRADIENT_METHODS = ("grad-cam", "grad-cam++", "layer-cam")
+ALL_METHODS = ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS))
+DEFAULT_METHODS = ["cam", "infocam", "infocam+"]
 RANDOM = "random"  # the baseline: maps of a random direction of the features
 PADDINGS = ("same", "legacy-full")
 NORMALISATIONS = ("minmax", "max", "percentile")

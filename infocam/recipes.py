@@ -1,7 +1,6 @@
 """The flags of `infocam.train`, and their defaults for each data set and network."""
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from mi_common.recipes import (
     add_training_arguments,
     described_defaults,
     set_defaults,
-    take,
 )
 
 WITH_VALIDATION = ("cubv2", "ilsvrc")  # data sets that come with validation images
@@ -32,17 +30,12 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class NetworkRecipe:
-    """Defaults of a network; the data set decides the epochs.
-
-    Attributes:
-        adl: layers of --adl without names.
-        adl_gamma: see `infocam.models.adl.attention_dropout`.
-    """
+    """Defaults of a network; the data set decides the epochs."""
 
     training: Training
     output_stride: int | None = None
-    adl: tuple[str, ...] = ()
-    adl_gamma: float = 0.9
+    adl: tuple[str, ...] = ()  # layers of --adl without names
+    adl_gamma: float = 0.9  # see `infocam.models.adl.attention_dropout`
 
 
 DATA_RECIPES = {
@@ -55,25 +48,21 @@ DATA_RECIPES = {
 }
 DATASETS = tuple(DATA_RECIPES)
 _ONE_CYCLE = {"weight_decay": 1e-2, "optimizer": "adamw", "schedule": "one-cycle"}
-FROZEN = NetworkRecipe(Training(30, 256, 1e-3, **_ONE_CYCLE))
-SMALL_CNN = NetworkRecipe(Training(6, 100, 4e-3, **_ONE_CYCLE))
-# As Choe and Shim (2019) fine-tune ResNet50; FINE_TUNED_VGG is their VGG16.
+_NO_EPOCHS = 0  # of a network recipe: `DataRecipe.epochs` is used
+# As Choe and Shim (2019) fine-tune ResNet50, and with the changes below VGG16.
 _CHOE = Training(
-    30, 128, 0.01, weight_decay=1e-4, nesterov=True, schedule="step", head_lr_ratio=10.0
-)
-FINE_TUNED = NetworkRecipe(_CHOE)
-FINE_TUNED_RESNET50 = NetworkRecipe(
-    _CHOE, output_stride=16, adl=("layer3.0", "layer4.0", "layer4.2")
-)
-FINE_TUNED_VGG = NetworkRecipe(
-    replace(_CHOE, batch_size=30, lr=0.001), adl=("pool3", "pool4", "conv5_3"), adl_gamma=0.8
+    _NO_EPOCHS, 128, 0.01, weight_decay=1e-4, nesterov=True, schedule="step", head_lr_ratio=10.0
 )
 NETWORK_RECIPES = {
-    "a frozen backbone": FROZEN,
-    "small-cnn": SMALL_CNN,
-    "fine-tuned VGG16": FINE_TUNED_VGG,
-    "fine-tuned ResNet50": FINE_TUNED_RESNET50,
-    "other fine-tuned networks": FINE_TUNED,
+    "a frozen backbone": NetworkRecipe(Training(_NO_EPOCHS, 256, 1e-3, **_ONE_CYCLE)),
+    "small-cnn": NetworkRecipe(Training(_NO_EPOCHS, 100, 4e-3, **_ONE_CYCLE)),
+    "fine-tuned VGG16": NetworkRecipe(
+        replace(_CHOE, batch_size=30, lr=0.001), adl=("pool3", "pool4", "conv5_3"), adl_gamma=0.8
+    ),
+    "fine-tuned ResNet50": NetworkRecipe(
+        _CHOE, output_stride=16, adl=("layer3.0", "layer4.0", "layer4.2")
+    ),
+    "other fine-tuned networks": NetworkRecipe(_CHOE),
 }
 
 
@@ -107,21 +96,18 @@ class Settings:
     training: Training
     seed: int
 
-    @classmethod
-    def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
-        """From the flags of `infocam.train` by name, their defaults filled in."""
-        return take(cls, argparse.Namespace(**flags))
-
 
 def network_recipe(network: str, *, freeze_backbone: bool) -> NetworkRecipe:
     """The defaults of a network."""
     if network == "small-cnn":
-        return SMALL_CNN
-    if freeze_backbone:
-        return FROZEN
-    if "resnet50" in network:
-        return FINE_TUNED_RESNET50
-    return FINE_TUNED_VGG if "vgg" in network else FINE_TUNED
+        kind = network
+    elif freeze_backbone:
+        kind = "a frozen backbone"
+    elif "resnet50" in network:
+        kind = "fine-tuned ResNet50"
+    else:
+        kind = "fine-tuned VGG16" if "vgg" in network else "other fine-tuned networks"
+    return NETWORK_RECIPES[kind]
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -160,11 +146,7 @@ def add_arguments(parser: cli.Parser) -> None:
 
 
 def resolve(args: argparse.Namespace) -> None:
-    """Fills in the defaults, and checks which flags go together.
-
-    Raises:
-        UserError: flags that contradict each other or would have no effect.
-    """
+    """Fills in defaults; UserError for flags that contradict each other or have no effect."""
     if args.val_per_class is not None and args.dataset in WITH_VALIDATION:
         raise UserError(
             f"--val-per-class: {args.dataset} comes with validation images; leave it out"
@@ -187,9 +169,8 @@ def resolve(args: argparse.Namespace) -> None:
         raise UserError(f"--label-smoothing: loss {args.loss!r} has none; use --loss softmax")
     recipe = network_recipe(args.network, freeze_backbone=args.freeze_backbone)
     _resolve_adl(args, recipe)
-    args.nesterov = None
-    if args.optimizer == "adamw" or args.momentum == 0:
-        args.nesterov = False  # the recipe's value is for SGD with momentum
+    # The recipe's value of nesterov is for SGD with momentum.
+    args.nesterov = False if args.optimizer == "adamw" or args.momentum == 0 else None
     set_defaults(args, recipe)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from infocam.recipes import Settings, add_arguments, resolve
 from mi_common import cli
+from mi_common.recipes import take
 
 
 def get_parser() -> cli.Parser:
@@ -32,8 +33,7 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     resolve(args)
-    flags = vars(args)
-    settings = Settings.from_flags(flags)
+    flags, settings = vars(args), take(Settings, args)
 
     from infocam import training
     from infocam.data.load import load_splits
@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> None:
             num_workers=args.num_workers,
             runtime=device,
         )
-        training.cache_features(classifier, sets, settings.training.augmented_copies)
+        classifier.cache_features(sets["train"], copies=settings.training.augmented_copies)
+        classifier.cache_features(sets["validation"], maps=True)  # which evaluation needs too
     output_options["description"] = training.description(sets)
     device.on_main(prepare_output, folder, flags, **output_options)
     device.require_shared(folder)

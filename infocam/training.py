@@ -23,10 +23,7 @@ from mi_common.training import ImageClassifier
 def build_classifier(
     settings: Settings, num_classes: int, *, cache_dir: Path, num_workers: int, runtime: Runtime
 ) -> ImageClassifier:
-    """The network of a run before training, on its device, with the layers of --adl.
-
-    Errors are those of `build_network`, `check_input` and `add_adl`.
-    """
+    """The network of a run before training, on its device, with the layers of --adl."""
     seed_everything(settings.seed)
     network = build_network(
         settings.network,
@@ -46,15 +43,6 @@ def build_classifier(
         num_workers=num_workers,
         runtime=runtime,
     )
-
-
-def cache_features(classifier: ImageClassifier, sets: dict[str, ImageSet], copies: int) -> None:
-    """Computes the features of image files if the backbone is frozen.
-
-    For the validation images these are the feature maps, which evaluation needs too.
-    """
-    classifier.cache_features(sets["train"], copies=copies)
-    classifier.cache_features(sets["validation"], maps=True)
 
 
 def train(
@@ -83,12 +71,8 @@ def train(
         "backbone_sha256": classifier.backbone_digest(),
     }
     names = {split: list(part.image_names) for split, part in sets.items() if not part.in_memory}
-
-    def write() -> None:
-        write_json(run.path / "split.json", names)
-        run.save_result(result)
-
-    classifier.runtime.on_main(write)
+    classifier.runtime.on_main(write_json, run.path / "split.json", names)
+    classifier.runtime.on_main(run.save_result, result)
 
 
 @torch.no_grad()
@@ -111,10 +95,6 @@ def fingerprints(settings: Settings, sets: dict[str, ImageSet]) -> dict[str, str
 
 def description(sets: dict[str, ImageSet]) -> dict:
     """What the run folder must say to be used without the training images, for config.json."""
-    images = sets["train"]
-    counts = class_counts(images.labels, len(images.class_names))
-    return {
-        "entry": "infocam.train",
-        "class_names": images.class_names,
-        "class_counts": counts.tolist(),
-    }
+    names = sets["train"].class_names
+    counts = class_counts(sets["train"].labels, len(names)).tolist()
+    return {"entry": "infocam.train", "class_names": names, "class_counts": counts}

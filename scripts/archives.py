@@ -26,7 +26,7 @@ from mi_common.errors import UserError
 
 MAX_MEMBERS = 300_000  # Tiny-ImageNet has 120,000
 MAX_DEPTH = 20  # folders in folders
-MAX_NAME, MAX_PART = 1000, 255  # bytes of a path, and of one name in it
+MAX_PATH_BYTES, MAX_NAME_BYTES = 1000, 255  # bytes of a path, and of one name in it
 TAR_HEADER_BYTES = 1 << 13  # a member's header with its long names
 TAR_TAIL_BYTES = 1 << 20  # padding behind the last member
 ZIP_DIRECTORY_BYTES = 1 << 26
@@ -47,11 +47,11 @@ class Member:
     open: Callable[[], BinaryIO]
 
 
-class _Allowance:
+class _LimitedReader:
     """A file that gives at most `left` bytes, so that no header can take all memory or time."""
 
     def __init__(self, file: BinaryIO, left: int):
-        self.file, self.left, self.last = file, left, b""
+        self.file, self.left, self.last_read = file, left, b""
         self.tell, self.seekable = file.tell, file.seekable
 
     def seek(self, position: int, whence: int = 0) -> int:
@@ -62,9 +62,9 @@ class _Allowance:
     def read(self, size: int = -1) -> bytes:
         if size > self.left:
             raise ValueError(f"a header of {size:,} bytes")
-        self.last = self.file.read(self.left if size < 0 else size)
-        self.left -= len(self.last)
-        return self.last
+        self.last_read = self.file.read(self.left if size < 0 else size)
+        self.left -= len(self.last_read)
+        return self.last_read
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
@@ -91,11 +91,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
             progress = partial(tqdm, desc=f"unpack {archive.name}", unit=" files", disable=None)
             for path, member in progress(checked.items()):
                 _extract(member, folder.joinpath(*path.parts))
-    except UserError:
-        raise
     except Exception as error:  # damage makes the readers raise many kinds
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk failed; the archive may be whole
+        disk_failed = isinstance(error, OSError) and error.errno is not None
+        if disk_failed or isinstance(error, UserError):
+            raise
         reason = f"{type(error).__name__}: {error}"[:200]
         raise UserError(
             f"{archive}: no whole .zip, .tar or .tgz archive ({reason}); get it again"
@@ -103,7 +102,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
 
 
 def _zip_members(file: BinaryIO) -> Iterator[Member]:
-    bounded = _Allowance(file, ZIP_DIRECTORY_BYTES)
+    bounded = _LimitedReader(file, ZIP_DIRECTORY_BYTES)
     archive = zipfile.ZipFile(bounded)
     bounded.left = sys.maxsize
     members = archive.infolist()
@@ -123,7 +122,7 @@ def _zip_members(file: BinaryIO) -> Iterator[Member]:
 
 def _tar_members(file: BinaryIO) -> Iterator[Member]:
     """Reads to the end, so that the checksum of a compressed archive is compared."""
-    bounded = _Allowance(file, TAR_HEADER_BYTES)
+    bounded = _LimitedReader(file, TAR_HEADER_BYTES)
     archive = tarfile.TarFile(fileobj=bounded, encoding="utf-8")
     while member := archive.next():
         is_plain = member.isdir() or (member.isfile() and not member.issparse())
@@ -131,7 +130,7 @@ def _tar_members(file: BinaryIO) -> Iterator[Member]:
         open_member = partial(archive.extractfile, member)
         yield Member(member.name, size, member.isdir(), is_plain, open_member)
         bounded.left = TAR_HEADER_BYTES
-    if bounded.last != bytes(tarfile.BLOCKSIZE):  # tarfile also stops at a damaged header
+    if bounded.last_read != bytes(tarfile.BLOCKSIZE):  # tarfile also stops at a damaged header
         raise EOFError("it does not end with an empty block")
     bounded.left = TAR_TAIL_BYTES
     if len(bounded.read()) == TAR_TAIL_BYTES:
@@ -142,10 +141,9 @@ def _tar_members(file: BinaryIO) -> Iterator[Member]:
 def check_members(
     archive: Path, members: Iterator[Member], max_bytes: int
 ) -> dict[PureWindowsPath, Member]:
-    """The members by path. Two paths that differ only in case count as one.
+    """The members by path; the UserError of `unpack` at the first fault.
 
-    Raises:
-        UserError: as `unpack` does. It stops reading `members` at the first fault.
+    Two paths that differ only in case count as one.
     """
     checked: dict[PureWindowsPath, Member] = {}
     parents: set[PureWindowsPath] = set()
@@ -156,12 +154,12 @@ def check_members(
         if path in checked and not (member.is_folder and checked[path].is_folder):
             fault = fault or "is there twice"
         if fault:
-            raise UserError(f"{archive}: member {member.name[:MAX_PART]!r} {fault}")
+            raise UserError(f"{archive}: member {member.name[:MAX_NAME_BYTES]!r} {fault}")
         checked[path] = member
         parents.update(path.parents)
         total += member.size
         if total > max_bytes:
-            raise UserError(f"{archive}: unpacks to more than the limit of {in_mb(max_bytes)}")
+            raise UserError(f"{archive}: unpacks to more than the limit of {format_mb(max_bytes)}")
         if len(checked) > MAX_MEMBERS:
             raise UserError(f"{archive}: more than {MAX_MEMBERS:,} members")
     for path in parents & checked.keys():
@@ -179,13 +177,13 @@ def _fault(member: Member, path: PureWindowsPath) -> str | None:
         return "is a link, a device, sparse or outside the folder"
     if not member.name.isprintable():
         return "has a name that is no plain UTF-8 text"
-    if len(member.name.encode()) > MAX_NAME or any(len(p.encode()) > MAX_PART for p in path.parts):
-        return f"has a name of more than {MAX_PART} or a path of more than {MAX_NAME} bytes"
+    longest = max((len(part.encode()) for part in path.parts), default=0)
+    if longest > MAX_NAME_BYTES or len(member.name.encode()) > MAX_PATH_BYTES:
+        limits = f"a name of more than {MAX_NAME_BYTES} or a path of more than {MAX_PATH_BYTES}"
+        return f"has {limits} bytes"
     if len(path.parts) > MAX_DEPTH:
         return f"lies more than {MAX_DEPTH} folders deep"
-    if member.size < 0:
-        return f"claims {member.size} bytes"
-    return None
+    return f"claims {member.size} bytes" if member.size < 0 else None
 
 
 def _extract(member: Member, path: Path) -> None:
@@ -213,9 +211,9 @@ def require_disk(size: int, folder: Path, what: str) -> None:
     """UserError when the disk of a folder has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if size > free:
-        needs = f"needs {in_mb(size)}, {in_mb(free)} are free in {folder.absolute()}"
+        needs = f"needs {format_mb(size)}, {format_mb(free)} are free in {folder.absolute()}"
         raise UserError(f"{what}: {needs}; free some space")
 
 
-def in_mb(size: int) -> str:
+def format_mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"

@@ -41,8 +41,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def check_archive(archive: Path, name: str) -> None:
     """UserError when `--archive` is no file, or larger than all that it may unpack to."""
-    is_lock = archive.suffix == ".lock"  # of another download
-    if is_lock or not archive.is_file():
+    if archive.suffix == ".lock" or not archive.is_file():  # a lock is of another download
         raise UserError(f"--archive {archive}: no such file; give a .zip, .tar or .tgz")
     size, limit = archive.stat().st_size / 1e6, max_bytes(name) / 1e6
     if size > limit:

@@ -90,8 +90,7 @@ def hold(name: str, data_dir: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        message = f"another process is installing {name} into {data_dir}; wait for it"
-        raise UserError(message) from error
+        raise UserError(f"another process is installing {name} into {data_dir}; wait") from error
     try:
         yield
     finally:
@@ -153,8 +152,7 @@ def obtain_idx_files(name: str, archive: Path | None, work: Path, folder: Path) 
 def from_mirror(url: str, resources: list[tuple[str, str]], work: Path) -> Path:
     """Downloads all files; the first failure ends it, so that a dead mirror costs one wait."""
     for file, md5 in resources:
-        limit = RAW_BYTES[file.removesuffix(".gz")]
-        download(url + file, work / "mirror" / file, md5, limit)
+        download(url + file, work / "mirror" / file, md5, RAW_BYTES[file.removesuffix(".gz")])
     return work / "mirror"
 
 

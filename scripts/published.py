@@ -1,7 +1,4 @@
-"""The data sets as their authors publish them: addresses, checksums, sizes, required files.
-
-An archive may unpack to about four times the size of the official one.
-"""
+"""The data sets as their authors publish them: addresses, checksums, sizes, required files."""
 
 from dataclasses import dataclass
 

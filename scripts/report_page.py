@@ -74,11 +74,7 @@ SECTIONS = (
 
 
 def build_report(runs: Path) -> str:
-    """The page's HTML.
-
-    Raises:
-        UserError: a file of an experiment is missing or damaged.
-    """
+    """The page's HTML; UserError for a missing or damaged file of an experiment."""
     sections = "\n".join(_section(runs, section) for section in SECTIONS)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>A classifier is a mutual-information estimator
@@ -116,10 +112,8 @@ def _table(path: Path) -> str:
     data = _checked(path).read_bytes()
     try:
         return markdown_table_to_html(data.decode())
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text; run the experiment again") from error
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; run the experiment again") from error
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise UserError(f"{path}: not a Markdown table; run the experiment again") from error
 
 
 def markdown_table_to_html(text: str) -> str:
@@ -134,11 +128,7 @@ def markdown_table_to_html(text: str) -> str:
 
 
 def overview(runs: Path) -> Image.Image:
-    """The estimates, the accuracy of each class and four overlays in one picture.
-
-    Raises:
-        UserError: a picture is missing or damaged.
-    """
+    """The estimates, the accuracy of each class and four overlays; UserErrors of `_picture`."""
     mi, pc, infocam = SECTIONS
     overlays = sorted((runs / infocam.gallery).glob("*.png"))[:4]
     rows = [[runs / mi.figures[0], runs / pc.figures[0]], overlays[:2], overlays[2:]]

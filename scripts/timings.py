@@ -19,7 +19,7 @@ from infocam.localise import Maps, localise
 from infocam.names import GRADIENT_METHODS, RANDOM
 from infocam.scoring.boxes import resize_map, to_8bit
 from infocam.scoring.metrics import Evaluator
-from infocam.scoring.protocols import Protocol, protocol
+from infocam.scoring.protocols import PROTOCOLS, Protocol
 from mi_common import engine, runtime
 from mi_common.files import read_json
 from mi_common.image_sets import ImageSet
@@ -184,7 +184,7 @@ def time_evaluation(images: int, num_workers: int) -> float:
     classifier = SimpleNamespace(
         network=SimpleNamespace(head=nn.Linear(FEATURES, CLASSES)), feature_maps=batches
     )
-    options, infocam = Maps([*CONTRASTS, *GRADIENT_METHODS, RANDOM], [1]), protocol("infocam")
+    options, infocam = Maps([*CONTRASTS, *GRADIENT_METHODS, RANDOM], [1]), PROTOCOLS["infocam"]
     with (
         mapped_features((images, FEATURES, CELLS, CELLS), rows_from) as maps,
         worker_pool(num_workers) if num_workers > 1 else contextlib.nullcontext() as workers,

@@ -8,13 +8,13 @@ A CSV file with a row per box; `label` and `mask`, a path relative to the file, 
 or a folder with one split of the benchmark's metadata, see `infocam.data.wsol_metadata`.
 """
 
-import csv
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from infocam.data.box_files import CORNERS, csv_rows
 from infocam.data.load import image_name, require_own_names
@@ -41,7 +41,7 @@ class Annotations:
 
 def map_file(folder: Path, name: str) -> Path:
     """The file of an image's map: FOLDER/NAME.npy, NAME without the ending of an image file."""
-    return Path(folder) / f"{image_name(name)}.npy"
+    return folder / f"{image_name(name)}.npy"
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -51,7 +51,6 @@ def read_annotations(path: Path) -> Annotations:
         UserError: a missing file; an invalid row, or one that contradicts an earlier row of its
             image; a box that starts outside its image; two images that differ only in their ending.
     """
-    path = Path(path)
     if os.path.isdir(path):  # False for a name that is too long, where Path.is_dir fails
         split = read_wsol_split(path)
         require_own_names(split.image_ids)
@@ -102,8 +101,7 @@ def write_annotations(path: Path, data: ImageSet) -> None:
         UserError: an image without boxes, which training sets may have, or with a name that the
             file cannot hold.
     """
-    path = Path(path)
-    lines = [[*COLUMNS, "label", *([] if data.mask_files is None else ["mask"])]]
+    columns, rows = [*COLUMNS, "label", *([] if data.mask_files is None else ["mask"])], []
     for i, name in enumerate(data.image_names):
         if _UNSAFE.search(name):
             raise UserError(
@@ -113,10 +111,7 @@ def write_annotations(path: Path, data: ImageSet) -> None:
             raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
         mask = [] if data.mask_files is None else [os.path.relpath(data.mask_files[i], path.parent)]
         for box in data.boxes[i].tolist():
-            lines.append([name, *data.sizes[i].tolist(), *box, int(data.labels[i]), *mask])
+            rows.append([name, *data.sizes[i].tolist(), *box, int(data.labels[i]), *mask])
 
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
-
-    write_atomically(path, write)
+    table = pd.DataFrame(rows, columns=columns)
+    write_atomically(path, lambda partial: table.to_csv(partial, index=False, lineterminator="\n"))

@@ -7,6 +7,7 @@
 """
 
 import csv
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -69,31 +70,25 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageSet]:
         UserError: as in `mi_common.image_files.image_folder`; a row for an image that does not
             exist; a box that is not inside its image; a test image without boxes.
     """
-    boxes: dict[str, list[np.ndarray]] = {}
     parts = {part: image_folder(data_dir, part) for part in ("train", "test")}
-    paths = [path for files in parts.values() for path in files.images]
-    sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(
-        path.relative_to(data_dir).as_posix() for path in paths
-    )
-    for place, row in csv_rows(Path(data_dir) / "boxes.csv", ("image", *CORNERS)):
+    names = {
+        part: [path.relative_to(data_dir).as_posix() for path in files.images]
+        for part, files in parts.items()
+    }
+    boxes: dict[str, list[np.ndarray]] = {image: [] for part in names.values() for image in part}
+    size_of = functools.cache(image_size)
+    for place, row in csv_rows(data_dir / "boxes.csv", ("image", *CORNERS)):
         image = row["image"]
-        if image not in sizes:
+        if image not in boxes:
             raise UserError(
                 f"{place}: no image '{brief(image)}'; want a path such as test/CLASS/1.jpg"
             )
-        sizes[image] = sizes[image] or image_size(Path(data_dir) / image)
-        width, height = sizes[image]
+        width, height = size_of(data_dir / image)
         box = parse_box([row[name] for name in CORNERS], place, width=width, height=height)
-        boxes.setdefault(image, []).append(box)
-
-    def boxes_of(path: Path) -> np.ndarray:
-        image_boxes = boxes.get(path.relative_to(data_dir).as_posix())
-        return np.stack(image_boxes) if image_boxes else NO_BOXES
-
-    parts = {
-        part: replace(files, boxes=[boxes_of(path) for path in files.images])
-        for part, files in parts.items()
-    }
+        boxes[image].append(box)
+    for part, images in names.items():
+        in_order = [np.stack(boxes[image]) if boxes[image] else NO_BOXES for image in images]
+        parts[part] = replace(parts[part], boxes=in_order)
     require_boxes(data_dir, parts["test"])
     return parts
 
@@ -104,4 +99,4 @@ def require_boxes(data_dir: Path, files: ImageSet) -> None:
         if not len(boxes):
             image = path.relative_to(data_dir).as_posix()
             want = f"validation and test images need one; add a line {image},x0,y0,x1,y1"
-            raise UserError(f"{Path(data_dir) / 'boxes.csv'}: no box of {image}; {want}")
+            raise UserError(f"{data_dir / 'boxes.csv'}: no box of {image}; {want}")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from infocam.data.box_files import boxed_folder, require_boxes
 from infocam.data.scattered_digits import CANVAS, scattered_digits
-from infocam.data.wsol_metadata import WSOL_FOLDERS, wsol_files
+from infocam.data.wsol_metadata import WSOL_FOLDERS, wsol_image_sets
 from mi_common.annotation_lines import annotation_lines, place_of
 from mi_common.datasets import idx_images
 from mi_common.errors import UserError
@@ -46,19 +46,16 @@ def load_splits(
 ) -> dict[str, ImageSet]:
     """The wanted splits of a data set by name; no image is in two.
 
+    UserError for missing data, wrong annotations, or sizes that leave nothing to train on.
+
     Args:
         images_per_class: training images of each class to use, the validation images included;
             None for all.
-        val_per_class: how many of these are the validation split: the last ones of each class. It
-            has no effect on cubv2 and ilsvrc, which have validation images of their own.
+        val_per_class: how many of these are the validation split: the last ones of each class; 0
+            for cubv2 and ilsvrc, which have validation images.
         test_images: how many test images to use, spread evenly; None means all.
-
-    Raises:
-        UserError: missing data, wrong annotations, or sizes that leave nothing to train on.
     """
     data_dir = Path(data_dir)
-    if dataset in WSOL_FOLDERS:
-        val_per_class = 0
     if images_per_class is not None and val_per_class >= images_per_class:
         raise UserError(
             f"--val-per-class {val_per_class}: must be below --images-per-class {images_per_class}"
@@ -109,7 +106,7 @@ def _digit_splits(data_dir: Path, counts: dict[str, int]) -> dict[str, ImageSet]
 def _image_files(dataset: str, data_dir: Path) -> tuple[dict[str, ImageSet], Path, dict[str, Path]]:
     """Files by split, all of them; the folder their names start from; folders of masks by split."""
     if dataset in WSOL_FOLDERS:
-        return wsol_files(dataset, data_dir), data_dir / WSOL_FOLDERS[dataset], {}
+        return wsol_image_sets(dataset, data_dir), data_dir / WSOL_FOLDERS[dataset], {}
     if dataset == "tiny-imagenet":
         official = {"train": "train", "test": "val"}
         files = {split: tiny_imagenet(data_dir, name) for split, name in official.items()}
@@ -118,10 +115,8 @@ def _image_files(dataset: str, data_dir: Path) -> tuple[dict[str, ImageSet], Pat
         root, masks = (data_dir / "CUB_200_2011" / name for name in ("images", "segmentations"))
         files = {split: cub(data_dir, split) for split in ("train", "test")}
         return files, root, dict.fromkeys(SPLITS, masks) if masks.is_dir() else {}
-    if dataset == "folder":
-        masks = data_dir / "masks"
-        return boxed_folder(data_dir), data_dir, {"test": masks} if masks.is_dir() else {}
-    raise ValueError(f"data set {dataset!r}: no reader")
+    masks = data_dir / "masks"
+    return boxed_folder(data_dir), data_dir, {"test": masks} if masks.is_dir() else {}
 
 
 def _split_by_class(
@@ -157,8 +152,8 @@ def require_own_names(images: list[str]) -> None:
     """UserError if two images differ in nothing but their ending: they would share a map file."""
     seen: dict[str, str] = {}
     for image in images:
-        if (other := seen.setdefault(image_name(image), image)) != image:
-            raise UserError(f"{other} and {image}: the same name but for the ending; rename one")
+        if (earlier := seen.setdefault(image_name(image), image)) != image:
+            raise UserError(f"{earlier} and {image}: the same name but for the ending; rename one")
 
 
 def _described(files: ImageSet, root: Path, masks: Path | None) -> ImageSet:
@@ -171,11 +166,9 @@ def _described(files: ImageSet, root: Path, masks: Path | None) -> ImageSet:
     images = [path.as_posix().removeprefix(f"{root.as_posix()}/") for path in files.images]
     require_own_names(images)
     names = [image_name(image) for image in images]
-    mask_files = None
-    if masks is not None:
-        mask_files = [(masks / image).with_suffix(".png") for image in images]
-        if missing := next((path for path in mask_files if not path.is_file()), None):
-            raise UserError(f"no mask {missing}; give every image one, or no folder {masks}")
+    mask_files = masks and [(masks / image).with_suffix(".png") for image in images]
+    if missing := next((path for path in mask_files or () if not path.is_file()), None):
+        raise UserError(f"no mask {missing}; give every image one, or no folder {masks}")
     return replace(files, sizes=sizes, image_names=names, mask_files=mask_files)
 
 

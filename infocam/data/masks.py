@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mi_common.errors import UserError
-from mi_common.image_sets import ImageSet
 from mi_common.pictures import verify_png
 
 FOREGROUND, IGNORED = 1, 255
@@ -35,17 +34,11 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UserError(f"{path}: not a readable mask ({type(error).__name__})") from error
     if size != (width, height):
-        shown = f"{size[0]} x {size[1]}"
-        raise UserError(f"{path}: {shown} pixels, its image has {width} x {height}")
+        both = f"{size[0]} x {size[1]} pixels, its image has {width} x {height}"
+        raise UserError(f"{path}: {both}")
     if deep or (rgb != rgb[..., :1]).any():
         raise UserError(f"{path}: not 8-bit grey levels; want 0 background, 255 foreground")
     levels = rgb[..., 0]
     if (levels == FOREGROUND).any() and np.isin(levels, (0, FOREGROUND, IGNORED)).all():
         return levels.copy()
     return (levels > 127).astype(np.uint8)
-
-
-def image_mask(images: ImageSet, index: int) -> np.ndarray:
-    """`read_mask` of one image of a set with masks."""
-    width, height = images.sizes[index].tolist()
-    return read_mask(images.mask_files[index], width, height)

@@ -30,7 +30,7 @@ from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
 
 WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC"}
-SPLITS = {"train": "train", "validation": "val", "test": "test"}
+FOLDER_OF_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
 
@@ -41,40 +41,38 @@ class WsolSplit:
 
     image_ids: list[str]
     labels: np.ndarray  # (N,) int64
-    sizes: np.ndarray | None  # (N, 2) int width, height; None if a weak split has no such file
+    sizes: np.ndarray | None  # (N, 2) int width, height; None without such a file
     boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 per image
 
 
-def read_wsol_split(folder: Path, *, weak: bool = False) -> WsolSplit:
+def read_wsol_split(folder: Path, *, boxes_optional: bool = False) -> WsolSplit:
     """The annotations of a split, without opening an image.
 
     Args:
-        folder: holds the four files.
-        weak: the split is for training by labels alone. Its images may lack boxes (M is 0), and the
-            file of boxes, or the files of boxes and of sizes, may be missing.
+        boxes_optional: for training by labels alone. Images may lack boxes (M is 0), and the file
+            of boxes, or the files of boxes and of sizes, may be missing.
 
     Raises:
         UserError: a missing file or image, an invalid line, a second line for an image, or a box
             that starts outside its image or ends more than a pixel beyond it. One pixel beyond is
             allowed, because some boxes were annotated with x1 = x0 + width.
     """
-    folder = Path(folder)
     ids = _image_ids(_file(folder, "image_ids.txt"))
-    number = {image: i for i, image in enumerate(ids)}
-    labels = _one_each(folder, "class_labels.txt", number, "PATH,LABEL", parse_label)
-    sized, boxed = (not weak or (folder / file).exists() for file in FILES[2:])
+    index_of = {image: i for i, image in enumerate(ids)}
+    labels = _value_per_image(folder, "class_labels.txt", index_of, "PATH,LABEL", parse_label)
+    sized, boxed = (not boxes_optional or (folder / file).exists() for file in FILES[2:])
     if not (sized or boxed):
         return WsolSplit(ids, labels, None, [NO_BOXES] * len(ids))
-    sizes = _one_each(folder, "image_sizes.txt", number, "PATH,WIDTH,HEIGHT", parse_size)
+    sizes = _value_per_image(folder, "image_sizes.txt", index_of, "PATH,WIDTH,HEIGHT", parse_size)
     boxes: dict[int, list] = {}
     if boxed:
-        for place, i, fields in _rows(folder, "localization.txt", number, "PATH,X0,Y0,X1,Y1"):
+        for place, i, fields in _rows(folder, "localization.txt", index_of, "PATH,X0,Y0,X1,Y1"):
             width, height = sizes[i].tolist()
             box = parse_box(fields, place, width=width, height=height, beyond=1)
             boxes.setdefault(i, []).append(box)
-    if not weak:
-        _require_all(folder, "localization.txt", number, boxes)
-    stacked = [np.stack(boxes[i]) if i in boxes else NO_BOXES for i in number.values()]
+    if not boxes_optional:
+        _require_all(folder, "localization.txt", index_of, boxes)
+    stacked = [np.stack(boxes[i]) if i in boxes else NO_BOXES for i in index_of.values()]
     return WsolSplit(ids, labels, sizes, stacked)
 
 
@@ -109,40 +107,40 @@ def _image_ids(path: Path) -> list[str]:
 
 
 def _rows(
-    folder: Path, name: str, number: dict[str, int], form: str
+    folder: Path, name: str, index_of: dict[str, int], line_format: str
 ) -> Iterator[tuple[str, int, list[str]]]:
-    """The place, the image's number and the other fields of each line, which has the given form."""
-    count = form.count(",")
+    """The place, the image's index and the other fields of each line."""
+    count = line_format.count(",")
     for place, line in annotation_lines(_file(folder, name)):
         image, *fields = line.strip().rsplit(",", count)  # a path may hold commas
         if len(fields) != count:
-            raise UserError(f"{place}: '{brief(line)}' is not {form}")
-        if image not in number:
+            raise UserError(f"{place}: '{brief(line)}' is not {line_format}")
+        if image not in index_of:
             named = f"image '{brief(image)}'"
-            raise UserError(f"{place}: {named} is not in image_ids.txt; want {form}")
-        yield place, number[image], fields
+            raise UserError(f"{place}: {named} is not in image_ids.txt; want {line_format}")
+        yield place, index_of[image], fields
 
 
-def _one_each(
-    folder: Path, name: str, number: dict[str, int], form: str, parse: Callable
+def _value_per_image(
+    folder: Path, name: str, index_of: dict[str, int], line_format: str, parse: Callable
 ) -> np.ndarray:
     """What `parse` makes of the fields and the place of each image's line, in order of images."""
     parsed: dict[int, int | tuple[int, int]] = {}
-    for place, i, fields in _rows(folder, name, number, form):
+    for place, i, fields in _rows(folder, name, index_of, line_format):
         if i in parsed:
             raise UserError(f"{place}: a second line for its image; keep one")
         parsed[i] = parse(*fields, place)
-    _require_all(folder, name, number, parsed)
-    return np.array([parsed[i] for i in number.values()], dtype=np.int64)
+    _require_all(folder, name, index_of, parsed)
+    return np.array([parsed[i] for i in index_of.values()], dtype=np.int64)
 
 
-def _require_all(folder: Path, name: str, number: dict[str, int], lines: dict[int, object]) -> None:
-    if missing := next((image for image, i in number.items() if i not in lines), None):
-        place = place_of(folder / "image_ids.txt", number[missing])
+def _require_all(folder: Path, name: str, index_of: dict[str, int], lines: dict) -> None:
+    if missing := next((image for image, i in index_of.items() if i not in lines), None):
+        place = place_of(folder / "image_ids.txt", index_of[missing])
         raise UserError(f"{place}: image '{brief(missing)}' has no line in {folder / name}")
 
 
-def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
+def wsol_image_sets(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     """The three splits of "cubv2" or "ilsvrc": "train", "validation" and "test".
 
     Classes have the names of the folders of their training images if each class has exactly one
@@ -151,16 +149,16 @@ def wsol_files(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     Raises:
         UserError: as in `read_wsol_split`; an image in two splits; a class without training images.
     """
-    root, metadata = (Path(data_dir) / inner / WSOL_FOLDERS[dataset] for inner in ("", "metadata"))
+    root, metadata = (data_dir / inner / WSOL_FOLDERS[dataset] for inner in ("", "metadata"))
     splits = {
-        part: read_wsol_split(metadata / split, weak=part == "train")
-        for part, split in SPLITS.items()
+        part: read_wsol_split(metadata / split, boxes_optional=part == "train")
+        for part, split in FOLDER_OF_SPLIT.items()
     }
     part_of: dict[str, str] = {}
     for part, split in splits.items():
         for image in split.image_ids:
             if (first := part_of.setdefault(image, part)) != part:
-                both = f"both in {SPLITS[first]} and in {SPLITS[part]}"
+                both = f"both in {FOLDER_OF_SPLIT[first]} and in {FOLDER_OF_SPLIT[part]}"
                 raise UserError(f"{metadata}: image '{brief(image)}' is {both}; keep it in one")
     num_classes = 1 + max(int(split.labels.max()) for split in splits.values())
     present = np.unique(splits["train"].labels)

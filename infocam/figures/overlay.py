@@ -30,21 +30,13 @@ LARGEST_SIDE = 480  # pixels of a drawn picture; more would not be visible
 
 @dataclass(frozen=True)
 class Overlay:
-    """A row of panels: the picture, then each method's map laid over it.
+    """A row of panels: the picture, then each method's map laid over it."""
 
-    Attributes:
-        picture: (H, W, 3) uint8.
-        maps: signed floats by method, (H, W) or of any smaller size, stretched to the picture.
-        boxes: (4,) predicted box by method, inclusive pixels of the picture; methods may lack one.
-        truths: (M, 4) true boxes; M may be zero.
-        title: above the picture.
-    """
-
-    picture: np.ndarray
-    maps: dict[str, np.ndarray]
-    boxes: dict[str, np.ndarray]
-    truths: np.ndarray
-    title: str
+    picture: np.ndarray  # (H, W, 3) uint8
+    maps: dict[str, np.ndarray]  # signed (h, w) floats by method, stretched to the picture
+    boxes: dict[str, np.ndarray]  # (4,) predicted, inclusive pixels; methods may lack one
+    truths: np.ndarray  # (M, 4) true boxes; M may be zero
+    title: str  # above the picture
 
 
 def save_gallery(path: Path, rows: list[Overlay]) -> None:
@@ -60,7 +52,9 @@ def save_gallery(path: Path, rows: list[Overlay]) -> None:
         for panel, method in zip(panels, methods, strict=True):
             box = row.boxes.get(method)
             draw_panel(panel, row.picture, row.maps[method], box=box, truths=row.truths)
-            panel.set_title(method + _overlap(box, row.truths), fontsize=8)
+            has_iou = box is not None and len(row.truths)
+            iou = f"  IoU {box_iou(box[None], row.truths).max():.2f}" if has_iou else ""
+            panel.set_title(method + iou, fontsize=8)
     save_figure(figure, path, dpi=110)
 
 
@@ -164,13 +158,6 @@ def _draw_box(panel: plt.Axes, box: np.ndarray, colour: str, style: str) -> None
         options = {"edgecolor": ink, "linewidth": width, "linestyle": dashes}
         # Not clipped, because half of a line along the border lies outside.
         panel.add_patch(Rectangle(corner, *size, fill=False, clip_on=False, **options))
-
-
-def _overlap(box: np.ndarray | None, truths: np.ndarray) -> str:
-    """The end of a title: the IoU with the best true box."""
-    if box is None or not len(truths):
-        return ""
-    return f"  IoU {box_iou(box[None], truths).max():.2f}"
 
 
 def _aspect(picture: np.ndarray) -> float:

@@ -26,9 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infocam.maps.gradient import gradient_maps
-from infocam.maps.methods import MAX_LOWEST
-from infocam.names import GRADIENT_METHODS, MAX_REGION, PADDINGS, RANDOM
-from mi_common.annotation_lines import brief, whole_number
+from infocam.names import GRADIENT_METHODS, RANDOM
 from mi_common.errors import UserError
 from mi_common.information import pointwise_mutual_information
 
@@ -41,10 +39,8 @@ def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         contrast: one of `CONTRASTS`, `class:NUMBER` or `lowest:N`; N above K - 1 means K - 1.
-        logits: finite; a constant added to a row changes nothing.
-
-    Raises:
-        UserError: an unknown contrast, a class that does not exist, or fewer than two classes.
+        logits: finite; a constant added to a row changes nothing. Fewer than two classes, like a
+            contrast without a rule, are a UserError.
     """
     kind, _, argument = ("lowest:1" if contrast == "infocam+" else contrast).partition(":")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -53,7 +49,7 @@ def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
         return is_label
     others = logits.shape[1] - 1
     if others < 1:
-        raise UserError(f"method {brief(contrast)}: a contrast needs two classes, there is one")
+        raise UserError(f"method {contrast}: a contrast needs two classes, there is one")
     if contrast == "infocam":
         return is_label - (1 - is_label) / others
     if contrast == "posterior":
@@ -61,15 +57,12 @@ def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
     if contrast == "similar":
         opponents = logits.masked_fill(is_label.bool(), -torch.inf).argmax(dim=1, keepdim=True)
     elif kind == "class":
-        number = whole_number(argument, 0, others)
-        if number is None:
-            raise UserError(f"method {brief(contrast)}: give a class number from 0 to {others}")
-        opponents = torch.full_like(labels, number)[:, None]
-    elif kind == "lowest" and (count := whole_number(argument, 1, MAX_LOWEST)):
+        opponents = torch.full_like(labels, int(argument))[:, None]
+    elif kind == "lowest":
         ranked = logits.masked_fill(is_label.bool(), torch.inf)
-        opponents = ranked.topk(min(count, others), dim=1, largest=False).indices
+        opponents = ranked.topk(min(int(argument), others), dim=1, largest=False).indices
     else:
-        raise UserError(f"method '{brief(contrast)}': no such contrast")
+        raise UserError(f"method '{contrast}': no such contrast")
     return is_label - torch.zeros_like(is_label).scatter(1, opponents, 1 / opponents.shape[1])
 
 
@@ -101,21 +94,13 @@ def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
     """The mean of a square region around each position: (..., H, W) -> (..., H', W').
 
     Args:
-        size: side of the square, odd; 1 changes nothing.
+        size: side of the square, odd (else UserError); 1 changes nothing.
         padding: "same" keeps the size and takes the mean over positions inside the map;
             "legacy-full", as in the original code, averages zeros outside it too and enlarges the
             map by `size` - 1. Stretched to the image, it shrinks toward the centre.
-
-    Raises:
-        UserError: a size that is even or not from 1 to `MAX_REGION`, or another padding.
     """
-    if not 1 <= size <= MAX_REGION or size % 2 == 0:
-        raise UserError(
-            f"region {brief(str(size))}: use an odd number of cells, such as 1, 3 or 5, up to "
-            f"{MAX_REGION}"
-        )
-    if padding not in PADDINGS:
-        raise UserError(f"padding {padding!r}: use one of {', '.join(PADDINGS)}")
+    if size % 2 == 0:
+        raise UserError(f"region {size}: use an odd number of cells, such as 1, 3 or 5")
     if size == 1:
         return maps
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
@@ -128,24 +113,16 @@ def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
 
 @dataclass(frozen=True)
 class Maps:
-    """How maps are made and turned into boxes.
+    """How maps are made and turned into boxes."""
 
-    Attributes:
-        methods: contrasts of `infocam.maps.cam`, methods of `infocam.maps.gradient`, and `RANDOM`.
-        regions: sides of the region filters; 1, no filter, among them.
-        padding: of the region filter.
-        normalisation: see `boxes.normalise`.
-        prior_shift: (K,) what turns logits into PC-softmax logits: minus the log prior for a
-            network trained by softmax, zeros for PC-softmax.
-        log_prior: (K,) of the training data; None leaves the maps without bias and prior.
-    """
-
-    methods: list[str]
-    regions: list[int]
-    padding: str = "same"
-    normalisation: str = "minmax"
+    methods: list[str]  # contrasts of this module, methods of `infocam.maps.gradient`, and `RANDOM`
+    regions: list[int]  # sides of the region filters; 1 is no filter
+    padding: str = "same"  # of the region filter
+    normalisation: str = "minmax"  # see `boxes.normalise`
+    # (K,) What turns logits into PC-softmax logits: minus the log prior for a network trained by
+    # softmax, zeros for PC-softmax.
     prior_shift: Tensor | None = None
-    log_prior: Tensor | None = None
+    log_prior: Tensor | None = None  # (K,) of the training data; None: maps without bias and prior
 
 
 def method_maps(

@@ -12,9 +12,6 @@ needed. grad-cam is the positive part of CAM, and layer-cam that of CAM with its
 import torch
 from torch import Tensor, nn
 
-from infocam.names import GRADIENT_METHODS
-from mi_common.errors import UserError
-
 
 @torch.no_grad()
 def gradient_maps(method: str, features: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
@@ -24,17 +21,11 @@ def gradient_maps(method: str, features: Tensor, head: nn.Linear, labels: Tensor
     g = w / (H W): alpha = g^2 / (2 g^2 + g^3 sum A) = 1 / (2 + w mean A) at each of the H W places,
     over which alpha relu(g) is summed. The factor exp(logit) is left out. The features A should be
     non-negative, as after a ReLU.
-
-    Raises:
-        UserError: a method that is not one of `GRADIENT_METHODS`.
     """
     weights = head.weight[labels]
-    if method == "grad-cam":
-        channels = weights / features[0, 0].numel()
-    elif method == "layer-cam":
-        channels = weights.relu() / features[0, 0].numel()
-    elif method == "grad-cam++":
-        channels = weights.relu() / (2 + weights * features.mean(dim=(2, 3)))
-    else:
-        raise UserError(f"method '{method}': use one of {', '.join(GRADIENT_METHODS)}")
+    channels = {
+        "grad-cam": weights / features[0, 0].numel(),
+        "layer-cam": weights.relu() / features[0, 0].numel(),
+        "grad-cam++": weights.relu() / (2 + weights * features.mean(dim=(2, 3))),
+    }[method]
     return torch.einsum("bchw,bc->bhw", features, channels).relu()

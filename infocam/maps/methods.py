@@ -2,7 +2,7 @@
 
 import difflib
 
-from infocam.names import CONTRASTS, GRADIENT_METHODS
+from infocam.names import ALL_METHODS, CONTRASTS, GRADIENT_METHODS
 from mi_common.annotation_lines import brief, whole_number
 from mi_common.errors import UserError
 
@@ -31,8 +31,7 @@ def parse_method(text: str, class_names: list[str] | None = None) -> str:
     if kind == "lowest" and (count := whole_number(argument, 1, MAX_LOWEST)):
         return f"lowest:{count}"
     if kind != "class" or not argument:
-        known = ", ".join((*CONTRASTS, "lowest:N", "class:NAME", *GRADIENT_METHODS))
-        raise UserError(f"method '{brief(text)}': use one of {known}")
+        raise UserError(f"method '{brief(text)}': use one of {ALL_METHODS}")
     if class_names is None:
         return text
     return f"class:{class_number(argument, class_names, '--methods class')}"
@@ -42,9 +41,7 @@ def class_number(text: str, class_names: list[str], flag: str) -> int:
     """The class that a text means: its name, its number, or the only name that contains it.
 
     An exact match is preferred to one that differs only in case, and a name to a number.
-
-    Raises:
-        UserError: no class or several; the message lists the nearest names.
+    No class or several are a UserError that lists the nearest names.
     """
     folded_text, folded_names = text.casefold(), [name.casefold() for name in class_names]
     exact = [k for k, name in enumerate(class_names) if name == text]

@@ -18,23 +18,14 @@ from mi_common.runtime import Runtime
 
 @dataclass(frozen=True)
 class Explanation:
-    """Maps, boxes and scores of one image and one class.
+    """Maps, boxes and scores of one image and one class."""
 
-    Attributes:
-        maps: (M, h, w) float32, signed, at the network's resolution.
-        methods: M names.
-        boxes: (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 if there is none.
-        scores: (K,) logits, or pointwise mutual information in nats.
-        label: the class.
-        against: M texts: the class whose map the method subtracts, or how many classes.
-    """
-
-    maps: np.ndarray
-    methods: list[str]
-    boxes: np.ndarray
-    scores: np.ndarray
+    maps: np.ndarray  # (M, h, w) float32, signed, at the network's resolution
+    methods: list[str]  # M names
+    boxes: np.ndarray  # (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 if there is none
+    scores: np.ndarray  # (K,) logits, or pointwise mutual information in nats
     label: int
-    against: list[str]
+    against: list[str]  # M texts: the class whose map the method subtracts, or how many classes
 
 
 @torch.inference_mode()

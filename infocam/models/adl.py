@@ -1,6 +1,6 @@
 """ADL, the attention-based dropout layer of Choe and Shim (2019).
 
-    handles = add_adl(network, ["layer3.0", "layer4.0", "layer4.2"], gamma=0.9)
+    add_adl(network, ["layer3.0", "layer4.0", "layer4.2"], gamma=0.9)
 
 It hides the most discriminative positions of a feature map in some of the training steps, so that
 the network learns from the rest of the object too. It works in training mode alone and has no
@@ -39,18 +39,12 @@ def add_adl(
     """Puts an attention-based dropout layer behind each named layer of the backbone.
 
     Each draws from torch's generator once a forward pass: with probability `rate` it
-    hides, else it multiplies; see `attention_dropout`.
+    hides, else it multiplies; see `attention_dropout`. The handles remove the layers.
 
     Args:
         layers: names inside the backbone, such as `layer4.0`; in VGG's `pool3`, `conv5_3` too, a
-            convolution meaning that with its ReLU.
-        gamma: see `attention_dropout`.
-
-    Returns:
-        Handles that remove the layers.
-
-    Raises:
-        UserError: a layer that the network does not have, or that gives it no (B, C, H, W) map.
+            convolution meaning that with its ReLU. UserError for one that the network does not
+            have, or that gives no (B, C, H, W) map.
     """
     root = getattr(network.backbone, "network", network.backbone)  # timm's are one level down
     by_paper = _vgg_layers(root)

@@ -1,5 +1,6 @@
 """Trained networks with the names and the prior of their classes, to be asked about any image."""
 
+from argparse import Namespace
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -13,6 +14,7 @@ from infocam.recipes import DATASETS, LOSSES, Settings
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
 from mi_common.information import log_prior_from_counts
+from mi_common.recipes import take
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier
@@ -20,19 +22,12 @@ from mi_common.training import ImageClassifier
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network in eval mode, and what its outputs mean.
-
-    Attributes:
-        class_names: (K,).
-        log_prior: (K,) of the training data.
-        softmax: whether the network was trained by softmax, so that its logits contain the log
-            prior; logits of PC-softmax do not.
-    """
+    """A trained network in eval mode, and what its outputs mean."""
 
     network: GlobalAveragePoolClassifier
-    class_names: list[str]
-    log_prior: Tensor
-    softmax: bool
+    class_names: list[str]  # (K,)
+    log_prior: Tensor  # (K,) of the training data
+    softmax: bool  # trained by softmax: logits contain the log prior, those of PC-softmax do not
 
     @property
     def prior(self) -> dict[str, Tensor]:
@@ -44,11 +39,7 @@ class Classifier:
 def imagenet_classifier(
     name: str, *, weights: str, output_stride: int | None, runtime: Runtime
 ) -> Classifier:
-    """A network with the head that it was trained with on ImageNet's 1,000 classes.
-
-    Raises:
-        UserError: those of `build_network`, and a network that has no such head.
-    """
+    """A network with its trained head of ImageNet's 1,000 classes; UserError if it has none."""
     names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
     options = {"weights": weights, "num_classes": len(names), "output_stride": output_stride}
     network = build_network(name, **options)
@@ -75,18 +66,14 @@ class TrainedRun:
 
 
 def read_run(path: Path) -> TrainedRun:
-    """Reads config.json of a run.
-
-    Raises:
-        UserError: no finished run of `infocam.train`, or a damaged config.json.
-    """
+    """Reads config.json; UserError for no finished run of `infocam.train` or a damaged file."""
     run = RunFolder(path)
     config = run.require_entry("infocam.train", keys=("class_names", "class_counts"))
     flags = config["flags"]
     try:
-        settings, data_dir = Settings.from_flags(flags), Path(flags["data_dir"])
-        good = _well_typed(settings)
-        good = good and settings.loss in LOSSES and settings.data.dataset in DATASETS
+        settings, data_dir = take(Settings, Namespace(**flags)), Path(flags["data_dir"])
+        good = settings.loss in LOSSES and settings.data.dataset in DATASETS
+        good = good and _well_typed(settings, Settings)
     except (AttributeError, KeyError, TypeError):
         good = False
     class_names, class_counts = config["class_names"], config["class_counts"]
@@ -95,19 +82,14 @@ def read_run(path: Path) -> TrainedRun:
     return TrainedRun(run, settings, data_dir, class_names, class_counts)
 
 
-def _well_typed(settings: Any) -> bool:
-    """Whether every field of a dataclass, and of those inside it, has the type it declares."""
-    for name, kind in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        if is_dataclass(value):
-            good = _well_typed(value)
-        elif get_origin(kind) is tuple:
-            good = all(isinstance(item, get_args(kind)[0]) for item in value)
-        else:
-            good = isinstance(value, kind)
-        if not good:
-            return False
-    return True
+def _well_typed(value: object, kind: Any) -> bool:
+    """Whether a value, and every field of a dataclass, has the type that is declared for it."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind).items()
+        return all(_well_typed(getattr(value, name), of_field) for name, of_field in hints)
+    if get_origin(kind) is tuple:
+        return all(isinstance(item, get_args(kind)[0]) for item in value)
+    return isinstance(value, kind)
 
 
 def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:

@@ -13,7 +13,7 @@ def _block(inputs: int, outputs: int, *, halve: bool = False) -> list[nn.Module]
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
-def small_cnn(num_classes: int = 10) -> GlobalAveragePoolClassifier:
+def small_cnn(num_classes: int) -> GlobalAveragePoolClassifier:
     """Five convolutions with batch norm, (B, 1, 64, 64) -> 16 x 16 maps of 128 channels."""
     halved = *_block(1, 32, halve=True), *_block(32, 64, halve=True)
     backbone = nn.Sequential(*halved, *_block(64, 64), *_block(64, 128), *_block(128, 128))

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from mi_common.errors import UserError
 from mi_common.information import select_label
 
 
@@ -45,29 +44,21 @@ def insertion_deletion(
 
     Returns:
         (B,) float32 insertion, (B,) float32 deletion.
-
-    Raises:
-        UserError: no step, or a blur that is not above 0 and up to 1/4.
     """
-    if steps < 1:
-        raise UserError(f"steps {steps}: use at least 1")
     ranks = pixel_ranks(maps, images.shape[-1])
     blurred = _blur(images, blur_sigma)
-    moved = torch.arange(steps + 1, device=images.device) * ranks[0].numel() // steps
+    pixels_moved = torch.arange(steps + 1, device=images.device) * ranks[0].numel() // steps
     inserted, deleted = [], []
-    points = torch.arange(len(images) * (steps + 1), device=images.device)
-    for chunk in points.split(batch_size):
+    for chunk in torch.arange(len(images) * (steps + 1), device=images.device).split(batch_size):
         rows, step = chunk // (steps + 1), chunk % (steps + 1)
-        top = (ranks[rows] < moved[step, None, None]).unsqueeze(1)
-        original = images[rows]
-        for curve, changed in (
-            (inserted, torch.where(top, original, blurred[rows])),
-            (deleted, original.masked_fill(top, 0)),
-        ):
+        is_moved = (ranks[rows] < pixels_moved[step, None, None]).unsqueeze(1)
+        insertion = torch.where(is_moved, images[rows], blurred[rows])
+        deletion = images[rows].masked_fill(is_moved, 0)
+        for curve, changed in ((inserted, insertion), (deleted, deletion)):
             curve.append(select_label(probability(changed), labels[rows]))
     curves = torch.stack([torch.cat(inserted), torch.cat(deleted)]).float()
-    areas = torch.trapezoid(curves.view(2, len(images), steps + 1), moved / moved[-1], dim=2)
-    return areas[0], areas[1]
+    share = pixels_moved / pixels_moved[-1]
+    return torch.trapezoid(curves.view(2, len(images), steps + 1), share, dim=2).unbind()
 
 
 def pixel_ranks(maps: Tensor, side: int) -> Tensor:
@@ -87,8 +78,6 @@ def pixel_ranks(maps: Tensor, side: int) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
-    if not 0 < sigma <= 0.25:
-        raise UserError(f"blur {sigma}: use a fraction of the side above 0, up to 0.25")
     pixels = sigma * images.shape[-1]
     size = 2 * math.ceil(3 * pixels) + 1
     # One axis at a time, because a square kernel would cost `size` times more.

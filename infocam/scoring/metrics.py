@@ -1,6 +1,6 @@
 """Localisation scores of maps: accumulate images, then compute.
 
-    evaluator = Evaluator(protocol("wsol"))
+    evaluator = Evaluator(PROTOCOLS["wsol"])
     evaluator.accumulate(maps, boxes, sizes)         # once or more
     curves = evaluator.compute()
     gt_known = (curves.largest >= 0.5).mean(axis=0)  # at each of curves.thresholds
@@ -21,6 +21,7 @@ A hit is an intersection over union (IoU) of at least 0.5 with any true box of t
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -53,22 +54,14 @@ def box_iou(a: np.ndarray, b: np.ndarray, *, clamp: bool = True) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Curves:
-    """Overlaps and scores by image and threshold.
+    """Overlaps and scores by image and threshold."""
 
-    Attributes:
-        thresholds: (T,) fractions of the map's maximum; for a centred box, sides of the box.
-        largest: (N, T) IoU of the largest contour's box with the best true box.
-        every: (N, T) the best IoU of any contour's box with any true box.
-        pointing: (N,) whether the map's largest value lies inside a true box.
-        energy: (N,) share of the map inside the true boxes; NaN for a map of zeros.
-        precision, recall, pixel_iou: (P,) of pixels at falling thresholds; None without masks.
-    """
-
-    thresholds: np.ndarray
-    largest: np.ndarray
-    every: np.ndarray
-    pointing: np.ndarray
-    energy: np.ndarray
+    thresholds: np.ndarray  # (T,) fractions of the map's maximum; for a centred box, sides of it
+    largest: np.ndarray  # (N, T) IoU of the largest contour's box with the best true box
+    every: np.ndarray  # (N, T) the best IoU of any contour's box with any true box
+    pointing: np.ndarray  # (N,) whether the map's largest value lies inside a true box
+    energy: np.ndarray  # (N,) share of the map inside the true boxes; NaN for a map of zeros
+    # (P,) of pixels at falling thresholds; None without masks.
     precision: np.ndarray | None = None
     recall: np.ndarray | None = None
     pixel_iou: np.ndarray | None = None
@@ -88,19 +81,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class ScoredMaps:
-    """Maps of one part of a data set with their scores, and the network's predictions.
+    """Maps of one part of a data set with their scores, and the network's predictions."""
 
-    Attributes:
-        curves: by method and side of the region filter.
-        maps: (N, h, w) float32 localisation maps by method, without region filter.
-        predictions: (N,) the class with the largest logit.
-        ranks: (N,) how many classes have a larger logit than the label.
-    """
-
-    curves: dict[tuple[str, int], Curves]
-    maps: dict[str, np.ndarray]
-    predictions: np.ndarray
-    ranks: np.ndarray
+    curves: dict[tuple[str, int], Curves]  # by method and side of the region filter
+    maps: dict[str, np.ndarray]  # (N, h, w) float32 by method, without region filter
+    predictions: np.ndarray  # (N,) the class with the largest logit
+    ranks: np.ndarray  # (N,) how many classes have a larger logit than the label
 
 
 class Evaluator:
@@ -130,41 +116,23 @@ class Evaluator:
 
         Args:
             maps: (B, h, w) floats of any resolution, or a list of (h, w).
-            boxes: an (M, 4) array per image, in pixels of the image.
+            boxes: an (M, 4) array per image, in pixels of the image, M at least 1.
             sizes: (B, 2) width and height of the images.
             masks: (H, W) uint8 per image: 1 foreground, 0 background, 255 ignored.
-
-        Raises:
-            UserError: an image without a true box, or the numbers of maps, boxes, sizes and masks
-                differ.
         """
         masks = [None] * len(maps) if masks is None else masks
-        if not len(maps) == len(boxes) == len(sizes) == len(masks):
-            counts = f"{len(maps)} maps, {len(boxes)} boxes, {len(sizes)} sizes, {len(masks)} masks"
-            raise UserError(f"{counts}: give one of each per image")
-        if any(len(truths) == 0 for truths in boxes):
-            raise UserError("an image has no true box: leave the image out or annotate it")
         images = list(zip(maps, boxes, sizes, masks, strict=True))
         if self.workers is None:
             self.scored += _score_images(images, self.protocol, self.options)
             return
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
         score = functools.partial(_score_images, protocol=self.protocol, options=self.options)
-        for scored in self.workers.map(score, chunks):
-            self.scored += scored
+        self.scored += itertools.chain.from_iterable(self.workers.map(score, chunks))
 
     def compute(self) -> Curves:
-        """The curves of all accumulated images, in their order.
-
-        Raises:
-            UserError: no images, or masks without foreground.
-        """
-        if not self.scored:
-            raise UserError("no maps to evaluate")
+        """The curves of all images, in their order; UserError for masks without foreground."""
         largest, every, pointing, energy, histograms = zip(*self.scored, strict=True)
-        pixels = {}
-        if histograms[0] is not None:
-            pixels = _pixel_curves(np.sum(histograms, axis=0))
+        pixels = {} if histograms[0] is None else _pixel_curves(np.sum(histograms, axis=0))
         stacked = np.stack(largest), np.stack(every), np.array(pointing), np.array(energy)
         return Curves(self.protocol.thresholds, *stacked, **pixels)
 
@@ -223,9 +191,8 @@ def _pixel_counts(scores: np.ndarray, mask: np.ndarray, steps: int) -> np.ndarra
     mask = cv2.resize(mask, scores.shape[::-1], interpolation=cv2.INTER_NEAREST)
     edges = np.append(np.arange(steps) / steps, 1.0)
     bins = np.searchsorted(edges, scores, side="right") - 1
-    return np.stack(
-        [np.bincount(bins[mask == value], minlength=steps + 1) for value in (0, FOREGROUND)]
-    )
+    counts = [np.bincount(bins[mask == value], minlength=steps + 1) for value in (0, FOREGROUND)]
+    return np.stack(counts)
 
 
 def _pixel_curves(counts: np.ndarray) -> dict[str, np.ndarray]:

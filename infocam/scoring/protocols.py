@@ -16,28 +16,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mi_common.errors import UserError
-
 LEGACY_BATCH = 128
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The conventions of an evaluation.
-
-    Attributes:
-        frame: side in pixels of the square that maps and boxes are stretched to; None keeps the
-            size of the image.
-        steps: thresholds are 0, 1 / steps, 2 / steps, ... of the map's maximum.
-        far: where predicted boxes end, see `boxes.contour_boxes`.
-        legacy: whether to reproduce the faults of the original code.
-    """
+    """The conventions of an evaluation."""
 
     name: str
-    frame: int | None
-    steps: int
-    far: str
-    legacy: bool = False
+    frame: int | None  # side in pixels of the square that maps are stretched to; None: the image's
+    steps: int  # thresholds are 0, 1 / steps, 2 / steps, ... of the map's maximum
+    far: str  # where predicted boxes end, see `boxes.contour_boxes`
+    legacy: bool = False  # whether to reproduce the faults of the original code
 
     @property
     def cuts(self) -> np.ndarray:
@@ -109,10 +99,3 @@ PROTOCOLS = {
         Protocol("infocam-legacy", 224, 20, "beyond", legacy=True),
     )
 }
-
-
-def protocol(name: str) -> Protocol:
-    """A protocol by name; UserError for an unknown one."""
-    if name not in PROTOCOLS:
-        raise UserError(f"protocol {name!r}: use one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]

@@ -38,9 +38,8 @@ def save_maps(folder: Path, data: ImageSet, scored: ScoredMaps) -> None:
         for name, values in zip(data.image_names, maps, strict=True):
             path = map_file(folder / method, name)
             write_atomically(path, lambda partial, values=values: np.save(partial, values))
-        write_atomically(
-            folder / method / PREDICTIONS, lambda path: ranks.to_csv(path, index=False)
-        )
+        predictions = folder / method / PREDICTIONS
+        write_atomically(predictions, lambda path: ranks.to_csv(path, index=False))
 
 
 def read_map(folder: Path, name: str) -> np.ndarray:
@@ -75,8 +74,7 @@ def require_maps(folder: Path, names: list[str]) -> None:
 def read_ranks(folder: Path, names: list[str]) -> np.ndarray | None:
     """(N,) ranks of the labels in the order of the names; None without predictions.csv.
 
-    Raises:
-        UserError: an invalid rank, an image with two lines, or a name without a line.
+    UserError for an invalid rank, an image with two lines, or a name without a line.
     """
     path = folder / PREDICTIONS
     if not os.path.exists(path):
@@ -106,8 +104,7 @@ def saved_curves(
     evaluator of the benchmark (Choe et al. 2020).
 
     Raises:
-        UserError: a missing or invalid map or mask, an image without a true box, or too little
-            memory for the largest image.
+        UserError: a missing or invalid map or mask, or too little memory for the largest image.
     """
     if protocol.frame is None:
         largest = int(annotations.sizes.prod(axis=1).max())
@@ -122,9 +119,7 @@ def saved_curves(
         if not (np.abs(values) <= LARGEST_VALUE).all():
             not_finite.append(name)
             values = np.zeros((1, 1), np.float32)
-        mask = None
-        if annotations.masks is not None:
-            mask = read_mask(annotations.masks[i], *annotations.sizes[i].tolist())
+        mask = annotations.masks and read_mask(annotations.masks[i], *annotations.sizes[i])
         images.append((values, annotations.boxes[i], annotations.sizes[i], mask))
         num_bytes += values.nbytes + (0 if mask is None else mask.nbytes)
         if len(images) == BATCH or num_bytes > BATCH_BYTES or i == len(annotations.names) - 1:
@@ -146,10 +141,8 @@ def evaluate_saved_maps(
 
     Args:
         test: folder of maps, and annotations (see `read_annotations`).
-        validation: the same of other images, to choose the threshold on.
-
-    Raises:
-        UserError: as in `saved_curves` and `read_annotations`; an image in both parts.
+        validation: the same of other images, to choose the threshold on; UserError for an image
+            in both.
     """
     sources = {"test": test} | ({"validation": validation} if validation else {})
     annotations = {part: read_annotations(path) for part, (_, path) in sources.items()}
@@ -177,7 +170,6 @@ def evaluate_saved_maps(
     rows = [row | {"non_finite_maps": 0} for row in baselines]
     described = {"method": test[0].name, "region": 1, "region_rule": "off"}
     described |= {"non_finite_maps": len(not_finite["test"])}
-    validation_curves = curves.get("validation")
-    for row in score_rows(curves["test"], validation=validation_curves, fixed=fixed, **options):
-        rows.append(described | row)
+    options |= {"validation": curves.get("validation"), "fixed": fixed}
+    rows += [described | row for row in score_rows(curves["test"], **options)]
     return pd.DataFrame([{"run": str(test[0]), "protocol": protocol.name} | row for row in rows])

@@ -124,9 +124,9 @@ def method_rows(
     test: ScoredMaps, validation: ScoredMaps, weights: np.ndarray, *, fixed: float
 ) -> Iterator[dict]:
     """Rows of each method and region on the test images; see `score_rows` for the arguments."""
+    options = {"ranks": test.ranks, "weights": weights, "fixed": fixed}
     for (method, region), curves in test.curves.items():
         rule = "off" if region == 1 else "fixed"
-        options = {"ranks": test.ranks, "weights": weights, "fixed": fixed}
         for row in score_rows(curves, validation=validation.curves[method, region], **options):
             yield {"method": method, "region": region, "region_rule": rule} | row
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from infocam.scoring.metrics import Curves, Evaluator
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 
-OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
+OURS, WSOL, LEGACY = PROTOCOLS.values()
 
 
 def evaluated(maps, boxes, sizes, masks=None, *, rules=OURS, **options) -> Curves:

@@ -9,7 +9,7 @@ from torch import nn
 
 from infocam.models.adl import add_adl, attention_dropout
 from infocam.models.networks import small_cnn
-from infocam.recipes import FINE_TUNED_RESNET50, FINE_TUNED_VGG
+from infocam.recipes import NETWORK_RECIPES
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
 from mi_common.errors import UserError
 
@@ -149,11 +149,11 @@ def test_the_papers_layers_of_vgg16_and_resnet50():
         for name, child in children.items():
             backbone.add_module(name, child)
         resnet = GlobalAveragePoolClassifier(backbone, 2048, 2, InputSpec(64))
-    add_adl(vgg, list(FINE_TUNED_VGG.adl), gamma=0.8)
+    add_adl(vgg, NETWORK_RECIPES["fine-tuned VGG16"].adl, gamma=0.8)
     assert hooked(vgg) == {"16", "23", "29"}
     kinds = [type(vgg.backbone[i]).__name__ for i in (15, 16, 22, 23, 28, 29)]
     assert kinds == ["ReLU", "MaxPool2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU"]
-    add_adl(resnet, list(FINE_TUNED_RESNET50.adl), gamma=0.9)
+    add_adl(resnet, NETWORK_RECIPES["fine-tuned ResNet50"].adl, gamma=0.9)
     assert hooked(resnet) == {"layer3.0", "layer4.0", "layer4.2"}
 
 

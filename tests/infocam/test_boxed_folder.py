@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from infocam.data.load import load_splits
-from infocam.data.masks import image_mask
+from infocam.data.masks import read_mask
 from mi_common.errors import UserError
 
 SIZES = {
@@ -131,7 +131,8 @@ def test_masks_are_for_the_test_part(folder):
     parts = parts_of(folder)
     assert parts["train"].mask_files is None and parts["validation"].mask_files is None
     assert parts["test"].mask_files[3] == folder / "masks/test/dog/1.png"
-    assert np.argwhere(image_mask(parts["test"], 3)).tolist() == [[3, 7], [4, 7]]
+    mask = read_mask(parts["test"].mask_files[3], *parts["test"].sizes[3])
+    assert np.argwhere(mask).tolist() == [[3, 7], [4, 7]]
     lacking = folder / "masks/test/dog/0.png"
     lacking.unlink()
     refused(folder, f"no mask {lacking}; give every image one, or no folder {folder / 'masks'}")

@@ -10,7 +10,6 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from infocam.scoring.boxes import resize_map
 from infocam.scoring.faithfulness import insertion_deletion, pixel_ranks
-from mi_common.errors import UserError
 
 SIDE = 4
 REGION = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -139,16 +138,3 @@ def test_the_network_sees_no_more_images_at_once_than_allowed():
     insertion_deletion(spy, images, maps, torch.ones(5, dtype=torch.int64), steps=8, batch_size=7)
     assert max(sizes) == 7
     assert sum(sizes) == 2 * 5 * 9
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps 0: use at least 1"),
-        ({"blur_sigma": 0}, "blur 0: use a fraction"),
-        ({"blur_sigma": 10}, "blur 10: use a fraction"),
-    ],
-)
-def test_wrong_options_are_user_errors(options, message):
-    with pytest.raises(UserError, match=message):
-        insertion_deletion(seen, IMAGES, REGION[None].float(), LABELS, **options)

@@ -8,7 +8,7 @@ import torch
 from infocam.figures import gallery
 from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.scoring.metrics import Curves, ScoredMaps
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 from mi_common.image_sets import ImageSet
 
 THRESHOLDS = np.arange(100) / 100
@@ -62,7 +62,7 @@ def five() -> tuple[ImageSet, ScoredMaps, dict]:
         ],
         columns=["method", "threshold_rule", "region_rule", "threshold"],
     )
-    return data, found, {"protocol": protocol("infocam"), "normalisation": "minmax", "rows": rows}
+    return data, found, {"protocol": PROTOCOLS["infocam"], "normalisation": "minmax", "rows": rows}
 
 
 def numbers(rows) -> list[int]:

@@ -7,7 +7,6 @@ from torchcam.methods import GradCAM, LayerCAM
 
 from infocam.maps.gradient import gradient_maps
 from infocam.names import GRADIENT_METHODS
-from mi_common.errors import UserError
 
 LABELS = torch.tensor([2, 0])
 
@@ -92,8 +91,3 @@ def test_a_batch_inside_inference_mode_gives_what_its_images_give_alone(method, 
     with torch.inference_mode():
         together = gradient_maps(method, features * 1, head, LABELS)
     torch.testing.assert_close(together, torch.cat(alone))
-
-
-def test_an_unknown_method_is_a_user_error(features, head):
-    with pytest.raises(UserError, match="method 'cam': use one of grad-cam"):
-        gradient_maps("cam", features, head, LABELS)

@@ -21,7 +21,7 @@ from infocam.data.load import load_splits
 from infocam.evaluate import main
 from infocam.maps.cam import region_filter
 from infocam.scoring.metrics import Evaluator
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 from mi_common.records import RunFolder
 
 # Regions, the prior, protocols.
@@ -113,7 +113,7 @@ def test_other_protocols_box_the_same_maps_by_their_rules(
         folder = tiny_evaluation / "maps/test" / method
         maps = [np.load(folder / f"{image}.npy") for image in part.image_names]
         # The original reads Tiny-ImageNet's corners as width and height.
-        evaluator = Evaluator(protocol(name), misread=name == "infocam-legacy")
+        evaluator = Evaluator(PROTOCOLS[name], misread=name == "infocam-legacy")
         evaluator.accumulate(maps, part.boxes, part.sizes)
         curves = evaluator.compute()
         hits = (curves.largest >= 0.5).mean(axis=0)

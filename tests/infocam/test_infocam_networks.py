@@ -19,7 +19,7 @@ def test_small_cnn_gives_16_x_16_maps_of_128_channels_and_class_logits():
 @pytest.mark.parametrize(("dx", "dy"), [(4, 0), (0, 4), (8, -4)])
 def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
     torch.manual_seed(0)
-    backbone = small_cnn().backbone.eval()
+    backbone = small_cnn(10).backbone.eval()
     images = torch.zeros(2, 1, 64, 64)
     images[0, 0, 30, 26] = images[1, 0, 30 + dy, 26 + dx] = 5
     with torch.no_grad():
@@ -34,7 +34,7 @@ def test_an_impulse_moved_by_4_pixels_moves_the_map_by_one_cell(dx, dy):
 @pytest.mark.parametrize(("row", "column"), [(8, 8), (6, 10)])
 def test_a_cell_is_centred_on_its_four_pixels(row, column):
     """With equal weights the response of cell i is symmetric around pixel 4 i + 1.5."""
-    backbone = small_cnn().backbone.eval()
+    backbone = small_cnn(10).backbone.eval()
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infocam.recipes import DATA_RECIPES, DATASETS, FINE_TUNED_RESNET50, resolve
+from infocam.recipes import DATA_RECIPES, DATASETS, NETWORK_RECIPES, resolve
 from infocam.train import get_parser, main
 
 FROZEN = {
@@ -105,7 +105,7 @@ def test_given_flags_win_and_what_depends_on_them_follows():
     flags = resolved(*words, "--optimizer", "adamw")
     assert (flags["output_stride"], flags["lr"], flags["optimizer"]) == (32, 1.0, "adamw")
     assert flags["nesterov"] is False  # the recipe's, which is for SGD
-    assert flags["batch_size"] == FINE_TUNED_RESNET50.training.batch_size
+    assert flags["batch_size"] == NETWORK_RECIPES["fine-tuned ResNet50"].training.batch_size
     assert resolved(*words, "--momentum", "0")["nesterov"] is False
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from infocam.data.load import load_splits
-from infocam.data.masks import image_mask
+from infocam.data.masks import read_mask
 from mi_common.errors import UserError
 
 IMAGES = [  # name, class, whether it trains, width x height, mode
@@ -116,7 +116,7 @@ def test_masks_where_the_segmentations_are_installed(cub_dir):
     parts = parts_of(cub_dir)
     assert parts["test"].mask_files == [root / "001.Crow/b.png", root / "002.Gull/f.png"]
     assert parts["validation"].mask_files[0] == root / "001.Crow/c.png"
-    mask = image_mask(parts["test"], 1)
+    mask = read_mask(parts["test"].mask_files[1], *parts["test"].sizes[1])
     assert mask.shape == (5, 16) and np.argwhere(mask == 1).tolist() == [[1, 2]]
     (root / "001.Crow/c.png").unlink()
     with pytest.raises(UserError, match=rf"^no mask {root}/001.Crow/c.png; give every image one"):

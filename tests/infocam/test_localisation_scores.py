@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from infocam.scoring.metrics import Curves, ScoredMaps
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 from infocam.scoring.scores import (
     INTERVALS,
     RESAMPLES,
@@ -19,7 +19,7 @@ from infocam.scoring.scores import (
     with_best_regions,
 )
 
-OURS, LEGACY = protocol("infocam"), protocol("infocam-legacy")
+OURS, LEGACY = PROTOCOLS["infocam"], PROTOCOLS["infocam-legacy"]
 # Five reported images, four thresholds: the oracle's is the third, the validation images choose the
 # second, the fixed one is the first.
 HIT = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]])

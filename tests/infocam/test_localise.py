@@ -8,7 +8,7 @@ from slow_evaluation import DIGITS, network_of
 from infocam.data.load import load_splits
 from infocam.figures import plots
 from infocam.localise import Maps, localise
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 from mi_common.training import ImageClassifier
 
 
@@ -50,7 +50,7 @@ def test_most_and_least_likely_classes_are_those_of_the_logits_with_their_bias(
     classifier = ImageClassifier(network, head_only=False, cache_dir=tmp_path, runtime=cpu)
     options = {"misread": False, "workers": None}
     maps = Maps(["infocam+", "similar"], [1])
-    scored = localise(classifier, images, maps, protocol("infocam"), **options)
+    scored = localise(classifier, images, maps, PROTOCOLS["infocam"], **options)
     assert scored.predictions.tolist() == [3] * 25
     labels = images.labels.tolist()
     assert {k: r for k, r in zip(labels, scored.ranks, strict=True) if k in (3, 5, 6)} == {

@@ -67,12 +67,12 @@ def test_methods_are_named_once_in_their_order():
         assert parse_method(name) == name
 
 
-UNKNOWN = ["", "CAM", "cam ", "infocam:2", "lowest", "lowest:", "lowest:0", "lowest:-1", "lowest:x"]
-UNKNOWN += ["lowest:²", "lowest:٣", "lowest:1_0", f"lowest:{10**9 + 1}", "lowest:1.5", "random"]
-UNKNOWN += ["infocam, cam", "lowest:" + "9" * 5000]
+UNKNOWN = ["", "CAM", "cam ", "infocam:2", "random", "infocam, cam"]
+BAD_COUNTS = ["lowest", "lowest:", "lowest:0", "lowest:-1", "lowest:x", "lowest:²", "lowest:٣"]
+BAD_COUNTS += ["lowest:1_0", f"lowest:{10**9 + 1}", "lowest:1.5", "lowest:" + "9" * 5000]
 
 
-@pytest.mark.parametrize("name", [*UNKNOWN, "class", "class:"])
+@pytest.mark.parametrize("name", [*UNKNOWN, *BAD_COUNTS, "class", "class:"])
 def test_unknown_methods_are_one_short_line_that_says_which_there_are(name):
     for classes in (None, ["x", ""]):
         with pytest.raises(UserError, match=r"^method '.*': use one of cam, infocam, ") as raised:
@@ -92,9 +92,3 @@ def test_a_contrast_without_a_rule_is_an_error_and_never_another_contrast(name):
 def test_a_class_of_any_length_is_answered_briefly():
     with pytest.raises(UserError, match=r"^--label x{100}\.\.\.: no such class; "):
         class_number("x" * 10**6, NAMES, "--label")
-
-
-@pytest.mark.parametrize("number", ["9" * 5000, "2", "²", "fox", ""])
-def test_coefficients_of_a_class_that_does_not_exist_are_an_error(number):
-    with pytest.raises(UserError, match=r": give a class number from 0 to 1$"):
-        coefficients(f"class:{number}", torch.zeros(1, 2), torch.tensor([0]))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from infocam.scoring.metrics import box_iou
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 
-OURS, WSOL, LEGACY = (protocol(name) for name in ("infocam", "wsol", "infocam-legacy"))
+OURS, WSOL, LEGACY = PROTOCOLS.values()
 
 
 def test_thresholds_are_hundredths_thousandths_and_twentieths():

@@ -9,7 +9,7 @@ import pytest
 
 from infocam.data.annotations import read_annotations
 from infocam.scoring import saved_maps
-from infocam.scoring.protocols import protocol
+from infocam.scoring.protocols import PROTOCOLS
 from infocam.scoring.saved_maps import evaluate_saved_maps, read_map, saved_curves
 from mi_common.errors import UserError
 
@@ -33,7 +33,7 @@ def write_maps(folder: Path, size: str = "8,6") -> Path:
 def evaluated(folder: Path, validation: Path | None = None, name: str = "infocam"):
     pairs = [where and (where / "maps", where / "boxes.csv") for where in (folder, validation)]
     return evaluate_saved_maps(
-        *pairs, protocol(name), normalisation="minmax", fixed=0.2, workers=None
+        *pairs, PROTOCOLS[name], normalisation="minmax", fixed=0.2, workers=None
     )
 
 
@@ -88,7 +88,7 @@ def test_a_box_that_stands_twice_changes_no_score(tmp_path):
 
 def test_what_is_held_in_memory_at_once_changes_no_curve(tmp_path, monkeypatch):
     folder = write_maps(tmp_path / "maps")
-    given = folder / "maps", read_annotations(folder / "boxes.csv"), protocol("infocam")
+    given = folder / "maps", read_annotations(folder / "boxes.csv"), PROTOCOLS["infocam"]
     whole, _ = saved_curves(*given, normalisation="minmax", workers=None)
     for name in ("BATCH", "BATCH_BYTES"):
         with monkeypatch.context() as patch:

@@ -71,9 +71,9 @@ def test_a_wrong_line_is_named_by_file_and_line(folder, file, line, message):
     lines = SPLIT[file].splitlines()
     lines[1] = f"\n{line}"
     (folder / file).write_text("\n".join(lines) + "\n")
-    for weak in (False, True):
+    for boxes_optional in (False, True):
         with pytest.raises(UserError) as error:
-            read_wsol_split(folder, weak=weak)
+            read_wsol_split(folder, boxes_optional=boxes_optional)
         assert str(error.value).startswith(f"{folder / file}, line 3: {message}")
         assert len(str(error.value).splitlines()) == 1
 
@@ -102,13 +102,13 @@ def test_a_missing_or_binary_file_is_named(folder, file):
 
 def test_a_weak_split_may_lack_boxes_and_with_them_sizes(folder):
     (folder / "localization.txt").write_text("b, c/2.jpg,1,2,3,4\n")
-    boxes = [own.tolist() for own in read_wsol_split(folder, weak=True).boxes]
+    boxes = [own.tolist() for own in read_wsol_split(folder, boxes_optional=True).boxes]
     assert boxes == [[], [[1, 2, 3, 4]], []]
     (folder / "image_sizes.txt").unlink()
     with pytest.raises(UserError, match=r"^no file .*image_sizes\.txt; want"):
-        read_wsol_split(folder, weak=True)
+        read_wsol_split(folder, boxes_optional=True)
     (folder / "localization.txt").unlink()
-    split = read_wsol_split(folder, weak=True)
+    split = read_wsol_split(folder, boxes_optional=True)
     assert split.sizes is None and [own.shape for own in split.boxes] == [(0, 4)] * 3
     assert split.labels.tolist() == [0, 1, 4]
 
@@ -145,7 +145,7 @@ def benchmark(root: Path, name="CUB", train=TRAIN, val=VAL, test=TEST) -> Path:
 
 
 def parts_of(dataset: str, data_dir: Path, **options):
-    given = {"images_per_class": None, "val_per_class": 99, "test_images": None} | options
+    given = {"images_per_class": None, "val_per_class": 0, "test_images": None} | options
     return load_splits(dataset, data_dir, **given)
 
 

@@ -90,7 +90,7 @@ DAMAGED = {
     "table of one line": (MI.tables[0], b"| a |\n", "not a Markdown table"),
     "table with a wide row": (MI.tables[0], WIDE, "not a Markdown table"),
     "table without a rule": (MI.tables[0], b"| a |\n| 1 |\n", "not a Markdown table"),
-    "table not UTF-8": (MI.tables[0], b"| \xff |\n", "not UTF-8 text; run the experiment again"),
+    "table not UTF-8": (MI.tables[0], b"| \xff |\n", "not a Markdown table"),
     "table missing": (PC.tables[0], None, "not found"),
     "folder in its place": (PC.tables[0], Path, "not found"),
     "too large a file": (MI.figures[0], 10**12, "1,000,000,000,000 bytes, more than 50,000,000"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from infocam.data.annotations import read_annotations
 from infocam.data.box_files import boxed_folder
-from infocam.data.wsol_metadata import wsol_files
+from infocam.data.wsol_metadata import wsol_image_sets
 from tests.trust.cases import Answer, Case, Kind, pick
 from tests.trust.lines import NO_NUMBERS, Lines, attack_lines, draw_boxes, same_boxes
 
@@ -99,7 +99,7 @@ def wsol_case(rng: np.random.Generator, folder: Path, shop) -> Case:
         )
 
     chosen = files[pick(rng, files)]
-    act = partial(wsol_files, "cubv2", root)
+    act = partial(wsol_image_sets, "cubv2", root)
     return attack_lines(rng, list(files.values()), chosen, act, right, root)
 
 
