@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.results import ResultsFile
     from mi_common.workers import run_cells
     from pc_softmax import comparison, training
+    from pc_softmax.data import load_data
     from pc_softmax.recipes import Settings
 
     device, flags = runtime.from_flags(args), vars(args)
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     check_output(folder, flags, **output_options)
     first = comparison.train_flags(flags, losses[0], seeds[0], folder / f"{losses[0]}-{seeds[0]}")
     settings = Settings.from_flags(first | {"init": None})
-    data = training.read_data(settings.data)
+    data = load_data(**vars(settings.data))
     if data.skipped:
         files = ", ".join(map(str, data.skipped))
         print(f"left out {len(data.skipped)} unreadable images: {files}")
@@ -72,8 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         for seed in seeds:
             run_folder = folder / f"{loss}-{seed}"
             run_flags = comparison.train_flags(flags, loss, seed, run_folder)
-            shared = {"fingerprints": fingerprints, "description": description, "runtime": device}
-            job = comparison.Job(loss, run_flags, run_folder, **shared)
+            job = comparison.Job(loss, run_flags, run_folder, fingerprints, description, device)
             training.check_loss(job.settings, data)
             jobs[args.dataset, loss, seed] = (job,)
     (first_job,) = next(iter(jobs.values()))

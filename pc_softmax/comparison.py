@@ -14,12 +14,12 @@ from mi_common.records import RunFolder, prepare_output
 from mi_common.runtime import Runtime
 from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
 from pc_softmax import metrics
-from pc_softmax.data import ImbalancedData
+from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.metrics import SCORES
 from pc_softmax.plots import plot_per_class
 from pc_softmax.predictions import Predictions
 from pc_softmax.recipes import DataSettings, Settings
-from pc_softmax.training import build_classifier, first_stage, read_data, train
+from pc_softmax.training import build_classifier, first_stage, train
 
 COLUMNS = ["dataset", "test_set", "loss", "rule", "seed", *SCORES, "n_train", "n_test", "seconds"]
 KEY = ["dataset", "loss", "seed"]
@@ -62,7 +62,7 @@ def train_flags(flags: Mapping[str, Any], loss: str, seed: int, folder: Path) ->
 @functools.lru_cache(maxsize=1)
 def _images(settings: DataSettings, fingerprints: tuple) -> ImbalancedData:
     """Reads the images once for all jobs of a process; other fingerprints are other images."""
-    return read_data(settings)
+    return load_data(**vars(settings))
 
 
 def train_one(job: Job) -> list[dict]:

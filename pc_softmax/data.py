@@ -21,7 +21,7 @@ from mi_common.image_files import cub, image_folder, tiny_imagenet
 from mi_common.image_sets import ImageSet, unreadable_files
 from mi_common.information import class_counts
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
-from pc_softmax.recipes import DATASETS, FILE_DATASETS, PAPER_DATASETS
+from pc_softmax.recipes import FILE_DATASETS, PAPER_DATASETS
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def load_data(
     """Reads an image set and makes its training images imbalanced.
 
     Args:
-        dataset: one of DATASETS; "folder" is `data_dir` itself, see `image_folder`.
+        dataset: one of `recipes.DATASETS`; "folder" is `data_dir` itself, see `image_folder`.
         imbalance: as `parse_imbalance` gives it; "paper" is the rule of the original's lists.
         val_fraction: share of each class of the imbalanced list, rounded down, that is drawn for
             validation, 0 to below 1.
@@ -80,15 +80,9 @@ def load_data(
         skip_unreadable: reads every image file once and leaves out those that fail. Without it, a
             later reader of such a file raises a UserError.
 
-    Raises:
-        UserError: missing or damaged data, a class without training images, no validation images,
-            or an option that is not for the data set.
-        ValueError: another data set, imbalance or fraction.
+    UserError for missing or damaged data, a class without training images, no validation images,
+    and an option that is not for the data set.
     """
-    if dataset not in DATASETS:
-        raise ValueError(f"{dataset}: want one of {', '.join(DATASETS)}")
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction {val_fraction}: want 0 to below 1")
     if imbalance == "paper" and dataset not in PAPER_DATASETS:
         raise UserError(
             f"--imbalance paper: not for {dataset}, only for {', '.join(PAPER_DATASETS)}; "

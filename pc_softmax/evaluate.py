@@ -28,13 +28,10 @@ def get_parser() -> cli.Parser:
     add("--output-dir", type=Path, help="folder to write, RUN/evaluation if not given")
     add("--overwrite", action="store_true", help="delete what is in the output folder first")
     add = parser.add_argument_group("evaluation").add_argument
-    add(
-        "--target-prior",
-        metavar="{" + ",".join(TARGET_PRIORS) + ",FILE}",
-        default="uniform",
-        help="class prior that predictions assume; a FILE holds the header class,probability and a "
-        "line for each class, or one probability a line",
-    )
+    metavar = "{" + ",".join(TARGET_PRIORS) + ",FILE}"
+    text = "class prior that predictions assume; a FILE holds the header class,probability and a "
+    text += "line for each class, or one probability a line"
+    add("--target-prior", metavar=metavar, default="uniform", help=text)
     add("--test-sets", nargs="+", metavar="NAME", help="test sets to score, all if not given")
     add("--shift", action="store_true", help="also score subsets with shifted class priors")
     return parser

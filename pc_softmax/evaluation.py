@@ -13,17 +13,10 @@ from tqdm import tqdm
 from mi_common.errors import UserError
 from mi_common.files import write_atomically, write_json
 from mi_common.tables import to_markdown, write_tables
-from pc_softmax import metrics
+from pc_softmax import metrics, priors
 from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS
 from pc_softmax.plots import plot_confusion, plot_reliability, plot_shift
 from pc_softmax.predictions import Predictions
-from pc_softmax.priors import (
-    label_frequencies,
-    label_shifts,
-    posterior_under,
-    sample_shifted,
-    total_variation,
-)
 
 ORACLE = "oracle: known prior"
 
@@ -76,7 +69,7 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation
     """Scores one test set; errors as in `Predictions.target_log_prior`."""
     logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
     log_prior = predictions.target_log_prior(target, logits)
-    log_posterior = posterior_under(logits, log_prior)
+    log_posterior = priors.posterior_under(logits, log_prior)
     confusion = metrics.confusion_counts(log_posterior, labels)
     calibration = metrics.calibration_table(log_posterior, labels)
     scores = {
@@ -91,8 +84,8 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation
     }
     prior = np.exp(log_prior)
     if target in ESTIMATED_PRIORS:
-        truth = label_frequencies(labels, len(prior))
-        scores["prior_total_variation"] = total_variation(prior, truth)
+        truth = priors.label_frequencies(labels, len(prior))
+        scores["prior_total_variation"] = priors.total_variation(prior, truth)
     return Evaluation(prior, scores, confusion, calibration)
 
 
@@ -108,10 +101,10 @@ def shift_table(
     logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
     targets = [t for t in TARGET_PRIORS if t != "bbse" or predictions.validation is not None]
     rows, failures = [], []
-    shifts = list(label_shifts(predictions.counts, generator))
+    shifts = list(priors.label_shifts(predictions.counts, generator))
     for shift, ratio, log_prior in tqdm(shifts, desc="shifts", disable=None):
-        subset = sample_shifted(labels, log_prior, generator)
-        truth = label_frequencies(labels[subset], logits.shape[1])
+        subset = priors.sample_shifted(labels, log_prior, generator)
+        truth = priors.label_frequencies(labels[subset], logits.shape[1])
         row = {"shift": shift, "ratio": ratio, "n": len(subset)}
         distances = {}
         for target in (*targets, ORACLE):
@@ -119,9 +112,9 @@ def shift_table(
                 prior = np.log(truth)
                 if target != ORACLE:
                     prior = predictions.target_log_prior(target, logits[subset])
-                predicted = posterior_under(logits[subset], prior).argmax(axis=1)
+                predicted = priors.posterior_under(logits[subset], prior).argmax(axis=1)
                 row[target] = accuracy_score(labels[subset], predicted)
-                distance = total_variation(np.exp(prior), truth)
+                distance = priors.total_variation(np.exp(prior), truth)
             except UserError as error:
                 failures.append(f"{shift}, {ratio:.0f}: {error}")
                 row[target] = distance = np.nan

@@ -24,7 +24,7 @@ from mi_common.information import (
     log_prior_from_counts,
     pc_softmax_loss,
 )
-from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
+from pc_softmax.names import REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 
 
 class SoftmaxLoss(nn.CrossEntropyLoss):
@@ -248,7 +248,7 @@ def build_loss(
     drw: int | None = None,
     label_smoothing: float = 0.0,
 ) -> nn.Module:
-    """The loss with this name, one of LOSSES.
+    """The loss with this name, one of `names.LOSSES`.
 
     Args:
         counts: (K,) training samples of each class.
@@ -259,12 +259,9 @@ def build_loss(
             use none. Otherwise the weights of `focal` and `ldam` are class-balanced.
         label_smoothing: for SMOOTHED_LOSSES.
 
-    Raises:
-        UserError: unknown name, count that is not positive, option out of range, or `drw` or
-            `label_smoothing` for a loss that does not have it.
+    UserError for a count that is not positive, an option out of range, and `drw` or
+    `label_smoothing` for a loss that does not have it.
     """
-    if name not in LOSSES:
-        raise UserError(f"--loss {name}: use one of {', '.join(LOSSES)}")
     for flag, is_set, allowed in (
         ("--drw", drw is not None, REWEIGHTED_LOSSES),
         ("--label-smoothing", label_smoothing != 0, SMOOTHED_LOSSES),
@@ -301,12 +298,8 @@ def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) 
     cross-entropies at their optimum. The focal term, LDAM's margins and label smoothing change the
     prior by an amount that depends on the sample, which is ignored.
 
-    Args:
-        counts: (K,) training samples of each class.
-        balanced: whether training drew every class equally often.
-
-    Returns:
-        (K,) float32 log probabilities.
+    (K,) training samples of each class -> (K,) float32 log probabilities. `balanced` tells that
+    training drew every class equally often.
     """
     log_prior = log_prior_from_counts(counts)
     result = torch.zeros_like(log_prior) if balanced else log_prior

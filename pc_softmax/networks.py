@@ -78,13 +78,9 @@ def build_network(
 ) -> nn.Module:
     """A network for the classes of the training images, in train mode.
 
-    Args:
-        name: "paper-net", "small-cnn" or a name of `build_backbone`, with its errors and weights.
-        image_size: side of image files; None for the network's own. Images in memory keep theirs.
-        cosine_head: end in a `CosineHead`, which LDAM needs.
-
-    Raises:
-        UserError: also for images of a size that the network cannot take.
+    `name` is "paper-net", "small-cnn" or a name of `build_backbone`, with its weights. `image_size`
+    is the side of image files; None is the network's own, and images in memory keep theirs. LDAM
+    needs the `cosine_head`. UserError as `build_backbone`, and for images of a wrong size.
     """
     num_classes = len(images.class_names)
     if name == "paper-net":

@@ -58,11 +58,9 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
         image = panel.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
         figure.colorbar(image, ax=panel, label="% of the true class", fraction=0.046, pad=0.03)
         panel.set_title(name, loc="left", fontsize=10)
-        panel.set_xlabel("predicted class")
-        panel.set_ylabel("true class")
+        panel.set(xlabel="predicted class", ylabel="true class")
         if not few:
-            panel.set_xticks([])
-            panel.set_yticks([])
+            panel.set(xticks=[], yticks=[])
             continue
         short = all(len(label) <= 3 for label in class_names)
         positions = range(len(class_names))

@@ -54,12 +54,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Reads and checks a `predictions.npz`.
-
-        Raises:
-            UserError: missing or damaged file, arrays that are missing, have the wrong type or do
-                not match, logits that are not finite, or an invalid prior.
-        """
+        """Reads a `predictions.npz`; UserError if it is missing, damaged or holds wrong arrays."""
         if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
             raise UserError(f"{path}: not there; give a folder that pc_softmax.train wrote")
         arrays = read_arrays(path)
@@ -116,15 +111,10 @@ class Predictions:
         return None if self.validation is None else self.pc_softmax_logits(self.validation[0])
 
     def target_log_prior(self, target: str, logits: np.ndarray) -> np.ndarray:
-        """(K,) log prior of a --target-prior.
+        """(K,) log prior of a --target-prior, which is one of TARGET_PRIORS or a file.
 
-        Args:
-            target: one of TARGET_PRIORS, or a file.
-            logits: (N, K) PC-softmax logits of the test samples, for `em` and `bbse`.
-
-        Raises:
-            UserError: `bbse` without validation samples, an estimate that fails, a target that is
-                neither a name nor a valid file.
+        `em` and `bbse` need (N, K) PC-softmax logits of the test samples. UserError for `bbse`
+        without validation samples, a failed estimate, and neither a name nor a valid file.
         """
         match target:
             case "argmax":

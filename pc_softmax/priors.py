@@ -53,16 +53,12 @@ def em_prior(
     """The class prior under which unlabelled samples are most likely, by expectation-maximisation.
 
     Iterates t <- mean over samples of softmax(f + log t) (Saerens, Latinne and Decaestecker 2002).
-    The log-likelihood is concave in t, so any positive start leads to its maximum.
+    The log-likelihood is concave in t, so any positive start leads to its maximum. The iteration
+    ends when no probability changes by more than `tolerance` in one step.
 
-    Args:
-        logits: (N, K) PC-softmax logits of the test samples; calibrated ones are best
-            (`Predictions.calibrated`).
-        start_log_prior: (K,), such as that of the training data.
-        tolerance: the iteration ends when no probability changes by more than this in one step.
-
-    Returns:
-        (K,) log prior; that of an absent class is close to zero. UserError without convergence.
+    (N, K) PC-softmax logits of the test samples, best calibrated (`Predictions.calibrated`), and a
+    (K,) log prior, such as that of the training data -> (K,) log prior; the probability of an
+    absent class is close to zero. UserError without convergence.
     """
     start = prior = np.exp(start_log_prior)
     posterior = np.exp(posterior_under(logits, start_log_prior))
@@ -92,14 +88,9 @@ def bbse_prior(
     probabilities. C_ij is the share of validation samples that are of class j and predicted as i,
     and q_i is the share of test samples that are predicted as i. Negative ratios become zero.
 
-    Args:
-        validation_predictions, validation_labels: (M,) classes of samples distributed as the
-            training data.
-        test_predictions: (N,) predicted classes of the test samples.
-
-    Returns:
-        (K,) log prior, minus infinity where the ratio is zero. UserError for a class without
-        validation samples, or a singular C.
+    (M,) predicted and true classes of samples distributed as the training data, and (N,) predicted
+    classes of the test samples -> (K,) log prior, minus infinity where the ratio is zero. UserError
+    for a class without validation samples, or a singular C.
     """
     source = label_frequencies(validation_labels, num_classes)
     if (source == 0).any():

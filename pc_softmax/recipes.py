@@ -56,7 +56,7 @@ DATASETS = tuple(RECIPES)
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which images are read; the arguments of `pc_softmax.data.load_data`."""
+    """Arguments of `pc_softmax.data.load_data`; all seeds share validation images."""
 
     dataset: str
     data_dir: Path
@@ -122,40 +122,22 @@ def add_arguments(parser: cli.Parser) -> None:
     """The flags that `train` and `compare` share."""
     defaults = described_defaults(RECIPES)
     add = parser.add_argument_group("data").add_argument
-    add(
-        "--dataset",
-        choices=DATASETS,
-        default="mnist",
-        help="images to train on; folder: the data folder holds train/CLASS/* and test/CLASS/*",
-    )
-    add(
-        "--imbalance",
-        type=parse_imbalance,
-        help=f"none, paper, step:RATIO or exp:RATIO (default: {defaults['imbalance']})",
-    )
-    add(
-        "--val-fraction",
-        type=cli.fraction,
-        default=0.0,
-        help="share of the training images kept for validation: for bbse, and to calibrate em",
-    )
+    text = "images to train on; folder: the data folder holds train/CLASS/* and test/CLASS/*"
+    add("--dataset", choices=DATASETS, default="mnist", help=text)
+    text = f"none, paper, step:RATIO or exp:RATIO (default: {defaults['imbalance']})"
+    add("--imbalance", type=parse_imbalance, help=text)
+    text = "share of the training images kept for validation: for bbse, and to calibrate em"
+    add("--val-fraction", type=cli.fraction, default=0.0, help=text)
     add("--skip-unreadable", action="store_true", help="leave out and list images that do not open")
     add_training_arguments(parser, defaults)
     add = parser.add_argument_group("network").add_argument
-    add(
-        "--network",
-        help="paper-net (28 x 28 grey), small-cnn, efficientnet_lite0, a torchvision name or "
-        f"timm:NAME (default: {defaults['network']})",
-    )
+    text = "paper-net (28 x 28 grey), small-cnn, efficientnet_lite0, a torchvision name or "
+    add("--network", help=f"{text}timm:NAME (default: {defaults['network']})")
     add("--weights", default="imagenet", help="of the backbone: imagenet, none or a file")
-    add(
-        "--image-size", type=cli.image_side, help="side of image files (default: the network's own)"
-    )
-    add(
-        "--freeze-backbone",
-        action=argparse.BooleanOptionalAction,
-        help=f"train the head alone (default: {defaults['freeze_backbone']})",
-    )
+    text = "side of image files (default: the network's own)"
+    add("--image-size", type=cli.image_side, help=text)
+    text = f"train the head alone (default: {defaults['freeze_backbone']})"
+    add("--freeze-backbone", action=argparse.BooleanOptionalAction, help=text)
     add = parser.add_argument_group("loss").add_argument
     add("--tau", type=cli.non_negative_float, default=1.0, help="of the logit-adjusted loss")
     add("--gamma", type=cli.non_negative_float, default=2.0, help="of the focal loss")

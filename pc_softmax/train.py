@@ -27,21 +27,13 @@ def get_parser() -> cli.Parser:
     add = parser.add_argument_group("loss").add_argument
     add("--loss", choices=LOSSES, default="pc-softmax", help="training loss")
     add_arguments(parser)
-    add(
-        "--drw",
-        type=cli.non_negative_int,
-        metavar="EPOCH",
-        help="class weights from this epoch on, counted from 0, for "
-        + ", ".join(REWEIGHTED_LOSSES)
-        + " (default: weighted and class-balanced from the start, focal and ldam without)",
-    )
+    text = f"class weights from this epoch on, counted from 0, for {', '.join(REWEIGHTED_LOSSES)} "
+    text += "(default: weighted and class-balanced from the start, focal and ldam without)"
+    add("--drw", type=cli.non_negative_int, metavar="EPOCH", help=text)
     add = parser.add_argument_group("first stage").add_argument
     add("--init", type=Path, metavar="RUN", help="start from the network of a finished run")
-    add(
-        "--retrain-head",
-        action="store_true",
-        help="train a new head on --init's features, every class drawn equally often (cRT)",
-    )
+    text = "train a new head on --init's features, every class drawn equally often (cRT)"
+    add("--retrain-head", action="store_true", help=text)
     return parser
 
 
@@ -55,13 +47,14 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.records import RunFolder, check_output, prepare_output
     from mi_common.tables import to_markdown
     from pc_softmax import training
+    from pc_softmax.data import load_data
     from pc_softmax.metrics import scores_table
 
     device = runtime.from_flags(args)
     folder = args.output_dir or Path(f"runs/pc_softmax/{args.dataset}-{args.loss}-{args.seed}")
     run, output_options = RunFolder(folder), {"resume": args.resume, "overwrite": args.overwrite}
     device.on_main(check_output, folder, flags, **output_options)
-    data = training.read_data(settings.data)
+    data = load_data(**vars(settings.data))
     if data.skipped:
         files = ", ".join(map(str, data.skipped))
         device.say(f"left out {len(data.skipped)} unreadable images: {files}")

@@ -12,16 +12,11 @@ from mi_common.information import log_prior_from_counts
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, seed_everything
 from mi_common.training import ImageClassifier
-from pc_softmax.data import ImbalancedData, indices_digest, load_data
+from pc_softmax.data import ImbalancedData, indices_digest
 from pc_softmax.losses import ReweightedLoss, build_loss, logit_log_prior
 from pc_softmax.metrics import classification_scores
 from pc_softmax.networks import build_network
-from pc_softmax.recipes import DataSettings, Settings
-
-
-def read_data(settings: DataSettings) -> ImbalancedData:
-    """The images of a run, the same validation images for all seeds; errors as in `load_data`."""
-    return load_data(**vars(settings))
+from pc_softmax.recipes import Settings
 
 
 def check_loss(settings: Settings, data: ImbalancedData) -> None:

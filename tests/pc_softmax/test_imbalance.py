@@ -82,12 +82,6 @@ def test_exponential_limits_in_exact_arithmetic(smallest, ratio, classes):
     assert limits.tolist() == [max(m, 1) for m in exact]
 
 
-@pytest.mark.parametrize("kind", ["paper", "linear:3"])
-def test_limits_exist_for_rules_with_a_ratio_only(kind):
-    with pytest.raises(ValueError, match=f"^'{kind}'.* none, step:RATIO or exp:RATIO"):
-        class_limits(kind, torch.tensor([3, 3]))
-
-
 def slow_list(labels: torch.Tensor, odd: int, even: int, start: int = 0) -> list[int]:
     """The rule of the paper's code: walk through the labels and keep the first of each class."""
     seen, kept = [0] * 10, []

@@ -7,7 +7,8 @@ import pytest
 
 from mi_common.errors import UserError
 from mi_common.image_files import cub
-from pc_softmax.data import DATASETS, load_data
+from pc_softmax.data import load_data
+from pc_softmax.recipes import DATASETS
 
 
 @pytest.fixture

@@ -212,7 +212,6 @@ def test_labels_out_of_range_or_missing_are_errors():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("hinge", {}, "--loss hinge: use one of softmax, pc-softmax, weighted"),
         ("weighted", {"drw": -1}, "--drw -1: "),
         ("focal", {"gamma": -1}, "--gamma -1: "),
         ("logit-adjusted", {"tau": math.nan}, "--tau nan: "),
