@@ -126,7 +126,7 @@ def read_images(
             options = {"test_images": test_images, "splits": ("validation", "test")}
             read[settings, folder] = load_splits(**vars(settings), data_dir=folder, **options)
         fingerprint = read[settings, folder]["validation"].fingerprint
-        if fingerprint != (expected := run.folder.data().get("validation")):
+        if fingerprint != (expected := run.folder.config("data").get("validation")):
             raise UserError(
                 f"{run.folder.path} was trained with the validation images {expected}, but "
                 f"{folder} holds {fingerprint}; give the run's data folder with --data-dir or "
@@ -139,7 +139,7 @@ def check_runs(runs: list[TrainedRun]) -> None:
     """UserError for runs that the tables cannot tell apart, or that differ in their training."""
     seen: dict[tuple, tuple[Path, dict]] = {}
     for run in runs:
-        path, flags = run.folder.path, run.folder.config()
+        path, flags = run.folder.path, run.folder.config("flags")
         seed = flags.pop("seed")
         columns = ("dataset", "network", "loss", "image_size", "output_stride")
         key = tuple(flags.get(name) for name in columns)

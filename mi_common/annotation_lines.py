@@ -35,18 +35,16 @@ def whole_number(text: str, least: int, most: int) -> int | None:
 def annotation_lines(path: Path) -> Iterator[tuple[str, str]]:
     """The place, "FILE, line N", and the text of each line that is not empty.
 
-    Raises:
-        UserError: the file is missing, cannot be read, or is not text.
+    UserError if the file is missing, cannot be read, or is not text.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:  # Windows editors write a byte-order mark
             for number, line in enumerate(file, start=1):
+                place = f"{path}, line {number}"
                 if "\0" in line:
-                    raise UserError(
-                        f"{path}, line {number}: holds a NUL character; not a text file"
-                    )
+                    raise UserError(f"{place}: holds a NUL character; not a text file")
                 if line.strip(" \r\n"):  # keep lines of tabs: their reader reports empty cells
-                    yield f"{path}, line {number}", line.rstrip("\n")
+                    yield place, line.rstrip("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text") from error
     except OSError as error:
@@ -74,10 +72,8 @@ def parse_label(text: str, place: str) -> int:
 
 def parse_size(width: str, height: str, place: str) -> tuple[int, int]:
     """Width and height of an image in pixels; UserError for a size beyond the limits."""
-    x, y = (
-        parse_number(name, text, 1, MAX_SIDE, place)
-        for name, text in (("width", width), ("height", height))
-    )
+    x = parse_number("width", width, 1, MAX_SIDE, place)
+    y = parse_number("height", height, 1, MAX_SIDE, place)
     if x * y > MAX_PIXELS:
         raise UserError(f"{place}: an image of {x} x {y} pixels; at most {MAX_PIXELS} are allowed")
     return x, y
@@ -88,9 +84,7 @@ def parse_box(
 ) -> np.ndarray:
     """(4,) int64 x0 y0 x1 y1 of inclusive pixels inside a width x height image.
 
-    Args:
-        beyond: number of pixels by which x1 and y1 may lie outside the image, up to `MAX_SIDE`. x0
-            and y0 must lie inside.
+    x1 and y1 may lie `beyond` pixels outside the image, up to `MAX_SIDE`; x0 and y0 must not.
     """
     if len(fields) != 4 or not all(_INTEGER.fullmatch(field) for field in fields):
         shown = [brief(field) for field in fields[:4]]

@@ -125,26 +125,25 @@ def build_backbone(
             dilation makes up for it. Neither adds, renames or reshapes a weight.
         image_size: side of the images that the network will see; None for its own.
 
-    Raises:
-        UserError: an unknown name, unavailable weights or weights that do not fit, a network
-            without a feature map, or an output stride that it does not have.
+    UserError for an unknown name, unavailable weights or weights that do not fit, a network without
+    a feature map, or an output stride that it does not have.
     """
     if name == "efficientnet_lite0" or name.startswith("timm:"):
-        whole, spec = _timm(name, weights, output_stride)
-        cut = _TimmBackbone
+        model, spec = _timm(name, weights, output_stride)
+        to_backbone = _TimmBackbone
     elif name in _TORCHVISION:
-        whole, spec = _torchvision(name, weights, output_stride)
-        cut = _torchvision_backbone
+        model, spec = _torchvision(name, weights, output_stride)
+        to_backbone = _torchvision_backbone
     else:
         raise UserError(
             f"network {name!r}: use efficientnet_lite0, timm:NAME or one of torchvision's, "
             "such as resnet50, vgg16, inception_v3"
         )
-    linears = [module for module in whole.modules() if isinstance(module, nn.Linear)]
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     image = torch.rand(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits = whole.eval()(image)
-        backbone = cut(whole)
+        logits = model.eval()(image)
+        backbone = to_backbone(model)
         shape = tuple(getattr(backbone(image), "shape", ()))
         if len(shape) != 4 or shape[1] <= shape[2]:  # tokens, or channels last without a note of it
             raise UserError(f"network {name!r} has no (B, C, H, W) map but {shape or 'several'}")
@@ -158,23 +157,21 @@ def build_backbone(
         network = GlobalAveragePoolClassifier(backbone, shape[1], num_classes, spec, output_stride)
         network.eval()
         if weights != "none" and linears and linears[-1].weight.shape == network.head.weight.shape:
-            fresh, network.head = network.head, linears[-1]
+            new_head, network.head = network.head, linears[-1]
             # Where a layer stands between pooling and head, the weights mean something else here.
             if not torch.allclose(network(image), logits, atol=1e-3, rtol=1e-3):
-                network.head = fresh
+                network.head = new_head
     if image_size is not None:
         network.spec = replace(network.spec, size=image_size)
     return network.train()
 
 
-def check_input(network: GlobalAveragePoolClassifier, name: str) -> None:
+def check_input_and_freeze_unused(network: GlobalAveragePoolClassifier, name: str) -> None:
     """Runs one image forward and backward, and freezes the weights that no gradient reaches.
 
     timm's MobileNets and attention pools have such weights behind the last map, and several
-    processes would wait for their gradients.
-
-    Raises:
-        UserError: the network cannot take square images of the size of its `spec`.
+    processes would wait for their gradients. UserError if the network cannot take square images of
+    the size of its `spec`.
     """
     side, device = network.spec.size, network.head.weight.device
     try:
@@ -196,54 +193,54 @@ def _torchvision(name: str, weights: str, output_stride: int | None) -> tuple[nn
     if weights == "imagenet":
         options = {"weights": torchvision.models.get_model_weights(name).DEFAULT}
     try:
-        whole = torchvision.models.get_model(name, **options)
+        model = torchvision.models.get_model(name, **options)
     except (OSError, RuntimeError) as error:
         raise unavailable(name, error) from error
-    load_file(whole, weights)
-    if isinstance(whole, torchvision.models.ResNet):
+    load_file(model, weights)
+    if isinstance(model, torchvision.models.ResNet):
         stages = {16: ["layer4"], 8: ["layer3", "layer4"]}.get(output_stride, [])
-        for module in (m for stage in stages for m in whole.get_submodule(stage).modules()):
+        for module in (m for stage in stages for m in model.get_submodule(stage).modules()):
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
     if name in ("inception_v3", "googlenet"):
         half = (0.5, 0.5, 0.5)  # their weights were trained on pixels in -1..1
-        whole.transform_input = False
-        return whole, InputSpec(299 if name == "inception_v3" else 224, half, half)
-    return whole, InputSpec(224)
+        model.transform_input = False
+        return model, InputSpec(299 if name == "inception_v3" else 224, half, half)
+    return model, InputSpec(224)
 
 
-def _torchvision_backbone(whole: nn.Module) -> nn.Module:
-    if isinstance(whole, torchvision.models.DenseNet):
-        return nn.Sequential(whole.features, nn.ReLU())
-    if isinstance(whole, torchvision.models.VGG):
-        return whole.features[:-1]  # without pool5, as VGG16-GAP has it
-    if hasattr(whole, "features"):
-        return whole.features
-    children = whole.named_children()
+def _torchvision_backbone(model: nn.Module) -> nn.Module:
+    if isinstance(model, torchvision.models.DenseNet):
+        return nn.Sequential(model.features, nn.ReLU())
+    if isinstance(model, torchvision.models.VGG):
+        return model.features[:-1]  # without pool5, as VGG16-GAP has it
+    if hasattr(model, "features"):
+        return model.features
+    children = model.named_children()
     return nn.Sequential(OrderedDict(pair for pair in children if pair[0] not in _AFTER_FEATURES))
 
 
 def _timm(name: str, weights: str, output_stride: int | None) -> tuple[nn.Module, InputSpec]:
-    embedded = name == "efficientnet_lite0"
-    model_name = "tf_efficientnet_lite0" if embedded else name.removeprefix("timm:")
-    options = {"pretrained": weights == "imagenet" and not embedded}
+    weights_in_package = name == "efficientnet_lite0"
+    model_name = "tf_efficientnet_lite0" if weights_in_package else name.removeprefix("timm:")
+    options = {"pretrained": weights == "imagenet" and not weights_in_package}
     try:
         try:
             dilated = {"output_stride": output_stride} if output_stride in (8, 16) else {}
-            whole = timm.create_model(model_name, **options, **dilated)
+            model = timm.create_model(model_name, **options, **dilated)
         except TypeError:  # it has one stride only, which may be the wanted one
-            whole = timm.create_model(model_name, **options)
+            model = timm.create_model(model_name, **options)
     except RuntimeError as error:
         if "Unknown model" in str(error):
             raise UserError(f"network {name!r}: timm has no such model") from error
         raise unavailable(name, error) from error
     except Exception as error:  # a hub's client has exceptions of its own
         raise unavailable(name, error) from error
-    if embedded and weights == "imagenet":
-        load_state(whole, efficientnet_lite0_state_dict(), name)
-    load_file(whole, weights)
-    config = whole.pretrained_cfg
-    return whole, InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
+    if weights_in_package and weights == "imagenet":
+        load_state(model, efficientnet_lite0_state_dict(), name)
+    load_file(model, weights)
+    config = model.pretrained_cfg
+    return model, InputSpec(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
 
 
 class _TimmBackbone(nn.Module):

@@ -1,20 +1,7 @@
 """The command line that all entry scripts share: one-line errors, the same flags in the same order.
 
-An entry parses first and imports after, so that --help is quick and needs no library:
-
-    from mi_common import cli
-
-    def get_parser() -> cli.Parser:
-        parser = cli.Parser(__doc__)
-        cli.add_common_arguments(parser, output_dir=None)
-        add = parser.add_argument_group("data").add_argument
-        add("--dataset", choices=DATASETS, default="mnist", help="data set")
-        return parser
-
-    @cli.entry
-    def main(argv=None):
-        args = get_parser().parse_args(argv)
-        from pc_softmax.training import train
+An entry parses first and imports after, so that --help is quick and needs no library; see
+`pc_softmax/train.py`.
 """
 
 import argparse
@@ -72,9 +59,8 @@ class _HelpFormatter(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser with one-line errors, defaults and an example in its help, and no short-hands.
 
-    Args:
-        docstring: of the entry script. Its first paragraph describes the script. Its first indented
-            line `python -m MODULE ...` is the example, and gives the name for usage and errors.
+    The first paragraph of the entry's docstring describes the script. Its first indented line
+    `python -m MODULE ...` is the example, and gives the name for usage and errors.
     """
 
     can_resume = False  # whether the flags that were parsed last have --resume
@@ -117,12 +103,12 @@ class Parser(argparse.ArgumentParser):
 
 def _report(line: str) -> None:
     """Prints one line on stderr, under torchrun once on each machine."""
-    if _is_first_reporter():
+    if _claim_report():
         print(" ".join(line.split()), file=sys.stderr)
 
 
-def _is_first_reporter() -> bool:
-    """Whether no other process of this machine has reported an error under the same torchrun."""
+def _claim_report() -> bool:
+    """True in the first process of this machine that asks, under the same torchrun."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_initialized():
         return os.environ.get("LOCAL_RANK", "0") == "0"
@@ -141,7 +127,7 @@ def _ignore(signum, frame) -> None:
     """Used instead of SIG_IGN, with which Python complains about a pending signal."""
 
 
-def _stop(signum, frame: FrameType | None) -> None:
+def _on_signal(signum, frame: FrameType | None) -> None:
     _ignore_signals()  # a second one must not stop the tidying up
     if _is_importing(frame):  # the library that is imported could swallow an exception
         _tidy_up(_stop_message(signum))
@@ -176,9 +162,7 @@ def entry(main: Callable) -> Callable:
     def wrapped(argv: list[str] | None = None):
         handlers = {}
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in _HANDLED}
-            for number in _HANDLED:
-                signal.signal(number, _stop)
+            handlers = {number: signal.signal(number, _on_signal) for number in _HANDLED}
         Parser.can_resume = False
         try:
             try:
@@ -270,17 +254,6 @@ def device_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, cuda, cuda:N")
 
 
-def defaults_text(defaults: dict[str, object]) -> str:
-    """Defaults by data set or task for a help text: "8 for mnist, digits; 30 for cub"."""
-    names: dict[str, list[str]] = {}
-    for name, value in defaults.items():
-        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
-        names.setdefault(text, []).append(name)
-    if len(names) == 1:
-        return next(iter(names))
-    return "; ".join(f"{text} for {', '.join(group)}" for text, group in names.items())
-
-
 def add_common_arguments(
     parser: Parser,
     *,
@@ -298,8 +271,7 @@ def add_common_arguments(
         output_dir: default of --output-dir; None if it depends on other flags.
         folder: then the text of the default, such as "runs/DATASET-SEED".
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
-        seed, data, workers, resume: whether the script has --seed, --data-dir, --num-workers,
-            --resume; a text as `data` is the help of a --data-dir without default.
+        data: whether there is a --data-dir; a text is the help of one without default.
     """
     group = parser.add_argument_group("run")
     add, switch = group.add_argument, {"action": argparse.BooleanOptionalAction, "default": False}
@@ -336,29 +308,3 @@ def add_cluster_argument(parser: Parser) -> None:
         help="compute on the workers of this Dask scheduler, such as tcp://HOST:8786, instead of "
         "--num-workers; they must see the same folders",
     )
-
-
-def add_training_arguments(
-    parser: Parser,
-    *,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    weight_decay: float | None = None,
-    by_dataset: dict[str, str] | None = None,
-) -> None:
-    """--epochs --batch-size --lr --weight-decay with the defaults of a script.
-
-    `by_dataset` has texts of the defaults that depend on the data set or task, by flag.
-    """
-    group = parser.add_argument_group("training")
-
-    def add(name: str, default: float | None, parse: Callable, text: str) -> None:
-        flag, note = f"--{name.replace('_', '-')}", (by_dataset or {}).get(name)
-        text += f" ({note})" if note else ""
-        group.add_argument(flag, type=parse, default=default, help=text)
-
-    add("epochs", epochs, positive_int, "passes over the data")
-    add("batch_size", batch_size, positive_int, "samples a step")
-    add("lr", lr, positive_float, "(peak) learning rate")
-    add("weight_decay", weight_decay, non_negative_float, "weight decay")

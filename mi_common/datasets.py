@@ -38,9 +38,7 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
             are not published, the official validation images. Of the digits the first 1,297 train
             and the last 500 test; their 17 grey levels are spread over 0..255.
 
-    Raises:
-        UserError: files are missing or damaged.
-        ValueError: another name or split.
+    UserError for missing or damaged files, ValueError for another name or split.
     """
     if name not in IMAGE_SETS or split not in ("train", "test"):
         raise ValueError(f"{name}, {split}: want one of {', '.join(IMAGE_SETS)}; train or test")
@@ -60,11 +58,7 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
 
 
 def idx_images(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
-    """MNIST or Fashion-MNIST in file order: (N, 28, 28) uint8 images and (N,) int64 labels.
-
-    Raises:
-        UserError: the files are missing or damaged.
-    """
+    """MNIST or Fashion-MNIST in file order: (N, 28, 28) uint8 images and (N,) int64 labels."""
     folder = Path(data_dir) / IDX_DATASETS[name].__name__ / "raw"
     stem = "train" if split == "train" else "t10k"
     images = _read_idx(folder / f"{stem}-images-idx3-ubyte", (28, 28), name, data_dir)
@@ -108,10 +102,7 @@ def cifar(name: str, data_dir: Path, split: str) -> ImageSet:
     """CIFAR-10, or CIFAR-100 with its fine labels: (N, 3, 32, 32) images in file order.
 
     The files are pickles, which can run code: torchvision opens only those whose md5 is that of
-    the official file.
-
-    Raises:
-        UserError: a file of either split is missing or another one.
+    the official file. UserError if a file of either split is missing or another one.
     """
     dataset = CIFAR_DATASETS[name]
     folder = Path(data_dir) / dataset.base_folder
@@ -127,8 +118,8 @@ def cifar(name: str, data_dir: Path, split: str) -> ImageSet:
 
 def decode(files: ImageSet, *, side: int) -> ImageSet:
     """All images of a list of files, (N, 3, side, side); UserErrors of `read_image` and sizes."""
-    size, what = len(files) * 3 * side * side, f"{files.name}, {len(files):,} images"
-    require_memory(size, what, "free some")
+    what = f"{files.name}, {len(files):,} images"
+    require_memory(len(files) * 3 * side * side, what, "free some")
     images = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     progress = tqdm(files.images, desc=f"read {files.name}", disable=None)
     for row, path in zip(images, progress, strict=True):

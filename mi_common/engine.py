@@ -9,7 +9,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +20,11 @@ from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, rng_state, set_rng_state
 
 
-class Batches(Protocol):
-    """What `fit` trains on: a fixed number of steps, and the batches of a given epoch."""
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yields this process's inputs, labels, and the batch size of all processes together."""
-        ...
-
-
 class _ShuffledBatches:
     """Batches in an order that depends on the seed and the epoch alone.
 
     So it is the same on every device and after a resume, and several processes share one order.
+    `epoch` yields a process's inputs, labels, and the batch size of all processes together.
     """
 
     def __init__(self, size: int, *, batch_size: int, seed: int, runtime: Runtime):
@@ -78,8 +68,6 @@ class TensorBatches(_ShuffledBatches):
         **shuffling,
     ):
         """`shuffling`: `batch_size`, `seed`, `runtime`."""
-        if len(inputs) != len(labels):
-            raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
         super().__init__(len(inputs), **shuffling)
         self.inputs = inputs.to(self.runtime.device)
         self.labels = labels.to(self.runtime.device)
@@ -152,7 +140,7 @@ class ImageBatches(_ShuffledBatches):
 
 def fit(
     model: nn.Module,
-    batches: Batches,
+    batches: TensorBatches | ImageBatches,
     loss: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     *,
@@ -177,8 +165,7 @@ def fit(
             ends early when it returns True.
         description: label of the progress; None shows none.
 
-    Raises:
-        UserError: the loss is not finite.
+    UserError if the loss is not finite.
     """
     scaler = runtime.scaler()
     stateful = {"model": model, "optimizer": optimizer, "scaler": scaler}
@@ -244,11 +231,7 @@ def _shown(total: Tensor, seen: int, logits: Tensor, labels: Tensor) -> dict[str
 
 
 def _resume(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) -> list[dict]:
-    """Restores all states, and returns the metrics of the epochs that are done.
-
-    Raises:
-        UserError: the checkpoint is of another network, optimiser or schedule.
-    """
+    """Restores all states; returns the metrics so far. UserError for another training's states."""
     try:
         for name, part in stateful.items():
             part.load_state_dict(checkpoint[name])

@@ -1,7 +1,5 @@
 """Outputs of a frozen network, computed once and kept as memory-mapped files.
 
-maps = cached_features(network, images, data_dir / "features", kind="maps", runtime=runtime)
-
 A file is a NumPy array with a checksum of each block of rows behind it. All are verified whenever
 the file is opened.
 """
@@ -30,7 +28,7 @@ from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import READER_VERSION
 from mi_common.runtime import Runtime
 
-BLOCK = 1 << 24  # bytes of the array that share a checksum
+BLOCK_BYTES = 1 << 24  # bytes of the array that share a checksum
 
 
 @torch.no_grad()
@@ -48,34 +46,28 @@ def cached_features(
     """Feature maps of image files in eval mode, from the cache where they are already there.
 
     The file is keyed by the images, the backbone's weights, the size and the precision, so a change
-    of any makes a new file; it appears only when it is complete.
+    of any makes a new file; it appears only when it is complete. The result is a memory-mapped
+    float16 array; what is written to it does not reach the file.
 
     Args:
         kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
         augmentation: number of a pass over random parts of the images; None takes whole images.
 
-    Returns:
-        A memory-mapped float16 array; what is written to it does not reach the file.
-
-    Raises:
-        UserError: an unreadable image, a damaged file of features, or too little space on the disk.
+    UserError for an unreadable image, a damaged file of features, or too little space on the disk.
     """
     spec, size = network.spec, network.spec.size
     key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
     key.update(f"{network.output_stride or 32} {augmentation}{images.fingerprint}".encode())
-    update_with_weights(key, network.backbone)
+    hash_weights(key, network.backbone)
     target = cache_dir / f"{images.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
 
     # In every process: all must have the same memory layout, which DistributedDataParallel checks.
     backbone = network.backbone.to(runtime.device, memory_format=torch.channels_last).eval()
     transform = spec.transform() if augmentation is None else spec.random_transform()
-    loader = torch.utils.data.DataLoader(
-        ImageFileDataset(images.images, transform, seed=augmentation),
-        batch_size=batch_size,
-        num_workers=num_workers,
-    )
+    files = ImageFileDataset(images.images, transform, seed=augmentation)
+    loader = torch.utils.data.DataLoader(files, batch_size=batch_size, num_workers=num_workers)
 
-    def rows() -> Iterator[np.ndarray]:
+    def feature_batches() -> Iterator[np.ndarray]:
         compute_maps = torch.compile(backbone) if runtime.compile else backbone
         for batch in tqdm(loader, desc=f"features of {images.name}", disable=None):
             batch = batch.to(runtime.device, memory_format=torch.channels_last)
@@ -97,7 +89,8 @@ def cached_features(
             lock.acquire()
         try:
             if not target.exists():
-                write_atomically(target, lambda path: write_rows(path, len(images), rows()))
+                count, batches = len(images), feature_batches()
+                write_atomically(target, lambda path: write_rows(path, count, batches))
         finally:
             release(lock)
 
@@ -105,7 +98,7 @@ def cached_features(
     return read_rows(target)
 
 
-def update_with_weights(digest, module: nn.Module) -> None:
+def hash_weights(digest, module: nn.Module) -> None:
     """Adds names and values of all weights and statistics of a module to a hashlib digest."""
     for name, value in module.state_dict().items():
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
@@ -114,10 +107,8 @@ def update_with_weights(digest, module: nn.Module) -> None:
 def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
     """Writes an `.npy` file from batches of rows, then the checksums.
 
-    These are little-endian uint32 CRCs: of the header, and of each `BLOCK` bytes of the array.
-
-    Raises:
-        UserError: the disk has too little space, which is reserved after the first batch.
+    These are little-endian uint32 CRCs: of the header, and of each `BLOCK_BYTES` of the array.
+    UserError if the disk has too little space, which is reserved after the first batch.
     """
     first = next(batches)
     shape = (count, *first.shape[1:])
@@ -127,16 +118,17 @@ def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
     np.lib.format.write_array_header_1_0(buffer, description)
     header = buffer.getvalue()
     with path.open("wb") as file:
-        _reserve(file.fileno(), len(header) + data_bytes + 4 * (1 + -(-data_bytes // BLOCK)), path)
+        checksum_bytes = 4 * (1 + math.ceil(data_bytes / BLOCK_BYTES))
+        _reserve(file.fileno(), len(header) + data_bytes + checksum_bytes, path)
         file.write(header)
         checksums, checksum, filled = [zlib.crc32(header)], 0, 0
         for rows in itertools.chain([first], batches):
             content = memoryview(rows.tobytes())
             while content:
-                part, content = content[: BLOCK - filled], content[BLOCK - filled :]
+                part, content = content[: BLOCK_BYTES - filled], content[BLOCK_BYTES - filled :]
                 file.write(part)
                 checksum, filled = zlib.crc32(part, checksum), filled + len(part)
-                if filled == BLOCK:
+                if filled == BLOCK_BYTES:
                     checksums.append(checksum)
                     checksum = filled = 0
         file.write(np.array(checksums + [checksum] * (filled > 0), "<u4").tobytes())
@@ -159,22 +151,17 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
 
 
 def read_rows(path: Path) -> np.ndarray:
-    """The memory-mapped array in a file of `write_rows`, after its checksums were verified.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """The memory-mapped array in a file of `write_rows`; UserError for a wrong checksum."""
     damaged = UserError(f"{path}: damaged; delete it, and its features are computed again")
     with path.open("rb") as file:
         try:
             array = np.lib.format.open_memmap(path, mode="c")  # PyTorch wants it writable
         except Exception as error:  # NumPy's reader of headers raises many kinds
             raise damaged from error
-        blocks = -(-array.nbytes // BLOCK)  # rounded up
-        if path.stat().st_size != array.offset + array.nbytes + 4 * (1 + blocks):
+        starts = range(0, array.nbytes, BLOCK_BYTES)
+        lengths = [array.offset, *(min(BLOCK_BYTES, array.nbytes - start) for start in starts)]
+        if path.stat().st_size != sum(lengths) + 4 * len(lengths):
             raise damaged
-        lengths = [array.offset]
-        lengths += [min(BLOCK, array.nbytes - start) for start in range(0, array.nbytes, BLOCK)]
         checksums = [zlib.crc32(file.read(length)) for length in lengths]
         if checksums != np.frombuffer(file.read(), "<u4").tolist():
             raise damaged

@@ -1,8 +1,5 @@
 """Writes files completely or not at all, and verifies them when they are read.
 
-    write_atomically(path, write)    save_arrays(path, logits=...)    write_json(path, {...})
-    read_arrays(path)                read_json(path)                  lock(folder), release_locks()
-
 A file is synced to the disk before it gets its name, so that a crash or a power cut leaves the old
 file or the new one. Binary files are zip archives with a checksum of their whole content.
 """
@@ -99,11 +96,7 @@ def write_json(path: Path, value: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or holds something else.
-    """
+    """The object in a JSON file; UserError if it is missing, unreadable, or something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -142,8 +135,7 @@ def write_archive(path: Path, archive: io.BytesIO) -> None:
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     """The arrays of an `.npz` file, after its checksums were verified.
 
-    Raises:
-        UserError: the file is missing, damaged, or holds Python objects.
+    UserError if the file is missing, damaged, or holds Python objects.
     """
     import numpy as np
 
@@ -163,12 +155,9 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 
 
 def verify_archive(path: Path) -> None:
-    """Reads a zip archive, as `.npz` and `.pt` files are, and compares its checksums.
+    """UserError for a missing zip archive, as `.npz` and `.pt` files are, or a wrong checksum.
 
     Archives of `write_archive` have a checksum of the whole file, others of their entries only.
-
-    Raises:
-        UserError: the file is missing or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -206,11 +195,7 @@ def remedy_for(path: Path) -> str:
 
 
 def lock(folder: Path) -> None:
-    """Locks an existing folder for this process until `release_locks` or its end.
-
-    Raises:
-        UserError: another process holds it.
-    """
+    """Locks a folder until `release_locks` or this process's end; UserError if another has it."""
     key = folder.resolve()
     if key in _locks:
         return

@@ -23,9 +23,8 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
     The annotation holds inclusive corners x0 y0 x1 y1 in 0..63. Training images come in order of
     class and number; those of the split "val" in the order of `val_annotations.txt`.
 
-    Raises:
-        UserError: missing files, a class without training images or not in wnids.txt, an impossible
-            box, or a class or an image that stands in a file twice.
+    UserError for missing files, a class without training images or not in wnids.txt, an impossible
+    box, or a class or an image that stands in a file twice.
     """
     root = Path(data_dir) / "tiny-imagenet-200"
 
@@ -77,14 +76,12 @@ def cub(data_dir: Path, split: str) -> ImageSet:
     image and are not cut. Sizes are those of `image_sizes.txt`, "id width height", where that file
     is there; the official archive has none.
 
-    Raises:
-        UserError: a missing file, a line that does not parse, or ids that are not 1, 2, 3, ... up
-            to the same number in every file about images.
-        ValueError: a split other than "train" (5,994 images) and "test" (5,794).
+    `split` is "train" (5,994 images) or "test" (5,794).
+
+    UserError for a missing file, a line that does not parse, or ids that are not 1, 2, 3, ... up to
+    the same number in every file about images.
     """
-    is_training = {"train": 1, "test": 0}
-    if split not in is_training:
-        raise ValueError(f"split {split!r}: want train or test")
+    is_training = {"train": 1, "test": 0}[split]
     root = Path(data_dir) / "CUB_200_2011"
 
     def column(file: str, parse: Callable[[str], Any], want: str, last: int | None = None) -> list:
@@ -115,7 +112,7 @@ def cub(data_dir: Path, split: str) -> ImageSet:
     if (root / "image_sizes.txt").exists():
         sizes = np.array(column("image_sizes.txt", _size, "width and height", n)).reshape(-1, 2)
     files = ImageSet("cub", paths, torch.tensor(labels, dtype=torch.int64), names, boxes, sizes)
-    return files.select((torch.tensor(training) == is_training[split]).nonzero().flatten())
+    return files.select((torch.tensor(training) == is_training).nonzero().flatten())
 
 
 def _not_empty(text: str) -> str:
@@ -143,14 +140,10 @@ def image_folder(data_dir: Path, split: str) -> ImageSet:
     Classes are sorted by name and the images of each class too. Images are the files that end in
     .bmp, .jpeg, .jpg, .png or .webp, in any case; other files and hidden ones are left out.
 
-    Raises:
-        UserError: no such folder, no classes, a class without images, or a class that only one of
-            the two splits has.
-        ValueError: a split other than "train" and "test".
+    UserError for a missing folder, no classes, a class without images, or a class that only one of
+    the two splits has.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split {split!r}: want train or test")
-    names = {each: _class_names(Path(data_dir) / each) for each in ("train", "test")}
+    names = {name: _class_names(Path(data_dir) / name) for name in ("train", "test")}
     for one, other in (("train", "test"), ("test", "train")):
         if alone := sorted(set(names[one]) - set(names[other])):
             raise UserError(f"{data_dir}: classes in {one} but not in {other}: {', '.join(alone)}")

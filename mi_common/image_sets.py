@@ -63,19 +63,14 @@ class ImageSet:
         return replace(self, **{name: pick(getattr(self, name)) for name in fields})
 
     def picture(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 pixels of one image.
-
-        Raises:
-            UserError: a file that is not readable, or of another size than `sizes` says.
-        """
+        """(H, W, 3) uint8 pixels; UserError for an unreadable file or another size than `sizes`."""
         if self.in_memory:
             return self.images[index].expand(3, -1, -1).permute(1, 2, 0).numpy()
         path = self.images[index]
         image = read_image(path)
-        if self.sizes is not None and image.size != tuple(self.sizes[index]):
-            width, height = self.sizes[index]
-            size = f"{image.width} x {image.height} pixels"
-            raise UserError(f"{path}: {size}, by its annotation {width} x {height}")
+        if self.sizes is not None and image.size != (annotated := tuple(self.sizes[index])):
+            size, annotated = (f"{width} x {height}" for width, height in (image.size, annotated))
+            raise UserError(f"{path}: {size} pixels, by its annotation {annotated}")
         return np.asarray(image)
 
 

@@ -48,8 +48,6 @@ def pc_softmax_loss(
 
     (N, K) logits, (N,) int64 labels and (K,) log prior; `reduction` is "mean", "sum" or "none".
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction {reduction!r}: use 'mean', 'sum' or 'none'")
     loss = -select_label(pointwise_mutual_information(logits, log_prior), labels)
     return loss if reduction == "none" else getattr(loss, reduction)()
 
@@ -84,11 +82,7 @@ def select_label(values: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_counts(labels: Tensor, num_classes: int) -> Tensor:
-    """(K,) int64 counts of labels 0..K-1.
-
-    Raises:
-        UserError: no labels, a label outside 0..K-1, or a class without a sample.
-    """
+    """(K,) int64 counts; UserError for no labels, one outside 0..K-1, or a class without any."""
     if labels.numel() == 0:
         raise UserError("no labels: the training set is empty")
     low, high = int(labels.min()), int(labels.max())

@@ -16,9 +16,7 @@ def read_image(path: Path) -> Image.Image:
     """An upright 8-bit RGB image, on white where it is transparent.
 
     An image of more than 8 bits a channel is stretched from its darkest to its lightest value.
-
-    Raises:
-        UserError: the file is missing, not a readable image, or of more pixels than PIL accepts.
+    UserError if the file is missing, not a readable image, or of more pixels than PIL accepts.
     """
     try:
         verify_png(path)

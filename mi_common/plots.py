@@ -15,12 +15,8 @@ from mi_common.files import write_atomically
 
 def styles() -> Iterator[dict]:
     """A marker and a colour for each method of a figure; the first fifty differ."""
-    markers = "os^Dv"
     for number in itertools.count():
-        yield {
-            "marker": markers[(number + number // 10) % len(markers)],
-            "color": f"C{number % 10}",
-        }
+        yield {"marker": "os^Dv"[(number + number // 10) % 5], "color": f"C{number % 10}"}
 
 
 def plain(name: str, longest: int = 40) -> str:

@@ -1,12 +1,4 @@
-"""Progress of long work: a bar in a terminal, one line an epoch or a cell elsewhere.
-
-with Progress("train", total=epochs * len(batches), show=runtime.is_main) as progress:
-    for epoch in range(epochs):
-        for inputs, labels in batches:
-            ...
-            progress.step(lambda: {"loss": total.item() / seen})
-        progress.finish(f"epoch {epoch + 1}/{epochs}", loss=mean_loss, seconds=seconds)
-"""
+"""Progress of long work: a bar in a terminal, one line an epoch or a cell elsewhere."""
 
 import multiprocessing
 import sys
@@ -38,8 +30,9 @@ class Progress:
         self._shows = show and terminal
         self._label = label
         self._read_at = time.monotonic()
-        options = {"initial": start, "leave": False, "disable": not self._shows}
-        self._bar = tqdm(desc=label, total=total, **options)
+        self._bar = tqdm(
+            desc=label, total=total, initial=start, leave=False, disable=not self._shows
+        )
 
     def __enter__(self) -> "Progress":
         Progress._open += 1

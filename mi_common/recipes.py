@@ -60,10 +60,7 @@ def set_defaults(args: argparse.Namespace, recipe: Any) -> None:
 
 
 def take(kind: type, args: argparse.Namespace) -> Any:
-    """A dataclass of `kind` from the flags of the same names; missing ones have their defaults.
-
-    A dataclass inside it is made in the same way.
-    """
+    """A dataclass, and those inside it, from the flags of their fields; the rest has defaults."""
     values = {}
     for field in fields(kind):
         if is_dataclass(field.type):
@@ -75,10 +72,9 @@ def take(kind: type, args: argparse.Namespace) -> Any:
 
 
 def add_training_arguments(parser: cli.Parser, defaults: Mapping[str, str]) -> None:
-    """The flags of `Training`, without `nesterov`, which recipes decide.
+    """The flags of `Training`, without `nesterov`, which recipes decide; None if not given.
 
-    Args:
-        defaults: see `described_defaults`. The flags that are not given are None.
+    `defaults` are those of `described_defaults`.
     """
     group = parser.add_argument_group("training")
 
@@ -111,13 +107,19 @@ def add_training_arguments(parser: cli.Parser, defaults: Mapping[str, str]) -> N
 def described_defaults(recipes: Mapping[str, Any]) -> dict[str, str]:
     """For each field of the recipes a text such as "30 for cub, folder; 6 for digits"."""
     values = {name: flat(recipe) for name, recipe in recipes.items()}
-    return {
-        field: cli.defaults_text({name: _shown(of_name[field]) for name, of_name in values.items()})
-        for field in next(iter(values.values()))
-    }
+    described = {}
+    for field in next(iter(values.values())):
+        names: dict[str, list[str]] = {}
+        for name, of_name in values.items():
+            names.setdefault(_shown(of_name[field]), []).append(name)
+        texts = [f"{text} for {', '.join(group)}" for text, group in names.items()]
+        described[field] = "; ".join(texts) if len(names) > 1 else next(iter(names))
+    return described
 
 
-def _shown(value: object) -> object:
+def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
-    return "unset" if value is None else value
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "unset" if value is None else str(value)

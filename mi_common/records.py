@@ -3,14 +3,13 @@
 A run folder holds
 
     config.json      what the run is: the entry script that wrote it, its flags, class names and
-                     counts, fingerprints of its data, command, versions, commit, hardware
+                     counts, fingerprints of its data, command, versions, commit, hardware;
+                     see `RunFolder.require_entry`
     metrics.jsonl    a line an epoch
     checkpoint.pt    all that training needs to go on
     result.json      written last: its presence means that the run is finished
     .lock            so that one process at a time writes into the folder
     .written         the names of all files that were written, which --overwrite may delete
-
-`RunFolder.require_entry` reads config.json, so that nobody needs to guess what a folder holds.
 """
 
 import io
@@ -69,10 +68,9 @@ def check_output(
         extendable: flags that may differ when a run is resumed, such as `seeds`.
         data: fingerprints of the data by name; None if unknown yet.
 
-    Raises:
-        UserError: the folder has content and neither flag is given; `overwrite` of a folder that is
-            a link, holds an input, or holds a file that no script wrote; `resume` with changed
-            flags or data; another process writes into the folder.
+    UserError if the folder has content and neither flag is given; for `overwrite` of a folder that
+    is a link, holds an input, or holds a file that no script wrote; for `resume` with changed flags
+    or data; if another process writes into the folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another --output-dir")
@@ -92,9 +90,14 @@ def check_output(
     if overwrite:
         _check_overwrite(folder, flags)
     else:
-        _check_flags(folder, earlier["flags"], _as_json(flags), {*_IGNORED_ON_RESUME, *extendable})
-        if data is not None:
-            _check_data(folder, earlier.get("data", {}), _as_json(data))
+        ignored = {*_IGNORED_ON_RESUME, *extendable}
+        before, now = (_with_dashes(f, ignored) for f in (earlier["flags"], _as_json(flags)))
+        if changes := _changes(before, now):
+            raise UserError(f"--resume {folder}: flags changed ({changes})")
+        if data is not None and (changes := _changes(earlier.get("data", {}), _as_json(data))):
+            raise UserError(
+                f"--resume {folder}: the data changed ({changes}); restore them or use --overwrite"
+            )
     lock(folder)
 
 
@@ -139,25 +142,16 @@ def _inputs(flags: dict) -> Iterator[Path]:
                 yield Path(text)
 
 
-def _check_flags(folder: Path, earlier: dict, flags: dict, free: set[str]) -> None:
-    changed = [
-        f"--{name.replace('_', '-')} {earlier.get(name)} -> {flags.get(name)}"
-        for name in sorted((earlier.keys() | flags.keys()) - free)
-        if earlier.get(name) != flags.get(name)
-    ]
-    if changed:
-        raise UserError(f"--resume {folder}: flags changed ({', '.join(changed)})")
+def _with_dashes(flags: dict, ignored: set[str]) -> dict:
+    return {f"--{k.replace('_', '-')}": v for k, v in flags.items() if k not in ignored}
 
 
-def _check_data(folder: Path, earlier: dict, data: dict) -> None:
-    changed = sorted(
-        name for name in earlier.keys() | data.keys() if earlier.get(name) != data.get(name)
+def _changes(earlier: dict, now: dict) -> str:
+    return ", ".join(
+        f"{name} {earlier.get(name)} -> {now.get(name)}"
+        for name in sorted(earlier.keys() | now.keys())
+        if earlier.get(name) != now.get(name)
     )
-    if changed:
-        changes = ", ".join(f"{name} {earlier.get(name)} -> {data.get(name)}" for name in changed)
-        raise UserError(
-            f"--resume {folder}: the data changed ({changes}); restore them or use --overwrite"
-        )
 
 
 def prepare_output(
@@ -175,9 +169,7 @@ def prepare_output(
     `check_output`.
 
     Args:
-        description: further entries of config.json, such as
-            {"entry": "pc_softmax.train", "class_names": [...], "class_counts": [...],
-            "data_dir": ...}; see `RunFolder.require_entry`.
+        description: further entries of config.json; see `RunFolder.require_entry`.
     """
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,9 +188,8 @@ def prepare_output(
     remove_partial_files(folder)
     config = folder / "config.json"
     if not config.exists():
-        known = {} if data is None else {"data": _as_json(data)}
-        described = _as_json(description or {})
-        write_json(config, described | {"flags": _as_json(flags)} | known | environment())
+        known = {"flags": flags} | ({} if data is None else {"data": data})
+        write_json(config, _as_json((description or {}) | known) | environment())
 
 
 def environment() -> dict:
@@ -209,7 +200,6 @@ def environment() -> dict:
         commit = subprocess.run(describe, **options).stdout.strip() or None
     except OSError:
         commit = None
-    cuda = torch.cuda.is_available()
     module = getattr(sys.modules["__main__"], "__spec__", None)
     script = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
     return {
@@ -218,7 +208,7 @@ def environment() -> dict:
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
         "cpu": f"{_processor()}, {os.cpu_count()} cores",
-        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 
@@ -250,23 +240,19 @@ class RunFolder:
     def finished(self) -> bool:
         return self.result_file.exists()
 
-    def config(self) -> dict:
-        """The flags of the run; UserError if the folder holds no finished run."""
-        return self._config("flags")
-
-    def data(self) -> dict:
-        """The fingerprints of the data of the run; errors as `config`."""
-        return self._config("data")
+    def config(self, key: str) -> dict:
+        """The "flags" or "data" fingerprints of the run; UserError if it is not finished."""
+        value = self._read_config().get(key)
+        if not isinstance(value, dict):
+            raise UserError(f"{self.path}/config.json: no {key} in it; train again")
+        return value
 
     def require_entry(self, entry: str, *, keys: tuple[str, ...] = ()) -> dict:
         """All of config.json, of a finished run of one entry script.
 
         `keys` must be in it beside "entry" and the dict "flags". "class_names" are a list of texts,
-        "class_counts" a list of as many whole numbers above 0.
-
-        Raises:
-            UserError: the folder holds no finished run, one of another entry, or one that lacks
-                the keys.
+        "class_counts" a list of as many whole numbers above 0. UserError if the folder holds no
+        finished run, one of another entry, or one that lacks the keys.
         """
         config = self._read_config()
         if (actual := config.get("entry")) != entry:
@@ -281,12 +267,6 @@ class RunFolder:
         if not good or (names and counts and len(names) != len(counts)):
             raise UserError(f"{self.path}/config.json: damaged, it is incomplete; train again")
         return config
-
-    def _config(self, key: str) -> dict:
-        value = self._read_config().get(key)
-        if not isinstance(value, dict):
-            raise UserError(f"{self.path}/config.json: no {key} in it; train again")
-        return value
 
     def _read_config(self) -> dict:
         if not self.finished:
@@ -329,11 +309,7 @@ class RunFolder:
         self.restore_metrics(checkpoint["metrics"])
 
     def load_checkpoint(self) -> dict | None:
-        """The last checkpoint, on the CPU, or None before the first.
-
-        Raises:
-            UserError: the file is damaged, or no checkpoint of this project.
-        """
+        """The last checkpoint, on the CPU, or None; UserError for a damaged or foreign file."""
         if not self.checkpoint_file.exists():
             return None
         verify_archive(self.checkpoint_file)

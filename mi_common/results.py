@@ -23,13 +23,10 @@ class ResultsFile:
             key: the columns that identify a computation, which may add several rows.
             text: the columns that hold text; all others hold numbers.
 
-        Raises:
-            UserError: the file exists with other columns, or is damaged.
+        UserError if the file exists with other columns, or is damaged.
         """
-        self.path, self.columns, self.key, self.text = Path(path), columns, key, text
-        self.frame = pd.DataFrame(columns=columns)
-        if self.path.exists():
-            self.frame = self._read()
+        self.path, self.columns, self.key, self.text = path, columns, key, text
+        self.frame = self._read() if path.exists() else pd.DataFrame(columns=columns)
 
     def _read(self) -> pd.DataFrame:
         try:
@@ -53,9 +50,8 @@ class ResultsFile:
         key_dtypes = keys.drop(columns=list(self.text), errors="ignore").dtypes
         finite = np.isfinite(numbers[good]).all(axis=None)
         finite &= not np.isinf(numbers).any(axis=None)  # nor infinite in a failed row
-        if not (keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite):
-            raise damaged_file(self.path)
-        if "\0" in text or frame.duplicated().any():
+        valid = keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite
+        if not valid or "\0" in text or frame.duplicated().any():
             raise damaged_file(self.path)
         return frame
 

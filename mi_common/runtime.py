@@ -83,21 +83,19 @@ class Runtime:
     def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Joins the rows rank::world_size of all processes in the original order, on the CPU."""
         parts = self.gather(rows.cpu())
-        shape = (sum(len(part) for part in parts), *rows.shape[1:])
-        joined = torch.empty(shape, dtype=rows.dtype)
+        joined = torch.empty(sum(map(len, parts)), *rows.shape[1:], dtype=rows.dtype)
         for rank, part in enumerate(parts):
             joined[rank :: self.world_size] = part
         return joined
 
     def describe(self) -> str:
         """One phrase for a script's first line."""
-        name = str(self.device)
+        detail = f"{torch.get_num_threads()} threads"
         if self.device.type == "cuda":
-            name += f" ({torch.cuda.get_device_name(self.device)})"
-        else:
-            name += f" ({torch.get_num_threads()} threads)"
+            detail = torch.cuda.get_device_name(self.device)
         processes = f", {self.world_size} processes" if self.world_size > 1 else ""
-        return f"{name}, {self.precision}{', compiled' if self.compile else ''}{processes}"
+        compiled = ", compiled" if self.compile else ""
+        return f"{self.device} ({detail}), {self.precision}{compiled}{processes}"
 
 
 def default_runtime() -> Runtime:
@@ -112,11 +110,7 @@ def setup(
     compile: bool = False,
     deterministic: bool = False,
 ) -> Runtime:
-    """Resolves the device and joins torchrun's process group when there is one.
-
-    Raises:
-        UserError: the CUDA device is not available.
-    """
+    """Resolves the device and joins torchrun's process group; UserError without such a device."""
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -165,12 +159,11 @@ def from_flags(args: argparse.Namespace) -> Runtime:
     )
 
 
-def seed_everything(seed: int) -> torch.Generator:
-    """Seeds Python, NumPy and torch; returns a CPU generator with the same seed for data."""
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    return torch.Generator().manual_seed(seed)
 
 
 def rng_state(device: torch.device) -> dict:

@@ -31,8 +31,7 @@ def summarise(
         by: the columns that identify a setting.
         varying: other columns that may differ between the seeds of a setting.
 
-    Raises:
-        UserError: rows of one setting share a seed, or differ in more than the seed.
+    UserError if rows of one setting share a seed, or differ in more than the seed.
     """
     fixed = [c for c in rows.columns if c not in {*by, *metrics, *varying, "seed"}]
     summary = []
@@ -56,17 +55,13 @@ def paired_differences(
     """Differences to the baseline method with the same seed, summarised as in `summarise`.
 
     `by` are the columns that identify a setting without the column `method`, which names the
-    methods; `baseline` is one of them.
-
-    Raises:
-        UserError: the baseline has no row for a seed of a method.
+    methods; `baseline` is one of them. UserError if it has no row for a seed of a method.
     """
     summarise(rows, [*by, method], metrics)  # refuses rows that differ in more than the seed
     index = [*by, "seed"]
     base = rows[rows[method] == baseline].set_index(index)[metrics]
-    others = rows[rows[method] != baseline]
     differences = []
-    for name, group in others.groupby(method, sort=False):
+    for name, group in rows[rows[method] != baseline].groupby(method, sort=False):
         group = group.set_index(index)[metrics]
         missing = group.index.difference(base.index)
         if len(missing):
@@ -116,10 +111,9 @@ def write_tables(table: pd.DataFrame, stem: Path) -> None:
 
 
 def _text(table: pd.DataFrame) -> pd.DataFrame:
-    return table.map(_cell).rename(columns=str).reset_index(drop=True).astype(object)
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return "" if np.isnan(value) else f"{value:.4g}"
+        return str(value)
 
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return str(value)
+    return table.map(cell).rename(columns=str).reset_index(drop=True).astype(object)

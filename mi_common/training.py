@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mi_common.engine import ImageBatches, TensorBatches, fit, predict
 from mi_common.errors import UserError
-from mi_common.features import cached_features, update_with_weights
+from mi_common.features import cached_features, hash_weights
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.recipes import Training
 from mi_common.records import RunFolder
@@ -73,9 +73,8 @@ class ImageClassifier:
         """Trains the network or its head, or goes on with a run; returns the epochs' metrics.
 
         Args:
-            loss: mean loss of (B, K) logits and (B,) labels.
             seed: of the order of the images and of their augmentation.
-            run, before_epoch: see `mi_common.engine.fit`.
+            loss, run, before_epoch: see `mi_common.engine.fit`.
             balanced: draw every class equally often, with replacement.
         """
         batches = self.batches(images, training, seed=seed, balanced=balanced)
@@ -123,8 +122,7 @@ class ImageClassifier:
             blocks = map(self.network.spec.normalise, images.images.split(LOGITS_BLOCK))
         else:
             files = ImageFileDataset(images.images, self.network.spec.transform())
-            options = {"batch_size": 64, "num_workers": self.num_workers}
-            blocks = torch.utils.data.DataLoader(files, **options)
+            blocks = torch.utils.data.DataLoader(files, batch_size=64, num_workers=self.num_workers)
         return torch.cat([predict(self.trained, block, runtime=self.runtime) for block in blocks])
 
     def pooled_features(self, images: ImageSet, augmentation: int | None = None) -> Tensor:
@@ -174,7 +172,7 @@ class ImageClassifier:
     def backbone_digest(self) -> str:
         """sha256 of the backbone's weights and statistics."""
         digest = hashlib.sha256()
-        update_with_weights(digest, self.network.backbone)
+        hash_weights(digest, self.network.backbone)
         return digest.hexdigest()
 
     def load(self, run: RunFolder, *, head_only: bool, source: str, keep_head: bool = True) -> None:
@@ -185,8 +183,7 @@ class ImageClassifier:
             source: the flag or folder that an error names.
             keep_head: take the head's weights too.
 
-        Raises:
-            UserError: another network, or a head that was trained on another backbone.
+        UserError for another network, or a head that was trained on another backbone.
         """
         run.require_files("checkpoint.pt")
         if head_only and run.result().get("backbone_sha256") != self.backbone_digest():
@@ -203,8 +200,8 @@ class ImageClassifier:
         load_state(self.network.head if head_only else self.network, state, source)
 
     def _cached(self, images: ImageSet, kind: str, augmentation: int | None = None):
-        options = {"runtime": self.runtime, "num_workers": self.num_workers, "kind": kind}
-        options["augmentation"] = augmentation
+        options = {"runtime": self.runtime, "num_workers": self.num_workers}
+        options |= {"kind": kind, "augmentation": augmentation}
         return cached_features(self.network, images, self.cache_dir, **options)
 
 

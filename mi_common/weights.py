@@ -40,11 +40,10 @@ def efficientnet_lite0_state_dict() -> dict[str, Tensor]:
     return renamed
 
 
-def load_file(whole: nn.Module, weights: str) -> None:
+def load_file(model: nn.Module, weights: str) -> None:
     """Loads the state dict in the file `weights`; "imagenet" and "none" are no files.
 
-    Raises:
-        UserError: no such file, no state dict in it, or one of another network.
+    UserError for a missing file, no state dict in it, or one of another network.
     """
     if weights in ("imagenet", "none"):
         return
@@ -63,19 +62,19 @@ def load_file(whole: nn.Module, weights: str) -> None:
         raise UserError(
             f"--weights {weights}: not a state dict ({type(error).__name__})"
         ) from error
-    load_state(whole, state, weights)
+    load_state(model, state, weights)
 
 
-def load_state(whole: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Loads a state dict that must fit in every name and shape; UserError names its `source`."""
-    own = whole.state_dict()
+    expected = model.state_dict()
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"weights {source}: not a state dict but {type(state).__name__}")
-    wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
-    wrong += [k for k in state if k not in own]
+    wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape]
+    wrong += [k for k in state if k not in expected]
     if wrong:
         raise UserError(f"weights {source}: {len(wrong)} parameters do not fit, first {wrong[0]!r}")
-    whole.load_state_dict(state)
+    model.load_state_dict(state)
 
 
 def unavailable(name: str, error: Exception) -> UserError:

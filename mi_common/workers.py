@@ -38,8 +38,7 @@ def _start_worker(parent: int) -> None:
 def worker_pool(num_workers: int) -> Iterator[Executor]:
     """Worker processes, on one thread each, that are killed if the block ends with an error.
 
-    Raises:
-        UserError: the processes do not fit into memory, or the system killed one.
+    UserError if they do not fit into memory, or the system killed one.
     """
     flag = f"--num-workers {num_workers}"
     require_memory(num_workers * WORKER_MEMORY, flag, "use fewer")
@@ -91,9 +90,8 @@ def run_jobs(
         cluster: address of a Dask scheduler, whose workers run the jobs instead.
         names: of the jobs; with names, the progress is shown (`mi_common.progress`).
 
-    Raises:
-        UserError: torchrun started this process, workers do not fit into memory or died, or no
-            scheduler answers.
+    UserError if torchrun started this process, workers do not fit into memory or died, or no
+    scheduler answers.
     """
     if runtime.world_size > 1:
         raise UserError(
@@ -101,10 +99,17 @@ def run_jobs(
         )
     num_workers = min(num_workers, len(jobs))
     with Progress("", len(jobs), show=names is not None) as progress:
+
+        def in_turn() -> Iterator[tuple[int, object]]:
+            for number, job in enumerate(jobs):
+                if names is not None:
+                    progress.name(names[number])
+                yield number, function(*job)
+
         if cluster is not None:
             results = _on_cluster(function, jobs, cluster)
         elif num_workers < 2 or runtime.device.type != "cpu":
-            results = _in_turn(function, jobs, names, progress)
+            results = in_turn()
         else:
             results = _in_processes(function, jobs, num_workers)
         for done, (number, result) in enumerate(results, start=1):
@@ -112,15 +117,6 @@ def run_jobs(
             progress.step()
             if names is not None:
                 progress.finish(f"{done}/{len(jobs)} {names[number]}")
-
-
-def _in_turn(
-    function: Callable, jobs: list[tuple], names: list[str] | None, progress: Progress
-) -> Iterator[tuple[int, object]]:
-    for number, job in enumerate(jobs):
-        if names is not None:
-            progress.name(names[number])
-        yield number, function(*job)
 
 
 def _in_processes(
@@ -198,29 +194,30 @@ def _on_one_thread(folder: str, function: Callable, *job):
 
 
 def run_cells(
-    function: Callable[..., list[dict]],
-    jobs: dict[tuple, tuple],
+    compute_cell: Callable[..., list[dict]],
+    arguments_of_cell: dict[tuple, tuple],
     results: ResultsFile,
     **options,
 ) -> pd.DataFrame:
     """Computes the cells that `results` lacks, writes the rows of each at once, shows the progress.
 
     Args:
-        function: `function(*job)` returns the rows of a cell; picklable, as the jobs are.
-        jobs: arguments by cell; the cell is named by its values of the columns `results.key`.
+        compute_cell: returns the rows of a cell; picklable, as its arguments are.
+        arguments_of_cell: by the cell's values of the columns `results.key`.
         options: runtime, num_workers and cluster of `run_jobs`.
 
     Returns:
-        The rows of all cells in the order of `jobs`, also those of an earlier run.
+        The rows of all cells in the order of `arguments_of_cell`, also those of an earlier run.
     """
-    missing = [key for key in jobs if key not in results]
+    missing = [cell for cell in arguments_of_cell if cell not in results]
     names = [  # "mnist softmax seed 0": numbers after the names of their columns
         " ".join(
             str(value) if column in results.text else f"{column} {value}"
-            for column, value in zip(results.key, key, strict=True)
+            for column, value in zip(results.key, cell, strict=True)
         )
-        for key in missing
+        for cell in missing
     ]
-    for rows in run_jobs(function, [jobs[key] for key in missing], names=names, **options):
+    jobs = [arguments_of_cell[cell] for cell in missing]
+    for rows in run_jobs(compute_cell, jobs, names=names, **options):
         results.add(rows)
-    return results.select(list(jobs))
+    return results.select(list(arguments_of_cell))

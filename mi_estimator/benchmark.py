@@ -15,7 +15,11 @@ from pathlib import Path
 from mi_common import cli
 from mi_common.errors import UserError
 from mi_estimator.estimators.registry import ESTIMATORS
-from mi_estimator.names import SUITES, add_network_arguments
+from mi_estimator.names import (
+    SUITES,
+    add_estimator_training_arguments,
+    add_network_arguments,
+)
 
 
 def get_parser() -> cli.Parser:
@@ -39,8 +43,7 @@ def get_parser() -> cli.Parser:
         default=["softmax", "pc-softmax"],
         help="estimators; oracle averages the exact log ratio on the test samples",
     )
-    by_task = dict.fromkeys(("epochs", "batch_size", "lr"), "by task if not given")
-    cli.add_training_arguments(parser, weight_decay=1e-4, by_dataset=by_task)
+    add_estimator_training_arguments(parser, weight_decay=1e-4)
     add_network_arguments(parser)
     return parser
 

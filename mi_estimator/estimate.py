@@ -26,7 +26,13 @@ from mi_estimator.estimators.registry import (
     Settings,
     build_estimator,
 )
-from mi_estimator.names import ENTROPIES, IMAGE_SETS, add_network_arguments, listed
+from mi_estimator.names import (
+    ENTROPIES,
+    IMAGE_SETS,
+    add_estimator_training_arguments,
+    add_network_arguments,
+    listed,
+)
 
 DEFAULTS = Settings()
 
@@ -71,7 +77,7 @@ def get_parser() -> cli.Parser:
         help="known class probabilities, classes in sorted order; samples are re-weighted",
     )
     names = ("epochs", "batch_size", "lr", "weight_decay")
-    cli.add_training_arguments(parser, **{name: getattr(DEFAULTS, name) for name in names})
+    add_estimator_training_arguments(parser, **{name: getattr(DEFAULTS, name) for name in names})
     add_network_arguments(parser, members=DEFAULTS.members, val_fraction=DEFAULTS.val_fraction)
     return parser
 

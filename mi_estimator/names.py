@@ -12,6 +12,20 @@ COVERAGE_TASKS = ("gaussian-d2", "concentric-d5", "independent-k2", "independent
 ENTROPIES = ("plug-in", "miller-madow")
 
 
+def add_estimator_training_arguments(parser: cli.Parser, **defaults: float) -> None:
+    """--epochs, --batch-size, --lr and --weight-decay; those without default depend on the task."""
+    add = parser.add_argument_group("training").add_argument
+    for name, parse, text in (
+        ("epochs", cli.positive_int, "passes over the data"),
+        ("batch_size", cli.positive_int, "samples a step"),
+        ("lr", cli.positive_float, "(peak) learning rate"),
+        ("weight_decay", cli.non_negative_float, "weight decay"),
+    ):
+        flag, default = f"--{name.replace('_', '-')}", defaults.get(name)
+        text += " (by task if not given)" if default is None else ""
+        add(flag, type=parse, default=default, help=text)
+
+
 def add_network_arguments(
     parser: cli.Parser, *, members: int | None = None, val_fraction: float | None = None
 ) -> None:

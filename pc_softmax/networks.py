@@ -8,7 +8,7 @@ from mi_common.backbones import (
     GlobalAveragePoolClassifier,
     InputSpec,
     build_backbone,
-    check_input,
+    check_input_and_freeze_unused,
 )
 from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
@@ -92,7 +92,7 @@ def build_network(
     else:
         size = images.images.shape[-1] if images.in_memory else image_size
         network = build_backbone(name, weights=weights, num_classes=num_classes, image_size=size)
-        check_input(network, name)
+        check_input_and_freeze_unused(network, name)
     if cosine_head:
         network.head = CosineHead(network.head.in_features, num_classes)
     return network

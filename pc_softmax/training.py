@@ -77,7 +77,7 @@ def build_classifier(settings: Settings, data: ImbalancedData, runtime: Runtime)
     )
     if settings.init is not None:
         run = first_stage(settings.init)
-        flags, source = run.config(), f"--init {settings.init}"
+        flags, source = run.config("flags"), f"--init {settings.init}"
         head_only = flags["freeze_backbone"] or flags["retrain_head"]
         keep_head = not settings.retrain_head
         classifier.load(run, head_only=head_only, source=source, keep_head=keep_head)

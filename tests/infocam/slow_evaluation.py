@@ -39,7 +39,8 @@ def results_of(folder) -> pd.DataFrame:
 
 def network_of(run) -> torch.nn.Module:
     """The run's network, put together without `infocam.evaluate`."""
-    flags, state = RunFolder(run.folder).config(), RunFolder(run.folder).load_checkpoint()["model"]
+    flags = RunFolder(run.folder).config("flags")
+    state = RunFolder(run.folder).load_checkpoint()["model"]
     classes = 4 if flags["dataset"] == "tiny-imagenet" else 10
     network = build_network(flags["network"], weights=flags["weights"], num_classes=classes)
     (network.head if classes == 4 else network).load_state_dict(state)

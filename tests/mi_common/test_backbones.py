@@ -10,7 +10,7 @@ import torchvision
 from PIL import Image
 
 from mi_common import backbones
-from mi_common.backbones import InputSpec, build_backbone, check_input
+from mi_common.backbones import InputSpec, build_backbone, check_input_and_freeze_unused
 from mi_common.errors import UserError
 from mi_common.weights import efficientnet_lite0_state_dict
 
@@ -202,7 +202,7 @@ def test_maps_with_channels_last_are_turned(name):
 def test_what_no_gradient_reaches_is_not_trained():
     network = build_backbone("timm:test_vit3", weights="none", num_classes=3)
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    check_input(network, "timm:test_vit3")
+    check_input_and_freeze_unused(network, "timm:test_vit3")
     resting = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert resting and all(name.startswith("backbone.network.attn_pool.") for name in resting)
     network.train()(images(160)).sum().backward()
@@ -215,7 +215,7 @@ def test_a_size_that_a_network_cannot_take_is_named():
     network = build_backbone("timm:test_vit", weights="none", num_classes=3)
     network.spec = replace(network.spec, size=50)
     with pytest.raises(UserError, match="timm:test_vit: cannot take images of 50 pixels"):
-        check_input(network, "timm:test_vit")
+        check_input_and_freeze_unused(network, "timm:test_vit")
 
 
 @pytest.mark.parametrize(

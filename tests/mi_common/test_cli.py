@@ -26,7 +26,9 @@ def main(argv=None):
     """A script with the shared flags."""
     parser = cli.Parser("A script.")
     cli.add_common_arguments(parser, output_dir="runs/x", seeds=[0])
-    cli.add_training_arguments(parser, epochs=8, batch_size=64, lr=0.01, weight_decay=0)
+    add = parser.add_argument_group("training").add_argument
+    add("--epochs", type=cli.positive_int, default=8, help="passes over the data")
+    add("--lr", type=cli.positive_float, default=0.01, help="learning rate")
     args = parser.parse_args(argv)
     if args.epochs == 13:
         raise UserError("--epochs 13: no; use 12")
@@ -54,14 +56,14 @@ def test_help_shows_the_defaults_that_say_something(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for default in ("(default: 8)", "(default: 64)", "(default: 0.01)", "(default: auto)"):
+    for default in ("(default: 8)", "(default: 0.01)", "(default: auto)"):
         assert default in text
     assert "(default: None)" not in text and "(default: False)" not in text
 
 
 def test_defaults_and_values_arrive():
     args = main([])
-    assert (args.seeds, args.epochs, args.batch_size, args.lr) == ([0], 8, 64, 0.01)
+    assert (args.seeds, args.epochs, args.lr) == ([0], 8, 0.01)
     assert (args.data_dir, args.output_dir) == (Path("data"), Path("runs/x"))
     args = main(["--seeds", "3", "1", "--lr", "1e-3", "--no-compile", "--deterministic"])
     assert (args.seeds, args.lr, args.compile, args.deterministic) == ([3, 1], 1e-3, False, True)

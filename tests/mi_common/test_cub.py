@@ -116,11 +116,6 @@ def test_a_missing_or_binary_file_of_cub_is_one_line(cub_root, file):
     assert str(error.value) == f"no cub data: looked for {cub_root / file}; get it with: {command}"
 
 
-def test_another_split_is_no_silent_test_set(cub_root):
-    with pytest.raises(ValueError, match=r"^split 'val': want train or test$"):
-        cub(cub_root.parent, "val")
-
-
 def test_the_real_cub_has_its_known_counts_and_boxes(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "cub-200-2011-annotations.zip") as archive:
         archive.extractall(tmp_path)

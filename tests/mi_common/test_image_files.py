@@ -123,11 +123,6 @@ def test_a_wrong_image_folder_is_named_in_one_line(tmp_path, files, message):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_another_split_is_no_silent_test_set(tmp_path):
-    with pytest.raises(ValueError, match=r"^split 'val': want train or test$"):
-        image_folder(tmp_path, "val")
-
-
 # Images
 
 

@@ -74,10 +74,10 @@ def test_a_run_is_finished_by_its_result_and_only_then_has_a_config(tmp_path):
     assert not run.finished
     assert run.load_checkpoint() is None
     with pytest.raises(UserError, match=r"no finished run: there is no result\.json"):
-        run.config()
+        run.config("flags")
     run.save_result({"accuracy": 0.5})
     assert run.finished
-    assert run.config() == FLAGS
+    assert run.config("flags") == FLAGS
     assert run.result() == {"accuracy": 0.5}
 
 
