@@ -131,10 +131,7 @@ def tables(rows: pd.DataFrame, predictions: Predictions) -> tuple[pd.DataFrame, 
 def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder: Path) -> None:
     """Prints and writes the tables of results.csv, and draws the accuracy of each class.
 
-    `folders` are the run folders of each loss.
-
-    Raises:
-        UserError: a run of results.csv has lost a file since.
+    `folders` are the run folders of each loss; a UserError names one that has lost a file.
     """
     for run in (RunFolder(path) for paths in folders.values() for path in paths):
         run.require_entry("pc_softmax.train")
