@@ -24,7 +24,7 @@ from mi_common.information import (
     log_prior_from_counts,
     pc_softmax_loss,
 )
-from pc_softmax.names import REWEIGHTED_LOSSES, SMOOTHED_LOSSES
+from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 
 
 class SoftmaxLoss(nn.CrossEntropyLoss):
@@ -287,6 +287,7 @@ def build_loss(
             return WeightedLoss.from_counts(counts, **smoothing, **deferred)
         case "class-balanced":
             return ClassBalancedLoss.from_counts(counts, beta=beta, **smoothing, **deferred)
+    raise UserError(f"loss {name!r}: use one of {', '.join(LOSSES)}")
 
 
 def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) -> Tensor:

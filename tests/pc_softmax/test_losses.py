@@ -245,3 +245,8 @@ def test_options_change_the_losses_that_have_them(batch):
         ),
     ):
         assert value(*batch) == expected(*batch)
+
+
+def test_an_unknown_loss_is_named():
+    with pytest.raises(UserError, match="'hinge'"):
+        build_loss("hinge", torch.tensor([2, 1]))
