@@ -103,4 +103,4 @@ def test_no_thread_stays_behind():
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # an earlier test may have left one that ends
