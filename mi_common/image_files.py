@@ -53,6 +53,8 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
             raise UserError(f"{place}: class {wnid!r} is not in wnids.txt")
         if first.setdefault(path, place) != place:
             raise UserError(f"{place}: a second line for {path.name}; want one")
+    if not entries:
+        raise UserError(f"{root}: no images are listed for the split {split}")
     if split == "train" and (lacking := class_of.keys() - {wnid for _, _, wnid, _ in entries}):
         raise UserError(f"{root}/train/{min(lacking)}: no images of this class")
     return ImageSet(

@@ -55,6 +55,12 @@ def test_a_wrong_annotation_is_named_by_file_and_line(tiny_root, line, message):
     assert message in str(error.value)
 
 
+def test_a_split_without_images_is_refused(tiny_root):
+    (tiny_root / "val/val_annotations.txt").write_text("\n")
+    with pytest.raises(UserError, match="no images are listed for the split val"):
+        tiny_imagenet(tiny_root.parent, "val")
+
+
 def test_the_real_tiny_imagenet_has_its_known_counts_and_boxes(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "tiny-imagenet-200.zip") as archive:
         archive.extractall(tmp_path, [n for n in archive.namelist() if n.endswith(".txt")])
