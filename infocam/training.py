@@ -1,4 +1,4 @@
-"""One run of `infocam.train`: the network, its training, and what the run folder says of it."""
+"""One run of `infocam.train`: its network, its training and the description in its folder."""
 
 import functools
 import time

@@ -68,6 +68,8 @@ class TensorBatches(_ShuffledBatches):
         **shuffling,
     ):
         """`shuffling`: `batch_size`, `seed`, `runtime`."""
+        if len(inputs) != len(labels):
+            raise UserError(f"{len(inputs)} inputs but {len(labels)} labels")
         super().__init__(len(inputs), **shuffling)
         self.inputs = inputs.to(self.runtime.device)
         self.labels = labels.to(self.runtime.device)

@@ -52,7 +52,7 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
         if wnid not in class_of:
             raise UserError(f"{place}: class {wnid!r} is not in wnids.txt")
         if first.setdefault(path, place) != place:
-            raise UserError(f"{place}: a second line for {path.name}; want one")
+            raise UserError(f"{place}: a second line for {path.name}; keep one")
     if not entries:
         raise UserError(f"{root}: no images are listed for the split {split}")
     if split == "train" and (lacking := class_of.keys() - {wnid for _, _, wnid, _ in entries}):
@@ -137,7 +137,7 @@ def _size(text: str) -> list[int]:
 
 
 def image_folder(data_dir: Path, split: str) -> ImageSet:
-    """A folder of one's own: `data_dir/train/CLASS/*` and `data_dir/test/CLASS/*`.
+    """A folder of your own pictures: `data_dir/train/CLASS/*` and `data_dir/test/CLASS/*`.
 
     Classes are sorted by name and the images of each class too. Images are the files that end in
     .bmp, .jpeg, .jpg, .png or .webp, in any case; other files and hidden ones are left out.

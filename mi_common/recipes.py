@@ -53,14 +53,14 @@ def flat(recipe: Any) -> dict[str, Any]:
 
 
 def set_defaults(args: argparse.Namespace, recipe: Any) -> None:
-    """Gives each flag that is None, or that there is not, the recipe's value of the same name."""
+    """Gives each flag that is None or missing the recipe's value of the same name."""
     for name, value in flat(recipe).items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
 
 
 def take(kind: type, args: argparse.Namespace) -> Any:
-    """A dataclass, and those inside it, from the flags of their fields; the rest has defaults."""
+    """A dataclass, and those inside it, from the flags of the same names, else with defaults."""
     values = {}
     for field in fields(kind):
         if is_dataclass(field.type):

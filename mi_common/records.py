@@ -15,18 +15,14 @@ A run folder holds
 import io
 import json
 import os
-import platform
-import shlex
 import shutil
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from mi_common.environment import environment
 from mi_common.errors import UserError
 from mi_common.files import (
     LOCK,
@@ -47,7 +43,6 @@ from mi_common.files import (
 # content of the data folder is compared by its fingerprint.
 _IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
 _IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
-LIBRARIES = ("torch", "torchvision", "numpy", "timm", "scikit-learn")  # named in config.json
 _OUTPUT_FLAGS = {"output_dir", "figure"}
 
 
@@ -190,33 +185,6 @@ def prepare_output(
     if not config.exists():
         known = {"flags": flags} | ({} if data is None else {"data": data})
         write_json(config, _as_json((description or {}) | known) | environment())
-
-
-def environment() -> dict:
-    """Command, versions, commit and hardware; the commit is None without a repository or git."""
-    try:
-        describe = ["git", "describe", "--always", "--dirty"]
-        options = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
-        commit = subprocess.run(describe, **options).stdout.strip() or None
-    except OSError:
-        commit = None
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    script = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
-    return {
-        "command": shlex.join([*script, *sys.argv[1:]]),
-        "commit": commit,
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-        "cpu": f"{_processor()}, {os.cpu_count()} cores",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() is empty on many Linux systems
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _as_json(values: dict) -> dict:

@@ -183,7 +183,8 @@ class ImageClassifier:
             source: the flag or folder that an error names.
             keep_head: take the head's weights too.
 
-        UserError for another network, or a head that was trained on another backbone.
+        Raises:
+            UserError: another network, or a head that was trained on another backbone.
         """
         run.require_files("checkpoint.pt")
         if head_only and run.result().get("backbone_sha256") != self.backbone_digest():

@@ -33,6 +33,8 @@ def class_limits(kind: str, counts: Tensor) -> Tensor:
     if kind == "none":
         return counts
     rule, _, ratio = kind.partition(":")
+    if rule not in ("exp", "step"):
+        raise ValueError(f"{kind!r}: use none, step:RATIO or exp:RATIO")
     smallest, last = int(counts.min()), len(counts) - 1
     shares = [k / last if rule == "exp" else float(2 * k > last) for k in range(last + 1)]
     # Rounding may put a whole number slightly below itself.

@@ -1,4 +1,4 @@
-"""The flags that `train` and `compare` share, the defaults of each data set, and what they say."""
+"""The flags that `train` and `compare` share, their defaults, and the settings that they give."""
 
 import argparse
 import math

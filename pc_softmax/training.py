@@ -1,4 +1,4 @@
-"""One run of `pc_softmax.train`: the data, the network, its training, and what it predicts."""
+"""One run of `pc_softmax.train`: its data, network, training and predictions."""
 
 import time
 from pathlib import Path

@@ -97,7 +97,7 @@ def _section(runs: Path, section: Section) -> str:
         pictures = "".join(map(_image, overlays))
         parts.append(
             "<p>Test images spread evenly over the set. White: true box; orange, dashed: predicted "
-            "box. Yellow speaks for the class, blue against it.</p>"
+            "box. Yellow is evidence for the class, blue is evidence against it.</p>"
             f'<div class="gallery">{pictures}</div>'
         )
     config = read_json(_checked(runs / section.config))

@@ -115,6 +115,8 @@ def _image_files(dataset: str, data_dir: Path) -> tuple[dict[str, ImageSet], Pat
         root, masks = (data_dir / "CUB_200_2011" / name for name in ("images", "segmentations"))
         files = {split: cub(data_dir, split) for split in ("train", "test")}
         return files, root, dict.fromkeys(SPLITS, masks) if masks.is_dir() else {}
+    if dataset != "folder":
+        raise ValueError(f"data set {dataset!r}: no reader")
     masks = data_dir / "masks"
     return boxed_folder(data_dir), data_dir, {"test": masks} if masks.is_dir() else {}
 

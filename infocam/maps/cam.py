@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infocam.maps.gradient import gradient_maps
-from infocam.names import GRADIENT_METHODS, RANDOM
+from infocam.names import GRADIENT_METHODS, PADDINGS, RANDOM
 from mi_common.errors import UserError
 from mi_common.information import pointwise_mutual_information
 
@@ -101,6 +101,8 @@ def region_filter(maps: Tensor, size: int, *, padding: str = "same") -> Tensor:
     """
     if size % 2 == 0:
         raise UserError(f"region {size}: use an odd number of cells, such as 1, 3 or 5")
+    if padding not in PADDINGS:
+        raise UserError(f"padding {padding!r}: use one of {', '.join(PADDINGS)}")
     if size == 1:
         return maps
     flat = maps.reshape(-1, 1, *maps.shape[-2:])

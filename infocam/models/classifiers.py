@@ -22,7 +22,7 @@ from mi_common.training import ImageClassifier
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network in eval mode, and what its outputs mean."""
+    """A trained network in eval mode, with the names and the prior of its classes."""
 
     network: GlobalAveragePoolClassifier
     class_names: list[str]  # (K,)

@@ -7,6 +7,9 @@ Boxes are x0 y0 x1 y1 of inclusive pixels: a box of one pixel has x0 = x1. Some 
 import cv2
 import numpy as np
 
+from infocam.names import NORMALISATIONS
+from mi_common.errors import UserError
+
 
 def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:
     """Bicubic interpolation as in OpenCV: (h, w) floats -> (height, width) float32."""
@@ -24,6 +27,8 @@ def normalise(localisation_map: np.ndarray, normalisation: str = "minmax") -> np
         normalisation: "minmax" maps the smallest value to 0. "max" maps 0 and all negative values
             to 0. "percentile" is "minmax" after clipping at the 1st and 99th percentile.
     """
+    if normalisation not in NORMALISATIONS:
+        raise UserError(f"normalisation {normalisation!r}: use one of {', '.join(NORMALISATIONS)}")
     values = np.asarray(localisation_map, np.float32)
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):

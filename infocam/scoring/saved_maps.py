@@ -56,7 +56,7 @@ def read_map(folder: Path, name: str) -> np.ndarray:
     except Exception as error:  # a garbled header raises many kinds
         raise UserError(f"{path}: not a NumPy array ({type(error).__name__})") from error
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiub":
-        raise UserError(f"{path}: shape {values.shape}, {values.dtype}; want an (h, w) map")
+        raise UserError(f"{path}: shape {values.shape}, {values.dtype}; a map must be (h, w)")
     if values.size > MAX_PIXELS or max(values.shape) > MAX_SIDE:
         limit = f"sides up to {MAX_SIDE} and {MAX_PIXELS} cells or fewer"
         raise UserError(f"{path}: shape {values.shape}; use {limit}")

@@ -142,7 +142,7 @@ def runtime_used(names: Sequence[str], runtime: Runtime) -> Runtime:
 
 
 def describe_devices(names: Sequence[str], runtime: Runtime) -> str:
-    """For a script's first line: the device of the networks, and what runs on the CPU instead."""
+    """The device of the networks and the estimators on the CPU, for the first line of a script."""
     runtime = runtime_used(names, runtime)
     on_cpu = [name for name in names if name not in NETWORKS]
     if runtime.device.type == "cpu" or not on_cpu:

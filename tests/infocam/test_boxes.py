@@ -17,6 +17,7 @@ from infocam.scoring.boxes import (
     resize_map,
     to_8bit,
 )
+from mi_common.errors import UserError
 
 MASKS = {
     "two blobs, the larger wins": ("##... ##... ..... ..### ..###", (2, 3, 4, 4)),
@@ -215,3 +216,8 @@ def test_centre_boxes_are_centred_inside_and_nested(width, height, fractions):
     slack = np.array([width, height]) - 1 - boxes[:, 2:] - boxes[:, :2]
     assert ((slack == 0) | (slack == 1)).all()
     assert (np.diff(boxes[:, 2:] - boxes[:, :2], axis=0) >= 0).all()
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(UserError, match="'softmax': use one of minmax, max, percentile"):
+        normalise(np.eye(3), "softmax")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift
+from infocam.maps.cam import coefficients, contrast_maps, pointwise_information_shift, region_filter
 from infocam.names import CONTRASTS
 from mi_common.errors import UserError
 
@@ -235,3 +235,8 @@ def test_a_single_class_has_no_contrast():
     for contrast in (*CONTRASTS[1:], "lowest:1", "class:0"):
         with pytest.raises(UserError, match="a contrast needs two classes"):
             coefficients(contrast, *alone)
+
+
+def test_an_unknown_padding_is_refused():
+    with pytest.raises(UserError, match="padding 'valid': use one of same, legacy-full"):
+        region_filter(torch.zeros(3, 3), 3, padding="valid")

@@ -149,3 +149,8 @@ def test_canvases_are_the_same_whatever_the_other_parts_sizes(digits_dir, small_
     pixels = everything.picture(3)
     assert pixels.shape == (64, 64, 3)
     assert all(np.array_equal(pixels[..., c], everything.images[3, 0].numpy()) for c in range(3))
+
+
+def test_an_unknown_data_set_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'coco': no reader"):
+        load_splits("coco", tmp_path, images_per_class=None, val_per_class=1)

@@ -118,3 +118,8 @@ def test_augmented_images_are_shifted_and_mirrored_by_seed_and_epoch():
     assert len(used) > 12  # of 18
     first, again, later = (next(batches.epoch(epoch))[0] for epoch in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+def test_a_label_for_each_input():
+    with pytest.raises(UserError, match="5 inputs but 6 labels"):
+        TensorBatches(torch.zeros(5, 2), torch.zeros(6), batch_size=2, seed=0, runtime=CPU)

@@ -130,3 +130,9 @@ def test_paper_lists_of_files_equal_a_slow_loop():
         kept = slow_list(labels, odd=even_id, even=odd_id)  # an id is the label + 1
         assert positions.tolist() == kept
         assert 0 < len(kept) < len(labels)
+
+
+@pytest.mark.parametrize("kind", ["paper", "linear:3"])
+def test_limits_exist_for_rules_with_a_ratio_only(kind):
+    with pytest.raises(ValueError, match=f"^'{kind}'.* none, step:RATIO or exp:RATIO"):
+        class_limits(kind, torch.tensor([3, 3]))
