@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mi_common.errors import UserError
 from mi_common.files import damaged_file, remedy_for, write_atomically
 
 # From version 3 on, pandas reads every float as it was written without being asked.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # characters that `add` never writes
 _EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
 
@@ -51,7 +53,7 @@ class ResultsFile:
         finite = np.isfinite(numbers[good]).all(axis=None)
         finite &= not np.isinf(numbers).any(axis=None)  # nor infinite in a failed row
         valid = keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite
-        if not valid or "\0" in text or frame.duplicated().any():
+        if not valid or _CONTROL.search(text) or frame.duplicated().any():
             raise damaged_file(self.path)
         return frame
 
@@ -71,7 +73,7 @@ class ResultsFile:
 
     def add(self, rows: list[dict]) -> None:
         """Appends rows and rewrites the file atomically."""
-        new = pd.DataFrame(rows, columns=self.columns)
+        new = pd.DataFrame(rows, columns=self.columns).replace(_CONTROL, "?", regex=True)
         self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
         write_atomically(self.path, lambda partial: self.frame.to_csv(partial, index=False))
 

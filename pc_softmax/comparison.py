@@ -135,6 +135,7 @@ def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder:
     """
     for run in (RunFolder(path) for paths in folders.values() for path in paths):
         run.require_entry("pc_softmax.train")
+        run.result()  # its errors
         run.require_files("predictions.npz", "indices.npz", "checkpoint.pt")
     predictions = {
         loss: [Predictions.load(path / "predictions.npz") for path in paths]

@@ -197,3 +197,14 @@ def test_an_infinite_number_is_refused_in_a_failed_row_too(tmp_path):
     path.write_text(path.read_text().replace("1,,", "1,1e999,"))
     with pytest.raises(UserError, match=r"results\.csv"):
         ResultsFile(path, *options, text=("status",))
+
+
+def test_a_control_character_is_written_as_a_question_mark_and_refused_in_a_file(tmp_path):
+    path, options = tmp_path / "results.csv", (["seed", "status"], ["seed"])
+    results = ResultsFile(path, *options, text=("status",))
+    results.add([{"seed": 0, "status": "failed: a\x1bb"}])
+    assert path.read_text() == "seed,status\n0,failed: a?b\n"
+    assert len(ResultsFile(path, *options, text=("status",)).frame) == 1
+    path.write_text(path.read_text().replace("?", "\x01"))
+    with pytest.raises(UserError, match=r"results\.csv"):
+        ResultsFile(path, *options, text=("status",))

@@ -304,6 +304,12 @@ def test_a_run_that_lost_a_file_is_named(copied, digits_dir, user_error, file):
     assert str(run) in user_error(main, arguments(digits_dir, copied, "--resume"))
 
 
+def test_a_folder_in_place_of_a_result_is_named(copied, digits_dir, user_error):
+    (copied / "softmax-1/result.json").unlink()
+    (copied / "softmax-1/result.json").mkdir()
+    assert "softmax-1/result.json" in user_error(main, arguments(digits_dir, copied, "--resume"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
