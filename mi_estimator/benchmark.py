@@ -14,12 +14,8 @@ from pathlib import Path
 
 from mi_common import cli
 from mi_common.errors import UserError
-from mi_estimator.estimators.registry import ESTIMATORS
-from mi_estimator.names import (
-    SUITES,
-    add_estimator_training_arguments,
-    add_network_arguments,
-)
+from mi_estimator.estimators.registry import ESTIMATORS, Settings
+from mi_estimator.names import SUITES, add_estimator_arguments
 
 
 def get_parser() -> cli.Parser:
@@ -36,15 +32,11 @@ def get_parser() -> cli.Parser:
     sizes = "numbers of training samples (by task if not given)"
     add("--n-train", type=cli.positive_int, nargs="+", help=sizes)
     add("--n-test", type=cli.positive_int, help="new test samples (by task if not given)")
-    parser.add_argument_group("estimate").add_argument(
-        "--estimators",
-        nargs="+",
-        choices=ESTIMATORS,
-        default=["softmax", "pc-softmax"],
-        help="estimators; oracle averages the exact log ratio on the test samples",
-    )
-    add_estimator_training_arguments(parser, weight_decay=1e-4)
-    add_network_arguments(parser)
+    add, default = parser.add_argument_group("estimate").add_argument, ["softmax", "pc-softmax"]
+    exact = "estimators; oracle averages the exact log ratio on the test samples"
+    add("--estimators", nargs="+", choices=ESTIMATORS, default=default, help=exact)
+    by_task = ("epochs", "batch_size", "lr", "members", "val_fraction")
+    add_estimator_arguments(parser, Settings(weight_decay=1e-4), by_task=by_task)
     return parser
 
 
@@ -57,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--n-test 1: an interval needs at least two samples")
 
     from mi_common import runtime
+    from mi_common.recipes import take
     from mi_common.records import prepare_output
     from mi_common.results import ResultsFile
     from mi_common.workers import run_cells
@@ -75,11 +68,10 @@ def main(argv: list[str] | None = None) -> None:
     tasks = suites.SUITES[args.suite].items()
     tasks = {name: task.reading_from(args.data_dir) for name, task in tasks}
     for name, task in tasks.items():
-        sizes, n_test = args.n_train or [task.n_train], args.n_test or task.n_test
-        least = 2 * task.distribution.num_classes
+        sizes, least = args.n_train or [task.n_train], 2 * task.distribution.num_classes
         if min(sizes) < least:
             raise UserError(f"--n-train {min(sizes)}: {name} needs at least {least}")
-        check_memory(name, task, max(sizes), n_test)
+        check_memory(name, task, max(sizes), args.n_test or task.n_test)
     folder = args.output_dir or Path(f"runs/mi_estimator/{args.suite}")
     prepare_output(
         folder,
@@ -97,9 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     if args.retry_failed:
         results.drop(results.frame["status"] != "ok")
-    flags = ("epochs", "batch_size", "lr", "weight_decay", "val_fraction", "members", "k")
-    given = {name: getattr(args, name) for name in flags if getattr(args, name) is not None}
-    given["hidden"] = tuple(args.hidden)
+    flags = vars(take(Settings, args))
+    given = {name: value for name, value in flags.items() if value is not None}
     jobs = {}
     for name, task in tasks.items():
         settings, n_test = dataclasses.replace(task.settings, **given), args.n_test or task.n_test

@@ -71,14 +71,12 @@ def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
     lines, values = [], []
     for (task, n_train), group in rows.groupby(["task", "n_train"], sort=False):
         by = group.groupby("estimator")
-        rmse = np.sqrt(by["square"].mean())
+        rmse = np.sqrt(by["square"].mean()).reindex(names)
         failed = by["status"].agg(lambda status: int((status != "ok").sum()))
+        failed = failed.reindex(names, fill_value=0)
         best = rmse.drop("oracle", errors="ignore").min()
         line = {"task": task, "n_train": n_train}
         for name in names:
-            if name not in rmse:
-                line[name] = ""
-                continue
             text = "" if np.isnan(rmse[name]) else f"{rmse[name]:.3f}"
             text += "*" if text == f"{best:.3f}" and name != "oracle" else ""
             line[name] = f"{text} ({failed[name]} failed)".lstrip() if failed[name] else text

@@ -63,8 +63,6 @@ def _estimate(cell: Cell, task: Task, runtime: Runtime) -> MIEstimate:
     x_train, y_train = distribution.sample(cell.n_train, generator, exact_counts=True)
     x_test, y_test = distribution.sample(cell.n_test, generator)
     if cell.estimator == "oracle":
-        if not distribution.has_oracle:
-            raise UserError("the exact log ratio of this task is not known")
         return MIEstimate.from_pointwise(select_label(distribution.log_ratio(x_test), y_test))
     estimator = build_estimator(cell.estimator, runtime, cell.seed, cell.settings)
     estimator.fit(x_train, y_train, num_classes=distribution.num_classes)

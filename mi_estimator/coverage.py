@@ -10,6 +10,8 @@ replicates whose permutation p-value is at most 0.05 is the test's size. Writes 
 row per task, and `replicates.csv`.
 """
 
+import itertools
+
 from mi_common import cli
 from mi_common.errors import UserError
 from mi_estimator.estimators.registry import CROSS_ENTROPY
@@ -26,8 +28,7 @@ def get_parser() -> cli.Parser:
     add("--replicates", type=count, default=300, help="data sets to draw from each task")
     add("--samples", type=cli.positive_int, default=500, help="samples in a data set")
     add("--permutations", type=cli.positive_int, default=199, help="permutations of each test")
-    crossed = {"choices": CROSS_ENTROPY, "default": "pc-softmax"}
-    add("--estimator", **crossed, help="estimator that is cross-fitted")
+    add("--estimator", choices=CROSS_ENTROPY, default="pc-softmax", help="estimator to cross-fit")
     return parser
 
 
@@ -61,8 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, writing {folder}", flush=True)
     shared = (args.estimator, args.samples, args.permutations, device)
-    keys = [(name, replicate) for name in tasks for replicate in range(args.replicates)]
-    jobs = {key: (*key, *shared) for key in keys}
+    jobs = {key: (*key, *shared) for key in itertools.product(tasks, range(args.replicates))}
     results = ResultsFile(folder / "replicates.csv", COLUMNS, KEY, text=("task",))
     computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
     rows = run_cells(run_replicate, jobs, results, **computing)

@@ -26,15 +26,7 @@ from mi_estimator.estimators.registry import (
     Settings,
     build_estimator,
 )
-from mi_estimator.names import (
-    ENTROPIES,
-    IMAGE_SETS,
-    add_estimator_training_arguments,
-    add_network_arguments,
-    listed,
-)
-
-DEFAULTS = Settings()
+from mi_estimator.names import ENTROPIES, IMAGE_SETS, add_estimator_arguments, listed
 
 
 def get_parser() -> cli.Parser:
@@ -56,29 +48,18 @@ def get_parser() -> cli.Parser:
     first = "use only the first images of an image set"
     data.add_argument("--max-samples", type=cli.positive_int, help=first)
     estimate = parser.add_argument_group("estimate")
-    kind = {"choices": FROM_SAMPLES, "default": "pc-softmax", "help": "estimator"}
-    estimate.add_argument("--estimator", **kind)
-    estimate.add_argument("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
+    add = estimate.add_argument
+    add("--estimator", choices=FROM_SAMPLES, default="pc-softmax", help="estimator")
+    add("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
     permuted = "permutations of the test of independence; 0 skips the test"
-    estimate.add_argument("--permutations", type=cli.non_negative_int, default=0, help=permuted)
-    entropy = estimate.add_mutually_exclusive_group()
-    entropy.add_argument(
-        "--entropy",
-        choices=ENTROPIES,
-        default="plug-in",
-        help="H(Y) of the label frequencies, as it is or with the Miller-Madow correction, which "
-        "also corrects the estimate",
-    )
-    entropy.add_argument(
-        "--known-prior",
-        type=float,
-        nargs="+",
-        metavar="P",
-        help="known class probabilities, classes in sorted order; samples are re-weighted",
-    )
-    names = ("epochs", "batch_size", "lr", "weight_decay")
-    add_estimator_training_arguments(parser, **{name: getattr(DEFAULTS, name) for name in names})
-    add_network_arguments(parser, members=DEFAULTS.members, val_fraction=DEFAULTS.val_fraction)
+    add("--permutations", type=cli.non_negative_int, default=0, help=permuted)
+    add = estimate.add_mutually_exclusive_group().add_argument
+    entropy = "H(Y) of the label frequencies, as it is or with the Miller-Madow correction, which "
+    entropy += "also corrects the estimate"
+    add("--entropy", choices=ENTROPIES, default="plug-in", help=entropy)
+    prior = "known class probabilities, classes in sorted order; samples are re-weighted"
+    add("--known-prior", type=float, nargs="+", metavar="P", help=prior)
+    add_estimator_arguments(parser, Settings())
     return parser
 
 
@@ -88,9 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     if (args.file is None) == (args.dataset is None):
         raise UserError("give a FILE with --label COLUMN, or --dataset NAME, and not both")
     if args.dataset and (args.label or args.features or args.drop or args.drop_constant):
-        raise UserError(
-            "--label, --features, --drop and --drop-constant are for a FILE, not for --dataset"
-        )
+        raise UserError("--label, --features, --drop and --drop-constant are for a FILE only")
     if args.dataset and args.estimator not in NETWORKS:
         raise UserError(f"--estimator {args.estimator}: images need a network, such as pc-softmax")
     if args.estimator not in CROSS_ENTROPY and (args.known_prior or args.entropy != "plug-in"):
@@ -101,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--max-samples is for --dataset")
 
     from mi_common import runtime
+    from mi_common.recipes import take
     from mi_common.records import check_output, prepare_output
     from mi_estimator.estimate_report import summary, write_estimate
     from mi_estimator.estimators.base import describe_devices, runtime_used
@@ -116,9 +96,8 @@ def main(argv: list[str] | None = None) -> None:
         samples = read_samples(args.file, args.label, **columns, drop_constant=args.drop_constant)
     if args.estimator not in NEIGHBOUR_METHODS:
         check_folds(samples.y, args.folds, samples.class_names)
-    log_prior = None
-    if args.known_prior:
-        log_prior = known_log_prior(args.known_prior, len(samples.class_names))
+    known = args.known_prior
+    log_prior = known_log_prior(known, len(samples.class_names)) if known else None
     folder = args.output_dir or Path("runs/mi_estimator") / (args.dataset or args.file.stem)
     check_output(folder, vars(args), overwrite=args.overwrite)
     place = describe_devices([args.estimator], device)
@@ -136,24 +115,21 @@ def main(argv: list[str] | None = None) -> None:
     if args.estimator in NEIGHBOUR_METHODS:
         fit = NeighbourFit.of(args.estimator, samples.x, samples.y, seed=args.seed, k=args.k)
     else:
-        settings = {name: getattr(args, name) for name in vars(DEFAULTS)}
-        settings = Settings(**settings | {"hidden": tuple(args.hidden)})
-        build = partial(build_estimator, args.estimator, device, settings=settings)
+        build = partial(build_estimator, args.estimator, device, settings=take(Settings, args))
         options = {"folds": args.folds, "seed": args.seed, "log_prior": log_prior}
         fit = cross_fit(build, samples.x, samples.y, **options, show_progress=True)
-    p_value = None
-    if args.permutations:
-        p_value = fit.permutation_p_value(args.permutations, args.seed)
+    tested = args.permutations > 0
+    p_value = fit.permutation_p_value(args.permutations, args.seed) if tested else None
     if miller_madow := args.entropy == "miller-madow":
         fit = fit.with_miller_madow()
     result = summary(fit, miller_madow=miller_madow, p_value=p_value)
     result["features"] = samples.feature_names
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_estimate(fit, result, samples.class_names, folder)
-    if args.permutations:
-        print("next: the same command with another --estimator and --output-dir compares the two")
-    else:
-        print("next: the same command with --permutations 1000 --overwrite tests independence")
+    more = "--permutations 1000 --overwrite tests independence"
+    if tested:
+        more = "another --estimator and --output-dir compares the two"
+    print(f"next: the same command with {more}")
 
 
 if __name__ == "__main__":

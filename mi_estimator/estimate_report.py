@@ -102,12 +102,13 @@ def write_estimate(
     write_atomically(folder / "pmi.csv", lambda path: rows.to_csv(path, index=False))
     write_atomically(folder / "classes.csv", lambda path: classes.to_csv(path, index=False))
     plot_pointwise_by_class(rows, class_names, folder / "pmi_by_class.png")
+    figures = "pmi_by_class.png"
     if isinstance(fit, CrossFit):
         plot_calibration(fit.log_posterior, fit.labels, folder / "calibration.png")
+        figures += ", calibration.png"
     write_tables(result_table(result), folder / "table")
     write_json(folder / "estimate.json", result)
     print(to_markdown(result_table(result)))
     if len(classes) <= 20:
         print(to_markdown(classes))
-    figures = "pmi_by_class.png" + (", calibration.png" if isinstance(fit, CrossFit) else "")
     print(f"wrote to {folder}: estimate.json, table.md, table.tex, pmi.csv, classes.csv, {figures}")

@@ -29,13 +29,13 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     top.set_ylim(low, high)
     bottom.axhline(0, color="0.4", linewidth=1)
     for number, (estimator, style) in enumerate(zip(estimators, styles(), strict=False)):
-        mine = rows[rows["estimator"] == estimator]
+        cells = rows[rows["estimator"] == estimator]
         shift = (number - (len(estimators) - 1) / 2) * 0.7 / len(estimators)
-        x = np.array([tasks.index(task) for task in mine["task"]]) + shift
-        x = x + 0.03 * (mine["seed"].rank(method="dense").to_numpy() - 1)
-        half_width, style = (mine["upper"] - mine["lower"]) / 2, {**style, "markersize": 4}
-        top.plot(x, mine["estimate"].clip(low, high), linestyle="", label=estimator, **style)
-        error = (mine["estimate"] - mine["truth"]).clip(-high, high)
+        x = np.array([tasks.index(task) for task in cells["task"]]) + shift
+        x = x + 0.03 * (cells["seed"].rank(method="dense").to_numpy() - 1)
+        half_width, style = (cells["upper"] - cells["lower"]) / 2, {**style, "markersize": 4}
+        top.plot(x, cells["estimate"].clip(low, high), linestyle="", label=estimator, **style)
+        error = (cells["estimate"] - cells["truth"]).clip(-high, high)
         bottom.errorbar(x, error, half_width, linestyle="", elinewidth=1, **style)
     if (rows["estimate"] - rows["truth"]).abs().max() > 0.1:
         bottom.set_yscale("symlog", linthresh=0.1)
@@ -57,13 +57,12 @@ def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:
     high = 1.1 * rows["truth"].max() + 0.01
     axes.plot([0, high], [0, high], color="0.7", linewidth=1)
     groups = rows.groupby("estimator", sort=False)
-    for (estimator, mine), style in zip(groups, styles(), strict=False):
-        shown = mine["estimate"].clip(-0.1 * high, 1.2 * high)
+    for (estimator, cells), style in zip(groups, styles(), strict=False):
+        shown = cells["estimate"].clip(-0.1 * high, 1.2 * high)
         axes.plot(
-            mine["truth"], shown, linestyle="", markersize=4, alpha=0.7, label=estimator, **style
+            cells["truth"], shown, linestyle="", markersize=4, alpha=0.7, label=estimator, **style
         )
-    axes.set_xlabel("exact mutual information (nats)")
-    axes.set_ylabel("estimate (nats)")
+    axes.set(xlabel="exact mutual information (nats)", ylabel="estimate (nats)")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     save_figure(figure, path)
 
@@ -78,9 +77,9 @@ def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
     rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
     figure, axes = plt.subplots(figsize=(7, 4))
     groups = rows.groupby("estimator", sort=False)
-    for (estimator, mine), style in zip(groups, styles(), strict=False):
-        by = mine["n_train"] if column == "n_train" else mine["estimator"]
-        means = mine.groupby(by)[["square", "seconds"]].mean()
+    for (estimator, cells), style in zip(groups, styles(), strict=False):
+        by = cells["n_train"] if column == "n_train" else cells["estimator"]
+        means = cells.groupby(by)[["square", "seconds"]].mean()
         x = means.index if column == "n_train" else means["seconds"]
         axes.plot(x, np.sqrt(means["square"]), linestyle="-", label=estimator, **style)
     axes.set(xscale="log", yscale="log", xlabel=labels[column], ylabel="RMSE (nats)")
@@ -112,6 +111,5 @@ def plot_calibration(log_posterior: Tensor, labels: Tensor, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(4.5, 4.5))
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     axes.plot(means, shares, "-o", markersize=5)
-    axes.set_xlabel("predicted probability of a class")
-    axes.set_ylabel("share of samples of that class")
+    axes.set(xlabel="predicted probability of a class", ylabel="share of samples of that class")
     save_figure(figure, path)

@@ -44,13 +44,9 @@ def read_samples(
 ) -> Samples:
     """Reads CSV, Parquet, `.npz` (arrays x and y) or `.npy` (a table).
 
-    Args:
-        label, features, drop: of `Columns`. Columns of `.npy` are numbers; features of `.npz` are
-            x0, x1, ..., and it needs no label.
-        drop_constant: leave out constant features and print their names.
-
-    Raises:
-        UserError: as `read_table` and `checked_samples`.
+    `label`, `features` and `drop` are those of `Columns`: numbers for `.npy`; for `.npz`, which
+    needs no label, x0, x1, ... With `drop_constant`, constant features are left out and their names
+    printed. UserError as `read_table` and `checked_samples`.
     """
     table, labels = read_table(path, Columns(label, features, drop))
     return checked_samples(table, labels, drop_constant=drop_constant)

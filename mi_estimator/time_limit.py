@@ -8,13 +8,11 @@ from mi_common.errors import UserError
 
 
 def within(seconds: float, function: Callable, *arguments):
-    """`function(*arguments)`; a call into a library ends before the time is checked.
+    """`function(*arguments)`; UserError if it takes longer.
 
-    This is a function and not a `with` block, because the Python code of `__enter__` and
-    `__exit__` would run outside of the `try` that catches the exception.
-
-    Raises:
-        UserError: it took longer.
+    A call into a library ends before the time is checked. This is a function and not a `with`
+    block, because the Python code of `__enter__` and `__exit__` would run outside of the `try` that
+    catches the exception.
     """
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
     thread = ctypes.c_ulong(threading.get_ident())

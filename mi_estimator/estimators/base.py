@@ -80,11 +80,8 @@ class Estimator(ABC):
     def fit(self, x, y, *, num_classes: int | None = None) -> "Estimator":
         """Trains on (N, d) features and (N,) labels 0..K-1, tensors or arrays.
 
-        By default, `num_classes` K is the largest label plus one.
-
-        Raises:
-            UserError: samples that `as_samples` refuses, a class without samples where the
-                estimator needs all, or a training that fails.
+        By default, `num_classes` K is the largest label plus one. UserError as `as_samples`, for a
+        class without samples where the estimator needs all, and for a training that fails.
         """
         x, y = as_samples(x, y, num_classes, images=self.takes_images)
         return self.train(x, y, num_classes or int(y.max()) + 1)

@@ -45,15 +45,11 @@ class SklearnMI(Estimator):
     is_cross_entropy = True
 
     def __init__(self, name: str, *, seed: int = 0, **options):
+        """One of CLASSIFIERS, with `options` of its scikit-learn class.
+
+        Gradient boosting stops early by a random tenth of its training data, which `seed` draws;
+        the others are deterministic.
         """
-        Args:
-            name: one of CLASSIFIERS; another raises a UserError.
-            seed: of gradient boosting, which stops early by a random tenth of its training data;
-                the others are deterministic.
-            options: of the scikit-learn class.
-        """
-        if name not in CLASSIFIERS:
-            raise UserError(f"classifier {name!r}: use one of {', '.join(CLASSIFIERS)}")
         if name == "gradient-boosting":
             options = {"random_state": seed} | options
         self.name = name

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 
 import torch
 from sklearn.base import BaseEstimator
@@ -111,7 +112,8 @@ class ClassifierMI(Estimator, BaseEstimator):
         self.scale, self.bias = torch.ones(()), torch.zeros(num_classes)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            members = Members(self._member(x, num_classes) for _ in range(self.members))
+            build = small_cnn if x.ndim == 4 else partial(mlp, hidden=self.hidden)
+            members = Members(build(x.shape[1], num_classes) for _ in range(self.members))
         self.network = nn.Sequential(Standardise(x), members).to(device)
         train, validation = validation_split(y.cpu(), self.val_fraction, self.seed)
         x_val, y_val = x[validation], y[validation].cpu()
@@ -153,11 +155,6 @@ class ClassifierMI(Estimator, BaseEstimator):
             terms = terms + self.log_prior.cpu()[y.cpu()] + math.log(self.num_classes)
         return terms
 
-    def _member(self, x: Tensor, num_classes: int) -> nn.Module:
-        if x.ndim == 4:
-            return small_cnn(x.shape[1], num_classes)
-        return mlp(x.shape[1], num_classes, self.hidden)
-
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
         logits = predict(self.network, x, runtime=self.runtime_, batch_size=10_000)
@@ -194,8 +191,8 @@ class _BestEpoch:
             self.state = copy.deepcopy(self.estimator.network.state_dict())
             return False
         loss = self.terms - terms
-        worse = loss.mean() > 3 * loss.std() / len(loss) ** 0.5
-        self.worse = self.worse + 1 if worse else 0
+        is_worse = loss.mean() > 3 * loss.std() / len(loss) ** 0.5
+        self.worse = self.worse + 1 if is_worse else 0
         return self.worse == 3
 
 

@@ -26,11 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mi_common.errors import UserError
-from mi_common.information import (
-    at_least_float32,
-    pointwise_mutual_information,
-    select_label,
-)
+from mi_common.information import at_least_float32, pointwise_mutual_information, select_label
 from mi_estimator.estimators.classifier import ClassifierMI, as_inputs
 
 
@@ -183,10 +179,9 @@ class CriticMI(ClassifierMI):
         return terms
 
     def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        objective = BOUNDS[self.objective].objective
-        if objective is None:
-            return self._terms(logits, labels)
-        return objective(logits, labels, self.log_prior.cpu())
+        if objective := BOUNDS[self.objective].objective:
+            return objective(logits, labels, self.log_prior.cpu())
+        return self._terms(logits, labels)
 
     def _calibrate(self, x: Tensor, y: Tensor) -> None:
         """Does nothing: the literature does not calibrate critics."""
@@ -209,8 +204,7 @@ class CriticMI(ClassifierMI):
         if self._log_average is None:
             self._log_average = value
         else:
-            rate = self.average_rate
-            old = self._log_average + math.log1p(-rate)
-            self._log_average = torch.logaddexp(old, value + math.log(rate))
+            old = self._log_average + math.log1p(-self.average_rate)
+            self._log_average = torch.logaddexp(old, value + math.log(self.average_rate))
         ratio = (log_mean - self._log_average).exp()
         return value + ratio - ratio.detach() - select_label(logits, labels).mean()

@@ -139,8 +139,7 @@ def cross_fit(
             critics, whose bounds are plain means over samples.
         show_progress: whether to name the fold, see `mi_common.progress`.
 
-    Raises:
-        UserError: as `check_folds`.
+    UserError as `check_folds`.
     """
     y = y.cpu()
     counts, known_prior = check_folds(y, folds), log_prior
@@ -170,8 +169,8 @@ def cross_fit(
             progress.step()
             estimate = _mean(pointwise[test], y[test], known_prior).value
             progress.finish(f"fold {fold + 1}/{folds}", nats=estimate)
-    values = {"pointwise": pointwise, "training_value": sum(training_values) / folds}
-    return CrossFit(log_ratio, log_prior, known_prior is not None, y, fold_of, **values)
+    known, training_value = known_prior is not None, sum(training_values) / folds
+    return CrossFit(log_ratio, log_prior, known, y, fold_of, pointwise, training_value)
 
 
 def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEstimate:
@@ -217,9 +216,7 @@ def estimate_mutual_information(
         runtime: by default a GPU if there is one, in fp32.
         settings: fields of `Settings`, in place of its defaults.
 
-    Raises:
-        UserError: samples that cannot be used (see `checked_samples`), an unknown estimator, a
-            class with fewer samples than folds.
+    UserError for an unknown estimator, and as `checked_samples` and `check_folds`.
     """
     if estimator not in CROSS_FITTED:
         raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")

@@ -18,7 +18,6 @@ from scipy.spatial.distance import cdist
 from scipy.special import digamma
 from torch import Tensor
 
-from mi_common.errors import UserError
 from mi_estimator.estimators.base import Estimator, MIEstimate
 
 TREE_DIMENSIONS = 15
@@ -116,18 +115,11 @@ class NeighbourMI(Estimator):
         max_samples: int = 20_000,
         workers: int = 1,
     ):
+        """One of METHODS with k neighbours; `workers` are threads, of which -1 takes all cores.
+
+        `seed` selects at most `max_samples`, as time grows faster than their number, and draws
+        Ross's noise.
         """
-        Args:
-            method: one of METHODS.
-            seed: of the random selection of `max_samples`, and of Ross's noise.
-            k: number of neighbours.
-            max_samples: largest number of samples; time grows faster than their number.
-            workers: threads of the k-d tree; -1 takes all cores.
-        """
-        if method not in METHODS:
-            raise UserError(f"method {method!r}: use one of {', '.join(METHODS)}")
-        if k < 1 or max_samples < 2:
-            raise UserError(f"k {k}, max_samples {max_samples}: at least 1 neighbour, 2 samples")
         self.method, self.seed, self.k = method, seed, k
         self.max_samples, self.workers = max_samples, workers
 

@@ -21,11 +21,9 @@ ESTIMATORS = ("oracle", *OBJECTIVES, *CLASSIFIERS, *BOUNDS, *NEIGHBOUR_METHODS)
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters of estimators; the defaults suit 100 to 100,000 samples.
+    """Hyper-parameters of networks, see `ClassifierMI`, and `k` of `NeighbourMI`.
 
-    Attributes:
-        epochs ... hidden: of networks, see `ClassifierMI`.
-        k: number of neighbours of `NeighbourMI`.
+    The defaults suit 100 to 100,000 samples.
     """
 
     epochs: int = 50
@@ -37,17 +35,14 @@ class Settings:
     hidden: tuple[int, ...] = (100, 100, 100)
     k: int = 3
 
-    def of_networks(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "k"}
-
 
 def build_estimator(name: str, runtime, seed: int, settings: Settings):
     """The estimator of a name in ESTIMATORS; a task computes the oracle itself.
 
-    Args:
-        runtime: the `mi_common.runtime.Runtime` of networks.
+    `runtime` is the `mi_common.runtime.Runtime` of networks.
     """
-    options = {"runtime": runtime, "seed": seed} | settings.of_networks()
+    options = {"runtime": runtime, "seed": seed} | vars(settings)
+    k = options.pop("k")
     if name in OBJECTIVES:
         from mi_estimator.estimators.classifier import ClassifierMI
 
@@ -62,4 +57,4 @@ def build_estimator(name: str, runtime, seed: int, settings: Settings):
         return SklearnMI(name, seed=seed)
     from mi_estimator.estimators.neighbours import NeighbourMI
 
-    return NeighbourMI(name, seed=seed, k=settings.k)
+    return NeighbourMI(name, seed=seed, k=k)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mi_common.errors import UserError
 from mi_common.information import log_prior_from_counts
-from mi_estimator.tasks.joint import Distribution, integrate_information, uniform_log_prior
+from mi_estimator.tasks.joint import Distribution, integrate_information
 
 IMBALANCED = (5_000, 10_000, 15_000, 20_000, 25_000)  # class counts of the paper
 
@@ -31,13 +30,8 @@ class GaussianClasses(Distribution):
     class_counts: tuple[int, ...] = (10_000,) * 5
     offsets: tuple[float, ...] = (0.0, 2.0, -2.0, 4.0, -4.0)
 
-    def __post_init__(self):
-        if self.dim < 1 or len(self.class_counts) != len(self.offsets):
-            raise UserError("GaussianClasses needs dim >= 1 and a class count for each offset")
-
     @property
     def log_prior(self) -> Tensor:
-        """(K,) float64 exact log class probabilities."""
         return log_prior_from_counts(torch.tensor(self.class_counts), dtype=torch.float64)
 
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,23 +64,13 @@ PAPER_LINE = GaussianClasses(1)
 class RotatedGaussians(Distribution):
     """X | Y = k is normal with mean m_k u and identity covariance, u a fixed random unit vector.
 
-    These are the classes of Qin et al. 2019 with means scaled by 1/sqrt(d) and rotated: u.x is
-    sufficient for Y and does not depend on d, so neither does the information.
-
-    Attributes:
-        dim: number of features d.
-        line: the distribution of (u.x, Y), in one dimension.
+    These are the classes of Qin et al. 2019 with means scaled by 1/sqrt(d), d = `dim`, and rotated:
+    u.x is sufficient for Y. Its distribution with Y, `line`, does not depend on d, so neither does
+    the information.
     """
 
     dim: int
     line: GaussianClasses = PAPER_LINE
-
-    def __post_init__(self):
-        if self.dim < 1 or self.line.dim != 1:
-            raise UserError(
-                f"RotatedGaussians: dim {self.dim}, a line of dim {self.line.dim}; "
-                "needs dim >= 1 and a line of dim 1"
-            )
 
     @property
     def log_prior(self) -> Tensor:
@@ -114,34 +98,20 @@ class RotatedGaussians(Distribution):
 
 @dataclass(frozen=True)
 class OrthogonalClasses(Distribution):
-    """X | Y = k is normal with mean mu e_k and identity covariance; K = d equal classes.
+    """X | Y = k is normal with mean mu e_k and identity covariance; K = d equally likely classes.
 
     I(X;Y) = log K + mu^2 - E log W with W = sum_j exp(mu x_j), a sum of independent terms. By
     Frullani's integral log W = int_0^inf (e^-u - e^-uW) du/u, whose expectation needs only the
-    Laplace transform of a log-normal: two nested one-dimensional integrals for any K.
-
-    Attributes:
-        classes: number of classes and of features K.
-        separation: mu; two means are mu sqrt(2) apart.
+    Laplace transform of a log-normal: two nested one-dimensional integrals for any K. mu is the
+    `separation`, above 0 and at most 10; two means are mu sqrt(2) apart.
     """
 
     classes: int
     separation: float
 
-    def __post_init__(self):
-        if self.classes < 2 or not 0 < self.separation <= 10:
-            raise UserError(
-                f"OrthogonalClasses: {self.classes} classes, separation {self.separation}; "
-                "needs at least 2 classes and a separation above 0, at most 10"
-            )
-
     @property
     def dim(self) -> int:
         return self.classes
-
-    @property
-    def log_prior(self) -> Tensor:
-        return uniform_log_prior(self.classes)
 
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         x = torch.randn(len(labels), self.classes, generator=generator, device=labels.device)

@@ -23,18 +23,12 @@ class BlobImages(Mapped):
 
     The centre is at 13.5 + 9.5 tanh(x / 8) pixels, between pixels, so it lies inside the image and
     different vectors give different images. The image has the vector's information about the label.
-
-    Attributes:
-        base: a distribution of two features, with few samples beyond +-20.
+    `base` is a distribution of two features, with few samples beyond +-20.
     """
 
     base: Distribution
 
     MIDDLE, SPAN, REACH, WIDTH = (SIDE - 1) / 2, 9.5, 8.0, 2.0  # no annotation: not a field
-
-    def __post_init__(self):
-        if getattr(self.base, "dim", None) != 2:
-            raise UserError(f"BlobImages: {self.base} is not a distribution of two features")
 
     def forward(self, x: Tensor) -> Tensor:
         centre = self.MIDDLE + self.SPAN * torch.tanh(x / self.REACH)
@@ -78,15 +72,7 @@ class NoisyMnist(Distribution):
     data_dir: Path = Path("data")
     split: str = "train"
 
-    has_oracle = False
     truth_is_upper_bound = True
-
-    def __post_init__(self):
-        if not 0 <= self.flip < 1 or self.split not in ("train", "test"):
-            raise UserError(
-                f"NoisyMnist: flip {self.flip}, split {self.split!r}; "
-                "needs flip from 0 to below 1 and split train or test"
-            )
 
     def fingerprint(self) -> str:
         """Of the images; see `mi_common.fingerprints`."""
@@ -116,7 +102,7 @@ class NoisyMnist(Distribution):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """Raises UserError: the posterior of a handwritten digit is unknown."""
-        raise UserError("NoisyMnist has no oracle, only an upper bound on its information")
+        raise UserError("the exact log ratio of this task is not known")
 
     def mutual_information(self) -> tuple[float, float]:
         """The upper bound H(Y) - H(noise) in nats, exact for the digits' frequencies."""

@@ -12,16 +12,19 @@ from mi_common.information import entropy, pointwise_mutual_information
 class Distribution:
     """A joint distribution of features X and a label Y in 0..K-1, which draws labels first.
 
-    A subclass has `log_prior`, (K,) float64; `features`; `mutual_information`; and `log_density` or
-    `log_ratio`.
+    A subclass has `classes`, or a `log_prior`; `features`; `mutual_information`; and `log_density`
+    or `log_ratio`.
 
     Attributes:
-        has_oracle: whether `log_ratio` is known.
         truth_is_upper_bound: whether `mutual_information` is an upper bound on I(X;Y) only.
     """
 
-    has_oracle = True
     truth_is_upper_bound = False
+
+    @property
+    def log_prior(self) -> Tensor:
+        """(K,) float64 log class probabilities, equal ones unless a subclass has others."""
+        return uniform_log_prior(self.classes)
 
     @property
     def num_classes(self) -> int:
@@ -37,9 +40,8 @@ class Distribution:
     ) -> tuple[Tensor, Tensor]:
         """Draws n pairs on the generator's device, in random order.
 
-        Args:
-            exact_counts: give each class its share of n, rounded down, instead of drawing labels;
-                the first classes take the rest.
+        With `exact_counts` labels are not drawn: each class has its share of n, rounded down, and
+        the first classes take the rest.
         """
         device = generator.device
         prior = self.log_prior.exp().to(device)
@@ -65,7 +67,7 @@ class Distribution:
         raise NotImplementedError
 
     def log_ratio(self, x: Tensor) -> Tensor:
-        """The oracle: N samples -> (N, K) float64 log p(x, k) / (p(x) p(k))."""
+        """The oracle, if known: N samples -> (N, K) float64 log p(x, k) / (p(x) p(k))."""
         return pointwise_mutual_information(self.log_density(x), self.log_prior)
 
 
@@ -81,9 +83,7 @@ def integrate_information(
 
     For a smooth integrand that vanishes at both ends the rule converges faster than any power of
     the step, so the bound is the change when the step is halved, plus the rounding of the sum.
-
-    Args:
-        log_density: (M,) float64 points -> (M, K) log p(s | k), finite.
+    `log_density` takes (M,) float64 points to (M, K) log p(s | k), finite.
     """
     s = torch.linspace(low, high, (1 << 15) + 1, dtype=torch.float64)
     values = log_density(s)

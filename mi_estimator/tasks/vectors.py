@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mi_common.errors import UserError
 from mi_estimator.tasks.joint import Distribution, integrate_information, uniform_log_prior
 
 
@@ -17,23 +16,13 @@ from mi_estimator.tasks.joint import Distribution, integrate_information, unifor
 class ConcentricClasses(Distribution):
     """X | Y = k is normal with mean zero and standard deviation s_k: shells, with no linear signal.
 
-    The radius |x| is sufficient, and |x| / s_k has the chi distribution with d degrees of freedom;
-    the information is an integral over log |x|.
-
-    Attributes:
-        dim: number of features d.
-        scales: the s_k; the classes are equally likely.
+    The radius |x| is sufficient, and |x| / s_k has the chi distribution with d = `dim` degrees of
+    freedom; the information is an integral over log |x|. The s_k are `scales`; the classes are
+    equally likely.
     """
 
     dim: int
     scales: tuple[float, ...] = (1.0, 2.0, 4.0)
-
-    def __post_init__(self):
-        if self.dim < 1 or len(self.scales) < 2 or min(self.scales) <= 0:
-            raise UserError(
-                f"ConcentricClasses: dim {self.dim}, scales {self.scales}; "
-                "needs dim >= 1 and two or more scales above 0"
-            )
 
     @property
     def log_prior(self) -> Tensor:
@@ -70,21 +59,12 @@ class ConcentricClasses(Distribution):
 class NoisyXor(Distribution):
     """X is uniform on [-1, 1]^d; Y is the parity of its positive coordinates, flipped at random.
 
-    I(X;Y) = log 2 - H_b(flip). No d - 1 of the coordinates carry anything.
-
-    Attributes:
-        flip: probability that the label is wrong.
-        dim: number of features d.
+    I(X;Y) = log 2 - H_b(flip), where `flip` is the probability that the label is wrong. No d - 1 of
+    the d = `dim` coordinates carry anything.
     """
 
     flip: float
     dim: int = 2
-
-    def __post_init__(self):
-        if not 0 <= self.flip <= 0.5 or self.dim < 2:
-            raise UserError(
-                f"NoisyXor: flip {self.flip}, dim {self.dim}; needs flip in 0..0.5 and dim >= 2"
-            )
 
     @property
     def log_prior(self) -> Tensor:
@@ -110,25 +90,14 @@ class NoisyXor(Distribution):
 
 @dataclass(frozen=True)
 class UniformMixture(Distribution):
-    """The label is uniform on 0..m-1 and the feature uniform on [Y, Y + 2).
+    """The label is uniform on 0..m-1, m = `classes`, and the feature uniform on [Y, Y + 2).
 
     A mixed pair of Gao et al. 2017 (arXiv 1709.06212), whose X is the label here.
     I(X;Y) = log m - (m - 1)/m log 2: only the two outer unit intervals tell the label.
-
-    Attributes:
-        classes: m.
     """
 
     classes: int
     dim = 1
-
-    def __post_init__(self):
-        if self.classes < 2:
-            raise UserError(f"UniformMixture: {self.classes} classes; needs at least 2")
-
-    @property
-    def log_prior(self) -> Tensor:
-        return uniform_log_prior(self.classes)
 
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         x = labels + 2 * torch.rand(len(labels), generator=generator, device=labels.device)
@@ -153,24 +122,15 @@ class StudentClasses(Distribution):
     tails end exponentially.
 
     Attributes:
-        dof: degrees of freedom of all noise; no variance at 2 or below.
+        dof: degrees of freedom of all noise, at least 1; no variance at 2 or below.
         dim: number of features d.
-        offsets: the m_k; the classes are equally likely.
+        offsets: the m_k, at most 100 in size, as far as the integral reaches; the classes are
+            equally likely.
     """
 
     dof: float
     dim: int = 1
     offsets: tuple[float, ...] = (0.0, 2.0, -2.0, 4.0, -4.0)
-
-    def __post_init__(self):
-        classes = len(self.offsets)
-        if not (1 <= self.dof < math.inf and self.dim >= 1 and classes >= 2):
-            raise UserError(
-                f"StudentClasses: dof {self.dof}, dim {self.dim}, {classes} classes; "
-                "needs dof >= 1, dim >= 1 and two or more classes"
-            )
-        if not all(abs(offset) <= 100 for offset in self.offsets):  # as far as the integral reaches
-            raise UserError(f"StudentClasses: offsets {self.offsets}; needs numbers in -100..100")
 
     @property
     def log_prior(self) -> Tensor:
@@ -209,25 +169,10 @@ class StudentClasses(Distribution):
 
 @dataclass(frozen=True)
 class Independent(Distribution):
-    """X is standard normal whatever the label: I(X;Y) = 0.
-
-    Attributes:
-        classes: number of equally likely classes.
-        dim: number of features.
-    """
+    """X is standard normal in `dim` features whatever the label of `classes`: I(X;Y) = 0."""
 
     classes: int
     dim: int = 1
-
-    def __post_init__(self):
-        if self.classes < 2 or self.dim < 1:
-            raise UserError(
-                f"Independent: {self.classes} classes, dim {self.dim}; needs at least 2 and 1"
-            )
-
-    @property
-    def log_prior(self) -> Tensor:
-        return uniform_log_prior(self.classes)
 
     def features(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         return torch.randn(len(labels), self.dim, generator=generator, device=labels.device)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
-from mi_common.errors import UserError
 from mi_estimator.tasks.gaussians import IMBALANCED, GaussianClasses
 from mi_estimator.tasks.suites import SUITES
 
@@ -123,9 +122,3 @@ def test_samples_have_the_classes_means_and_unit_variance(exact_counts):
         assert (mine.mean(0) - offset).abs().max() < 4 / len(mine) ** 0.5
         covariance = torch.cov(mine.T)
         assert (covariance - torch.eye(2)).abs().max() < 6 / len(mine) ** 0.5
-
-
-@pytest.mark.parametrize("arguments", [(0,), (1, (5, 5)), (1, (5, 5), (0.0, 1.0, 2.0))])
-def test_impossible_tasks_are_user_errors(arguments):
-    with pytest.raises(UserError, match="dim >= 1 and a class count for each offset"):
-        GaussianClasses(*arguments)

@@ -65,8 +65,7 @@ def test_noisy_mnist_has_the_bound_of_its_channel(data_dir):
     expected = (joint * np.log(joint / (p[:, None] * marginal))).sum()
     assert value == pytest.approx(expected, abs=1e-12) and error == 0
     assert task.label_entropy == pytest.approx(-(marginal * np.log(marginal)).sum(), abs=1e-12)
-    assert task.truth_is_upper_bound and not task.has_oracle
-    assert not BLOBS.truth_is_upper_bound and BLOBS.has_oracle
+    assert task.truth_is_upper_bound and not BLOBS.truth_is_upper_bound
     no_noise = NoisyMnist(0.0, data_dir)
     assert no_noise.mutual_information()[0] == pytest.approx(no_noise.label_entropy, abs=1e-12)
     no_signal = NoisyMnist(0.9, data_dir)
@@ -105,11 +104,5 @@ def test_what_cannot_be_is_a_user_error(tmp_path):
     task = NoisyMnist(0.2, tmp_path / "nowhere")  # nothing is read yet
     with pytest.raises(UserError, match="no mnist data"):
         task.mutual_information()
-    with pytest.raises(UserError, match="no oracle"):
+    with pytest.raises(UserError, match="log ratio of this task is not known"):
         task.log_ratio(torch.zeros(1, 1, 28, 28))
-    with pytest.raises(UserError, match=r"flip 1\.0"):
-        NoisyMnist(1.0)
-    with pytest.raises(UserError, match="split 'val'"):
-        NoisyMnist(0.1, split="val")
-    with pytest.raises(UserError, match="not a distribution of two features"):
-        BlobImages(GaussianClasses(3))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from mi_common.errors import UserError
 from mi_estimator.tasks.gaussians import GaussianClasses, OrthogonalClasses, RotatedGaussians
 from mi_estimator.tasks.joint import integrate_information, uniform_log_prior
 from mi_estimator.tasks.mapped import Bent
@@ -237,25 +236,3 @@ def test_a_seed_fixes_the_samples_and_exact_counts_the_classes(name):
     base = getattr(distribution, "base", distribution)
     assert counts.sum() == 401 and ((counts - 401 * base.log_prior.exp()).abs() <= 1).all()
     assert (y[1:] != y[:-1]).any() and not torch.equal(y, y.sort().values)  # in random order
-
-
-@pytest.mark.parametrize(
-    ("make", "value"),
-    [
-        (lambda: RotatedGaussians(0), "dim 0"),
-        (lambda: RotatedGaussians(3, GaussianClasses(2)), "a line of dim 2"),
-        (lambda: OrthogonalClasses(1, 1.0), "1 classes"),
-        (lambda: OrthogonalClasses(5, 10.1), "separation 10.1"),
-        (lambda: ConcentricClasses(0), "dim 0"),
-        (lambda: ConcentricClasses(2, (1.0, 0.0)), r"scales \(1.0, 0.0\)"),
-        (lambda: NoisyXor(0.6), "flip 0.6"),
-        (lambda: NoisyXor(0.1, dim=1), "dim 1"),
-        (lambda: UniformMixture(1), "1 classes"),
-        (lambda: StudentClasses(0.5), "dof 0.5"),
-        (lambda: StudentClasses(2.0, 1, (0.0, 101.0)), "101.0"),
-        (lambda: Independent(1), "1 classes"),
-    ],
-)
-def test_nonsense_is_a_user_error_that_names_the_value(make, value):
-    with pytest.raises(UserError, match=f"{value}.*needs"):
-        make()
