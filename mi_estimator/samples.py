@@ -24,13 +24,15 @@ from mi_estimator.table_files import Columns, read_table
 class Samples:
     """(N, d) float32 features, or (N, C, H, W) images, and (N,) labels 0..K-1.
 
-    `index_like` holds the names of features that number the rows; see `numbers_rows`.
+    `source_columns` holds the table's column of each feature; the features that encode one column
+    share it. `index_like` holds the names of features that number the rows; see `numbers_rows`.
     """
 
     x: Tensor
     y: Tensor
     class_names: list[str]
     feature_names: list[str]
+    source_columns: list[str]
     index_like: list[str] = field(default_factory=list)
 
 
@@ -56,7 +58,8 @@ def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
     """The training images of an image set, or the first `limit` of them."""
     image_set = image_tensors(dataset, data_dir, "train")
     images, labels = image_set.images[:limit], image_set.labels[:limit]
-    return Samples(images, labels, image_set.class_names[: int(labels.max()) + 1], ["image"])
+    class_names = image_set.class_names[: int(labels.max()) + 1]
+    return Samples(images, labels, class_names, ["image"], ["image"])
 
 
 def checked_samples(
@@ -102,6 +105,7 @@ def checked_samples(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(codes),
         class_names,
+        [names[i] for i in kept],
         [names[i] for i in kept],
         [names[i] for i in kept if numbers_rows(features[i].to_numpy())],
     )

@@ -14,7 +14,7 @@ KIND = pd.Series(["owl", "cat", "owl", "bat"])
 def test_constant_columns_are_left_out_with_a_word(capsys):
     samples = checked_samples(TABLE.assign(one=1.0, zero=0), KIND, drop_constant=True)
     assert capsys.readouterr().out == "leaving out 2 constant columns: one, zero\n"
-    assert samples.feature_names == ["length", "count"]
+    assert samples.feature_names == samples.source_columns == ["length", "count"]
     assert samples.x.tolist() == [[1.5, 4.0], [2.0, 3.0], [3.0, 2.0], [4.5, 1.0]]
     with pytest.raises(UserError, match="columns one are constant"):
         checked_samples(TABLE[[]].assign(one=1.0), KIND, drop_constant=True)
