@@ -79,27 +79,32 @@ def main(argv: list[str] | None = None) -> None:
     if args.file and args.max_samples:
         raise UserError("--max-samples is for --dataset")
 
-    from mi_common import runtime
-    from mi_common.recipes import take
-    from mi_common.records import check_output, prepare_output
-    from mi_estimator.estimate_report import summary, write_estimate
-    from mi_estimator.estimators.base import describe_devices, runtime_used
-    from mi_estimator.estimators.crossfit import check_folds, cross_fit
-    from mi_estimator.estimators.neighbours import NeighbourFit
     from mi_estimator.samples import image_samples, known_log_prior, read_samples
 
-    device = runtime_used([args.estimator], runtime.from_flags(args))
+    # Before the imports below, which take seconds: a wrong file is an error at once.
     if args.dataset:
         samples = image_samples(args.dataset, args.data_dir, args.max_samples)
     else:
         columns = {"features": args.features, "drop": args.drop}
         samples = read_samples(args.file, args.label, **columns, drop_constant=args.drop_constant)
+
+    from mi_common import runtime
+    from mi_common.recipes import take
+    from mi_common.records import check_output, prepare_output
+    from mi_estimator.estimators.base import describe_devices, runtime_used
+    from mi_estimator.estimators.crossfit import check_folds, cross_fit
+
+    device = runtime_used([args.estimator], runtime.from_flags(args))
     if args.estimator not in NEIGHBOUR_METHODS:
         check_folds(samples.y, args.folds, samples.class_names)
     known = args.known_prior
     log_prior = known_log_prior(known, len(samples.class_names)) if known else None
     folder = args.output_dir or Path("runs/mi_estimator") / (args.dataset or args.file.stem)
     check_output(folder, vars(args), overwrite=args.overwrite)
+
+    from mi_estimator.estimate_report import summary, write_estimate
+    from mi_estimator.estimators.neighbours import NeighbourFit
+
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
     print(f"features ({len(samples.feature_names)}): {listed(samples.feature_names)}", flush=True)

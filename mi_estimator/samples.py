@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from mi_common.datasets import image_tensors
 from mi_common.errors import UserError
 from mi_estimator.names import listed
 from mi_estimator.table_files import Columns, read_table
+
+if TYPE_CHECKING:  # errors of a table must not wait for PyTorch, which is imported where it is used
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Samples:
     share it. `index_like` holds the names of features that number the rows; see `numbers_rows`.
     """
 
-    x: Tensor
-    y: Tensor
+    x: "Tensor"
+    y: "Tensor"
     class_names: list[str]
     feature_names: list[str]
     source_columns: list[str]
@@ -56,6 +57,8 @@ def read_samples(
 
 def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
     """The training images of an image set, or the first `limit` of them."""
+    from mi_common.datasets import image_tensors
+
     image_set = image_tensors(dataset, data_dir, "train")
     images, labels = image_set.images[:limit], image_set.labels[:limit]
     class_names = image_set.class_names[: int(labels.max()) + 1]
@@ -101,6 +104,8 @@ def checked_samples(
     far = spread < 1e-3 * np.abs(values).max(axis=0)
     values = values - np.where(far, values.mean(axis=0), 0)
     values = values / np.where(spread < 1e-30, spread, 1)
+    import torch
+
     return Samples(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(codes),
@@ -185,8 +190,10 @@ def numbers_rows(column: np.ndarray) -> bool:
     return gapless and len(np.unique(column)) == len(column)
 
 
-def known_log_prior(known: list[float], num_classes: int) -> Tensor:
+def known_log_prior(known: list[float], num_classes: int) -> "Tensor":
     """(K,) float64; UserError for a prior of another length, or not positive with sum one."""
+    import torch
+
     if len(known) != num_classes or min(known) <= 0 or not abs(sum(known) - 1) <= 1e-6:
         raise UserError(
             f"--known-prior {' '.join(map(str, known))}: give {num_classes} probabilities above "

@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from mi_common.errors import UserError
@@ -141,6 +140,8 @@ def cross_fit(
 
     UserError as `check_folds`.
     """
+    from sklearn.model_selection import StratifiedKFold  # slow; `check_folds` does not wait for it
+
     y = y.cpu()
     counts, known_prior = check_folds(y, folds), log_prior
     if log_prior is None:
