@@ -50,15 +50,15 @@ class SklearnMI(Estimator):
         Gradient boosting stops early by a random tenth of its training data, which `seed` draws;
         the others are deterministic.
         """
-        if name == "gradient-boosting":
-            options = {"random_state": seed} | options
-        self.name = name
-        self.model = make_pipeline(StandardScaler(), CLASSIFIERS[name](**options))
+        self.name, self.seed, self.options = name, seed, options
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "SklearnMI":
         """Raises UserError if a fit fails, as QDA's does on a class of singular covariance."""
         self.num_classes = num_classes
-        self.log_prior = log_prior_from_labels(y.cpu(), num_classes).double()
+        seeded = {"random_state": self.seed} if self.name == "gradient-boosting" else {}
+        classifier = CLASSIFIERS[self.name](**seeded | self.options)
+        self.model_ = make_pipeline(StandardScaler(), classifier)
+        self.log_prior_ = log_prior_from_labels(y.cpu(), num_classes).double()
         rarest = int(torch.bincount(y).min())
         if self.name == "qda" and rarest <= x.shape[1]:
             raise UserError(
@@ -70,7 +70,7 @@ class SklearnMI(Estimator):
                 # Older versions of scikit-learn only warn of a singular covariance of QDA.
                 action = "error" if self.name == "qda" else "default"
                 warnings.filterwarnings(action, message="Variables are collinear")
-                self.model.fit(_array(x), y.cpu().numpy())
+                self.model_.fit(_array(x), y.cpu().numpy())
         # LinAlgError is a ValueError too; LDA on constant features fails with an IndexError
         except (ValueError, IndexError, UserWarning) as error:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
@@ -78,14 +78,14 @@ class SklearnMI(Estimator):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """(N, d) -> (N, K) float64 log p(x, k) / (p(x) p(k)) in nats."""
-        parts = [self.model.decision_function(_array(part)) for part in x.split(100_000)]
+        parts = [self.model_.decision_function(_array(part)) for part in x.split(100_000)]
         scores = torch.from_numpy(np.concatenate(parts))
         if scores.ndim == 1:  # of two classes, scikit-learn gives the log odds of the second
             scores = torch.stack((torch.zeros_like(scores), scores), dim=1)
         if not torch.isfinite(scores).all():
             raise UserError(f"{self.name}: scores that are not finite; are features collinear?")
         return pointwise_mutual_information(
-            logits_from_softmax(scores.double(), self.log_prior), self.log_prior
+            logits_from_softmax(scores.double(), self.log_prior_), self.log_prior_
         )
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:

@@ -108,13 +108,13 @@ class ClassifierMI(Estimator, BaseEstimator):
         x = as_inputs(x)
         self.runtime_ = self.runtime or default_runtime()
         device = self.runtime_.device
-        self.log_prior = log_prior_from_labels(y, num_classes).to(device)
-        self.scale, self.bias = torch.ones(()), torch.zeros(num_classes)
+        self.log_prior_ = log_prior_from_labels(y, num_classes).to(device)
+        self.scale_, self.bias_ = torch.ones(()), torch.zeros(num_classes)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             build = small_cnn if x.ndim == 4 else partial(mlp, hidden=self.hidden)
             members = Members(build(x.shape[1], num_classes) for _ in range(self.members))
-        self.network = nn.Sequential(Standardise(x), members).to(device)
+        self.network_ = nn.Sequential(Standardise(x), members).to(device)
         train, validation = validation_split(y.cpu(), self.val_fraction, self.seed)
         x_val, y_val = x[validation], y[validation].cpu()
         best = _BestEpoch(self, x_val, y_val) if len(validation) else None
@@ -122,14 +122,14 @@ class ClassifierMI(Estimator, BaseEstimator):
             x[train], y[train], batch_size=self.batch_size, seed=self.seed, runtime=self.runtime_
         )
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+            self.network_.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.lr, total_steps=self.epochs * len(batches)
         )
         with one_thread() if x.ndim == 2 else nullcontext():
-            self.history = fit(
-                self.network,
+            self.history_ = fit(
+                self.network_,
                 batches,
                 lambda logits, labels: self._loss(logits, labels.repeat(self.members)),
                 optimizer,
@@ -140,37 +140,37 @@ class ClassifierMI(Estimator, BaseEstimator):
                 description="estimator" if sys.stderr.isatty() else None,
             )
         if best is not None:
-            self.network.load_state_dict(best.state)
+            self.network_.load_state_dict(best.state)
             self._calibrate(x_val, y_val)
         return self
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """N samples -> (N, K) log p(x, k) / (p(x) p(k)) in nats, on the CPU."""
-        logits = self.scale * self._logits(as_inputs(torch.as_tensor(x))) + self.bias
-        return pointwise_mutual_information(logits, self.log_prior.cpu())
+        logits = self.scale_ * self._logits(as_inputs(torch.as_tensor(x))) + self.bias_
+        return pointwise_mutual_information(logits, self.log_prior_.cpu())
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
         terms = select_label(self.log_ratio(x), y.cpu())
         if OBJECTIVES[self.objective].entropy_is_log_k:
-            terms = terms + self.log_prior.cpu()[y.cpu()] + math.log(self.num_classes)
+            terms = terms + self.log_prior_.cpu()[y.cpu()] + math.log(self.num_classes)
         return terms
 
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
-        logits = predict(self.network, x, runtime=self.runtime_, batch_size=10_000)
+        logits = predict(self.network_, x, runtime=self.runtime_, batch_size=10_000)
         if self.objectives[self.objective].logits_hold_prior:
-            return logits_from_softmax(logits, self.log_prior.cpu())
+            return logits_from_softmax(logits, self.log_prior_.cpu())
         return logits
 
     def _calibrate(self, x: Tensor, y: Tensor) -> None:
-        self.scale, self.bias = fit_calibration(self._logits(x), y, self.log_prior.cpu())
+        self.scale_, self.bias_ = fit_calibration(self._logits(x), y, self.log_prior_.cpu())
 
     def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(N,) validation scores of the samples, from `_logits`; their mean chooses the epoch."""
-        return select_label(pointwise_mutual_information(logits, self.log_prior.cpu()), labels)
+        return select_label(pointwise_mutual_information(logits, self.log_prior_.cpu()), labels)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return OBJECTIVES[self.objective].loss(logits, labels, self.log_prior)
+        return OBJECTIVES[self.objective].loss(logits, labels, self.log_prior_)
 
 
 class _BestEpoch:
@@ -188,7 +188,7 @@ class _BestEpoch:
         terms = self.estimator.validation_terms(self.estimator._logits(self.x), self.y).double()
         if self.terms is None or terms.mean() > self.terms.mean():
             self.terms, self.worse = terms, 0
-            self.state = copy.deepcopy(self.estimator.network.state_dict())
+            self.state = copy.deepcopy(self.estimator.network_.state_dict())
             return False
         loss = self.terms - terms
         is_worse = loss.mean() > 3 * loss.std() / len(loss) ** 0.5

@@ -169,7 +169,7 @@ class CriticMI(ClassifierMI):
         return terms
 
     def _terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        bound, log_prior = BOUNDS[self.objective], self.log_prior.cpu()
+        bound, log_prior = BOUNDS[self.objective], self.log_prior_.cpu()
         if not bound.by_batch:
             return bound.terms(logits, labels, log_prior)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
@@ -180,7 +180,7 @@ class CriticMI(ClassifierMI):
 
     def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
         if objective := BOUNDS[self.objective].objective:
-            return objective(logits, labels, self.log_prior.cpu())
+            return objective(logits, labels, self.log_prior_.cpu())
         return self._terms(logits, labels)
 
     def _calibrate(self, x: Tensor, y: Tensor) -> None:
@@ -190,7 +190,7 @@ class CriticMI(ClassifierMI):
         bound = BOUNDS[self.objective]
         if bound.moving_average:
             return self._mine_loss(at_least_float32(logits), labels)
-        return -(bound.objective or bound.terms)(logits, labels, self.log_prior).mean()
+        return -(bound.objective or bound.terms)(logits, labels, self.log_prior_).mean()
 
     def _mine_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Minus the Donsker-Varadhan bound, with MINE's gradient (Belghazi et al. 2018, eq. 12).
@@ -199,7 +199,7 @@ class CriticMI(ClassifierMI):
         makes it biased, so a moving average over batches replaces it. Members of one estimator
         share this average, and so the constant of their logits.
         """
-        log_mean = _log_mean(_log_normaliser(logits, self.log_prior))
+        log_mean = _log_mean(_log_normaliser(logits, self.log_prior_))
         value = log_mean.detach()
         if self._log_average is None:
             self._log_average = value

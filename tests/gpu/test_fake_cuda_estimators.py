@@ -34,8 +34,8 @@ def moved_estimator(name: str, kind: str) -> ClassifierMI:
     estimator.fit(*samples(kind))
     estimator.runtime_ = Runtime(CUDA)
     with fake_cuda():
-        estimator.network.to(CUDA)
-        estimator.log_prior = estimator.log_prior.to(CUDA)
+        estimator.network_.to(CUDA)
+        estimator.log_prior_ = estimator.log_prior_.to(CUDA)
         if name == "mine":
             estimator._log_average = estimator._log_average.to(CUDA)
     return estimator
@@ -60,18 +60,18 @@ def counts_without_values(monkeypatch) -> None:
 def test_log_ratios_come_back_to_the_cpu(name, kind):
     estimator, (x, _) = moved_estimator(name, kind), samples(kind)
     with fake_cuda():
-        assert_on_cuda(estimator.network(x.to(CUDA)), 30, CLASSES)
+        assert_on_cuda(estimator.network_(x.to(CUDA)), 30, CLASSES)
         ratios = estimator.log_ratio(x)
         assert (ratios.device, tuple(ratios.shape)) == (torch.device("cpu"), (30, CLASSES))
         with pytest.raises(RuntimeError, match="device"):
-            estimator.network(x)
+            estimator.network_(x)
 
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, *BOUNDS])
 def test_training_losses_stay_on_the_device(name, counts_without_values):
     estimator, (x, y) = moved_estimator(name, "features"), samples("features")
     with fake_cuda():
-        logits = estimator.network.train()(x.to(CUDA))
+        logits = estimator.network_.train()(x.to(CUDA))
         assert_on_cuda(logits, 30 * MEMBERS, CLASSES)
         assert_on_cuda(estimator._loss(logits, y.to(CUDA).repeat(MEMBERS)))
 
@@ -80,7 +80,7 @@ def test_training_losses_stay_on_the_device(name, counts_without_values):
 def test_labels_on_the_cpu_are_an_error_of_every_training_loss(name):
     estimator, (x, y) = moved_estimator(name, "features"), samples("features")
     with fake_cuda(), pytest.raises(RuntimeError, match="device"):
-        estimator._loss(estimator.network.train()(x.to(CUDA)), y.repeat(MEMBERS))
+        estimator._loss(estimator.network_.train()(x.to(CUDA)), y.repeat(MEMBERS))
 
 
 @pytest.mark.parametrize("prior_device", ["cpu", CUDA])

@@ -125,8 +125,8 @@ def test_estimates_of_one_trained_network(gpu, name):
     cpu, (x, y) = Runtime(torch.device("cpu")), samples()
     estimator = build_estimator(name, cpu, 0, SETTINGS).fit(x, y)
     expected = estimator.estimate(x, y)
-    estimator.network.to(gpu.device)
-    estimator.log_prior = estimator.log_prior.to(gpu.device)
+    estimator.network_.to(gpu.device)
+    estimator.log_prior_ = estimator.log_prior_.to(gpu.device)
     estimator.runtime_ = gpu
     found = estimator.estimate(x, y)
     assert found.value == pytest.approx(expected.value, abs=1e-5)

@@ -46,7 +46,7 @@ def test_the_value_is_h_of_y_minus_log_loss(name, num_classes):
     estimator = SklearnMI(name).fit(x[:400], y[:400])
     estimate = estimator.estimate(x[400:], y[400:])
     prior = torch.bincount(y[:400]).double() / 400
-    cross_entropy = log_loss(y[400:], estimator.model.predict_proba(x[400:].double().numpy()))
+    cross_entropy = log_loss(y[400:], estimator.model_.predict_proba(x[400:].double().numpy()))
     expected = -prior[y[400:]].log().mean().item() - cross_entropy
     assert estimate.value == pytest.approx(expected, abs=1e-6)
     assert estimate.pointwise.shape == (200,) and estimate.pointwise.dtype == torch.float64
@@ -106,7 +106,7 @@ def test_a_sure_mistake_costs_its_finite_log_loss(name):
     x = torch.randn(300, 1, generator=generator) + 4 * y[:, None]
     estimator = SklearnMI(name).fit(x, y)
     far = torch.tensor([[1e4], [1e4]])
-    assert estimator.model.predict_proba(far.double().numpy())[0, 0] == 0
+    assert estimator.model_.predict_proba(far.double().numpy())[0, 0] == 0
     terms = estimator.estimate(far, torch.tensor([0, 2])).pointwise
     assert -math.inf < terms[0] < -1000
     assert name == "qda" or terms[1] == pytest.approx(math.log(3))

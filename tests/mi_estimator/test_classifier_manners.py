@@ -38,10 +38,10 @@ def test_a_clone_has_the_parameters_and_not_the_fit(cpu):
 
 def test_parameters_that_are_set_are_those_of_the_next_fit(cpu):
     estimator = ClassifierMI(runtime=cpu, **TINY).fit(X, Y)
-    assert len(estimator.history) == 2
+    assert len(estimator.history_) == 2
     assert estimator.set_params(epochs=3, objective="softmax", members=2) is estimator
     found = estimator.fit(X, Y).estimate(X, Y).value
-    assert len(estimator.history) == 3 and len(estimator.network[1]) == 2
+    assert len(estimator.history_) == 3 and len(estimator.network_[1]) == 2
     made = ClassifierMI("softmax", runtime=cpu, **TINY | {"epochs": 3, "members": 2})
     assert made.fit(X, Y).estimate(X, Y).value == found
     with pytest.raises(ValueError, match=r"Invalid parameter .?depth"):
@@ -84,7 +84,7 @@ def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch
 
     def recorded(self, logits, labels):
         if bound == "smile":  # whose estimate is no bound: what its critic maximises
-            seen.append(jensen_shannon_bound(logits, labels, self.log_prior).mean().item())
+            seen.append(jensen_shannon_bound(logits, labels, self.log_prior_).mean().item())
             assert abs(self.estimate(x[back], labels).value - seen[-1]) > 1
         else:
             seen.append(self.estimate(x[back], labels).value)
@@ -96,7 +96,7 @@ def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch
     options = TINY | {"epochs": 12, "lr": 0.05, "val_fraction": 0.3}
     critic = CriticMI(bound, runtime=cpu, **options).fit(x, y)
     epochs, best = len(seen), max(seen)
-    assert len(critic.history) == epochs and seen.index(best) < epochs - 1
+    assert len(critic.history_) == epochs and seen.index(best) < epochs - 1
     recorded(critic, critic._logits(x[back]), y[back])
     assert seen[-1] == pytest.approx(best, abs=1e-6)
-    assert critic.scale == 1 and critic.bias.tolist() == [0, 0]
+    assert critic.scale_ == 1 and critic.bias_.tolist() == [0, 0]

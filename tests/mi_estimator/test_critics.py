@@ -170,7 +170,7 @@ def test_delta_method_has_the_spread_of_repeated_estimates(bound):
 def test_mine_divides_its_gradient_by_the_moving_average(cpu):
     logits, labels, log_prior = random_case(5)
     critic = CriticMI("mine", runtime=cpu, average_rate=0.25)
-    critic.log_prior, critic._log_average = log_prior, None
+    critic.log_prior_, critic._log_average = log_prior, None
     gradients = []
     for batch in (logits, logits + 1):
         batch = batch.clone().requires_grad_()
@@ -195,7 +195,7 @@ def test_the_other_losses_are_their_bound_and_smile_s_is_jensen_shannon_s(cpu):
     }
     for bound, terms in expected.items():
         critic = CriticMI(bound, runtime=cpu)
-        critic.log_prior = log_prior
+        critic.log_prior_ = log_prior
         assert critic._loss(logits, labels).item() == pytest.approx(-terms.mean().item())
 
 

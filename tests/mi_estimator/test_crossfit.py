@@ -108,7 +108,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(cpu, monkeypatch):
     logits = estimator._logits(x[back])
     assert pc_softmax_loss(logits, y[back], log_prior).item() == pytest.approx(min(losses))
     scale, bias = fit_calibration(logits, y[back], log_prior)
-    assert estimator.scale.item() == scale.item() and estimator.bias.tolist() == bias.tolist()
+    assert estimator.scale_.item() == scale.item() and estimator.bias_.tolist() == bias.tolist()
     calibrated = pc_softmax_loss(scale * logits + bias, y[back], log_prior).item()
     assert calibrated <= min(losses) + 1e-6
     assert -estimator.estimate(x[back], y[back]).value == pytest.approx(calibrated, abs=1e-6)

@@ -39,8 +39,8 @@ def test_the_estimate_is_minus_the_held_out_loss(cpu):
     task = SUITES["paper"]["gaussian-d2-imbalanced"].distribution
     estimator = fitted("pc-softmax", task, cpu, n=1000, epochs=1)
     x, y = task.sample(3000, torch.Generator().manual_seed(5))
-    logits = predict(estimator.network, x, runtime=cpu)
-    loss = pc_softmax_loss(logits, y, estimator.log_prior)
+    logits = predict(estimator.network_, x, runtime=cpu)
+    loss = pc_softmax_loss(logits, y, estimator.log_prior_)
     estimate = estimator.estimate(x, y)
     assert estimate.value == pytest.approx(-loss.item(), abs=1e-5)
     assert estimate.pointwise.shape == (3000,) and estimate.pointwise.dtype == torch.float64

@@ -42,7 +42,7 @@ def test_members_average_their_logits_and_train_on_their_own():
 )
 def test_the_loss_of_all_members_is_the_mean_of_theirs(estimator):
     """So each has the gradient that it would have alone, but for a factor."""
-    estimator.log_prior = (torch.bincount(Y) / 10).log()
+    estimator.log_prior_ = (torch.bincount(Y) / 10).log()
     parts = networks(3)
     together = estimator._loss(Members(parts).train()(X), Y.repeat(3))
     alone = [estimator._loss(part(X), Y) for part in parts]
@@ -62,9 +62,9 @@ def test_an_estimator_of_members_averages_what_each_learned(objective, cpu):
     (x, y), (x_test, y_test) = drawn(300, 0), drawn(2000, 1)
     options = {"runtime": cpu, "epochs": 3, "batch_size": 50, "hidden": (16,)}
     found = ClassifierMI(objective, members=3, **options).fit(x, y)
-    scale, members = found.network
+    scale, members = found.network_
     assert len(members) == 3
-    log_prior = found.log_prior
+    log_prior = found.log_prior_
     shift = log_prior if objective == "softmax" else 0
     logits = [member(scale(x_test)).detach() - shift for member in members]
     ratio = found.log_ratio(x_test)
@@ -75,7 +75,7 @@ def test_an_estimator_of_members_averages_what_each_learned(objective, cpu):
     assert found.estimate(x_test, y_test).value > sum(values) / 3
     # Adam divides out the factor 1/3 of the gradient: the first has learned as if alone.
     single = ClassifierMI(objective, **options).fit(x, y)
-    alone = single.network[1][0](scale(x_test)).detach() - shift
+    alone = single.network_[1][0](scale(x_test)).detach() - shift
     torch.testing.assert_close(logits[0], alone, atol=0.01, rtol=0)
     assert (logits[1] - alone).abs().mean() > 0.1
 
@@ -159,7 +159,7 @@ class Scripted:
 
     def __init__(self, terms: list[Tensor]):
         self.terms, self.epoch = terms, -1
-        self.network = nn.Linear(1, 1, bias=False)
+        self.network_ = nn.Linear(1, 1, bias=False)
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.terms[self.epoch][x]
@@ -173,7 +173,7 @@ class Scripted:
         best = _BestEpoch(self, order, order)
         while self.epoch + 1 < len(self.terms):
             self.epoch += 1
-            nn.init.constant_(self.network.weight, self.epoch)  # in place, as an optimiser does
+            nn.init.constant_(self.network_.weight, self.epoch)  # in place, as an optimiser does
             if best():
                 break
         return self.epoch + 1, best.state["weight"].item()
@@ -220,9 +220,9 @@ def test_a_network_that_learns_noise_stops_early_with_its_best_weights(cpu):
     x, y = torch.randn(400, 10, generator=generator), torch.arange(400) % 4
     options = {"runtime": cpu, "batch_size": 50, "members": 2, "val_fraction": 0.25, "lr": 0.01}
     found = ClassifierMI(epochs=60, **options).fit(x, y)
-    assert 4 <= len(found.history) < 30
+    assert 4 <= len(found.history_) < 30
     train, back = validation_split(y, 0.25, 0)
     terms = select_label(found.log_ratio(x[back]), y[back])
     assert -0.01 < terms.mean() < 0.05
     full = ClassifierMI(epochs=60, **options | {"val_fraction": 0.0}).fit(x[train], y[train])
-    assert len(full.history) == 60  # nobody is asked
+    assert len(full.history_) == 60  # nobody is asked

@@ -74,7 +74,7 @@ def held_out():
 def test_one_trained_network_keeps_the_order_of_the_bounds(name, fitted, held_out):
     """Whatever it was trained by; an estimate is the bound of its name."""
     x, y = held_out
-    logits, log_prior = fitted[name]._logits(x).double(), fitted[name].log_prior
+    logits, log_prior = fitted[name]._logits(x).double(), fitted[name].log_prior_
     terms = [bound(logits, y, log_prior) for bound in SHARED]
     pc, dv, nwj = (values.mean().item() for values in terms)
     assert pc > dv > nwj

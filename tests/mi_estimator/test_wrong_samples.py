@@ -71,7 +71,7 @@ def test_wrong_objectives_are_user_errors(build, message):
 def test_a_critic_that_overflows_says_so(cpu):
     critic = CriticMI("nwj", runtime=cpu, epochs=1).fit(X, Y)
     with torch.no_grad():
-        list(critic.network.parameters())[-1].fill_(1000)  # exp overflows even in float64
+        list(critic.network_.parameters())[-1].fill_(1000)  # exp overflows even in float64
     with pytest.raises(UserError, match="nwj: the bound is not finite; use a lower --lr"):
         critic.estimate(X, Y)
     x = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
