@@ -8,14 +8,16 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 _SECONDS = 0.5  # between two readings of the values that a bar shows
+_LEAST_LEFT = 10  # seconds; less time left is not printed
 
 
 class Progress:
     """Counts the steps of long work.
 
     If stderr is a terminal, it shows a bar there. Otherwise it prints one line on stdout for each
-    part that `finish` names. Inside another `Progress`, such as a training inside a cell of a
-    comparison, it prints no lines. In a worker process it shows nothing.
+    part that `finish` names, with the time left if the other steps take as long as those done.
+    Inside another `Progress`, such as a training inside a cell of a comparison, it prints no lines.
+    In a worker process it shows nothing.
 
     An earlier run may have done `start` of the steps. `show` is False in all processes but the
     first one of torchrun.
@@ -29,7 +31,8 @@ class Progress:
         self._prints = show and not terminal and Progress._open == 0
         self._shows = show and terminal
         self._label = label
-        self._read_at = time.monotonic()
+        self._done, self._to_do = 0, total - start
+        self._started = self._read_at = time.monotonic()
         self._bar = tqdm(
             desc=label, total=total, initial=start, leave=False, disable=not self._shows
         )
@@ -52,6 +55,7 @@ class Progress:
         `values` returns the numbers to show. It is called twice a second at most, and only if there
         is a bar: it may wait for a GPU.
         """
+        self._done += 1
         self._bar.update()
         if self._shows and values is not None and time.monotonic() - self._read_at > _SECONDS:
             self._bar.set_postfix_str(_text(values()))
@@ -61,9 +65,16 @@ class Progress:
         """Prints a part that is done and its numbers; shows the numbers if there is a bar."""
         text = _text(values)
         if self._prints:
-            print(", ".join(filter(None, (self._label, part, text))), flush=True)
+            print(", ".join(filter(None, (self._label, part, text, self._left()))), flush=True)
         elif self._shows:
             self._bar.set_postfix_str(text)
+
+    def _left(self) -> str:
+        elapsed = time.monotonic() - self._started
+        seconds = elapsed / self._done * (self._to_do - self._done) if self._done else 0
+        if seconds < _LEAST_LEFT:
+            return ""
+        return f"{seconds:.0f} s left" if seconds < 120 else f"{seconds / 60:.0f} min left"
 
 
 def _text(values: dict[str, float]) -> str:

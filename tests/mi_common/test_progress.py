@@ -1,6 +1,7 @@
 """Progress: a bar in a terminal, lines elsewhere, nothing in worker processes and inside others."""
 
 import sys
+from types import SimpleNamespace
 
 import torch
 
@@ -24,6 +25,20 @@ def test_without_a_terminal_there_is_a_line_an_epoch(capsys):
     assert printed.err == ""
     lines = [f"train, epoch {epoch}/2, validation accuracy 0.9877" for epoch in (1, 2)]
     assert printed.out.splitlines() == lines
+
+
+def test_a_line_says_how_long_the_other_steps_will_take(capsys, monkeypatch):
+    """As long as the mean step of this run, which may have resumed; below 10 s it says nothing."""
+    seconds = iter([0, 0, 2, 130, 132, 136, 140])
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("mi_common.progress.time", clock)
+    with Progress("", total=7, start=2) as progress:
+        progress.finish("2/7")
+        for done in range(3, 8):
+            progress.step()
+            progress.finish(f"{done}/7")
+    lines = ["2/7", "3/7", "4/7, 3 min left", "5/7, 88 s left", "6/7, 34 s left", "7/7"]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_jobs_print_a_line_each_and_nothing_of_what_is_inside(capsys, cpu):
