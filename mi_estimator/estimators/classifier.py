@@ -30,6 +30,7 @@ from mi_common.information import (
 from mi_common.runtime import Runtime, default_runtime, one_thread
 from mi_estimator.estimators.base import Estimator
 from mi_estimator.estimators.networks import Members, Standardise, mlp, small_cnn
+from mi_estimator.estimators.registry import Settings
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ class ClassifierMI(Estimator, BaseEstimator):
     _: KW_ONLY
     runtime: Runtime | None = None
     seed: int = 0
-    hidden: tuple[int, ...] = (100, 100, 100)
-    members: int = 1
-    epochs: int = 20
-    batch_size: int = 1000
-    lr: float = 5e-3
-    weight_decay: float = 1e-4
-    val_fraction: float = 0.0
+    hidden: tuple[int, ...] = Settings.hidden
+    members: int = Settings.members
+    epochs: int = Settings.epochs
+    batch_size: int = Settings.batch_size
+    lr: float = Settings.lr
+    weight_decay: float = Settings.weight_decay
+    val_fraction: float = Settings.val_fraction
 
     def __post_init__(self):
         if self.objective not in self.objectives:

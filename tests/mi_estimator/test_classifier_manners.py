@@ -16,7 +16,14 @@ from mi_estimator.estimators.critics import BOUNDS, CriticMI, jensen_shannon_bou
 X = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3
 X[:, 0] += Y
-TINY = {"epochs": 2, "batch_size": 20, "hidden": (8,), "lr": 0.01}
+TINY = {
+    "epochs": 2,
+    "batch_size": 20,
+    "hidden": (8,),
+    "lr": 0.01,
+    "members": 1,
+    "val_fraction": 0.0,
+}
 
 
 def test_parameters_are_those_of_the_signature_and_nothing_else():
@@ -49,7 +56,7 @@ def test_parameters_that_are_set_are_those_of_the_next_fit(cpu):
 
 
 def test_a_fitted_one_survives_pickling(cpu):
-    fitted = ClassifierMI(runtime=cpu, members=2, val_fraction=0.2, **TINY).fit(X, Y)
+    fitted = ClassifierMI(runtime=cpu, **TINY | {"members": 2, "val_fraction": 0.2}).fit(X, Y)
     loaded = pickle.loads(pickle.dumps(fitted))
     assert torch.equal(loaded.estimate(X, Y).pointwise, fitted.estimate(X, Y).pointwise)
 

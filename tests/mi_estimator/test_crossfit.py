@@ -99,7 +99,9 @@ def test_the_kept_weights_are_those_of_the_best_epoch(cpu, monkeypatch):
 
     monkeypatch.setattr(estimators, "_BestEpoch", Recorder)
     x, y = noise(300, 3, seed=2)
-    estimator = ClassifierMI(runtime=cpu, epochs=12, batch_size=50, val_fraction=0.25).fit(x, y)
+    estimator = ClassifierMI(
+        runtime=cpu, epochs=12, members=1, batch_size=50, val_fraction=0.25
+    ).fit(x, y)
     assert len(losses) == 12 and losses.index(min(losses)) < 11
     (keeper,) = keepers
     _, back = validation_split(y, 0.25, estimator.seed)

@@ -11,10 +11,13 @@ from mi_estimator.estimators.base import MIEstimate
 from mi_estimator.estimators.classifier import ClassifierMI
 from mi_estimator.tasks.suites import SUITES
 
+# One network, trained as in the paper, without validation set.
+PAPER = {"members": 1, "val_fraction": 0.0, "lr": 5e-3, "weight_decay": 1e-4}
+
 
 def fitted(objective: str, task, cpu, *, n: int = 20_000, seed: int = 0, **options) -> ClassifierMI:
     x, y = task.sample(n, torch.Generator().manual_seed(seed), exact_counts=True)
-    options = {"epochs": 6, "batch_size": 500} | options
+    options = PAPER | {"epochs": 6, "batch_size": 500} | options
     return ClassifierMI(objective, runtime=cpu, seed=seed, **options).fit(x, y)
 
 
@@ -52,7 +55,7 @@ def test_the_scale_and_place_of_the_features_do_not_matter(cpu):
     held_out = task.sample(2000, torch.Generator().manual_seed(1))
     values = []
     for scale, shift in ((1.0, 0.0), (1024.0, 0.0), (2.0**-10, 4.0)):
-        estimator = ClassifierMI(runtime=cpu, epochs=3, batch_size=100)
+        estimator = ClassifierMI(runtime=cpu, epochs=3, batch_size=100, **PAPER)
         estimator.fit(x * scale + shift, y)
         values.append(estimator.estimate(held_out[0] * scale + shift, held_out[1]).value)
     assert values == pytest.approx([values[0]] * 3, abs=0.01)

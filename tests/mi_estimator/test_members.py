@@ -13,6 +13,9 @@ from mi_estimator.estimators.critics import CriticMI
 from mi_estimator.estimators.networks import Members, Standardise, mlp
 from mi_estimator.tasks.gaussians import GaussianClasses
 
+# One network, trained as in the paper, without validation set.
+PAPER = {"members": 1, "val_fraction": 0.0, "lr": 5e-3, "weight_decay": 1e-4}
+
 
 def networks(count: int) -> list[nn.Module]:
     torch.manual_seed(0)
@@ -60,8 +63,8 @@ def drawn(n: int, seed: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("objective", ["pc-softmax", "softmax"])
 def test_an_estimator_of_members_averages_what_each_learned(objective, cpu):
     (x, y), (x_test, y_test) = drawn(300, 0), drawn(2000, 1)
-    options = {"runtime": cpu, "epochs": 3, "batch_size": 50, "hidden": (16,)}
-    found = ClassifierMI(objective, members=3, **options).fit(x, y)
+    options = PAPER | {"runtime": cpu, "epochs": 3, "batch_size": 50, "hidden": (16,)}
+    found = ClassifierMI(objective, **options | {"members": 3}).fit(x, y)
     scale, members = found.network_
     assert len(members) == 3
     log_prior = found.log_prior_
@@ -144,7 +147,7 @@ def test_bytes_give_the_estimate_of_floats(cpu):
     x[y == 1, :, :4] += 60
     assert torch.equal(Standardise(x)(x), Standardise(x.float())(x.float()))
     found = [
-        ClassifierMI(runtime=cpu, epochs=2, batch_size=20, val_fraction=0.2)
+        ClassifierMI(runtime=cpu, epochs=2, batch_size=20, **PAPER | {"val_fraction": 0.2})
         .fit(images[:60], y[:60])
         .estimate(images[60:], y[60:])
         for images in (x, x.float(), x.numpy())
@@ -218,7 +221,8 @@ def test_clearly_is_three_standard_errors_of_the_paired_difference(factor, epoch
 def test_a_network_that_learns_noise_stops_early_with_its_best_weights(cpu):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(400, 10, generator=generator), torch.arange(400) % 4
-    options = {"runtime": cpu, "batch_size": 50, "members": 2, "val_fraction": 0.25, "lr": 0.01}
+    options = PAPER | {"runtime": cpu, "batch_size": 50, "members": 2, "lr": 0.01}
+    options["val_fraction"] = 0.25
     found = ClassifierMI(epochs=60, **options).fit(x, y)
     assert 4 <= len(found.history_) < 30
     train, back = validation_split(y, 0.25, 0)

@@ -69,13 +69,13 @@ def test_wrong_objectives_are_user_errors(build, message):
 
 
 def test_a_critic_that_overflows_says_so(cpu):
-    critic = CriticMI("nwj", runtime=cpu, epochs=1).fit(X, Y)
+    critic = CriticMI("nwj", runtime=cpu, epochs=1, members=1).fit(X, Y)
     with torch.no_grad():
         list(critic.network_.parameters())[-1].fill_(1000)  # exp overflows even in float64
     with pytest.raises(UserError, match="nwj: the bound is not finite; use a lower --lr"):
         critic.estimate(X, Y)
     x = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
     with pytest.raises(UserError, match="the loss is"):
-        CriticMI("nwj", runtime=cpu, epochs=6, batch_size=500, lr=100.0).fit(
+        CriticMI("nwj", runtime=cpu, epochs=6, batch_size=500, lr=100.0, members=1).fit(
             x, Y.repeat(167)[:1000]
         )
