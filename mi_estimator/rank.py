@@ -1,0 +1,109 @@
+"""Which features carry the information about the label, alone and given all others?
+
+    python -m mi_estimator.rank FILE --label COLUMN
+
+For each feature or group X_j: I(X_j; Y) alone, with the p-value of a permutation test, and
+I(X_j; Y | the rest), the difference of two cross-fits on the same folds, with a paired interval. A
+copy of another feature has much of the first and none of the second; in a parity it is the other
+way round. p-values have Holm's correction. Writes `rank.csv`, `rank` (.md, .tex), `rank.json` and
+`rank.png`; `results.csv` and `terms-*.npz` are what --resume continues from.
+"""
+
+import shlex
+from pathlib import Path
+
+from mi_common import cli
+from mi_estimator.estimators.registry import CROSS_FITTED, Settings
+from mi_estimator.names import add_estimator_arguments, listed
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("file", type=Path, help="a .csv, .parquet, .npz or .npy file")
+    cli.add_common_arguments(parser, output_dir=None, folder="runs/mi_rank/NAME", data=False)
+    cli.add_cluster_argument(parser)
+    add, names = parser.add_argument_group("data").add_argument, {"metavar": "NAME", "nargs": "+"}
+    add("--label", help="label column of the file (.npy: its number)")
+    columns = parser.add_argument_group("data").add_mutually_exclusive_group()
+    features = "columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)"
+    columns.add_argument("--features", **names, help=features)
+    drop = "columns to leave out, such as an id; a column without a name is 'Unnamed: 0'"
+    columns.add_argument("--drop", **names, help=drop)
+    constant = "leave out constant columns without an error"
+    add("--drop-constant", action="store_true", help=constant)
+    estimate = parser.add_argument_group("estimate")
+    groups = estimate.add_mutually_exclusive_group()
+    group = "features that are ranked as one; may be given many times"
+    groups.add_argument("--group", action="append", metavar="NAME=A,B,C", default=[], help=group)
+    group = "file with a line NAME=A,B,C for each group"
+    groups.add_argument("--groups", type=Path, metavar="FILE", help=group)
+    add = estimate.add_argument
+    given = "features or groups that are known: all information is conditional on them"
+    add("--conditional-on", **names, default=[], help=given)
+    add("--estimator", choices=CROSS_FITTED, default="gradient-boosting", help="estimator")
+    add("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
+    permutations = cli.count_to(1_000_000)
+    permuted = "permutations of each test of independence"
+    add("--permutations", type=permutations, default=1999, help=permuted)
+    add_estimator_arguments(parser, Settings())
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
+
+    from mi_common import runtime
+    from mi_common.fingerprints import fingerprint
+    from mi_common.recipes import take
+    from mi_common.records import prepare_output
+    from mi_estimator.estimators.base import describe_devices, runtime_used
+    from mi_estimator.estimators.crossfit import check_folds
+    from mi_estimator.feature_groups import group_features, read_groups, split_given
+    from mi_estimator.rank_report import write_ranking
+    from mi_estimator.ranking import Problem, Stage, rank_groups
+    from mi_estimator.samples import read_samples
+
+    device = runtime_used([args.estimator], runtime.from_flags(args))
+    definitions = read_groups(args.groups, args.group)
+    columns = {"features": args.features, "drop": args.drop, "drop_constant": args.drop_constant}
+    samples = read_samples(args.file, args.label, **columns)
+    check_folds(samples.y, args.folds, samples.class_names)
+    groups = group_features(samples.source_columns, definitions)
+    ranked, given = split_given(groups, args.conditional_on)
+    stages = [Stage(args.estimator, args.estimator, take(Settings, args))]
+    folder = args.output_dir or Path("runs/mi_rank") / args.file.stem
+    prepare_output(
+        folder,
+        vars(args),
+        resume=args.resume,
+        overwrite=args.overwrite,
+        data={"samples": fingerprint(samples.x, samples.y)},
+    )
+    place = describe_devices([args.estimator], device)
+    print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
+    print(f"ranking ({len(ranked)}): {listed([group.name for group in ranked])}", flush=True)
+    problem = Problem(
+        samples.x.numpy(),
+        samples.y.numpy(),
+        given=tuple(position for group in given for position in group.features),
+        folds=args.folds,
+        seed=args.seed,
+        permutations=args.permutations,
+        runtime=device,
+    )
+    computing = {"num_workers": args.num_workers, "cluster": args.cluster}
+    rows = rank_groups(problem, ranked, stages, leaders=0, folder=folder, **computing)
+    names = [group.name for group in given]
+    write_ranking(rows, samples.y, names, folder, estimators=len(stages))
+    best = rows["feature"][rows["conditional"].iloc[:-1].idxmax()]
+    more = (
+        f"{shlex.join(['--conditional-on', *args.conditional_on, best])} and another --output-dir"
+    )
+    if len(ranked) == 1:
+        more = "fewer features after --conditional-on and another --output-dir"
+    print(f"next: the same command with {more}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The information of each feature or group of features, alone and given the rest: cells of `rank`.
+
+All cross-fits of one estimator have the same folds, so two of them are compared sample by sample:
+I(A; Y | B) = I(A, B; Y) - I(B; Y) is the mean of the differences of their out-of-fold terms. The
+chain rule therefore holds exactly for these estimates. Both parts are lower bounds in expectation;
+their difference is an estimate, but no bound.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from mi_common.files import damaged_file, read_arrays, save_arrays
+from mi_common.results import ResultsFile
+from mi_common.runtime import Runtime
+from mi_common.workers import run_cells, run_jobs
+from mi_estimator.estimators.base import MIEstimate
+from mi_estimator.estimators.crossfit import CrossFit, cross_fit
+from mi_estimator.estimators.registry import Settings, build_estimator
+from mi_estimator.feature_groups import Group
+
+KEY = ["feature", "estimator"]
+KINDS = ("alone", "conditional")
+VALUES = [f"{kind}{end}" for kind in KINDS for end in ("", "_lower", "_upper", "_p")]
+COLUMNS = [*KEY, *VALUES, "seconds"]
+ALL = "all features"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An estimator, and the name that tables give it."""
+
+    label: str
+    estimator: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all cells of a run share.
+
+    Attributes:
+        x: (N, d) float32 features, each of a group or `given`. They are arrays because tensors
+            travel to worker processes in shared memory, of which a container has little.
+        y: (N,) int64 labels 0..K-1.
+        given: columns of x on which all information is conditioned.
+        permutations: of the test of independence.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    given: tuple[int, ...]
+    folds: int
+    seed: int
+    permutations: int
+    runtime: Runtime
+
+    def cross_fit(self, stage: Stage, columns: set[int]) -> CrossFit:
+        """The cross-fit on some columns of x, which keep their order."""
+        build = partial(build_estimator, stage.estimator, self.runtime, settings=stage.settings)
+        x = torch.from_numpy(self.x[:, sorted(columns)])
+        return cross_fit(build, x, torch.from_numpy(self.y), folds=self.folds, seed=self.seed)
+
+    def information(self, fit: CrossFit) -> dict[str, float]:
+        """I(A; Y) of a fit, with the p-value of the permutation test of independence."""
+        return _scores(fit.estimate(), fit.permutation_p_value(self.permutations, self.seed))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """(N,) out-of-fold terms of the fits on all features and on the given ones (else zeros)."""
+
+    all_features: np.ndarray
+    given: np.ndarray
+
+
+def difference(fit: CrossFit, other: np.ndarray, *, sign: int = 1) -> dict[str, float]:
+    """The mean of the fit's terms minus the `other` (N,) terms, its interval and p-value.
+
+    The standard error is that of `CrossFit.estimate`, of the differences. With `sign` -1, the other
+    way round.
+    """
+    terms = sign * (fit.pointwise - torch.from_numpy(other))
+    estimate = dataclasses.replace(fit, pointwise=terms).estimate()
+    return _scores(estimate, improvement_p_value(estimate))
+
+
+def improvement_p_value(estimate: MIEstimate) -> float:
+    """One-sided p-value of "the expected difference is at most zero", from the standard error.
+
+    It is below 0.025 exactly where the 95 % interval lies above zero.
+    """
+    if estimate.standard_error == 0:  # no sample is scored differently
+        return float(estimate.value <= 0)
+    return float(stats.norm.sf(estimate.value / estimate.standard_error))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """(M,) p-values with Holm's correction for M tests (Holm 1979, Scand. J. Statist. 6)."""
+    order = np.argsort(p_values)
+    corrected = np.empty(len(order))
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.maximum.accumulate(steps).clip(max=1)
+    return corrected
+
+
+def _scores(estimate: MIEstimate, p_value: float) -> dict[str, float]:
+    return {"": estimate.value, "_lower": estimate.lower, "_upper": estimate.upper, "_p": p_value}
+
+
+def _row(feature: str, stage: Stage, started: float, **scores: dict[str, float]) -> dict:
+    values = {f"{kind}{end}": value for kind in KINDS for end, value in scores[kind].items()}
+    seconds = time.perf_counter() - started
+    return {"feature": feature, "estimator": stage.label} | values | {"seconds": seconds}
+
+
+def rank_all(problem: Problem, stage: Stage) -> tuple[Stage, dict, Terms]:
+    """The stage, the row of all features, I(X;Y) and I(X;Y | given), and their terms."""
+    started, columns = time.perf_counter(), set(range(problem.x.shape[1]))
+    given = np.zeros(len(problem.y))
+    if problem.given:
+        given = problem.cross_fit(stage, set(problem.given)).pointwise.numpy()
+    fit = problem.cross_fit(stage, columns)
+    alone = problem.information(fit)
+    conditional = difference(fit, given) if problem.given else alone
+    row = _row(ALL, stage, started, alone=alone, conditional=conditional)
+    return stage, row, Terms(fit.pointwise.numpy(), given)
+
+
+def rank_group(problem: Problem, stage: Stage, key: str, group: Group, terms: Terms) -> list[dict]:
+    """The row of a group: its information alone (with those given), and given all others."""
+    started, columns = time.perf_counter(), set(range(problem.x.shape[1]))
+    fit = problem.cross_fit(stage, {*problem.given, *group.features})
+    alone = difference(fit, terms.given) if problem.given else problem.information(fit)
+    rest = problem.cross_fit(stage, columns - {*group.features})
+    conditional = difference(rest, terms.all_features, sign=-1)
+    return [_row(key, stage, started, alone=alone, conditional=conditional)]
+
+
+def rank_groups(
+    problem: Problem,
+    groups: list[Group],
+    stages: list[Stage],
+    *,
+    leaders: int,
+    folder: Path,
+    **computing,
+) -> pd.DataFrame:
+    """One row per group, those of all features last; what `folder` holds is not computed again.
+
+    The first stage ranks all groups. The second, if there is one, replaces the rows of the
+    `leaders`, the groups of which the first found the most information, alone or given the rest.
+    `computing` holds num_workers and cluster of `run_jobs`.
+    """
+    computing["runtime"] = problem.runtime
+    results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=tuple(KEY))
+    terms = _terms_of_all(problem, stages, results, folder, **computing)
+    # Names in a table may look like numbers or missing values; with a number before them none does.
+    names = [f"#{i} {group.name}" for i, group in enumerate(groups, start=1)]
+    keys = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
+    rows = pd.DataFrame(index=keys, columns=COLUMNS)
+    for stage in stages:
+        if stage is not stages[0]:
+            largest = rows[list(KINDS)].max(axis=1).sort_values(ascending=False, kind="stable")
+            chosen = set(largest.index[:leaders])
+        else:
+            chosen = set(keys)
+        cells = {
+            (key, stage.label): (problem, stage, key, group, terms[stage.label])
+            for key, group in zip(keys, groups, strict=True)
+            if key in chosen
+        }
+        frame = run_cells(rank_group, cells, results, **computing).set_index("feature", drop=False)
+        rows.loc[frame.index] = frame
+    last = results.select([(ALL, stages[-1].label)])
+    rows = pd.concat([rows.infer_objects(), last]).assign(
+        feature=[*(group.name for group in groups), ALL]
+    )
+    return rows.reset_index(drop=True)
+
+
+def _terms_of_all(
+    problem: Problem, stages: list[Stage], results: ResultsFile, folder: Path, **computing
+) -> dict[str, Terms]:
+    """The terms of each stage by its label; they are kept in files, their rows in `results`."""
+    paths = {stage.label: folder / f"terms-{stage.label}.npz" for stage in stages}
+    terms, missing = {}, []
+    for stage in stages:
+        if (ALL, stage.label) in results and paths[stage.label].exists():
+            arrays = read_arrays(paths[stage.label])
+            if set(arrays) != {"all_features", "given"}:
+                raise damaged_file(paths[stage.label])
+            terms[stage.label] = Terms(**arrays)
+        else:
+            missing.append(stage)
+    jobs, names = [(problem, stage) for stage in missing], [f"{ALL} {s.label}" for s in missing]
+    for stage, row, computed in run_jobs(rank_all, jobs, names=names, **computing):
+        save_arrays(paths[stage.label], **vars(computed))
+        if (ALL, stage.label) not in results:
+            results.add([row])
+        terms[stage.label] = computed
+    return terms
