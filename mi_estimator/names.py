@@ -9,7 +9,7 @@ from mi_common import cli
 from mi_estimator.estimators.registry import Settings
 
 IMAGE_SETS = ("mnist", "fashion-mnist", "digits", "cifar10", "cifar100", "tiny-imagenet")
-SUITES = ("paper", "hard", "small-sample", "many-classes", "images")
+SUITES = ("paper", "hard", "small-sample", "many-classes", "images", "tables")
 COVERAGE_TASKS = ("gaussian-d2", "concentric-d5", "independent-k2", "independent-k10")
 ENTROPIES = ("plug-in", "miller-madow")
 

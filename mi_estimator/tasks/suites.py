@@ -14,6 +14,7 @@ from mi_estimator.tasks.gaussians import (
 from mi_estimator.tasks.images import BlobImages, NoisyMnist
 from mi_estimator.tasks.joint import Distribution
 from mi_estimator.tasks.mapped import Bent
+from mi_estimator.tasks.table_suite import TABLES
 from mi_estimator.tasks.vectors import (
     ConcentricClasses,
     Independent,
@@ -87,6 +88,7 @@ SUITES: dict[str, dict[str, Task]] = {
         "blob-xor-flip0.1": Task(BlobImages(NoisyXor(0.1)), 10_000, 20_000),
         "mnist-flip0.2": Task(NoisyMnist(0.2), 10_000, 20_000),
     },
+    "tables": {name: Task(distribution, 2_000, 50_000) for name, distribution in TABLES.items()},
 }
 
 # Estimates of the checkpoints that the paper's authors published, on new samples and by the

@@ -17,7 +17,8 @@ def test_every_task_can_be_drawn_and_scored(name):
     distribution, classes = task.distribution, task.distribution.num_classes
     assert task.n_train >= 10 * classes and task.n_test >= 10 * classes
     value, error = distribution.mutual_information()
-    assert 0 <= value <= distribution.label_entropy and 0 <= error < 1e-11
+    largest_error = 3e-4 if name in SUITES["tables"] else 1e-11
+    assert 0 <= value <= distribution.label_entropy and 0 <= error < largest_error
     assert (value == 0) == name.startswith("independent")
     generator = torch.Generator().manual_seed(0)
     x, y = distribution.sample(2 * classes, generator, exact_counts=True)
@@ -28,17 +29,19 @@ def test_every_task_can_be_drawn_and_scored(name):
 
 
 def test_names_and_sizes():
-    assert list(SUITES) == ["paper", "hard", "small-sample", "many-classes", "images"]
+    assert list(SUITES) == ["paper", "hard", "small-sample", "many-classes", "images", "tables"]
     assert len(TASKS) == sum(map(len, SUITES.values()))  # a name means one task
     paper = SUITES["paper"].values()
     assert [task.n_train for task in paper] == [50_000] * 4 + [75_000] * 4
     assert [task.distribution.dim for task in paper] == [1, 2, 5, 10] * 2
     assert all(task.n_test == 1_000_000 for task in paper)
     assert {task.n_train for task in SUITES["hard"].values()} == {10_000}
+    sizes = {(task.n_train, task.n_test) for task in SUITES["tables"].values()}
+    assert sizes == {(2_000, 50_000)} and len(SUITES["tables"]) == 14
     assert max(task.n_train for task in SUITES["small-sample"].values()) == 1_000
-    for name in ("rare0.005", "rare0.02-n1000"):
+    for name in ("rare0.005", "rare0.02-n1000", "fraud0.002"):
         rare = TASKS[name].distribution.log_prior.exp().min().item()
-        assert f"{rare:g}" == name.removeprefix("rare").removesuffix("-n1000")
+        assert f"{rare:g}" in name
 
 
 def test_settings():

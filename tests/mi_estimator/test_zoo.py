@@ -11,6 +11,7 @@ from scipy import integrate, stats
 from mi_estimator.tasks.gaussians import GaussianClasses, OrthogonalClasses, RotatedGaussians
 from mi_estimator.tasks.joint import integrate_information, uniform_log_prior
 from mi_estimator.tasks.mapped import Bent
+from mi_estimator.tasks.table_suite import TABLES
 from mi_estimator.tasks.vectors import (
     ConcentricClasses,
     Independent,
@@ -30,6 +31,8 @@ VECTORS = {
     "bent": Bent(GaussianClasses(3, (1, 2, 3), (-1.0, 0.0, 2.0))),
     "rare": GaussianClasses(2, (199, 1), (0.0, 2.0)),
 }
+ZOO = VECTORS | TABLES
+FROM_SAMPLES = ("sparse-d200", "zipf-k10")  # the only truths that are no integrals
 
 
 def draw(distribution, n, seed=0, **kwargs):
@@ -55,21 +58,23 @@ def information_by_entropies(densities, conditional_entropies, edges):
     return sum(pieces) - np.mean(conditional_entropies)
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", ZOO)
 def test_the_oracle_averages_to_the_mutual_information(name):
-    n = 200_000
-    scores = own_scores(VECTORS[name], n)
-    value, error = VECTORS[name].mutual_information()
-    assert 0 <= error < 1e-11
-    assert abs(value - scores.mean()) <= 4 * scores.std() / n**0.5 + 1e-12
+    n = 200_000 if name != "sparse-d200" else 50_000
+    scores = own_scores(ZOO[name], n)
+    value, error = ZOO[name].mutual_information()
+    assert 0 <= error < (3e-4 if name in FROM_SAMPLES else 1e-8)
+    assert abs(value - scores.mean()) <= 4 * scores.std() / n**0.5 + error + 1e-12
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", ZOO)
 def test_the_oracles_ratios_average_to_one_over_the_product_of_marginals(name):
     """Class by class: the mean of p(x | k) / p(x) over p(x), where x did not come from k."""
-    x, _ = draw(VECTORS[name], 200_000, seed=2)
-    ratios = VECTORS[name].log_ratio(x).exp()
+    x, _ = draw(ZOO[name], 200_000 if name != "sparse-d200" else 50_000, seed=2)
+    ratios = ZOO[name].log_ratio(x).exp()
     standard_error = ratios.std(dim=0) / len(x) ** 0.5
+    of_labels = ratios @ ZOO[name].log_prior.exp()
+    torch.testing.assert_close(of_labels, torch.ones_like(of_labels), rtol=0, atol=1e-10)
     assert ((ratios.mean(dim=0) - 1).abs() <= 4 * standard_error + 1e-12).all()
 
 
@@ -225,14 +230,14 @@ def test_bending_changes_the_features_and_not_the_information():
     assert bent.label_entropy == base.label_entropy
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", ZOO)
 def test_a_seed_fixes_the_samples_and_exact_counts_the_classes(name):
-    distribution = VECTORS[name]
-    x, y = draw(distribution, 401, seed=5, exact_counts=True)
-    again, other = draw(distribution, 401, seed=5, exact_counts=True), draw(distribution, 401)
+    distribution = ZOO[name]
+    x, y = draw(distribution, 1001, seed=5, exact_counts=True)
+    again, other = draw(distribution, 1001, seed=5, exact_counts=True), draw(distribution, 1001)
     assert torch.equal(x, again[0]) and torch.equal(y, again[1])
     assert not torch.equal(x, other[0]) and not torch.equal(y, other[1])
     counts = torch.bincount(y, minlength=distribution.num_classes)
     base = getattr(distribution, "base", distribution)
-    assert counts.sum() == 401 and ((counts - 401 * base.log_prior.exp()).abs() <= 1).all()
+    assert counts.sum() == 1001 and ((counts - 1001 * base.log_prior.exp()).abs() <= 1).all()
     assert (y[1:] != y[:-1]).any() and not torch.equal(y, y.sort().values)  # in random order
