@@ -11,8 +11,6 @@ column that looks like an index gives a warning. Writes `estimate.json`, `table`
 except for neighbours, `calibration.png`.
 """
 
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -26,17 +24,19 @@ from mi_estimator.estimators.registry import (
     Settings,
     build_estimator,
 )
-from mi_estimator.names import ENTROPIES, IMAGE_SETS, add_estimator_arguments, listed
+from mi_estimator.names import ENTROPIES, IMAGE_SETS, MISSING, add_estimator_arguments
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    parser.add_argument("file", type=Path, nargs="?", help="a .csv, .parquet, .npz or .npy file")
+    kinds = "a .csv, .tsv, .txt (also .gz, .bz2, .xz), .parquet, .npz or .npy file"
+    parser.add_argument("file", type=Path, nargs="?", help=kinds)
     cli.add_common_arguments(
         parser, output_dir=None, folder="runs/mi_estimator/NAME", workers=False, resume=False
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--label", help="label column of the file (.npy: its number)")
+    label = "label column of the file (.npy: its number); without it the columns are listed"
+    data.add_argument("--label", help=label)
     columns, many = data.add_mutually_exclusive_group(), {"metavar": "NAME", "nargs": "+"}
     features = "columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)"
     columns.add_argument("--features", **many, help=features)
@@ -44,6 +44,11 @@ def get_parser() -> cli.Parser:
     columns.add_argument("--drop", **many, help=drop)
     constant = "leave out constant columns without an error"
     data.add_argument("--drop-constant", action="store_true", help=constant)
+    missing = "rows with missing values: leave them out, or fill in medians and add a 0/1 column "
+    missing += "that says where (text: a level); an error if not given"
+    data.add_argument("--missing", choices=MISSING, help=missing)
+    bins = "makes this many classes of a numeric label, by quantiles"
+    data.add_argument("--bins", type=cli.positive_int, metavar="N", help=bins)
     data.add_argument("--dataset", choices=IMAGE_SETS, help="image set instead of a file")
     first = "use only the first images of an image set"
     data.add_argument("--max-samples", type=cli.positive_int, help=first)
@@ -68,8 +73,11 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     if (args.file is None) == (args.dataset is None):
         raise UserError("give a FILE with --label COLUMN, or --dataset NAME, and not both")
-    if args.dataset and (args.label or args.features or args.drop or args.drop_constant):
-        raise UserError("--label, --features, --drop and --drop-constant are for a FILE only")
+    of_file = ("label", "features", "drop", "drop_constant", "missing", "bins")
+    if args.dataset and (given := [name for name in of_file if getattr(args, name)]):
+        raise UserError(f"--{given[0].replace('_', '-')} is for a FILE only, not for --dataset")
+    if args.bins == 1:
+        raise UserError("--bins 1: at least 2")
     if args.dataset and args.estimator not in NETWORKS:
         raise UserError(f"--estimator {args.estimator}: images need a network, such as pc-softmax")
     if args.estimator not in CROSS_ENTROPY and (args.known_prior or args.entropy != "plug-in"):
@@ -85,8 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.dataset:
         samples = image_samples(args.dataset, args.data_dir, args.max_samples)
     else:
-        columns = {"features": args.features, "drop": args.drop}
-        samples = read_samples(args.file, args.label, **columns, drop_constant=args.drop_constant)
+        options = {name: getattr(args, name) for name in of_file[1:]}
+        samples = read_samples(args.file, args.label, **options)
 
     from mi_common import runtime
     from mi_common.recipes import take
@@ -107,15 +115,7 @@ def main(argv: list[str] | None = None) -> None:
 
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
-    print(f"features ({len(samples.feature_names)}): {listed(samples.feature_names)}", flush=True)
-    if samples.index_like:
-        drop = shlex.join(samples.index_like[:20])
-        print(
-            f"warning: columns {listed(samples.index_like)} number the rows, as an index or id "
-            "does; where rows are or were sorted by the label, they reveal it; leave them out with "
-            f"--drop {drop}",
-            file=sys.stderr,
-        )
+    samples.print_notes()
 
     if args.estimator in NEIGHBOUR_METHODS:
         fit = NeighbourFit.of(args.estimator, samples.x, samples.y, seed=args.seed, k=args.k)
@@ -128,9 +128,9 @@ def main(argv: list[str] | None = None) -> None:
     if miller_madow := args.entropy == "miller-madow":
         fit = fit.with_miller_madow()
     result = summary(fit, miller_madow=miller_madow, p_value=p_value)
-    result["features"] = samples.feature_names
+    result["features"], result["notes"] = samples.feature_names, samples.notes
     prepare_output(folder, vars(args), overwrite=args.overwrite)
-    write_estimate(fit, result, samples.class_names, folder)
+    write_estimate(fit, result, samples.class_names, folder, rows=samples.rows)
     more = "--permutations 1000 --overwrite tests independence"
     if tested:
         more = "another --estimator and --output-dir compares the two"

@@ -45,10 +45,10 @@ def summary(
     }
 
 
-def sample_table(fit: CrossFit | NeighbourFit, names: list[str]) -> pd.DataFrame:
-    """One line per sample: the content of pmi.csv."""
+def sample_table(fit: CrossFit | NeighbourFit, names: list[str], rows: np.ndarray) -> pd.DataFrame:
+    """One line per sample: the content of pmi.csv; `rows` are their positions in the data."""
     names = np.array(names)
-    columns = {"sample": np.arange(len(fit.labels)), "label": names[fit.labels.numpy()]}
+    columns = {"sample": rows, "label": names[fit.labels.numpy()]}
     if isinstance(fit, CrossFit):
         columns["predicted"] = names[fit.log_posterior.argmax(dim=1).numpy()]
         columns["fold"] = fit.folds.numpy()
@@ -95,13 +95,18 @@ def result_table(result: dict) -> pd.DataFrame:
 
 
 def write_estimate(
-    fit: CrossFit | NeighbourFit, result: dict, class_names: list[str], folder: Path
+    fit: CrossFit | NeighbourFit,
+    result: dict,
+    class_names: list[str],
+    folder: Path,
+    *,
+    rows: np.ndarray,
 ) -> None:
-    """Prints the estimate and writes its files."""
-    rows, classes = sample_table(fit, class_names), class_table(fit, class_names)
-    write_atomically(folder / "pmi.csv", lambda path: rows.to_csv(path, index=False))
+    """Prints the estimate and writes its files; `rows` as in `sample_table`."""
+    samples, classes = sample_table(fit, class_names, rows), class_table(fit, class_names)
+    write_atomically(folder / "pmi.csv", lambda path: samples.to_csv(path, index=False))
     write_atomically(folder / "classes.csv", lambda path: classes.to_csv(path, index=False))
-    plot_pointwise_by_class(rows, class_names, folder / "pmi_by_class.png")
+    plot_pointwise_by_class(samples, class_names, folder / "pmi_by_class.png")
     figures = "pmi_by_class.png"
     if isinstance(fit, CrossFit):
         plot_calibration(fit.log_posterior, fit.labels, folder / "calibration.png")

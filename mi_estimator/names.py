@@ -12,6 +12,7 @@ IMAGE_SETS = ("mnist", "fashion-mnist", "digits", "cifar10", "cifar100", "tiny-i
 SUITES = ("paper", "hard", "small-sample", "many-classes", "images", "tables")
 COVERAGE_TASKS = ("gaussian-d2", "concentric-d5", "independent-k2", "independent-k10")
 ENTROPIES = ("plug-in", "miller-madow")
+MISSING = ("drop", "indicator")
 
 
 def add_estimator_arguments(

@@ -4,9 +4,9 @@ Anything that would make an estimate wrong is an error that names the place; not
 silently.
 """
 
+import shlex
+import sys
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +14,27 @@ import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
+from mi_estimator.encoding import encode, without_missing
+from mi_estimator.labels import binned_codes, class_codes, require_classes
 from mi_estimator.names import listed
-from mi_estimator.table_files import Columns, read_table
+from mi_estimator.table_files import Columns, read_table, require_table_memory
 
 if TYPE_CHECKING:  # errors of a table must not wait for PyTorch, which is imported where it is used
     from torch import Tensor
+
+
+DUPLICATE_SHARE = 0.01  # from here on, repeated rows with fractions are a warning
 
 
 @dataclass(frozen=True)
 class Samples:
     """(N, d) float32 features, or (N, C, H, W) images, and (N,) labels 0..K-1.
 
-    `source_columns` holds the table's column of each feature; the features that encode one column
-    share it. `index_like` holds the names of features that number the rows; see `numbers_rows`.
+    Attributes:
+        source_columns: the table's column of each feature; those that encode one column share it.
+        rows: (N,) position of each sample in the table.
+        notes: what was changed between the table and the features, in one line each.
+        warnings: what may make the estimate too high.
     """
 
     x: "Tensor"
@@ -34,7 +42,19 @@ class Samples:
     class_names: list[str]
     feature_names: list[str]
     source_columns: list[str]
-    index_like: list[str] = field(default_factory=list)
+    rows: np.ndarray
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def print_notes(self, most: int = 20) -> None:
+        """Features, the first notes and, on stderr, the warnings."""
+        columns = list(dict.fromkeys(self.source_columns))
+        print(f"features ({len(columns)}): {listed(columns)}", flush=True)
+        more = len(self.notes) - most
+        for note in [*self.notes[:most], *([f"... and {more} more"] if more > 0 else [])]:
+            print(note, flush=True)
+        for warning in self.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
 
 
 def read_samples(
@@ -43,16 +63,17 @@ def read_samples(
     *,
     features: list[str] | None = None,
     drop: list[str] | None = None,
-    drop_constant: bool = False,
+    **options,
 ) -> Samples:
-    """Reads CSV, Parquet, `.npz` (arrays x and y) or `.npy` (a table).
+    """Reads text tables, Parquet, `.npz` (arrays x and y) or `.npy` (a table).
 
     `label`, `features` and `drop` are those of `Columns`: numbers for `.npy`; for `.npz`, which
-    needs no label, x0, x1, ... With `drop_constant`, constant features are left out and their names
-    printed. UserError as `read_table` and `checked_samples`.
+    needs no label, x0, x1, ... Options and errors as `checked_samples`; UserError as `read_table`.
     """
-    table, labels = read_table(path, Columns(label, features, drop))
-    return checked_samples(table, labels, drop_constant=drop_constant)
+    table = read_table(path, Columns(label, features, drop))
+    samples = checked_samples(table.features, table.labels, **options)
+    samples.notes[:0] = table.notes
+    return samples
 
 
 def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
@@ -62,16 +83,29 @@ def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
     image_set = image_tensors(dataset, data_dir, "train")
     images, labels = image_set.images[:limit], image_set.labels[:limit]
     class_names = image_set.class_names[: int(labels.max()) + 1]
-    return Samples(images, labels, class_names, ["image"], ["image"])
+    return Samples(images, labels, class_names, ["image"], ["image"], np.arange(len(labels)))
 
 
 def checked_samples(
-    features: pd.DataFrame, labels: pd.Series, *, drop_constant: bool = False
+    features: pd.DataFrame,
+    labels: pd.Series,
+    *,
+    drop_constant: bool = False,
+    missing: str | None = None,
+    bins: int | None = None,
 ) -> Samples:
     """Features and labels as tensors; classes are numbered in sorted order.
 
-    UserError for no samples, lengths that differ, no feature, one that is not numeric or constant,
-    a value that is missing or infinite, or fewer than two classes.
+    Columns become numbers as in `encode`.
+
+    Args:
+        drop_constant: leaves out constant columns, which are an error otherwise.
+        missing: "drop" leaves out rows with missing values, "indicator" fills in medians and adds a
+            0/1 column; None: they are an error.
+        bins: makes classes of a numeric label, by quantiles.
+
+    UserError for no samples, lengths that differ, no feature, one that is constant, infinite or
+    not encoded, fewer than two classes, or numeric labels that look like a quantity.
     """
     if len(features) != len(labels):
         raise UserError(f"x has {len(features)} samples but y has {len(labels)}")
@@ -80,28 +114,39 @@ def checked_samples(
     if features.shape[1] == 0:
         raise UserError("no feature columns besides the label")
     names = list(map(str, features.columns))
-    features = features.set_axis(range(len(names)), axis=1)
-    _require_real_numbers(features, names)
+    features = features.set_axis(range(len(names)), axis=1).reset_index(drop=True)
+    labels = labels.reset_index(drop=True)
+    features, labels, notes = without_missing(features, labels, names, missing)
+    if bins is None:
+        require_classes(labels)
+        codes, class_names = class_codes(labels)
+    else:
+        codes, class_names = binned_codes(labels, bins)
+        classes = zip(class_names, np.bincount(codes), strict=True)
+        shown = ", ".join(f"{name} ({count})" for name, count in classes)
+        notes.append(f"label in {len(class_names)} bins: {shown}")
+    rows = features.index.to_numpy()
     with np.errstate(over="ignore"):  # of a longdouble, which is infinite then
-        values = features.to_numpy(dtype=np.float64, na_value=np.nan)
-    rows, columns = np.nonzero(~(np.abs(values) <= np.finfo(np.float32).max))
-    if len(rows):
-        raise UserError(
-            f"row {rows[0]} (from 0), column {names[columns[0]]}: "
-            f"{values[rows[0], columns[0]]}; fill in or remove the {len(np.unique(rows))} such rows"
-        )
-    codes, class_names = class_codes(labels)
-    spread = np.ptp(values, axis=0)
-    if not spread.all():
-        constant = listed([names[i] for i in np.flatnonzero(spread == 0)], 10)
-        if not (drop_constant and spread.any()):
+        encoded = encode(features, names)
+        require_table_memory("the encoded table", len(rows), len(encoded.names))
+        values = np.column_stack(encoded.values).astype(np.float64, copy=False)
+    _require_finite(values, encoded.names, rows)
+    highest, lowest = values.max(axis=0), values.min(axis=0)
+    varies = highest > lowest
+    notes += encoded.notes
+    if not varies.all():
+        constant = listed([encoded.sources[i] for i in np.flatnonzero(~varies)], 10)
+        if not (drop_constant and varies.any()):
             raise UserError(f"columns {constant} are constant; remove them or use --drop-constant")
-        print(f"leaving out {(spread == 0).sum()} constant columns: {constant}")
-    kept = np.flatnonzero(spread)
-    values, spread = values[:, kept], spread[kept]
+        notes.append(f"left out {(~varies).sum()} constant columns: {constant}")
+    kept = np.flatnonzero(varies)
+    index_like = [encoded.names[i] for i in kept if numbers_rows(encoded.values[i])]
+    values, highest, lowest = values[:, kept], highest[kept], lowest[kept]
+    warnings = _warnings(values, codes, index_like)
     # float32 cannot represent small differences of large values, such as times, nor values as
     # small as 1e-50.
-    far = spread < 1e-3 * np.abs(values).max(axis=0)
+    spread = highest - lowest
+    far = spread < 1e-3 * np.maximum(np.abs(highest), np.abs(lowest))
     values = values - np.where(far, values.mean(axis=0), 0)
     values = values / np.where(spread < 1e-30, spread, 1)
     import torch
@@ -110,70 +155,41 @@ def checked_samples(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(codes),
         class_names,
-        [names[i] for i in kept],
-        [names[i] for i in kept],
-        [names[i] for i in kept if numbers_rows(features[i].to_numpy())],
+        [encoded.names[i] for i in kept],
+        [encoded.sources[i] for i in kept],
+        rows,
+        notes,
+        warnings,
     )
 
 
-def _require_real_numbers(features: pd.DataFrame, names: list[str]) -> None:
-    types = list(enumerate(features.dtypes))
-    if wrong := [i for i, dtype in types if pd.api.types.is_complex_dtype(dtype)]:
-        columns = listed([names[i] for i in wrong], 10)
+def _require_finite(values: np.ndarray, names: list[str], rows: np.ndarray) -> None:
+    wrong, columns = np.nonzero(~(np.abs(values) <= np.finfo(np.float32).max))
+    if len(wrong):
         raise UserError(
-            f"columns {columns} are complex; give real and imaginary part as a column each"
-        )
-    if wrong := [i for i, dtype in types if not pd.api.types.is_numeric_dtype(dtype)]:
-        text = features[wrong[0]].dropna().astype(str)
-        text = [*text[pd.to_numeric(text, errors="coerce").isna()], *text, ""]
-        raise UserError(
-            f"columns {listed([names[i] for i in wrong], 10)} are not numeric, such as "
-            f"{text[0][:40]!r}; encode them, or leave them out with --drop"
+            f"row {rows[wrong[0]]} (from 0), column {names[columns[0]]}: "
+            f"{values[wrong[0], columns[0]]}; correct or remove the {len(np.unique(wrong))} such "
+            "rows"
         )
 
 
-def class_codes(labels: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """(N,) int64 codes and the K names, sorted; by value where all names are numbers.
-
-    Text stays as it is written, so that 01 and 1e0 do not silently become one class.
-    """
-    missing = np.flatnonzero(labels.isna())
-    if len(missing):
-        raise UserError(
-            f"row {missing[0]} (from 0): no label (empty, NA, NaN, None or null); remove the "
-            f"{len(missing)} such rows, or write the label as another word"
+def _warnings(values: np.ndarray, codes: np.ndarray, index_like: list[str]) -> list[str]:
+    warnings = []
+    if index_like:
+        warnings.append(
+            f"columns {listed(index_like)} number the rows, as an index or id does; where rows are "
+            "or were sorted by the label, they reveal it; leave them out with --drop "
+            f"{shlex.join(index_like[:20])}"
         )
-    if isinstance(labels.dtype, pd.CategoricalDtype):
-        labels = labels.astype(labels.cat.categories.dtype)
-    if isinstance(labels.dtype, np.dtype):
-        labels = labels.astype(labels.dtype.newbyteorder("="))
-    try:
-        if pd.api.types.is_complex_dtype(labels.dtype):
-            raise TypeError
-        codes, names = pd.factorize(labels, sort=True)
-    except (TypeError, ValueError) as error:
-        # Lists cannot be compared, nor text sorted with dates.
-        raise UserError("the labels must all be real numbers, or all text") from error
-    if len(names) < 2:
-        raise UserError(f"the label has one value, {names[0]}: at least two classes are needed")
-    if numbers := _as_numbers(names):
-        order = sorted(range(len(names)), key=numbers.__getitem__)
-        for i, j in pairwise(order):
-            if numbers[i] == numbers[j]:
-                raise UserError(
-                    f"labels {names[i]!r} and {names[j]!r} are one number; write it in one way"
-                )
-        codes, names = np.argsort(order)[codes], [names[i] for i in order]
-    return codes.astype(np.int64), list(map(str, names))
-
-
-def _as_numbers(names: pd.Index) -> list[Decimal]:
-    """The exact numbers that the texts represent; empty unless all do."""
-    try:
-        numbers = [Decimal(name) for name in names if isinstance(name, str) and "_" not in name]
-    except InvalidOperation:
-        return []
-    return numbers if len(numbers) == len(names) and all(n.is_finite() for n in numbers) else []
+    if (values != np.floor(values)).any():
+        table = pd.DataFrame(values).assign(label=codes)
+        repeated = int(pd.util.hash_pandas_object(table, index=False).duplicated().sum())
+        if repeated > DUPLICATE_SHARE * len(codes):
+            warnings.append(
+                f"{repeated} of {len(codes)} rows repeat an earlier row, label included; a copy in "
+                "a training fold reveals the label; remove repeated rows, unless each is a sample"
+            )
+    return warnings
 
 
 def numbers_rows(column: np.ndarray) -> bool:

@@ -1,32 +1,30 @@
-"""Tables in CSV, Parquet, `.npy` and `.npz` files: which columns are read, and what is refused.
+"""Tables in text, Parquet, `.npy` and `.npz` files: which columns are read, and what is refused.
 
 A column without a name is usually a row index, and an index reveals the label where rows are sorted
-by it. A repeated name, or a line longer or shorter than the header, would put values into the wrong
-column. Sizes are checked before memory is allocated.
+by it. A repeated name would put values into the wrong column. Sizes are checked before memory is
+allocated.
 """
 
-import csv
 import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError, require_memory
+from mi_estimator.encoding import column_type
 from mi_estimator.names import listed
+from mi_estimator.text_files import COMPRESSIONS, read_text_table
 
 # Names that pandas and Parquet give to a column, or an index, without a name.
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tab and line ends
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|")
-LONGEST_LINE = 2**27  # characters; a file without line ends must not be read at once
 # At the peak: three float64 copies, one float32, and pandas' overhead.
 BYTES_PER_CELL, BYTES_PER_COLUMN = 32, 300
 HEADERS = {  # version 3 differs from 2 in the names of fields only
@@ -47,12 +45,13 @@ class Columns:
     def of_table(self, names: list[str], where: str) -> list[int]:
         """Positions of the features, in the file's order, and of the label, which comes last.
 
-        UserError for no such label or two of them; as `of_features`.
+        Without a label, all columns. UserError for no such label or two of them; as `of_features`.
         """
+        if self.label is None:
+            return list(range(len(names)))
         if self.label not in names:
-            hint = "; separate cells by commas" if re.search("[;\t|]", names[0]) else ""
-            problem = "is missing" if self.label is None else f"{self.label}: no such column"
-            raise UserError(f"--label {problem}; the columns are {listed(names)}{hint}")
+            columns = listed(names)
+            raise UserError(f"--label {self.label}: no such column; the columns are {columns}")
         if names.count(self.label) > 1:
             raise UserError(f"{where}: {names.count(self.label)} columns are named {self.label}")
         return [*self.of_features(names, where), names.index(self.label)]
@@ -89,16 +88,28 @@ class Columns:
         return positions
 
 
-def read_table(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+@dataclass(frozen=True)
+class Table:
+    """Features and labels as they are written; `notes` says what reading has changed."""
+
+    features: pd.DataFrame
+    labels: pd.Series
+    notes: list[str] = field(default_factory=list)
+
+
+def read_table(path: Path, columns: Columns) -> Table:
     """Features and labels of a file, as they are written.
 
-    UserError for a file that is missing, damaged, in another format or too large; as `Columns`.
+    UserError for a file that is missing, damaged, in another format or too large, and for a missing
+    `label`, with a list of the columns; as `Columns`.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    read = READERS.get(path.suffix.lower())
+    read = READERS.get("".join(path.suffixes[-2:]).lower()) or READERS.get(path.suffix.lower())
     if read is None:
-        raise UserError(f"{path}: use .csv, .parquet, .npz or .npy")
+        raise UserError(
+            f"{path}: use .csv, .tsv or .txt, also with .gz, .bz2 or .xz, or .parquet, .npz, .npy"
+        )
     try:
         return read(path, columns)
     except UserError:
@@ -110,97 +121,56 @@ def read_table(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
         raise UserError(f"{path}: cannot be read: {reason}") from error
 
 
-def _read_csv(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            line, names, rows = _scan(path, file)
-            positions = columns.of_table(names, f"{path}: line {line}")
-            _require_memory(path, rows, len(positions))
-            file.seek(0)
-            # Not in chunks (low_memory), so that each feature column has one type.
-            frame = pd.read_csv(
-                file,
-                header=0,
-                names=list(range(len(names))),
-                usecols=positions,
-                dtype={positions[-1]: str},
-                index_col=False,
-                low_memory=False,
-            )
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: cannot be read: {error}; save it as UTF-8") from error
-    if len(frame) != rows:
-        raise UserError(f"{path}: cannot be read: {rows} lines of cells, but {len(frame)} rows")
-    features = frame[positions[:-1]].set_axis([names[i] for i in positions[:-1]], axis=1)
-    return features, frame[positions[-1]]
+def _split(table: pd.DataFrame, columns: Columns, notes: list[str] | None = None) -> Table:
+    """The label comes last. UserError without `columns.label`."""
+    if columns.label is None:
+        raise UserError(f"--label is missing; the columns are {_described(table)}")
+    return Table(table.iloc[:, :-1], table.iloc[:, -1], notes or [])
 
 
-def _scan(path: Path, file: IO[str]) -> tuple[int, list[str], int]:
-    """The header's line number, its names and the number of rows; all have the same length.
-
-    pandas takes longer rows for rows with an index, and fills up shorter ones.
-    """
-    reader = csv.reader(_lines(path, file), strict=True)
-    line, names, rows = 0, [], 0
-    try:
-        for cells in reader:
-            if len(cells) <= 1 and not "".join(cells).strip():
-                continue
-            if not names:
-                # The name that pandas gives, for --drop.
-                names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(cells)]
-                line = reader.line_num
-            elif len(cells) != len(names):
-                raise UserError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, the header has "
-                    f"{len(names)}"
-                )
-            else:
-                rows += 1
-    except csv.Error as error:
-        raise UserError(f"{path}: cannot be read: line {reader.line_num}: {error}") from error
-    if not names:
-        raise UserError(f"{path}: cannot be read: there is no header line")
-    return line, names, rows
+def _described(table: pd.DataFrame, most: int = 20) -> str:
+    """Name, type and number of distinct values of each column, of the first `most` columns."""
+    shown = []
+    for i, name in enumerate(table.columns[:most]):
+        kind = column_type(table.iloc[:, i])
+        distinct = f", {table.iloc[:, i].nunique()} distinct" if kind != "other" else ""
+        shown.append(f"{name} ({kind}{distinct})")
+    more = len(table.columns) - len(shown)
+    return ", ".join(shown) + (f", and {more} more" if more else "")
 
 
-def _lines(path: Path, file: IO[str]) -> Iterator[str]:
-    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), start=1):
-        control = CONTROL.search(line)
-        if control or len(line) == LONGEST_LINE:
-            content = f"holds the control character {control[0]!r}" if control else "does not end"
-            raise UserError(
-                f"{path}: cannot be read: line {number} {content}; save it as CSV in UTF-8"
-            )
-        yield line
+def _read_text(path: Path, columns: Columns) -> Table:
+    check_memory = partial(require_table_memory, path)
+    table, notes = read_text_table(path, columns.of_table, columns.label, check_memory)
+    return _split(table, columns, notes)
 
 
-def _read_parquet(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+def _read_parquet(path: Path, columns: Columns) -> Table:
     import pyarrow.parquet
 
     # Checksums are optional in Parquet.
     with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
-        _require_memory(path, file.metadata.num_rows, file.metadata.num_columns)
+        require_table_memory(path, file.metadata.num_rows, file.metadata.num_columns)
         table = file.read()
     table.validate(full=True)  # text that is not UTF-8 would fail where it is first used
     frame = table.to_pandas()
     names = list(map(str, frame.columns))
     positions = columns.of_table(names, str(path))
-    features = frame.iloc[:, positions[:-1]].set_axis([names[i] for i in positions[:-1]], axis=1)
-    return features, frame.iloc[:, positions[-1]]
+    frame = frame.iloc[:, positions].set_axis([names[i] for i in positions], axis=1)
+    return _split(frame, columns)
 
 
-def _read_npy(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+def _read_npy(path: Path, columns: Columns) -> Table:
     table = _read_array(str(path), partial(path.open, "rb"), path.stat().st_size)
     if table.ndim != 2:
         raise UserError(f"{path}: shape {table.shape}; a table has two axes, samples and columns")
     names = list(map(str, range(table.shape[1])))
-    *positions, label = columns.of_table(names, str(path))
-    features = pd.DataFrame(table[:, positions], columns=[names[i] for i in positions])
-    return features, pd.Series(table[:, label])
+    positions = columns.of_table(names, str(path))
+    frame = pd.DataFrame(table[:, positions], columns=[names[i] for i in positions])
+    return _split(frame, columns)
 
 
-def _read_npz(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
+def _read_npz(path: Path, columns: Columns) -> Table:
     with zipfile.ZipFile(path) as archive:
         arrays = [name.removesuffix(".npy") for name in archive.namelist()]
         if not {"x", "y"} <= set(arrays):
@@ -222,7 +192,7 @@ def _read_npz(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
     names = [f"x{i}" for i in range(x.shape[1])]
     positions = Columns(None, columns.features, columns.drop).of_features(names, str(path))
     features = pd.DataFrame(x[:, positions], columns=[names[i] for i in positions])
-    return features, pd.Series(y.reshape(-1))
+    return Table(features, pd.Series(y.reshape(-1)))
 
 
 def _read_array(where: str, open_file: Callable, size: int, *, kinds: str = "biuf") -> np.ndarray:
@@ -249,15 +219,18 @@ def _read_array(where: str, open_file: Callable, size: int, *, kinds: str = "biu
     if claimed == 0:
         raise UserError(f"{where} is empty: its shape is {shape}")
     rows = shape[0] if shape else 1
-    _require_memory(where, rows, math.prod(shape) // rows)
+    require_table_memory(where, rows, math.prod(shape) // rows)
     with open_file() as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _require_memory(what: Path | str, rows: int, columns: int) -> None:
-    needed = BYTES_PER_CELL * rows * columns + BYTES_PER_COLUMN * columns
+def require_table_memory(what: Path | str, rows: int, columns: int, text_bytes: int = 0) -> None:
+    """UserError for a table that does not fit; `text_bytes` of text are in memory beside it."""
+    needed = BYTES_PER_CELL * rows * columns + BYTES_PER_COLUMN * columns + text_bytes
     require_memory(needed, f"{what}: {rows} samples of {columns} columns", "use fewer of them")
 
 
-READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".npy": _read_npy, ".npz": _read_npz}
+TEXT = [kind + end for kind in (".csv", ".tsv", ".txt") for end in ("", *COMPRESSIONS)]
+READERS = dict.fromkeys(TEXT, _read_text)
+READERS |= {".parquet": _read_parquet, ".npy": _read_npy, ".npz": _read_npz}
