@@ -4,8 +4,9 @@
 
 writes `results.csv` (one row per task, estimator, seed and size); as `.md` and `.tex` the tables
 `table` (estimates), `errors` (bias, spread, root mean square error, seconds) and `rmse` (the same
-on one page); and figures. Each estimate uses new test samples that had no part in training; nothing
-is selected on them. Nearest neighbours need no training: they use the training samples.
+on one page, also as a heat map); and figures. Each estimate uses new test samples that had no part
+in training; nothing is selected on them. Nearest neighbours need no training: they use the training
+samples.
 """
 
 import dataclasses

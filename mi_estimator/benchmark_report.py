@@ -7,7 +7,12 @@ import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.tables import formatted, summarise, to_markdown, write_tables
-from mi_estimator.plots import plot_error_against, plot_estimates, plot_estimates_against_truth
+from mi_estimator.plots import (
+    plot_error_against,
+    plot_errors,
+    plot_estimates,
+    plot_estimates_against_truth,
+)
 from mi_estimator.tasks.suites import PUBLISHED, Task
 
 
@@ -40,9 +45,14 @@ def estimate_table(rows: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
 def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per estimator and task: bias, spread over seeds, root mean square error, seconds.
 
-    The last line of each estimator covers all its rows. Failures are counted.
+    `above_truth` is the share of estimates whose 95 % interval lies above the exact value and its
+    error bound. The last line of each estimator covers all its rows. Failures are counted.
     """
-    rows = rows.assign(error=rows["estimate"] - rows["truth"], failed=rows["status"] != "ok")
+    rows = rows.assign(
+        error=rows["estimate"] - rows["truth"],
+        failed=rows["status"] != "ok",
+        above=rows["lower"] > rows["truth"] + rows["truth_error"],
+    )
     groups = [
         *rows.groupby(["estimator", "task", "n_train"], sort=False),
         *(((name, "all", ""), group) for name, group in rows.groupby("estimator", sort=False)),
@@ -55,39 +65,56 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
         line["bias"] = f"{error.mean():+.4f}" if len(error) else ""
         line["spread"] = f"{error.std():.4f}" if len(error) > 1 and task != "all" else ""
         line["rmse"] = f"{np.sqrt((error**2).mean()):.4f}" if len(error) else ""
+        line["above_truth"] = f"{group['above'].sum() / len(error):.3f}" if len(error) else ""
         lines.append(line | {"seconds": f"{group['seconds'].mean():.1f}"})
     return pd.DataFrame(lines)
+
+
+def errors_and_failures(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Root mean square errors in nats, and numbers of failed runs.
+
+    Both have a line per (task, n_train) and a column per estimator. An error is NaN if all runs
+    failed, or there were none.
+    """
+    rows = rows.assign(
+        square=(rows["estimate"] - rows["truth"]) ** 2, failed=(rows["status"] != "ok").astype(int)
+    )
+    cells = rows.groupby(["task", "n_train", "estimator"], sort=False)
+    errors, failed = np.sqrt(cells["square"].mean()).unstack(), cells["failed"].sum().unstack()
+    order = list(dict.fromkeys(rows["estimator"]))
+    lines = pd.MultiIndex.from_frame(rows[["task", "n_train"]].drop_duplicates())
+    return errors.loc[lines, order], failed.loc[lines, order].fillna(0).astype(int)
 
 
 def rmse_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per task and size, one column per estimator: root mean square error in nats.
 
     An asterisk marks the smallest error of a line, to three digits, the oracle's aside. The number
-    of failed runs stands in brackets. The last lines are the mean over tasks, of estimators that
-    have an error on all of them, and the seconds of a run.
+    of failed runs stands in brackets. Then come, of estimators that have an error on all tasks, the
+    mean over tasks and the worst gap (the largest difference to the smallest error of a line, the
+    oracle aside); and the seconds of a run.
     """
-    rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
-    names = list(dict.fromkeys(rows["estimator"]))
-    lines, values = [], []
-    for (task, n_train), group in rows.groupby(["task", "n_train"], sort=False):
-        by = group.groupby("estimator")
-        rmse = np.sqrt(by["square"].mean()).reindex(names)
-        failed = by["status"].agg(lambda status: int((status != "ok").sum()))
-        failed = failed.reindex(names, fill_value=0)
-        best = rmse.drop("oracle", errors="ignore").min()
-        line = {"task": task, "n_train": n_train}
-        for name in names:
-            text = "" if np.isnan(rmse[name]) else f"{rmse[name]:.3f}"
-            text += "*" if text == f"{best:.3f}" and name != "oracle" else ""
-            line[name] = f"{text} ({failed[name]} failed)".lstrip() if failed[name] else text
-        lines.append(line)
-        values.append(rmse)
-    means = pd.concat(values, axis=1).mean(axis=1, skipna=False)
-    seconds = rows.groupby("estimator")["seconds"].mean()
-    shown = {name: "" if np.isnan(means[name]) else f"{means[name]:.3f}" for name in names}
-    lines.append({"task": "mean", "n_train": ""} | shown)
-    shown = {name: f"{seconds[name]:.1f}" for name in names}
-    lines.append({"task": "seconds a run", "n_train": ""} | shown)
+    errors, failed = errors_and_failures(rows)
+    best = errors.drop(columns="oracle", errors="ignore").min(axis=1)
+    lines = []
+    for (task, n_train), line in errors.iterrows():
+        lines.append({"task": task, "n_train": n_train})
+        for name, error in line.items():
+            text = "" if np.isnan(error) else f"{error:.3f}"
+            text += "*" if text == f"{best[task, n_train]:.3f}" and name != "oracle" else ""
+            failures = failed.loc[(task, n_train), name]
+            lines[-1][name] = f"{text} ({failures} failed)".lstrip() if failures else text
+    gaps = errors.sub(best, axis=0).max(skipna=False)
+    if "oracle" in gaps:
+        gaps["oracle"] = np.nan
+    summaries = {
+        "mean": (errors.mean(skipna=False), 3),
+        "worst gap to the best": (gaps, 3),
+        "seconds a run": (rows.groupby("estimator")["seconds"].mean()[errors.columns], 1),
+    }
+    for title, (values, digits) in summaries.items():
+        texts = ["" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
+        lines.append({"task": title, "n_train": ""} | dict(zip(errors.columns, texts, strict=True)))
     return pd.DataFrame(lines)
 
 
@@ -103,12 +130,16 @@ def report(rows: pd.DataFrame, tasks: dict[str, Task], folder: Path) -> None:
     write_tables(error_table(rows), folder / "errors")
     errors = rmse_table(rows)
     write_tables(errors, folder / "rmse")
+    plot_errors(*errors_and_failures(rows), folder / "rmse.png")
     plot_estimates(good, folder / "estimates.png")
     plot_estimates_against_truth(good, folder / "truth.png")
-    for column in ("n_train", "seconds"):
-        plot_error_against(good, column, folder / f"error_{column}.png")
+    plot_error_against(good, "seconds", folder / "error_seconds.png")
+    figures = ["rmse.png", "estimates.png", "truth.png", "error_seconds.png"]
+    sizes = good.groupby("task")["n_train"].transform("nunique")
+    if (sizes > 1).any():
+        plot_error_against(good[sizes > 1], "n_train", folder / "error_n_train.png")
+        figures.append("error_n_train.png")
     print(to_markdown(estimates))
     print("root mean square error, nats:")
     print(to_markdown(errors))
-    figures = "estimates.png, truth.png, error_n_train.png, error_seconds.png"
-    print(f"wrote to {folder}: results.csv; table, errors, rmse (.md, .tex); {figures}")
+    print(f"wrote to {folder}: results.csv; table, errors, rmse (.md, .tex); {', '.join(figures)}")

@@ -109,7 +109,7 @@ def write_estimate(
     plot_pointwise_by_class(samples, class_names, folder / "pmi_by_class.png")
     figures = "pmi_by_class.png"
     if isinstance(fit, CrossFit):
-        plot_calibration(fit.log_posterior, fit.labels, folder / "calibration.png")
+        plot_calibration(fit.log_ratio, fit.labels, folder / "calibration.png")
         figures += ", calibration.png"
     write_tables(result_table(result), folder / "table")
     write_json(folder / "estimate.json", result)

@@ -6,10 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.calibration import calibration_curve
+from matplotlib.colors import LogNorm
+from scipy import stats
 from torch import Tensor
 
 from mi_common.plots import plain, save_figure, styles
+
+SAMPLES_A_BIN = 50  # of a reliability diagram, at least
 
 
 def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
@@ -70,8 +73,8 @@ def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:
 def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
     """Root mean square error of each estimator over a column, both on logarithmic scales.
 
-    Over `n_train`, each size is a dot and lines join the sizes of an estimator; over `seconds`,
-    each estimator is one dot at its mean time.
+    Over `n_train`, each size is a dot and lines join the sizes of an estimator; give tasks with
+    several sizes only. Over `seconds`, each estimator is one dot at its mean time.
     """
     labels = {"n_train": "training samples", "seconds": "seconds a cell, mean"}
     rows = rows.assign(square=(rows["estimate"] - rows["truth"]) ** 2)
@@ -83,7 +86,47 @@ def plot_error_against(rows: pd.DataFrame, column: str, path: Path) -> None:
         x = means.index if column == "n_train" else means["seconds"]
         axes.plot(x, np.sqrt(means["square"]), linestyle="-", label=estimator, **style)
     axes.set(xscale="log", yscale="log", xlabel=labels[column], ylabel="RMSE (nats)")
+    if column == "n_train":
+        sizes = sorted(rows["n_train"].unique())
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set_xticks([], minor=True)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    save_figure(figure, path)
+
+
+def plot_errors(errors: pd.DataFrame, failed: pd.DataFrame, path: Path) -> None:
+    """A heat map of root mean square errors, with the number in each cell.
+
+    The colours end at 0.001 and 1 nat, whatever the values, so that figures can be compared. A
+    frame marks the least error of a line, to three digits, the oracle's aside. A hatched cell has
+    no estimate because all its runs failed; an empty one was not run.
+
+    Args:
+        errors: in nats, a line per (task, n_train) and a column per estimator; NaN: no estimate.
+        failed: the number of failed runs, in the same shape.
+    """
+    figure, axes = plt.subplots(figsize=(3 + 0.65 * errors.shape[1], 1.7 + 0.27 * len(errors)))
+    norm = LogNorm(1e-3, 1)
+    image = axes.imshow(errors.clip(norm.vmin, norm.vmax), cmap="Blues", norm=norm, aspect="auto")
+    figure.colorbar(image, extend="both", label="RMSE (nats)", pad=0.02, fraction=0.04)
+    best = errors.drop(columns="oracle", errors="ignore").min(axis=1).round(3)
+    for (i, j), error in np.ndenumerate(errors.to_numpy()):
+        corner = (j - 0.5, i - 0.5)
+        if np.isnan(error):
+            if failed.iloc[i, j]:
+                axes.add_patch(
+                    plt.Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="0.5")
+                )
+            continue
+        text = f"{error:.3f}" if error < 100 else f"{error:.0f}"
+        colour = "white" if norm(error) > 0.55 else "black"
+        axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+        if round(error, 3) == best.iloc[i] and errors.columns[j] != "oracle":
+            axes.add_patch(plt.Rectangle(corner, 1, 1, fill=False, linewidth=2, zorder=3))
+    several = errors.index.get_level_values("n_train").nunique() > 1
+    names = [f"{task}, {n_train:,}" if several else task for task, n_train in errors.index]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(errors.shape[1]), errors.columns, rotation=30, ha="right")
     save_figure(figure, path)
 
 
@@ -100,16 +143,51 @@ def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) 
     save_figure(figure, path)
 
 
-def plot_calibration(log_posterior: Tensor, labels: Tensor, path: Path) -> None:
-    """Frequency of a class over its predicted probability, all classes together.
+def reliability(probability: np.ndarray, true: np.ndarray) -> pd.DataFrame:
+    """Predicted probability and frequency, one line per bin of (N,) probabilities.
 
-    (N, K) out-of-fold log probabilities and (N,) labels.
+    Columns `count`, `predicted` (mean probability), `frequency` (share of `true`, 0 or 1), `lower`
+    and `upper` (its 95 % interval, Wilson 1927). Bins are 0.05 wide, or as many times wider as it
+    takes to hold `SAMPLES_A_BIN`; with fewer samples there is one bin.
     """
-    probability = log_posterior.exp().clamp(max=1).flatten()  # rounding may exceed one
-    true = torch.nn.functional.one_hot(labels, log_posterior.shape[1]).flatten()
-    shares, means = calibration_curve(true, probability, n_bins=10)
-    figure, axes = plt.subplots(figsize=(4.5, 4.5))
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    axes.plot(means, shares, "-o", markersize=5)
-    axes.set(xlabel="predicted probability of a class", ylabel="share of samples of that class")
+    order = np.argsort(probability, kind="stable")
+    probability, true, cuts = probability[order], true[order], [0]
+    for cut in np.searchsorted(probability, np.linspace(0, 1, 21)[1:-1]):
+        if min(cut - cuts[-1], len(probability) - cut) >= SAMPLES_A_BIN:
+            cuts.append(cut)
+    lines = []
+    for inside in np.split(np.arange(len(probability)), cuts[1:]):
+        interval = stats.binomtest(int(true[inside].sum()), len(inside)).proportion_ci(
+            method="wilson"
+        )
+        means = probability[inside].mean(), true[inside].mean()
+        lines.append((len(inside), *means, interval.low, interval.high))
+    return pd.DataFrame(lines, columns=["count", "predicted", "frequency", "lower", "upper"])
+
+
+def plot_calibration(log_ratio: Tensor, labels: Tensor, path: Path) -> None:
+    """Above, frequency of a class over its predicted probability; below, a histogram of the latter.
+
+    The probabilities are those under the class frequencies of the samples. Of two classes the
+    second is shown, of more classes all together: each sample then counts once for each class. Only
+    one of these is its label, so that the intervals of `reliability` are not too narrow.
+
+    Args:
+        log_ratio: (N, K) out-of-fold log p(x, k) / (p(x) p(k)), under any class prior.
+        labels: (N,); each of the K classes occurs.
+    """
+    probability = torch.softmax(log_ratio + torch.bincount(labels).log(), dim=1)
+    true = torch.nn.functional.one_hot(labels)
+    shown = slice(1, None) if log_ratio.shape[1] == 2 else slice(None)
+    probability, true = (v[:, shown].flatten().numpy() for v in (probability, true))
+    bins = reliability(probability, true)
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(4.5, 6), height_ratios=[3, 1])
+    top.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    band = bins["frequency"] - bins["lower"], bins["upper"] - bins["frequency"]
+    top.errorbar(bins["predicted"], bins["frequency"], band, fmt="o", markersize=4, capsize=3)
+    top.set(ylabel="share of samples of that class", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    bottom.hist(probability, bins=np.linspace(0, 1, 21), color="0.7", edgecolor="0.4")
+    bottom.set(
+        yscale="log", ylim=(0.7, None), ylabel="count", xlabel="predicted probability of a class"
+    )
     save_figure(figure, path)

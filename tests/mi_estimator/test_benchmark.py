@@ -65,7 +65,7 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
     for name, group in rows.groupby("task"):
         assert set(group["truth"]) == {SUITES["paper"][name].distribution.mutual_information()[0]}
     written = {f"{name}.{end}" for name in ("table", "errors", "rmse") for end in ("md", "tex")}
-    written |= {f"{name}.png" for name in ("estimates", "truth", "error_n_train", "error_seconds")}
+    written |= {f"{name}.png" for name in ("rmse", "estimates", "truth", "error_seconds")}
     written |= {"config.json", "results.csv"}
     assert {path.name for path in tmp_path.iterdir()} - {".lock", ".written"} == written
     assert json.loads((tmp_path / "config.json").read_text())["flags"]["n_test"] == 300
@@ -88,7 +88,7 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
     lines = (tmp_path / "rmse.md").read_text().splitlines()
     assert lines[0] == "| task | n_train | softmax | pc-softmax | oracle |"
     assert lines[2].startswith(f"| {TASKS[0]} | 60 | {own.mean() ** 0.5:.3f}")
-    assert len(lines) == 2 + 8 + 2
+    assert len(lines) == 2 + 8 + 3
 
 
 def test_estimators_see_the_same_samples_and_tasks_and_seeds_do_not(tmp_path, monkeypatch):

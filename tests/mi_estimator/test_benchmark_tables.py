@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from mi_estimator.benchmark_report import error_table, estimate_table, rmse_table
+from mi_estimator import benchmark_report
+from mi_estimator.benchmark_report import error_table, estimate_table, report, rmse_table
 from mi_estimator.tasks.suites import PUBLISHED, SUITES
 
 NAN = float("nan")
@@ -22,7 +23,9 @@ def result_rows(errors: dict, truth: float = 1.0, seconds: float = 2.0) -> pd.Da
             "n_train": n_train,
             "n_test": 100,
             "estimate": truth + error,
+            "lower": truth + error - 0.25,
             "truth": truth,
+            "truth_error": 0.1,
             "seconds": seconds + seed,
             "status": "failed: a reason" if math.isnan(error) else "ok",
         }
@@ -51,6 +54,7 @@ def test_root_mean_squares_by_hand():
         ["a", 10, "0.100", "0.354*", "0.500 (1 failed)", "(2 failed)"],
         ["b", 20, "0.014", "0.600", "0.200*", "0.224"],
         ["mean", "", "0.057", "0.477", "0.350", ""],  # qda has no number on the first
+        ["worst gap to the best", "", "", "0.400", "0.146", ""],  # 0.6 - 0.2, 0.5 - 0.3536
         ["seconds a run", "", "2.5", "2.5", "2.5", "2.5"],
     ]
 
@@ -64,11 +68,17 @@ def test_the_best_may_have_failures_and_ties_are_marked_together():
 def test_sizes_have_lines_of_their_own_and_what_was_not_run_is_left_empty():
     errors = {("a", 10, "lda"): (0.2,), ("a", 40, "lda"): (0.1,), ("a", 40, "qda"): (0.3,)}
     table = rmse_table(result_rows(errors))
-    assert table.to_numpy().tolist()[:3] == [
+    assert table.to_numpy().tolist()[:4] == [
         ["a", 10, "0.200*", ""],
         ["a", 40, "0.100*", "0.300"],
         ["mean", "", "0.150", ""],
+        ["worst gap to the best", "", "0.000", ""],
     ]
+
+
+def test_the_oracle_alone_has_no_best_beside_it():
+    table = rmse_table(result_rows({("a", 10, "oracle"): (0.2,)}))
+    assert table["oracle"].tolist() == ["0.200", "0.200", "", "2.0"]
 
 
 def test_errors_by_hand():
@@ -77,16 +87,17 @@ def test_errors_by_hand():
         for line in error_table(result_rows(ERRORS)).to_dict("records")
     }
     assert len(found) == 8 + 4
-    columns = ["n_train", "n", "failed", "bias", "spread", "rmse", "seconds"]
+    columns = ["n_train", "n", "failed", "bias", "spread", "rmse", "above_truth", "seconds"]
     expected = {
-        # 0.7 / sqrt(2) is the spread of two values 0.7 apart
-        ("lda", "a"): [10, 2, 0, "-0.0500", "0.4950", "0.3536", "2.5"],
-        ("mine", "a"): [10, 1, 1, "+0.5000", "", "0.5000", "2.5"],
-        ("qda", "a"): [10, 0, 2, "", "", "", "2.5"],
-        ("qda", "b"): [20, 2, 0, "+0.2000", "0.1414", "0.2236", "2.5"],
-        ("oracle", "b"): [20, 2, 0, "+0.0100", "0.0141", "0.0141", "2.5"],
-        ("mine", "all"): ["", 3, 1, "+0.1667", "", "0.3317", "2.5"],  # sqrt(0.33 / 3)
-        ("qda", "all"): ["", 2, 2, "+0.2000", "", "0.2236", "2.5"],
+        # 0.7 / sqrt(2) is the spread of two values 0.7 apart; an interval lies above the exact
+        # value and its error bound where the error exceeds 0.25 + 0.1.
+        ("lda", "a"): [10, 2, 0, "-0.0500", "0.4950", "0.3536", "0.000", "2.5"],
+        ("mine", "a"): [10, 1, 1, "+0.5000", "", "0.5000", "1.000", "2.5"],
+        ("qda", "a"): [10, 0, 2, "", "", "", "", "2.5"],
+        ("qda", "b"): [20, 2, 0, "+0.2000", "0.1414", "0.2236", "0.000", "2.5"],
+        ("oracle", "b"): [20, 2, 0, "+0.0100", "0.0141", "0.0141", "0.000", "2.5"],
+        ("mine", "all"): ["", 3, 1, "+0.1667", "", "0.3317", "0.333", "2.5"],  # sqrt(0.33 / 3)
+        ("qda", "all"): ["", 2, 2, "+0.2000", "", "0.2236", "0.000", "2.5"],
     }
     for key, values in expected.items():
         assert [found[key][column] for column in columns] == values, key
@@ -164,3 +175,24 @@ def test_published_values_are_of_tasks_and_estimators_that_there_are():
     cap = SUITES["paper"]["gaussian-d1-imbalanced"].distribution
     excess = math.log(5) - cap.label_entropy
     assert value == pytest.approx(cap.mutual_information()[0] + excess, abs=0.03)
+
+
+@pytest.mark.parametrize("sizes, drawn", [((10, 10), 0), ((10, 40), 2)])
+def test_errors_over_sizes_are_drawn_of_tasks_with_several(
+    monkeypatch, capsys, tmp_path, sizes, drawn
+):
+    """The other task has one size; its errors would hide the effect of the sizes."""
+    cells = [("concentric-d5", size, "lda") for size in sizes] + [("student-dof1", 40, "lda")]
+    rows, by_size = result_rows({cell: (0.1,) for cell in cells}), []
+    for name in ("plot_errors", "plot_estimates", "plot_estimates_against_truth"):
+        monkeypatch.setattr(benchmark_report, name, lambda *_: None)
+
+    def keep(rows: pd.DataFrame, column: str, path) -> None:
+        if column == "n_train":
+            by_size.append(rows)
+
+    monkeypatch.setattr(benchmark_report, "plot_error_against", keep)
+    report(rows, SUITES["hard"], tmp_path)
+    assert [set(rows["task"]) for rows in by_size] == [{"concentric-d5"}] * (drawn > 0)
+    assert sum(map(len, by_size)) == drawn
+    assert ("error_n_train.png" in capsys.readouterr().out.splitlines()[-1]) == (drawn > 0)
