@@ -6,7 +6,7 @@ For each feature or group X_j: I(X_j; Y) alone, with the p-value of a permutatio
 I(X_j; Y | the rest), the difference of two cross-fits on the same folds, with a paired interval. A
 copy of another feature has much of the first and none of the second; in a parity it is the other
 way round. p-values have Holm's correction. Writes `rank.csv`, `rank` (.md, .tex), `rank.json` and
-`rank.png`; `results.csv` and `terms-*.npz` are what --resume continues from.
+`rank.png`; `results.csv` and `all-*.npz` are what --resume continues from.
 """
 
 import shlex
@@ -53,25 +53,25 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
+    from mi_estimator.feature_groups import group_features, read_groups, split_given
+    from mi_estimator.samples import read_samples
+
+    # Before the imports below, which take seconds: wrong files and names are errors at once.
+    definitions = read_groups(args.groups, args.group)
+    columns = {"features": args.features, "drop": args.drop, "drop_constant": args.drop_constant}
+    samples = read_samples(args.file, args.label, **columns)
+    groups = group_features(samples.source_columns, definitions)
+    ranked, given = split_given(groups, args.conditional_on)
+
     from mi_common import runtime
     from mi_common.fingerprints import fingerprint
     from mi_common.recipes import take
     from mi_common.records import prepare_output
     from mi_estimator.estimators.base import describe_devices, runtime_used
     from mi_estimator.estimators.crossfit import check_folds
-    from mi_estimator.feature_groups import group_features, read_groups, split_given
-    from mi_estimator.rank_report import write_ranking
-    from mi_estimator.ranking import Problem, Stage, rank_groups
-    from mi_estimator.samples import read_samples
 
-    device = runtime_used([args.estimator], runtime.from_flags(args))
-    definitions = read_groups(args.groups, args.group)
-    columns = {"features": args.features, "drop": args.drop, "drop_constant": args.drop_constant}
-    samples = read_samples(args.file, args.label, **columns)
     check_folds(samples.y, args.folds, samples.class_names)
-    groups = group_features(samples.source_columns, definitions)
-    ranked, given = split_given(groups, args.conditional_on)
-    stages = [Stage(args.estimator, args.estimator, take(Settings, args))]
+    device = runtime_used([args.estimator], runtime.from_flags(args))
     folder = args.output_dir or Path("runs/mi_rank") / args.file.stem
     prepare_output(
         folder,
@@ -80,6 +80,11 @@ def main(argv: list[str] | None = None) -> None:
         overwrite=args.overwrite,
         data={"samples": fingerprint(samples.x, samples.y)},
     )
+
+    from mi_estimator.rank_report import write_ranking
+    from mi_estimator.ranking import Problem, Stage, rank_groups
+
+    stages = [Stage(args.estimator, args.estimator, take(Settings, args))]
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
     print(f"ranking ({len(ranked)}): {listed([group.name for group in ranked])}", flush=True)

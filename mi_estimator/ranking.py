@@ -9,7 +9,6 @@ their difference is an estimate, but no bound.
 import dataclasses
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,11 @@ import torch
 from scipy import stats
 
 from mi_common.files import damaged_file, read_arrays, save_arrays
+from mi_common.information import pointwise_mutual_information, select_label
 from mi_common.results import ResultsFile
 from mi_common.runtime import Runtime
 from mi_common.workers import run_cells, run_jobs
-from mi_estimator.estimators.base import MIEstimate
+from mi_estimator.estimators.base import Estimator, MIEstimate
 from mi_estimator.estimators.crossfit import CrossFit, cross_fit
 from mi_estimator.estimators.registry import Settings, build_estimator
 from mi_estimator.feature_groups import Group
@@ -31,6 +31,7 @@ KINDS = ("alone", "conditional")
 VALUES = [f"{kind}{end}" for kind in KINDS for end in ("", "_lower", "_upper", "_p")]
 COLUMNS = [*KEY, *VALUES, "seconds"]
 ALL = "all features"
+PERMUTED = 500  # test samples of a fold, of which the importance is measured
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,20 @@ class Problem:
     permutations: int
     runtime: Runtime
 
-    def cross_fit(self, stage: Stage, columns: set[int]) -> CrossFit:
-        """The cross-fit on some columns of x, which keep their order."""
-        build = partial(build_estimator, stage.estimator, self.runtime, settings=stage.settings)
+    def cross_fit(
+        self, stage: Stage, columns: set[int], estimators: list[Estimator] | None = None
+    ) -> CrossFit:
+        """The cross-fit on some columns of x, which keep their order.
+
+        The estimator of each fold is appended to `estimators`.
+        """
+
+        def build(seed: int) -> Estimator:
+            estimator = build_estimator(stage.estimator, self.runtime, seed, stage.settings)
+            if estimators is not None:
+                estimators.append(estimator)
+            return estimator
+
         x = torch.from_numpy(self.x[:, sorted(columns)])
         return cross_fit(build, x, torch.from_numpy(self.y), folds=self.folds, seed=self.seed)
 
@@ -74,11 +86,17 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """(N,) out-of-fold terms of the fits on all features and on the given ones (else zeros)."""
+class Whole:
+    """What the cross-fits on all features, and on the given ones, leave for those of the groups.
 
-    all_features: np.ndarray
-    given: np.ndarray
+    Attributes:
+        terms, given_terms: their (N,) out-of-fold terms; zeros if nothing is given.
+        importance: (G,) of the groups; see `permutation_importance`.
+    """
+
+    terms: np.ndarray
+    given_terms: np.ndarray
+    importance: np.ndarray
 
 
 def difference(fit: CrossFit, other: np.ndarray, *, sign: int = 1) -> dict[str, float]:
@@ -121,26 +139,52 @@ def _row(feature: str, stage: Stage, started: float, **scores: dict[str, float])
     return {"feature": feature, "estimator": stage.label} | values | {"seconds": seconds}
 
 
-def rank_all(problem: Problem, stage: Stage) -> tuple[Stage, dict, Terms]:
-    """The stage, the row of all features, I(X;Y) and I(X;Y | given), and their terms."""
-    started, columns = time.perf_counter(), set(range(problem.x.shape[1]))
-    given = np.zeros(len(problem.y))
+def permutation_importance(
+    problem: Problem, groups: list[Group], fit: CrossFit, estimators: list[Estimator]
+) -> np.ndarray:
+    """(G,) nats that a fit on all features loses if a group's features are permuted (Breiman 2001).
+
+    They are permuted together, among at most PERMUTED test samples of each fold. No estimator is
+    trained again, so this finds features whose parts in an interaction only this estimator sees.
+    """
+    generator = torch.Generator().manual_seed(problem.seed)
+    losses = np.zeros(len(groups))
+    for fold, estimator in enumerate(estimators):
+        rows = (fit.folds == fold).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)[:PERMUTED]]
+        order = torch.randperm(len(rows), generator=generator)
+        x, labels = torch.from_numpy(problem.x)[rows], fit.labels[rows]
+        for number, group in enumerate(groups):
+            permuted, columns = x.clone(), list(group.features)
+            permuted[:, columns] = x[order][:, columns]
+            ratio = estimator.log_ratio(permuted).double()
+            ratio = pointwise_mutual_information(ratio, fit.log_prior)
+            loss = select_label(fit.log_ratio[rows] - ratio, labels).mean()
+            losses[number] += loss.item() / len(estimators)
+    return losses
+
+
+def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[Stage, dict, Whole]:
+    """The stage, the row of all features (I(X;Y) and I(X;Y | given)), and what the groups need."""
+    started, estimators = time.perf_counter(), []
+    given_terms = np.zeros(len(problem.y))
     if problem.given:
-        given = problem.cross_fit(stage, set(problem.given)).pointwise.numpy()
-    fit = problem.cross_fit(stage, columns)
+        given_terms = problem.cross_fit(stage, set(problem.given)).pointwise.numpy()
+    fit = problem.cross_fit(stage, set(range(problem.x.shape[1])), estimators)
     alone = problem.information(fit)
-    conditional = difference(fit, given) if problem.given else alone
+    conditional = difference(fit, given_terms) if problem.given else alone
     row = _row(ALL, stage, started, alone=alone, conditional=conditional)
-    return stage, row, Terms(fit.pointwise.numpy(), given)
+    importance = permutation_importance(problem, groups, fit, estimators)
+    return stage, row, Whole(fit.pointwise.numpy(), given_terms, importance)
 
 
-def rank_group(problem: Problem, stage: Stage, key: str, group: Group, terms: Terms) -> list[dict]:
+def rank_group(problem: Problem, stage: Stage, key: str, group: Group, whole: Whole) -> list[dict]:
     """The row of a group: its information alone (with those given), and given all others."""
     started, columns = time.perf_counter(), set(range(problem.x.shape[1]))
     fit = problem.cross_fit(stage, {*problem.given, *group.features})
-    alone = difference(fit, terms.given) if problem.given else problem.information(fit)
+    alone = difference(fit, whole.given_terms) if problem.given else problem.information(fit)
     rest = problem.cross_fit(stage, columns - {*group.features})
-    conditional = difference(rest, terms.all_features, sign=-1)
+    conditional = difference(rest, whole.terms, sign=-1)
     return [_row(key, stage, started, alone=alone, conditional=conditional)]
 
 
@@ -156,24 +200,23 @@ def rank_groups(
     """One row per group, those of all features last; what `folder` holds is not computed again.
 
     The first stage ranks all groups. The second, if there is one, replaces the rows of the
-    `leaders`, the groups of which the first found the most information, alone or given the rest.
+    `leaders`: the groups with the best rank in one of information alone or given the rest by the
+    first stage, or importance in the second stage's fit on all features.
+
     `computing` holds num_workers and cluster of `run_jobs`.
     """
     computing["runtime"] = problem.runtime
     results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=tuple(KEY))
-    terms = _terms_of_all(problem, stages, results, folder, **computing)
+    wholes = _fits_on_all(problem, groups, stages, results, folder, **computing)
     # Names in a table may look like numbers or missing values; with a number before them none does.
     names = [f"#{i} {group.name}" for i, group in enumerate(groups, start=1)]
     keys = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
-    rows = pd.DataFrame(index=keys, columns=COLUMNS)
-    for stage in stages:
+    rows, chosen = pd.DataFrame(index=keys, columns=COLUMNS), set(keys)
+    for stage, whole in zip(stages, wholes, strict=True):
         if stage is not stages[0]:
-            largest = rows[list(KINDS)].max(axis=1).sort_values(ascending=False, kind="stable")
-            chosen = set(largest.index[:leaders])
-        else:
-            chosen = set(keys)
+            chosen = set(leading(rows, whole.importance)[:leaders])
         cells = {
-            (key, stage.label): (problem, stage, key, group, terms[stage.label])
+            (key, stage.label): (problem, stage, key, group, whole)
             for key, group in zip(keys, groups, strict=True)
             if key in chosen
         }
@@ -186,24 +229,44 @@ def rank_groups(
     return rows.reset_index(drop=True)
 
 
-def _terms_of_all(
-    problem: Problem, stages: list[Stage], results: ResultsFile, folder: Path, **computing
-) -> dict[str, Terms]:
-    """The terms of each stage by its label; they are kept in files, their rows in `results`."""
-    paths = {stage.label: folder / f"terms-{stage.label}.npz" for stage in stages}
-    terms, missing = {}, []
+def leading(rows: pd.DataFrame, importance: np.ndarray) -> pd.Index:
+    """The index of the rows, those with the best rank in either kind or in importance first.
+
+    Of equal ranks the more important group comes first.
+    """
+    values = rows[list(KINDS)].astype(float).assign(importance=importance)
+    ranks = values.rank(ascending=False, method="first")
+    order = np.lexsort((ranks["importance"], ranks.min(axis=1)))
+    return rows.index[order]
+
+
+def _fits_on_all(
+    problem: Problem,
+    groups: list[Group],
+    stages: list[Stage],
+    results: ResultsFile,
+    folder: Path,
+    **computing,
+) -> list[Whole]:
+    """`Whole` of each stage; it is kept in a file, its row in `results`."""
+    paths = {stage.label: folder / f"all-{stage.label}.npz" for stage in stages}
+    shapes = {"terms": problem.y.shape, "given_terms": problem.y.shape}
+    shapes["importance"] = (len(groups),)
+    wholes, missing = {}, []
     for stage in stages:
-        if (ALL, stage.label) in results and paths[stage.label].exists():
-            arrays = read_arrays(paths[stage.label])
-            if set(arrays) != {"all_features", "given"}:
-                raise damaged_file(paths[stage.label])
-            terms[stage.label] = Terms(**arrays)
+        path = paths[stage.label]
+        if (ALL, stage.label) in results and path.exists():
+            arrays = read_arrays(path)
+            if {name: values.shape for name, values in arrays.items()} != shapes:
+                raise damaged_file(path)
+            wholes[stage.label] = Whole(**arrays)
         else:
             missing.append(stage)
-    jobs, names = [(problem, stage) for stage in missing], [f"{ALL} {s.label}" for s in missing]
-    for stage, row, computed in run_jobs(rank_all, jobs, names=names, **computing):
-        save_arrays(paths[stage.label], **vars(computed))
+    jobs = [(problem, stage, groups) for stage in missing]
+    names = [f"{ALL} {stage.label}" for stage in missing]
+    for stage, row, whole in run_jobs(rank_all, jobs, names=names, **computing):
+        save_arrays(paths[stage.label], **vars(whole))
         if (ALL, stage.label) not in results:
             results.add([row])
-        terms[stage.label] = computed
-    return terms
+        wholes[stage.label] = whole
+    return [wholes[stage.label] for stage in stages]

@@ -42,7 +42,7 @@ def run(table, tmp_path):
 def test_every_file_is_written_and_they_agree(run, table, tmp_path, capsys):
     lines = run().set_index("feature")
     written = {"rank.csv", "rank.md", "rank.tex", "rank.json", "rank.png", "results.csv"}
-    written |= {"config.json", "terms-lda.npz", ".lock", ".written"}
+    written |= {"config.json", "all-lda.npz", ".lock", ".written"}
     assert {path.name for path in (tmp_path / "out").iterdir()} | {".lock"} == written
     assert (tmp_path / "out/rank.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads((tmp_path / "out/rank.json").read_text())

@@ -14,7 +14,7 @@ from mi_estimator.estimators.baselines import SklearnMI
 from mi_estimator.estimators.crossfit import cross_fit
 from mi_estimator.estimators.registry import Settings
 from mi_estimator.feature_groups import Group
-from mi_estimator.ranking import ALL, Problem, Stage, holm, rank_groups
+from mi_estimator.ranking import ALL, Problem, Stage, holm, leading, rank_groups
 from mi_estimator.tasks.gaussians import GaussianClasses
 from mi_estimator.tasks.vectors import NoisyXor
 
@@ -177,15 +177,42 @@ def test_holms_correction_by_hand(p_values, corrected):
 
 
 def test_the_second_estimator_replaces_the_rows_of_the_leaders(rank):
-    x, y = gaussian_pair(300, SHIFT, COVARIANCE)
+    """LDA finds the last feature; QDA also the first two, whose correlation is the label."""
+    rng, y = np.random.default_rng(0), np.arange(600) % 2
+    x = rng.normal(size=(600, 5))
+    x[:, 1] = 0.6 * x[:, 1] + (1.6 * y - 0.8) * x[:, 0]
+    x[:, 4] += y
     first = rank(x, y, "lda", folder="first")
     second = rank(x, y, "qda", folder="second")
-    both = rank(x, y, "lda", "qda", leaders=2)
-    largest = first.loc["0":"3", ["alone", "conditional"]].max(axis=1).nlargest(2).index
-    assert both["estimator"].eq("qda").sum() == 3 and both.loc[ALL, "estimator"] == "qda"
+    both = rank(x, y, "lda", "qda", leaders=3)
+    assert first.loc["0":"1", ["alone", "conditional"]].max(axis=None) < 0.02
+    leaders = ("0", "1", "4")
+    assert second.loc[list(leaders), "conditional"].min() > 0.05
     for name in both.index:
-        expected = (second if name in (*largest, ALL) else first).loc[name].drop("seconds")
+        expected = (second if name in (*leaders, ALL) else first).loc[name].drop("seconds")
         assert both.loc[name].drop("seconds").equals(expected), name
+
+
+def test_leaders_lead_in_one_of_three_values():
+    rows = pd.DataFrame({"alone": [4, 1, 1, 3, 0], "conditional": [0.5, 0, 9, 3, 1]}, list("abcde"))
+    assert leading(rows, np.array([0, 1, 2, 0, 5])).tolist() == ["e", "c", "a", "d", "b"]
+
+
+def test_importance_is_the_loss_by_permuted_features(cpu):
+    """QDA where the label is the sign of a correlation; a pair is permuted together."""
+    rng, y = np.random.default_rng(0), np.arange(2000) % 2
+    x = rng.normal(size=(2000, 4))
+    x[:, 1] = 0.6 * x[:, 1] + (1.6 * y - 0.8) * x[:, 0]
+    problem = Problem(np.float32(x), y, (), folds=4, seed=0, permutations=9, runtime=cpu)
+    groups = [Group("0", (0,)), Group("01", (0, 1)), Group("2", (2,)), Group("3", (3,))]
+    _, row, whole = ranking.rank_all(problem, Stage("qda", "qda", Settings()), groups)
+    # The log odds are 2 r a b / (1 - r^2) for r = 0.8, the label of permuted samples is random.
+    a, b, noise = rng.normal(size=(3, 10**6))
+    for other, importance in zip((b, 0.8 * a + 0.6 * noise), whole.importance, strict=False):
+        odds = 1.6 / 0.36 * a * other * np.sign(b)
+        loss = row["alone"] - np.log(2) + np.logaddexp(0, odds).mean()
+        assert importance == pytest.approx(loss, rel=0.1) and loss > 1
+    assert abs(whole.importance[2:]).max() < 0.02
 
 
 def test_what_the_folder_holds_is_not_computed_again(rank, tmp_path, monkeypatch):
@@ -195,9 +222,9 @@ def test_what_the_folder_holds_is_not_computed_again(rank, tmp_path, monkeypatch
     content = results.read_text().splitlines(keepends=True)
     calls, original = [], Problem.cross_fit
 
-    def recorded(problem, stage, columns):
+    def recorded(problem, stage, columns, *rest):
         calls.append(sorted(columns))
-        return original(problem, stage, columns)
+        return original(problem, stage, columns, *rest)
 
     monkeypatch.setattr(ranking.Problem, "cross_fit", recorded)
     results.write_text("".join(content[:-1]))
@@ -206,7 +233,7 @@ def test_what_the_folder_holds_is_not_computed_again(rank, tmp_path, monkeypatch
     )
     assert calls == [[3], [0, 1, 2]]
     calls.clear()
-    (tmp_path / "out/terms-lda.npz").unlink()
+    (tmp_path / "out/all-lda.npz").unlink()
     pd.testing.assert_frame_equal(
         rank(x, y, "lda").drop(columns="seconds"), rows.drop(columns="seconds")
     )

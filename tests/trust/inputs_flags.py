@@ -155,7 +155,7 @@ OVERWRITERS = {"estimate": "table.csv", "pc train": "pictures", "pc frozen": "pi
 OVERWRITERS |= {"pc evaluate": "pc/whole", "infocam frozen": "pictures", "saved maps": "maps"}
 OVERWRITERS |= {"infocam evaluate": "infocam/whole", "explain": "photograph.png"}
 OVERWRITERS |= {"compare": "pictures", "benchmark": "pictures", "coverage": "pictures"}
-OVERWRITERS |= {"infocam train": "pictures"}
+OVERWRITERS |= {"infocam train": "pictures", "rank": "table.csv"}
 CONFIGS = (None, "{}", '{"name": "my package"}', '{"flags": {}}', "", "[]")
 CONFIGS += ('{"flags": {"epochs": 1}}',)
 

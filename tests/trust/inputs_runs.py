@@ -149,6 +149,7 @@ KINDS = {
     "resume: frozen backbone": _resume("infocam frozen", "infocam-frozen"),
     "resume: benchmark": _resume("benchmark", "benchmark", "results.csv"),
     "resume: coverage": _resume("coverage", "coverage", "replicates.csv"),
+    "resume: rank": _resume("rank", "rank", "results.csv"),
     "resume: compare": _resume("compare", "compare", "results.csv", *COMPARED, share=0.5),
     "finished: pc_softmax.train": _finished("pc train", "pc"),
     "finished: infocam.train": _finished("infocam train", "infocam", 0.5),
