@@ -24,31 +24,22 @@ from mi_estimator.estimators.registry import (
     Settings,
     build_estimator,
 )
-from mi_estimator.names import ENTROPIES, IMAGE_SETS, MISSING, add_estimator_arguments
+from mi_estimator.names import (
+    ENTROPIES,
+    IMAGE_SETS,
+    TABLE_OPTIONS,
+    add_estimator_arguments,
+    add_table_arguments,
+)
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    kinds = "a .csv, .tsv, .txt (also .gz, .bz2, .xz), .parquet, .npz or .npy file"
-    parser.add_argument("file", type=Path, nargs="?", help=kinds)
     cli.add_common_arguments(
         parser, output_dir=None, folder="runs/mi_estimator/NAME", workers=False, resume=False
     )
+    add_table_arguments(parser, nargs="?")
     data = parser.add_argument_group("data")
-    label = "label column of the file (.npy: its number); without it the columns are listed"
-    data.add_argument("--label", help=label)
-    columns, many = data.add_mutually_exclusive_group(), {"metavar": "NAME", "nargs": "+"}
-    features = "columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)"
-    columns.add_argument("--features", **many, help=features)
-    drop = "columns to leave out, such as an id; a column without a name is 'Unnamed: 0'"
-    columns.add_argument("--drop", **many, help=drop)
-    constant = "leave out constant columns without an error"
-    data.add_argument("--drop-constant", action="store_true", help=constant)
-    missing = "rows with missing values: leave them out, or fill in medians and add a 0/1 column "
-    missing += "that says where (text: a level); an error if not given"
-    data.add_argument("--missing", choices=MISSING, help=missing)
-    bins = "makes this many classes of a numeric label, by quantiles"
-    data.add_argument("--bins", type=cli.positive_int, metavar="N", help=bins)
     data.add_argument("--dataset", choices=IMAGE_SETS, help="image set instead of a file")
     first = "use only the first images of an image set"
     data.add_argument("--max-samples", type=cli.positive_int, help=first)
@@ -73,11 +64,9 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     if (args.file is None) == (args.dataset is None):
         raise UserError("give a FILE with --label COLUMN, or --dataset NAME, and not both")
-    of_file = ("label", "features", "drop", "drop_constant", "missing", "bins")
+    of_file = ("label", *TABLE_OPTIONS)
     if args.dataset and (given := [name for name in of_file if getattr(args, name)]):
         raise UserError(f"--{given[0].replace('_', '-')} is for a FILE only, not for --dataset")
-    if args.bins == 1:
-        raise UserError("--bins 1: at least 2")
     if args.dataset and args.estimator not in NETWORKS:
         raise UserError(f"--estimator {args.estimator}: images need a network, such as pc-softmax")
     if args.estimator not in CROSS_ENTROPY and (args.known_prior or args.entropy != "plug-in"):
@@ -93,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.dataset:
         samples = image_samples(args.dataset, args.data_dir, args.max_samples)
     else:
-        options = {name: getattr(args, name) for name in of_file[1:]}
+        options = {name: getattr(args, name) for name in TABLE_OPTIONS}
         samples = read_samples(args.file, args.label, **options)
 
     from mi_common import runtime

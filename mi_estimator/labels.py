@@ -86,6 +86,8 @@ def binned_codes(labels: pd.Series, bins: int) -> tuple[np.ndarray, list[str]]:
     Equal numbers share a bin, so that there may be fewer bins than asked for. UserError for labels
     that are not all finite numbers, or all equal.
     """
+    if bins < 2:
+        raise UserError(f"--bins {bins}: at least 2")
     numbers = pd.to_numeric(_native(labels), errors="coerce").to_numpy(np.float64, na_value=np.nan)
     if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
         raise UserError(

@@ -4,6 +4,7 @@ Tests compare them with `mi_common.datasets`, `mi_estimator.tasks.suites` and `r
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from mi_common import cli
 from mi_estimator.estimators.registry import Settings
@@ -13,6 +14,28 @@ SUITES = ("paper", "hard", "small-sample", "many-classes", "images", "tables")
 COVERAGE_TASKS = ("gaussian-d2", "concentric-d5", "independent-k2", "independent-k10")
 ENTROPIES = ("plug-in", "miller-madow")
 MISSING = ("drop", "indicator")
+TABLE_OPTIONS = ("features", "drop", "drop_constant", "missing", "bins")  # of `read_samples`
+
+
+def add_table_arguments(parser: cli.Parser, *, nargs: str | None = None) -> None:
+    """The file, --label and flags for TABLE_OPTIONS; with `nargs` "?" the file may be missing."""
+    kinds = "a .csv, .tsv, .txt (also .gz, .bz2, .xz), .parquet, .npz or .npy file"
+    parser.add_argument("file", type=Path, nargs=nargs, help=kinds)
+    data = parser.add_argument_group("data")
+    label = "label column of the file (.npy: its number); without it the columns are listed"
+    data.add_argument("--label", help=label)
+    columns, many = data.add_mutually_exclusive_group(), {"metavar": "NAME", "nargs": "+"}
+    features = "columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)"
+    columns.add_argument("--features", **many, help=features)
+    drop = "columns to leave out, such as an id; a column without a name is 'Unnamed: 0'"
+    columns.add_argument("--drop", **many, help=drop)
+    constant = "leave out constant columns without an error"
+    data.add_argument("--drop-constant", action="store_true", help=constant)
+    missing = "rows with missing values: leave them out, or fill in medians and add a 0/1 column "
+    missing += "that says where (text: a level); an error if not given"
+    data.add_argument("--missing", choices=MISSING, help=missing)
+    bins = "makes this many classes of a numeric label, by quantiles"
+    data.add_argument("--bins", type=cli.positive_int, metavar="N", help=bins)
 
 
 def add_estimator_arguments(

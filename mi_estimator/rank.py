@@ -14,23 +14,14 @@ from pathlib import Path
 
 from mi_common import cli
 from mi_estimator.estimators.registry import CROSS_FITTED, Settings
-from mi_estimator.names import add_estimator_arguments, listed
+from mi_estimator.names import TABLE_OPTIONS, add_estimator_arguments, add_table_arguments, listed
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    parser.add_argument("file", type=Path, help="a .csv, .parquet, .npz or .npy file")
     cli.add_common_arguments(parser, output_dir=None, folder="runs/mi_rank/NAME", data=False)
     cli.add_cluster_argument(parser)
-    add, names = parser.add_argument_group("data").add_argument, {"metavar": "NAME", "nargs": "+"}
-    add("--label", help="label column of the file (.npy: its number)")
-    columns = parser.add_argument_group("data").add_mutually_exclusive_group()
-    features = "columns to use, all if not given (.npy: their numbers; .npz: x0 x1 ...)"
-    columns.add_argument("--features", **names, help=features)
-    drop = "columns to leave out, such as an id; a column without a name is 'Unnamed: 0'"
-    columns.add_argument("--drop", **names, help=drop)
-    constant = "leave out constant columns without an error"
-    add("--drop-constant", action="store_true", help=constant)
+    add_table_arguments(parser)
     estimate = parser.add_argument_group("estimate")
     groups = estimate.add_mutually_exclusive_group()
     group = "features that are ranked as one; may be given many times"
@@ -39,7 +30,7 @@ def get_parser() -> cli.Parser:
     groups.add_argument("--groups", type=Path, metavar="FILE", help=group)
     add = estimate.add_argument
     given = "features or groups that are known: all information is conditional on them"
-    add("--conditional-on", **names, default=[], help=given)
+    add("--conditional-on", metavar="NAME", nargs="+", default=[], help=given)
     add("--estimator", choices=CROSS_FITTED, default="gradient-boosting", help="estimator")
     add("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
     permutations = cli.count_to(1_000_000)
@@ -58,8 +49,8 @@ def main(argv: list[str] | None = None) -> None:
 
     # Before the imports below, which take seconds: wrong files and names are errors at once.
     definitions = read_groups(args.groups, args.group)
-    columns = {"features": args.features, "drop": args.drop, "drop_constant": args.drop_constant}
-    samples = read_samples(args.file, args.label, **columns)
+    options = {name: getattr(args, name) for name in TABLE_OPTIONS}
+    samples = read_samples(args.file, args.label, **options)
     groups = group_features(samples.source_columns, definitions)
     ranked, given = split_given(groups, args.conditional_on)
 
@@ -87,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     stages = [Stage(args.estimator, args.estimator, take(Settings, args))]
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
+    samples.print_notes()
     print(f"ranking ({len(ranked)}): {listed([group.name for group in ranked])}", flush=True)
     problem = Problem(
         samples.x.numpy(),
