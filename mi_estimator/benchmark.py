@@ -54,7 +54,6 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.records import prepare_output
     from mi_common.results import ResultsFile
     from mi_common.workers import run_cells
-    from mi_estimator.benchmark_report import report
     from mi_estimator.cell import COLUMNS, KEY, Cell, check_memory, fingerprints, run_cell
     from mi_estimator.estimators.base import describe_devices, runtime_used
     from mi_estimator.tasks import suites
@@ -82,6 +81,9 @@ def main(argv: list[str] | None = None) -> None:
         extendable=("seeds", "estimators", "n_train", "timeout"),
         data=fingerprints(tasks),
     )
+
+    from mi_estimator.benchmark_report import report  # slow; the errors above do not wait for it
+
     place = describe_devices(estimators, device)
     print(f"mi_estimator: {place}, seeds {seeds}, writing {folder}", flush=True)
 

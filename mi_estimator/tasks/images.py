@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mi_common.datasets import idx_images
 from mi_common.errors import UserError
 from mi_common.fingerprints import fingerprint
 from mi_estimator.tasks.joint import Distribution
@@ -114,5 +113,7 @@ class NoisyMnist(Distribution):
 @functools.cache
 def digits(data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
     """MNIST sorted by digit: (N, 28, 28) uint8 images and (10,) int64 counts."""
+    from mi_common.datasets import idx_images  # imports torchvision, which takes seconds
+
     images, labels = idx_images("mnist", data_dir, split)
     return images[labels.argsort(stable=True)], torch.bincount(labels, minlength=10)

@@ -5,27 +5,36 @@ import sys
 
 import pytest
 
-CHECKED_LATER = {"matplotlib", "scipy", "sklearn", "torchvision", "torch._inductor"}
+LATER = {"matplotlib", "scipy", "sklearn", "torchvision", "torch._inductor"}
 PROGRAM = """
+import importlib
 import sys
-from mi_estimator.estimate import main
 
+main = importlib.import_module(f"mi_estimator.{sys.argv[1]}").main
 try:
-    main(sys.argv[1:])
+    main(sys.argv[2:])
 finally:
-    print(*sys.modules, file=sys.stdout)
+    print(*sys.modules)
 """
+
+
+def modules_after_an_error(root, words: list, message: str) -> set[str]:
+    """What a fresh process has imported when an entry has printed this one-line error."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    return set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
     "text, flags, message, slow",
     [
-        (None, ["--label", "y"], "no such file", {*CHECKED_LATER, "torch"}),
-        ("a,y\n1,0\n2,1\n", [], "--label", {*CHECKED_LATER, "torch"}),
-        ("a,y\n1,0\n2,1,3\n", ["--label", "y"], "line 3", {*CHECKED_LATER, "torch"}),
-        ("a,y\n1,0\n1,1\n", ["--label", "y"], "constant", {*CHECKED_LATER, "torch"}),
+        (None, ["--label", "y"], "no such file", {*LATER, "torch"}),
+        ("a,y\n1,0\n2,1\n", [], "--label", {*LATER, "torch"}),
+        ("a,y\n1,0\n2,1,3\n", ["--label", "y"], "line 3", {*LATER, "torch"}),
+        ("a,y\n1,0\n1,1\n", ["--label", "y"], "constant", {*LATER, "torch"}),
         # PyTorch counts the classes.
-        ("a,y\n1,0\n2,1\n3,1\n", ["--label", "y"], "--folds 5", CHECKED_LATER),
+        ("a,y\n1,0\n2,1\n3,1\n", ["--label", "y"], "--folds 5", LATER),
     ],
 )
 def test_an_error_of_a_table_waits_for_no_slow_import(
@@ -34,12 +43,18 @@ def test_an_error_of_a_table_waits_for_no_slow_import(
     path = tmp_path / "table.csv"
     if text is not None:
         path.write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(path), *flags, "--output-dir", str(tmp_path / "out")],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
-    imported = set(done.stdout.split())
+    words = ["estimate", path, *flags, "--output-dir", tmp_path / "out"]
+    imported = modules_after_an_error(pytestconfig.rootpath, words, message)
     assert "pandas" in imported and imported & slow == set()
+
+
+@pytest.mark.parametrize(
+    "words, message, slow",
+    [
+        (["rank", "missing.csv", "--label", "y"], "no such file", {*LATER, "torch"}),
+        (["benchmark", "--n-train", "3"], "--n-train 3", LATER),
+    ],
+)
+def test_errors_of_other_entries_wait_for_no_slow_import(pytestconfig, words, message, slow):
+    imported = modules_after_an_error(pytestconfig.rootpath, words, message)
+    assert "mi_common.cli" in imported and imported & slow == set()
