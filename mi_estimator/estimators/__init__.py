@@ -1,14 +1,18 @@
 """Estimators of mutual information with one interface: `.fit(x, y)`, then `.estimate(x, y)`."""
 
+from importlib import import_module
+
+MODULES = {
+    "ClassifierMI": "classifier",
+    "CriticMI": "critics",
+    "MIEstimate": "base",
+    "NeighbourMI": "neighbours",
+    "SklearnMI": "baselines",
+}
+
 
 def __getattr__(name: str):
-    """`ClassifierMI` and `MIEstimate`, imported at their first use: PyTorch takes a second."""
-    if name == "ClassifierMI":
-        from mi_estimator.estimators.classifier import ClassifierMI
-
-        return ClassifierMI
-    if name == "MIEstimate":
-        from mi_estimator.estimators.base import MIEstimate
-
-        return MIEstimate
+    """The classes above, imported at their first use: PyTorch takes a second."""
+    if name in MODULES:
+        return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

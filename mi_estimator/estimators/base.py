@@ -5,12 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
 from mi_common.errors import UserError
 from mi_common.runtime import Runtime
 from mi_estimator.estimators.registry import NETWORKS
+from mi_estimator.names import listed
 
 QUANTILE = 1.959964  # of the standard normal, two-sided 95 %
 
@@ -60,40 +66,61 @@ class MIEstimate:
         return (self.upper - self.lower) / (2 * QUANTILE)
 
 
-class Estimator(ABC):
+class Estimator(BaseEstimator, ABC):
     """An estimator of I(X;Y): `fit` on samples, `estimate` on others.
 
     `fit` and `estimate` check their samples and call `train` and `terms`, which a subclass
     implements. Code that has checked its samples, such as `cross_fit`, calls these two directly.
 
+    Samples are (N, d) features: an array, a tensor, or a DataFrame of numbers; networks also take
+    (N, C, H, W) images. Labels are N texts, whole numbers or booleans. UserError for values that
+    are missing or infinite in float32, text among the features, lengths that differ, or features
+    other than those of `fit`; TypeError for sparse features.
+
     Attributes:
-        takes_images: whether (N, C, H, W) images are allowed besides (N, d) features.
+        takes_images: whether images are allowed.
         is_cross_entropy: whether the estimate is H(Y) minus a cross-entropy, so that `terms` are
             the labels' log ratios.
-        num_classes: set by `fit`.
+        classes_: (K,) sorted labels, set by `fit`, as `n_features_in_` and, for a DataFrame,
+            `feature_names_in_`.
     """
 
     takes_images = False
     is_cross_entropy = False
-    num_classes: int | None = None
 
     def fit(self, x, y, *, num_classes: int | None = None) -> "Estimator":
-        """Trains on (N, d) features and (N,) labels 0..K-1, tensors or arrays.
+        """Trains on samples and their labels.
 
-        By default, `num_classes` K is the largest label plus one. UserError as `as_samples`, for a
-        class without samples where the estimator needs all, and for a training that fails.
+        With `num_classes` K, labels are 0..K-1, and so are the classes; by default, the classes are
+        the labels that occur. UserError for fewer than two samples or classes, for a class without
+        samples where the estimator needs all, and for a training that fails.
         """
-        x, y = as_samples(x, y, num_classes, images=self.takes_images)
-        return self.train(x, y, num_classes or int(y.max()) + 1)
+        x = self._features(x, fitting=True, least=2)
+        labels = label_array(y, len(x))
+        classes = np.unique(labels) if num_classes is None else np.arange(num_classes)
+        if len(classes) == 1 and num_classes is None:
+            raise UserError(f"labels of 1 class, {classes[0]}: at least two are needed")
+        self.train(x, _codes(labels, classes), len(classes))
+        self.classes_ = classes
+        return self
 
     def estimate(self, x, y) -> MIEstimate:
-        """The estimate on samples that `fit` has not seen; UserError as `as_samples`."""
-        x, y = as_samples(x, y, self.num_classes, images=self.takes_images)
+        """The estimate on samples that `fit` has not seen.
+
+        UserError for fewer than two samples, or a label that is not in `classes_`.
+        """
+        check_is_fitted(self, "classes_")
+        x = self._features(x, least=2)
+        y = _codes(label_array(y, len(x)), self.classes_)
         return MIEstimate.from_pointwise(self.terms(x, y))
+
+    def score(self, x, y) -> float:
+        """The value of `estimate`, in nats."""
+        return self.estimate(x, y).value
 
     @abstractmethod
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "Estimator":
-        """`fit` on checked samples."""
+        """`fit` on checked samples and labels 0..K-1."""
 
     @abstractmethod
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
@@ -103,31 +130,103 @@ class Estimator(ABC):
         """N samples -> (N, K) log p(x, k) / (p(x) p(k)) in nats; neighbours have none."""
         raise NotImplementedError(f"{type(self).__name__} has no log ratio")
 
+    def _features(self, x, *, fitting: bool = False, least: int = 1) -> Tensor:
+        """At least `least` checked samples as a tensor; `fitting` records their features."""
+        if isinstance(x, Tensor):
+            if x.layout != torch.strided:
+                raise TypeError("sparse tensors are not supported; use x.to_dense()")
+            check_features(x, least=least, images=self.takes_images)
+            return validate_data(self, x, reset=fitting, skip_check_array=True)
+        try:
+            array = validate_data(
+                self,
+                x,
+                reset=fitting,
+                dtype=(np.float64, np.float32, np.uint8),
+                allow_nd=True,
+                ensure_all_finite=False,
+            )
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            if text.startswith("could not convert"):
+                text += "; encode text, for example by OneHotEncoder in a Pipeline"
+            raise UserError(text) from error
+        # A tensor shares the array's memory, which PyTorch needs in this layout.
+        x = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), "CW"))
+        check_features(x, least=least, images=self.takes_images)
+        return x
 
-def as_samples(x, y, num_classes: int | None, *, images: bool = False) -> tuple[Tensor, Tensor]:
-    """Samples and int64 labels as tensors, checked.
 
-    UserError for another shape, fewer than two samples, lengths that differ, values that are not
-    finite, labels that are not whole numbers 0..K-1.
+class LogRatioEstimator(ClassifierMixin, Estimator):
+    """An estimator that learns log p(x, k) / (p(x) p(k)), and thus is a scikit-learn classifier.
+
+    A subclass implements `log_ratio`, and its `train` sets `log_prior_`: the (K,) log class
+    frequencies of the training samples.
     """
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
-    if x.ndim not in ((2, 4) if images else (2,)) or len(x) < 2:
-        raise UserError(
-            f"features of shape {tuple(x.shape)}: they must be (samples, features), with at least "
-            "2 samples"
-        )
-    if len(x) != len(y):
-        raise UserError(f"{len(x)} samples but {len(y)} labels: each sample needs a label")
-    if y.is_floating_point():
-        raise UserError(f"labels of type {y.dtype}: they must be whole numbers 0..K-1")
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or (num_classes is not None and high >= num_classes):
-        allowed = "0 or above" if num_classes is None else f"in 0..{num_classes - 1}"
-        raise UserError(f"label {low if low < 0 else high}: labels must be {allowed}")
-    if x.is_floating_point() and not (finite := torch.isfinite(x.flatten(1)).all(dim=1)).all():
+
+    score = Estimator.score  # in nats; ClassifierMixin's is the accuracy
+
+    def predict_log_proba(self, x) -> np.ndarray:
+        """(N, K) log posterior of the classes under the prior of the training samples."""
+        check_is_fitted(self, "classes_")
+        log_ratio = self.log_ratio(self._features(x)).double()
+        return torch.log_softmax(log_ratio + self.log_prior_.to(log_ratio), dim=1).numpy()
+
+    def predict_proba(self, x) -> np.ndarray:
+        """(N, K) probabilities of `predict_log_proba`."""
+        return np.exp(self.predict_log_proba(x))
+
+    def predict(self, x) -> np.ndarray:
+        """(N,) the most likely class of each sample under the prior of the training samples."""
+        best = self.predict_log_proba(x).argmax(axis=1)
+        return self.classes_[best]
+
+
+def check_features(x: Tensor, *, least: int = 2, images: bool = False) -> None:
+    """UserError for another shape, fewer than `least` samples, or values that are not finite."""
+    if x.ndim not in ((2, 4) if images else (2,)):
+        raise UserError(f"features of shape {tuple(x.shape)}: they must be (samples, features)")
+    if len(x) < least:
+        raise UserError(f"{len(x)} samples: at least {least} samples are needed")
+    if x.is_floating_point() and not (finite := x.float().isfinite().flatten(1).all(dim=1)).all():
         row = int((~finite).nonzero()[0])
-        raise UserError(f"sample {row} (from 0) holds NaN or infinity; remove or fill it")
-    return x, y.long()
+        raise UserError(
+            f"sample {row} (from 0) holds NaN or infinity (in float32); remove or fill it"
+        )
+
+
+def label_array(y, size: int) -> np.ndarray:
+    """N = `size` labels as an array of text, numbers or booleans.
+
+    UserError for another shape, missing labels, mixed types, or numbers that are not whole.
+    """
+    if isinstance(y, Tensor):
+        y = y.cpu().numpy()
+    elif hasattr(y, "to_numpy"):  # of pandas, which has more types of whole numbers
+        y = y.to_numpy()
+    try:
+        y = column_or_1d(y, warn=True)
+        if len(y) != size:
+            raise UserError(f"{size} samples but {len(y)} labels: each sample needs a label")
+        if (missing := pd.isna(y)).any():
+            raise UserError(f"the label of sample {missing.argmax()} (from 0) is missing or NaN")
+        kind = type_of_target(y)
+    except UserError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UserError(f"labels: {' '.join(str(error).split())}") from error
+    if kind not in ("binary", "multiclass"):
+        raise UserError(f"Unknown label type: {kind}; use text or whole numbers, or bin the values")
+    return y
+
+
+def _codes(labels: np.ndarray, classes: np.ndarray) -> Tensor:
+    """(N,) positions of the labels among the classes; UserError for a label of no class."""
+    codes = pd.Index(classes).get_indexer(labels)
+    if (codes < 0).any():
+        names = listed(list(map(str, classes)), 10)
+        raise UserError(f"label {labels[codes.argmin()]}: not among the classes {names}")
+    return torch.from_numpy(codes.astype(np.int64, copy=False))
 
 
 def runtime_used(names: Sequence[str], runtime: Runtime) -> Runtime:

@@ -25,7 +25,7 @@ from mi_common.information import (
     pointwise_mutual_information,
     select_label,
 )
-from mi_estimator.estimators.base import Estimator
+from mi_estimator.estimators.base import LogRatioEstimator
 
 CLASSIFIERS = {
     "logistic-regression": partial(LogisticRegression, max_iter=1000),
@@ -35,7 +35,7 @@ CLASSIFIERS = {
 }
 
 
-class SklearnMI(Estimator):
+class SklearnMI(LogRatioEstimator):
     """A scikit-learn classifier on standardised features.
 
     log q comes from the decision function, which for these four is the log posterior up to a
@@ -54,7 +54,6 @@ class SklearnMI(Estimator):
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "SklearnMI":
         """Raises UserError if a fit fails, as QDA's does on a class of singular covariance."""
-        self.num_classes = num_classes
         seeded = {"random_state": self.seed} if self.name == "gradient-boosting" else {}
         classifier = CLASSIFIERS[self.name](**seeded | self.options)
         self.model_ = make_pipeline(StandardScaler(), classifier)

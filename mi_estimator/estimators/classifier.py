@@ -14,7 +14,6 @@ from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from mi_common.calibration import fit_calibration
@@ -28,7 +27,7 @@ from mi_common.information import (
     select_label,
 )
 from mi_common.runtime import Runtime, default_runtime, one_thread
-from mi_estimator.estimators.base import Estimator
+from mi_estimator.estimators.base import LogRatioEstimator
 from mi_estimator.estimators.networks import Members, Standardise, mlp, small_cnn
 from mi_estimator.estimators.registry import Settings
 
@@ -60,7 +59,7 @@ OBJECTIVES = {
 
 
 @dataclass(eq=False, repr=False)
-class ClassifierMI(Estimator, BaseEstimator):
+class ClassifierMI(LogRatioEstimator):
     """A ReLU network as estimator of I(X;Y), trained by softmax or PC-softmax cross-entropy.
 
     Both objectives reach the same class of density ratios and have the same optimum. Subtracting
@@ -72,7 +71,7 @@ class ClassifierMI(Estimator, BaseEstimator):
     convolutional network.
 
     Attributes:
-        objective: a name of OBJECTIVES; another raises a UserError.
+        objective: a name of OBJECTIVES.
         runtime: where the network runs; by default a GPU if there is one, in fp32.
         hidden: widths of the hidden layers of the perceptron.
         members: networks that differ in their initial weights; their logits are averaged.
@@ -98,14 +97,10 @@ class ClassifierMI(Estimator, BaseEstimator):
     weight_decay: float = Settings.weight_decay
     val_fraction: float = Settings.val_fraction
 
-    def __post_init__(self):
+    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "ClassifierMI":
         if self.objective not in self.objectives:
             names = ", ".join(self.objectives)
             raise UserError(f"objective {self.objective!r}: use one of {names}")
-
-    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "ClassifierMI":
-        self.__post_init__()  # `set_params` may have changed the objective
-        self.num_classes = num_classes
         x = as_inputs(x)
         self.runtime_ = self.runtime or default_runtime()
         device = self.runtime_.device
@@ -153,7 +148,7 @@ class ClassifierMI(Estimator, BaseEstimator):
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
         terms = select_label(self.log_ratio(x), y.cpu())
         if OBJECTIVES[self.objective].entropy_is_log_k:
-            terms = terms + self.log_prior_.cpu()[y.cpu()] + math.log(self.num_classes)
+            terms = terms + self.log_prior_.cpu()[y.cpu()] + math.log(len(self.log_prior_))
         return terms
 
     def _logits(self, x: Tensor) -> Tensor:

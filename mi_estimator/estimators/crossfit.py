@@ -25,7 +25,7 @@ from mi_common.information import (
 )
 from mi_common.progress import Progress
 from mi_common.runtime import Runtime, default_runtime
-from mi_estimator.estimators.base import Estimator, MIEstimate, as_samples
+from mi_estimator.estimators.base import Estimator, MIEstimate, check_features
 from mi_estimator.estimators.registry import CROSS_FITTED, Settings, build_estimator
 from mi_estimator.samples import checked_samples, class_codes
 
@@ -211,8 +211,8 @@ def estimate_mutual_information(
     """The cross-fitted estimate of I(X;Y) in nats that `mi_estimator.estimate` prints.
 
     Args:
-        x: (N, d) features or (N, C, H, W) images, array or tensor.
-        y: (N,) labels, numbers or strings.
+        x: (N, d) features, as array, tensor or DataFrame, or (N, C, H, W) images.
+        y: (N,) labels, numbers or text, as array, tensor, list or Series.
         estimator: a name of CROSS_FITTED.
         runtime: by default a GPU if there is one, in fp32.
         settings: fields of `Settings`, in place of its defaults.
@@ -221,21 +221,29 @@ def estimate_mutual_information(
     """
     if estimator not in CROSS_FITTED:
         raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")
+    x, y = _samples(x, y)
+    runtime, settings = runtime or default_runtime(), Settings(**settings)
+    build = partial(build_estimator, estimator, runtime, settings=settings)
+    return cross_fit(build, x, y, folds=folds, seed=seed).estimate()
+
+
+def _samples(x, y) -> tuple[Tensor, Tensor]:
+    """Checked samples of `estimate_mutual_information`, and codes of the labels."""
     x, y = (values.cpu() if isinstance(values, Tensor) else values for values in (x, y))
     try:
-        x, y = np.asarray(x), pd.Series(np.ravel(np.asarray(y)))
+        # Data of pandas keep their types: text, categories, whole numbers that may be missing.
+        x = x if isinstance(x, pd.DataFrame) else np.asarray(x)
+        y = y.squeeze(axis=1) if isinstance(y, pd.DataFrame) else y
+        y = y if isinstance(y, pd.Series) else pd.Series(np.ravel(np.asarray(y)))
     except ValueError as error:
         raise UserError(f"x or y is no array: {error}") from error
     if x.ndim not in (1, 2, 4):
         raise UserError(f"x of shape {x.shape}: use (N, d) features or (N, C, H, W) images")
-    if x.ndim == 4:
-        if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
-            raise UserError(f"images of type {x.dtype}: use finite real numbers")
-        x = x.astype(x.dtype.newbyteorder("="), copy=False)
-        x, y = as_samples(x, class_codes(y)[0], None, images=True)
-    else:
+    if x.ndim < 4:
         samples = checked_samples(pd.DataFrame(x), y)
-        x, y = samples.x, samples.y
-    runtime, settings = runtime or default_runtime(), Settings(**settings)
-    build = partial(build_estimator, estimator, runtime, settings=settings)
-    return cross_fit(build, x, y, folds=folds, seed=seed).estimate()
+        return samples.x, samples.y
+    if x.dtype.kind not in "biuf":
+        raise UserError(f"images of type {x.dtype}: use finite real numbers")
+    x = torch.from_numpy(x.astype(x.dtype.newbyteorder("="), copy=False))
+    check_features(x, images=True)
+    return x, torch.from_numpy(class_codes(y)[0])

@@ -16,6 +16,7 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from scipy.special import digamma
+from sklearn.base import clone
 from torch import Tensor
 
 from mi_estimator.estimators.base import Estimator, MIEstimate
@@ -125,6 +126,15 @@ class NeighbourMI(Estimator):
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "NeighbourMI":
         return self
+
+    def estimate(self, x, y) -> MIEstimate:
+        """The estimate on any samples: `fit` learns nothing."""
+        return Estimator.estimate(clone(self).fit(x, y), x, y)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
         """The terms of all samples, in order, or of `max_samples` drawn at random.

@@ -134,7 +134,7 @@ COLLINEAR = torch.cat([X, X[:, :1]], dim=1)
         ("qda", X[:8, :], Y[:8] * (torch.arange(8) > 2), "a class of 3 samples .* 3 feat"),
         ("qda", COLLINEAR, Y, "qda: .*(covariance|collinear)"),
         ("qda", X * 0, Y, "qda: .*(covariance|collinear)"),
-        ("logistic-regression", X, Y * 0, "logistic-regression: .*class"),
+        ("logistic-regression", X, Y * 0, "labels of 1 class, 0"),
         ("lda", X[:2], Y[:2], "lda: "),
     ],
 )

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+import mi_estimator
 from mi_common.datasets import IMAGE_SETS
 from mi_common.runtime import Runtime
 from mi_estimator import estimators, names, replicates
-from mi_estimator.estimators import baselines, classifier, critics, neighbours, registry
+from mi_estimator.estimators import baselines, classifier, critics, crossfit, neighbours, registry
 from mi_estimator.estimators.base import Estimator, describe_devices, runtime_used
 from mi_estimator.tasks.suites import SUITES
 
@@ -38,9 +39,12 @@ def test_each_name_builds_an_estimator_of_that_name_with_the_settings(name, cpu)
 
 def test_the_package_gives_its_main_classes_and_no_others():
     assert estimators.ClassifierMI is classifier.ClassifierMI
-    assert estimators.MIEstimate.__name__ == "MIEstimate"
-    with pytest.raises(AttributeError, match="NeighbourMI"):
-        _ = estimators.NeighbourMI
+    assert all(getattr(estimators, name).__name__ == name for name in estimators.MODULES)
+    with pytest.raises(AttributeError, match="Forest"):
+        _ = estimators.Forest
+    assert mi_estimator.estimate_mutual_information is crossfit.estimate_mutual_information
+    with pytest.raises(AttributeError, match="cross_fit"):
+        _ = mi_estimator.cross_fit
 
 
 def test_estimators_that_are_no_networks_run_on_the_cpu_and_say_so(monkeypatch):
