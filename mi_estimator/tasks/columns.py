@@ -134,12 +134,18 @@ def rounded_normal(means, scales, unit: float) -> Discrete:
     """`Normal` rounded to a multiple of `unit`: a measurement with few digits, full of ties."""
     low, high = Normal(means, scales).nodes(1.0)[0][[0, -1], 0].div(unit).round().tolist()
     values = torch.arange(low, high + 1, dtype=torch.float64) * unit
-    # The interval of a value is mirrored to the left tail, where small masses are exact.
-    middle = -(values - parameter(means)[..., None]).abs()
-    scales = parameter(scales)[..., None]
-    upper = torch.special.log_ndtr((middle + unit / 2) / scales)
-    lower = torch.special.log_ndtr((middle - unit / 2) / scales)
-    return Discrete(values[:, None], upper + torch.log(-torch.expm1(lower - upper)))
+    shift, scales = values - parameter(means)[..., None], parameter(scales)[..., None]
+    log_mass = log_normal_mass((shift - unit / 2) / scales, (shift + unit / 2) / scales)
+    return Discrete(values[:, None], log_mass)
+
+
+def log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log P(low < z < high) of a standard normal z, exact in both tails."""
+    # An interval on the right is mirrored: on the left, small masses have no rounding error.
+    right = low + high > 0
+    low, high = torch.where(right, -high, low), torch.where(right, -low, high)
+    below_high = torch.special.log_ndtr(high)
+    return below_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - below_high))
 
 
 def _equidistant(low: float, high: float, step: float) -> tuple[Tensor, Tensor]:

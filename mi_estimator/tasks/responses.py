@@ -1,20 +1,25 @@
 """Labels that are drawn after the features, from a known posterior: regressions and a tree."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mi_common.information import select_label
+from mi_estimator.tasks.columns import log_normal_mass
 from mi_estimator.tasks.joint import Distribution
 
 
 class Response(Distribution):
     """The label is drawn from p(y | s) of s, few functions of independent features.
 
-    A subclass is a frozen dataclass with `dim`, and has `posterior`, `nodes` and, where the
-    features are not standard normal or s is not the first of them, `draw` and `scores`.
+    A subclass is a frozen dataclass with `dim`, and has `log_posterior`. The others suit standard
+    normal features of which the first are s; `STEPS` are those of the integral over s.
     """
+
+    STEPS = (0.1,)
 
     @property
     def log_prior(self) -> Tensor:
@@ -26,15 +31,15 @@ class Response(Distribution):
         rows = torch.arange(len(labels), device=labels.device)
         while len(rows):
             x[rows] = self.draw(len(rows), generator)
-            posterior = self.posterior(self.scores(x[rows].double()))
+            log_posterior = self.log_posterior(self.scores(x[rows].double()))
             uniform = torch.rand(
                 len(rows), generator=generator, device=rows.device, dtype=torch.float64
             )
-            rows = rows[uniform >= posterior.gather(1, labels[rows, None])[:, 0]]
+            rows = rows[uniform.log() >= select_label(log_posterior, labels[rows])]
         return x
 
     def log_ratio(self, x: Tensor) -> Tensor:
-        return self.posterior(self.scores(x.double())).log() - self.log_prior.to(x.device)
+        return self.log_posterior(self.scores(x.double())) - self.log_prior.to(x.device)
 
     def mutual_information(self) -> tuple[float, float]:
         """I(X;Y) in nats and a bound on its numerical error, as of `integrate_information`."""
@@ -45,41 +50,37 @@ class Response(Distribution):
         return torch.randn(n, self.dim, generator=generator, device=generator.device)
 
     def scores(self, x: Tensor) -> Tensor:
-        """(N, dim) -> (N, s), as `posterior` takes it."""
+        """(N, dim) -> (N, s), as `log_posterior` takes it."""
         return x
 
-    def posterior(self, s: Tensor) -> Tensor:
-        """(N, s) float64 -> (N, K) class probabilities."""
+    def log_posterior(self, s: Tensor) -> Tensor:
+        """(N, s) float64 -> (N, K) log class probabilities."""
         raise NotImplementedError
 
-    def nodes(self, step: float) -> tuple[Tensor, Tensor]:
-        """(M, s) points and their weights, of sum one."""
-        raise NotImplementedError
+    def nodes(self, factor: int) -> tuple[Tensor, Tensor]:
+        """(M, s) points of a grid, `factor` steps apart, and their (M,) probabilities."""
+        steps = [factor * step for step in self.STEPS]
+        axes = [torch.arange(-8, 8 + step, step, dtype=torch.float64) for step in steps]
+        s = torch.cartesian_prod(*axes).reshape(-1, len(axes))
+        return s, torch.softmax(-0.5 * s.square().sum(dim=1), dim=0)
 
 
 @functools.cache
 def _prior_and_information(response: Response) -> tuple[Tensor, float, float]:
-    def integral(step: float) -> tuple[Tensor, float]:
-        s, weights = response.nodes(step)
-        posterior = response.posterior(s)
+    def integral(factor: int) -> tuple[Tensor, float]:
+        s, weights = response.nodes(factor)
+        posterior = response.log_posterior(s).exp()
         prior = weights @ posterior
         entropies = torch.special.entr(posterior).sum(dim=1)
         return prior.log(), (torch.special.entr(prior).sum() - weights @ entropies).item()
 
-    (log_prior, fine), (_, coarse) = integral(0.1), integral(0.2)
+    (log_prior, fine), (_, coarse) = integral(1), integral(2)
     return log_prior, fine, abs(fine - coarse) + 1e-13
 
 
-def normal_nodes(*steps: float) -> tuple[Tensor, Tensor]:
-    """(M, s) points of a grid, with a step each, and their standard normal probabilities."""
-    axes = [torch.arange(-8, 8 + step, step, dtype=torch.float64) for step in steps]
-    s = torch.cartesian_prod(*axes).reshape(-1, len(axes))
-    return s, torch.softmax(-0.5 * s.square().sum(dim=1), dim=0)
-
-
-def logistic(logits: Tensor) -> Tensor:
-    """(N,) log odds of class 1 -> (N, 2) probabilities."""
-    return torch.stack([-logits, logits], dim=1).sigmoid()
+def log_logistic(logits: Tensor) -> Tensor:
+    """(N,) log odds of class 1 -> (N, 2) log probabilities."""
+    return torch.nn.functional.logsigmoid(torch.stack([-logits, logits], dim=1))
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,8 @@ class LogisticRegression(Response):
         scale = (coefficients @ self._cholesky).norm()
         return (x @ (coefficients / scale).to(x))[:, None]
 
-    def posterior(self, s: Tensor) -> Tensor:
-        return logistic(self.slope * s[:, 0] + self.intercept)
-
-    def nodes(self, step: float) -> tuple[Tensor, Tensor]:
-        return normal_nodes(step)
+    def log_posterior(self, s: Tensor) -> Tensor:
+        return log_logistic(self.slope * s[:, 0] + self.intercept)
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,10 @@ class LogisticProduct(Response):
     dim: int
     slope: float
 
-    def posterior(self, s: Tensor) -> Tensor:
-        return logistic(self.slope * s[:, 0] * s[:, 1])
+    STEPS = (0.05, 0.05)
 
-    def nodes(self, step: float) -> tuple[Tensor, Tensor]:
-        return normal_nodes(step / 2, step / 2)
+    def log_posterior(self, s: Tensor) -> Tensor:
+        return log_logistic(self.slope * s[:, 0] * s[:, 1])
 
 
 @dataclass(frozen=True)
@@ -146,21 +143,22 @@ class OrdinalRegression(Response):
     noise: float
     bounds: tuple[float, ...] = (-0.54, 0.135, 0.747, 1.46)
 
-    def posterior(self, s: Tensor) -> Tensor:
-        value = torch.sin(2 * s[:, 0]) + s[:, 1].square() / 2 + s[:, 2] / 2
-        bounds = torch.tensor(self.bounds, dtype=s.dtype, device=s.device)
-        below = torch.special.ndtr((bounds - value[:, None]) / self.noise)
-        return torch.diff(below, dim=1, prepend=0 * below[:, :1], append=0 * below[:, :1] + 1)
+    STEPS = (0.125, 0.125, 0.4)
 
-    def nodes(self, step: float) -> tuple[Tensor, Tensor]:
-        return normal_nodes(step, step, 4 * step)
+    def log_posterior(self, s: Tensor) -> Tensor:
+        value = torch.sin(2 * s[:, 0]) + s[:, 1].square() / 2 + s[:, 2] / 2
+        bounds = (-math.inf, *self.bounds, math.inf)
+        bounds = torch.tensor(bounds, dtype=s.dtype, device=s.device)
+        z = (bounds - value[:, None]) / self.noise
+        return log_normal_mass(z[:, :-1], z[:, 1:])
 
 
 @dataclass(frozen=True)
 class NoisyTree(Response):
-    """A decision tree on four of `dim` uniform features tells the class, with noise in each leaf.
+    """A decision tree on four of `dim` features tells the class, with noise in each leaf.
 
-    Its bounds are dyadic, so that the leaves have the same probability in float32.
+    Features are uniform on [0, 1). The bounds are dyadic: the leaves have the same probability in
+    float32.
     """
 
     dim: int
@@ -176,16 +174,16 @@ class NoisyTree(Response):
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.rand(n, self.dim, generator=generator, device=generator.device)
 
-    def posterior(self, s: Tensor) -> Tensor:
+    def log_posterior(self, s: Tensor) -> Tensor:
         low, high, probabilities = (
             torch.tensor(part, dtype=s.dtype, device=s.device)
             for part in zip(*self.LEAVES, strict=True)
         )
         s = s[:, None, :4]
         inside = ((s >= low) & (s < high)).all(dim=2)
-        return inside.to(s) @ probabilities
+        return (inside.to(s) @ probabilities).log()
 
-    def nodes(self, step: float) -> tuple[Tensor, Tensor]:
+    def nodes(self, factor: int) -> tuple[Tensor, Tensor]:
         """The middle of each leaf and its volume: nothing varies inside a leaf."""
         low, high, _ = (torch.tensor(part).double() for part in zip(*self.LEAVES, strict=True))
         return (low + high) / 2, (high - low).prod(dim=1)
