@@ -90,13 +90,15 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.records import check_output, prepare_output
     from mi_estimator.estimators.base import describe_devices, runtime_used
     from mi_estimator.estimators.crossfit import check_folds, cross_fit
+    from mi_estimator.folders import default_folder
 
     device = runtime_used([args.estimator], runtime.from_flags(args))
     if args.estimator not in NEIGHBOUR_METHODS:
         check_folds(samples.y, args.folds, samples.class_names)
     known = args.known_prior
     log_prior = known_log_prior(known, len(samples.class_names)) if known else None
-    folder = args.output_dir or Path("runs/mi_estimator") / (args.dataset or args.file.stem)
+    parent = Path("runs/mi_estimator")
+    folder = args.output_dir or default_folder(parent, args.file, args.dataset)
     check_output(folder, vars(args), overwrite=args.overwrite)
 
     from mi_estimator.estimate_report import summary, write_estimate

@@ -43,16 +43,21 @@ def is_table(table: Table, answer: Answer, x: np.ndarray | None = None) -> bool:
 
 
 def csv_text(
-    table: Table, *, end: str = "\n", quote: bool = False, place: int | None = None
+    table: Table,
+    *,
+    end: str = "\n",
+    quote: bool = False,
+    place: int | None = None,
+    delimiter: str = ",",
 ) -> str:
     """CSV with the label column `y` at a place, the last if none is given."""
     place = len(table.columns) if place is None else place
 
     def line(cells: list[str], label: str) -> str:
         cells = [*cells[:place], label, *cells[place:]]
-        special = [quote or any(c in cell for c in ',"\n') for cell in cells]
+        special = [quote or any(c in cell for c in f'{delimiter}"\n') for cell in cells]
         quoted = [cell.replace('"', '""') for cell in cells]
-        return ",".join(f'"{c}"' if s else c for c, s in zip(quoted, special, strict=True))
+        return delimiter.join(f'"{c}"' if s else c for c, s in zip(quoted, special, strict=True))
 
     pairs = zip(table.x.tolist(), table.labels, strict=True)
     rows = [line([repr(v) for v in row], label) for row, label in pairs]
@@ -69,6 +74,9 @@ def _valid_csv(rng: np.random.Generator, table: Table) -> tuple[str, bytes]:
         f"label is column {place}": csv_text(table, place=place).encode(),
         "no end of the last line": text.rstrip("\n").encode(),
         "empty lines at the end": (text + "\n\n").encode(),
+        "semicolons": csv_text(table, delimiter=";").encode(),
+        "tabs and CR LF": csv_text(table, delimiter="\t", end="\r\n").encode(),
+        "bars": csv_text(table, delimiter="|", place=place).encode(),
         "mark, quotes and CR LF": csv_text(table, end="\r\n", quote=True).encode("utf-8-sig"),
     }
     if not any("\n" in label for label in table.labels):
@@ -111,7 +119,8 @@ def _invalid_csv(rng: np.random.Generator, table: Table) -> tuple[str, bytes]:
     row, column = int(rng.integers(1, len(cells))), int(rng.integers(table.x.shape[1]))
     options = ("cell", "cell", "cell", "duplicate header", "long line", "long lines", "short line")
     options += ("index", "pandas index", "no label", "one class", "header only", "empty", "utf-16")
-    options += ("open quote", "constant", "semicolons", "label missing", "binary", "all text")
+    options += ("open quote", "constant", "label missing", "binary", "all text", "names")
+    options += ("a cell of two delimiters", "a quantity for a label")
     how = pick(rng, options)
     order = sorted(range(1, len(cells)), key=lambda i: cells[i][-1])
     if how == "cell":
@@ -144,12 +153,17 @@ def _invalid_csv(rng: np.random.Generator, table: Table) -> tuple[str, bytes]:
         cells[row][-1] = ""
     elif how == "all text":
         cells[1:] = [["word", *cells_of[1:]] for cells_of in cells[1:]]
+    elif how == "names":
+        cells[1:] = [[f"person {k}", *cells_of[1:]] for k, cells_of in enumerate(cells[1:])]
+    elif how == "a quantity for a label":
+        cells[1:] = [[*cells_of[:-1], f"{k}.5"] for k, cells_of in enumerate(cells[1:])]
+    elif how == "a cell of two delimiters":
+        cells = [[f"{cells_of[0]};{cells_of[0]}", *cells_of[1:]] for cells_of in cells]
     data = _join(cells)
     changed = {
         "empty": b"",
         "utf-16": data.decode().encode("utf-16"),
         "open quote": data.replace(b"\n", b'\n"', row + 1).replace(b'\n"', b"\n", row),
-        "semicolons": data.replace(b",", b";"),
         "binary": rng.bytes(500),
     }
     return how, changed.get(how, data)

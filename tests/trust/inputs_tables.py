@@ -141,6 +141,7 @@ def parquet_case(rng: np.random.Generator, folder: Path, shop) -> Case:
         "an index of its own": frame.set_index(np.arange(len(frame))[::-1] + 5),
         "float32": frame.astype({"a0": "float32"}),
         "nullable numbers": frame.astype({"a0": "Float64"}),
+        "numbers as text": frame.assign(a0=frame["a0"].map(repr)),
     }
     row = int(rng.integers(len(frame)))
     hole = frame.copy()

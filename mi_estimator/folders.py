@@ -1,0 +1,36 @@
+"""Where an estimate is written if no --output-dir is given."""
+
+import hashlib
+from pathlib import Path
+
+from mi_common.errors import UserError
+from mi_common.files import read_json
+from mi_estimator.text_files import COMPRESSIONS
+
+
+def default_folder(parent: Path, file: Path | None, dataset: str | None) -> Path:
+    """`parent` / the name of the image set, or of the file without its suffix.
+
+    Where the estimate of another file or image set has this name, a hash of the file's path (of the
+    image set's name) is added, so that `a/data.csv` and `b/data.csv` have a folder each.
+    """
+    if file is None:
+        name = dataset
+    else:
+        name = (file.with_suffix("") if file.suffix.lower() in COMPRESSIONS else file).stem
+    source, folder = _source(file, dataset), parent / name
+    try:
+        flags = read_json(folder / "config.json")["flags"]
+        earlier = _source(flags["file"] and Path(flags["file"]), flags["dataset"])
+    except (
+        UserError,
+        KeyError,
+        TypeError,
+    ):  # no estimate; whether to write there is not asked here
+        return folder
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    return folder if earlier == source else parent / f"{name}-{digest}"
+
+
+def _source(file: Path | None, dataset: str | None) -> str:
+    return f"image set {dataset}" if file is None else str(file.resolve())
