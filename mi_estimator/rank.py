@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     ranked, given = split_given(groups, args.conditional_on)
 
     from mi_common import runtime
-    from mi_common.fingerprints import fingerprint
+    from mi_common.fingerprints import file_fingerprint
     from mi_common.recipes import take
     from mi_common.records import prepare_output
     from mi_estimator.estimators.base import describe_devices, runtime_used
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         vars(args),
         resume=args.resume,
         overwrite=args.overwrite,
-        data={"samples": fingerprint(samples.x, samples.y)},
+        data={"file": file_fingerprint(args.file)},
     )
 
     from mi_estimator.rank_report import write_ranking
@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
     samples.print_notes()
-    print(f"ranking ({len(ranked)}): {listed([group.name for group in ranked])}", flush=True)
+    if definitions or given:
+        print(f"ranking ({len(ranked)}): {listed([group.name for group in ranked])}", flush=True)
     problem = Problem(
         samples.x.numpy(),
         samples.y.numpy(),
@@ -94,12 +95,10 @@ def main(argv: list[str] | None = None) -> None:
     names = [group.name for group in given]
     write_ranking(rows, samples.y, names, folder, estimators=len(stages))
     best = rows["feature"][rows["conditional"].iloc[:-1].idxmax()]
-    more = (
-        f"{shlex.join(['--conditional-on', *args.conditional_on, best])} and another --output-dir"
-    )
+    more = shlex.join(["--conditional-on", *args.conditional_on, best])
     if len(ranked) == 1:
-        more = "fewer features after --conditional-on and another --output-dir"
-    print(f"next: the same command with {more}")
+        more = "fewer features after --conditional-on"
+    print(f"next: the same command with {more} and another --output-dir")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from mi_estimator.benchmark import main as benchmark
 from mi_estimator.coverage import main as coverage
 from mi_estimator.estimate import main as estimate
+from mi_estimator.rank import main as rank
 
 pytestmark = pytest.mark.gpu
 FROM_NETWORKS = ("pc-softmax", "softmax-log-k", "smile")
@@ -60,3 +61,15 @@ def test_coverage(run_on_both):
     rows, gpu_rows = (pd.read_csv(folder / "replicates.csv") for folder in folders)
     for name in ("estimate", "lower", "upper", "expected_value"):
         assert gpu_rows[name].item() == pytest.approx(rows[name].item(), abs=1e-3), name
+
+
+def test_rank(run_on_both, table):
+    words = ["--estimator", "pc-softmax", "--folds", 2, "--epochs", 4, "--members", 2]
+    words += ["--batch-size", 30, "--permutations", 19, "--group", "rest=b,c,d"]
+    rows, gpu_rows = (
+        pd.read_csv(each / "rank.csv").set_index("feature")
+        for each in run_on_both(rank, table, "--label", "kind", *words)
+    )
+    assert rows.loc["a", "alone"] > 0.05
+    nats = [f"{kind}{end}" for kind in ("alone", "conditional") for end in ("", "_lower", "_upper")]
+    np.testing.assert_allclose(gpu_rows.loc[rows.index, nats], rows[nats], atol=1e-3)
