@@ -206,6 +206,8 @@ def estimate_mutual_information(
     folds: int = 5,
     seed: int = 0,
     runtime: Runtime | None = None,
+    missing: str | None = None,
+    bins: int | None = None,
     **settings,
 ) -> MIEstimate:
     """The cross-fitted estimate of I(X;Y) in nats that `mi_estimator.estimate` prints.
@@ -215,19 +217,20 @@ def estimate_mutual_information(
         y: (N,) labels, numbers or text, as array, tensor, list or Series.
         estimator: a name of CROSS_FITTED.
         runtime: by default a GPU if there is one, in fp32.
+        missing, bins: as in `checked_samples`; not for images.
         settings: fields of `Settings`, in place of its defaults.
 
     UserError for an unknown estimator, and as `checked_samples` and `check_folds`.
     """
     if estimator not in CROSS_FITTED:
         raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")
-    x, y = _samples(x, y)
+    x, y = _samples(x, y, missing=missing, bins=bins)
     runtime, settings = runtime or default_runtime(), Settings(**settings)
     build = partial(build_estimator, estimator, runtime, settings=settings)
     return cross_fit(build, x, y, folds=folds, seed=seed).estimate()
 
 
-def _samples(x, y) -> tuple[Tensor, Tensor]:
+def _samples(x, y, **options) -> tuple[Tensor, Tensor]:
     """Checked samples of `estimate_mutual_information`, and codes of the labels."""
     x, y = (values.cpu() if isinstance(values, Tensor) else values for values in (x, y))
     try:
@@ -240,8 +243,10 @@ def _samples(x, y) -> tuple[Tensor, Tensor]:
     if x.ndim not in (1, 2, 4):
         raise UserError(f"x of shape {x.shape}: use (N, d) features or (N, C, H, W) images")
     if x.ndim < 4:
-        samples = checked_samples(pd.DataFrame(x), y)
+        samples = checked_samples(pd.DataFrame(x), y, **options)
         return samples.x, samples.y
+    if any(options.values()):
+        raise UserError("missing and bins are for tables, not for images")
     if x.dtype.kind not in "biuf":
         raise UserError(f"images of type {x.dtype}: use finite real numbers")
     x = torch.from_numpy(x.astype(x.dtype.newbyteorder("="), copy=False))

@@ -216,3 +216,21 @@ def test_the_information_of_text_is_that_of_its_codes():
     assert text.value == pytest.approx(numbers.value, abs=1e-12)
     exact = np.log(2) + 0.1 * np.log(0.1) + 0.9 * np.log(0.9)
     assert text.value == pytest.approx(exact, abs=0.02)
+
+
+def test_a_call_on_a_data_frame_takes_the_options_of_a_table():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300)
+    table = pd.DataFrame({"a": y + rng.normal(size=300), "b": np.where(y > 0, "p", "n")})
+    table.loc[:9, "a"] = np.nan
+    kept, options = table.index >= 10, {"estimator": "lda", "folds": 2}
+    dropped = estimate_mutual_information(table, y, missing="drop", bins=2, **options)
+    complete = checked_samples(table[kept], pd.Series(y[kept]), bins=2)
+    same = estimate_mutual_information(complete.x, complete.y, **options)
+    assert dropped.value == same.value and len(dropped.pointwise) == 290
+    filled = estimate_mutual_information(table, y, missing="indicator", bins=2, **options)
+    assert len(filled.pointwise) == 300
+    with pytest.raises(UserError, match="missing values in columns a"):
+        estimate_mutual_information(table, y, bins=2, **options)
+    with pytest.raises(UserError, match="not for images"):
+        estimate_mutual_information(np.zeros((4, 1, 2, 2)), [0, 1, 0, 1], bins=2)
