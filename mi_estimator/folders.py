@@ -1,4 +1,4 @@
-"""Where an estimate is written if no --output-dir is given."""
+"""Where an estimate or a ranking is written if no --output-dir is given."""
 
 import hashlib
 from pathlib import Path
@@ -8,10 +8,10 @@ from mi_common.files import read_json
 from mi_estimator.text_files import COMPRESSIONS
 
 
-def default_folder(parent: Path, file: Path | None, dataset: str | None) -> Path:
+def default_folder(parent: Path, file: Path | None, dataset: str | None = None) -> Path:
     """`parent` / the name of the image set, or of the file without its suffix.
 
-    Where the estimate of another file or image set has this name, a hash of the file's path (of the
+    Where the run of another file or image set has this name, a hash of the file's path (of the
     image set's name) is added, so that `a/data.csv` and `b/data.csv` have a folder each.
     """
     if file is None:
@@ -21,12 +21,8 @@ def default_folder(parent: Path, file: Path | None, dataset: str | None) -> Path
     source, folder = _source(file, dataset), parent / name
     try:
         flags = read_json(folder / "config.json")["flags"]
-        earlier = _source(flags["file"] and Path(flags["file"]), flags["dataset"])
-    except (
-        UserError,
-        KeyError,
-        TypeError,
-    ):  # no estimate; whether to write there is not asked here
+        earlier = _source(flags["file"] and Path(flags["file"]), flags.get("dataset"))
+    except (UserError, KeyError, TypeError):  # another folder, which `check_output` refuses
         return folder
     digest = hashlib.sha256(source.encode()).hexdigest()[:8]
     return folder if earlier == source else parent / f"{name}-{digest}"

@@ -60,10 +60,11 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.records import prepare_output
     from mi_estimator.estimators.base import describe_devices, runtime_used
     from mi_estimator.estimators.crossfit import check_folds
+    from mi_estimator.folders import default_folder
 
     check_folds(samples.y, args.folds, samples.class_names)
     device = runtime_used([args.estimator], runtime.from_flags(args))
-    folder = args.output_dir or Path("runs/mi_rank") / args.file.stem
+    folder = args.output_dir or default_folder(Path("runs/mi_rank"), args.file)
     prepare_output(
         folder,
         vars(args),

@@ -248,21 +248,25 @@ def _fits_on_all(
     folder: Path,
     **computing,
 ) -> list[Whole]:
-    """`Whole` of each stage; it is kept in a file, its row in `results`."""
+    """`Whole` of each stage; it is kept in a file, its row in `results`.
+
+    Importance is that in the second stage, the only one that chooses by it.
+    """
+    weighed = {stage.label: groups if stage is not stages[0] else [] for stage in stages}
     paths = {stage.label: folder / f"all-{stage.label}.npz" for stage in stages}
-    shapes = {"terms": problem.y.shape, "given_terms": problem.y.shape}
-    shapes["importance"] = (len(groups),)
+    terms = dict.fromkeys(("terms", "given_terms"), problem.y.shape)
     wholes, missing = {}, []
     for stage in stages:
         path = paths[stage.label]
         if (ALL, stage.label) in results and path.exists():
             arrays = read_arrays(path)
+            shapes = terms | {"importance": (len(weighed[stage.label]),)}
             if {name: values.shape for name, values in arrays.items()} != shapes:
                 raise damaged_file(path)
             wholes[stage.label] = Whole(**arrays)
         else:
             missing.append(stage)
-    jobs = [(problem, stage, groups) for stage in missing]
+    jobs = [(problem, stage, weighed[stage.label]) for stage in missing]
     names = [f"{ALL} {stage.label}" for stage in missing]
     for stage, row, whole in run_jobs(rank_all, jobs, names=names, **computing):
         save_arrays(paths[stage.label], **vars(whole))

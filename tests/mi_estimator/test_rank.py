@@ -1,6 +1,8 @@
 """From a table to a ranking: files that agree, the same after resuming, wrong flags refused."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -119,6 +121,19 @@ def test_other_data_and_other_flags_are_not_mixed(run, table, tmp_path, user_err
         assert "the data changed" in user_error(main, words)
     finally:
         table.write_text(text)
+
+
+def test_two_files_of_one_name_have_a_folder_each(table, tmp_path, monkeypatch, user_error):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--label", "kind", *map(str, FAST)]
+    for parent in ("a", "b"):
+        Path(parent).mkdir()
+        shutil.copy(table, f"{parent}/table.csv")
+        main([f"{parent}/table.csv", *flags])
+    first, second = sorted(Path("runs/mi_rank").iterdir())
+    assert first.name == "table" and second.name.startswith("table-")
+    assert (first / "rank.csv").read_bytes() == (second / "rank.csv").read_bytes()
+    assert "use --resume" in user_error(main, ["b/table.csv", *flags])
 
 
 def test_a_feature_that_two_estimators_may_test_counts_twice():
