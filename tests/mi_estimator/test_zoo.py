@@ -60,7 +60,7 @@ def information_by_entropies(densities, conditional_entropies, edges):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_the_oracle_averages_to_the_mutual_information(name):
-    n = 200_000 if name != "sparse-d200" else 50_000
+    n = 200_000 if name in VECTORS else 50_000
     scores = own_scores(ZOO[name], n)
     value, error = ZOO[name].mutual_information()
     assert 0 <= error < (3e-4 if name in FROM_SAMPLES else 1e-8)
@@ -70,7 +70,7 @@ def test_the_oracle_averages_to_the_mutual_information(name):
 @pytest.mark.parametrize("name", ZOO)
 def test_the_oracles_ratios_average_to_one_over_the_product_of_marginals(name):
     """Class by class: the mean of p(x | k) / p(x) over p(x), where x did not come from k."""
-    x, _ = draw(ZOO[name], 200_000 if name != "sparse-d200" else 50_000, seed=2)
+    x, _ = draw(ZOO[name], 200_000 if name in VECTORS else 50_000, seed=2)
     ratios = ZOO[name].log_ratio(x).exp()
     standard_error = ratios.std(dim=0) / len(x) ** 0.5
     of_labels = ratios @ ZOO[name].log_prior.exp()
