@@ -139,16 +139,16 @@ def checked_samples(
         if not (drop_constant and varies.any()):
             raise UserError(f"columns {constant} are constant; remove them or use --drop-constant")
         notes.append(f"left out {(~varies).sum()} constant columns: {constant}")
+        values, highest, lowest = values[:, varies], highest[varies], lowest[varies]
     kept = np.flatnonzero(varies)
     index_like = [encoded.names[i] for i in kept if numbers_rows(encoded.values[i])]
-    values, highest, lowest = values[:, kept], highest[kept], lowest[kept]
     warnings = _warnings(values, codes, index_like)
     # float32 cannot represent small differences of large values, such as times, nor values as
     # small as 1e-50.
     spread = highest - lowest
     far = spread < 1e-3 * np.maximum(np.abs(highest), np.abs(lowest))
-    values = values - np.where(far, values.mean(axis=0), 0)
-    values = values / np.where(spread < 1e-30, spread, 1)
+    values -= np.where(far, values.mean(axis=0), 0)
+    values /= np.where(spread < 1e-30, spread, 1)
     import torch
 
     return Samples(

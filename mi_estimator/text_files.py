@@ -47,6 +47,8 @@ def read_text_table(
             delimiter = _delimiter(path, file)
             file.seek(0)
             line, names, rows = _scan(path, file, delimiter, check_memory)
+            if len(names) == 1 and label not in (None, *names):
+                raise UserError(f"{path}: one column, {names[0]}; separate cells by , ; tab or |")
             positions = positions_of(names, f"{path}: line {line}")
             check_memory(rows, len(positions), file.buffer.tell())
             file.seek(0)

@@ -38,7 +38,7 @@ def test_the_delimiter_is_found_out(tmp_path, delimiter, suffix):
         ("a;b,y\n1;2,u\n3;4,v\n", "a.csv: ',' and ';' both split each line"),
         ("a;b;y\n1;2;u\n3;4\n", "line 3 has 2 cells, the header has 3"),
         ("a\tb\ty\n1\t2\tu\tv\n", "line 2 has 4 cells, the header has 3"),
-        ("a b y\n1 2 u\n", "--label y: no such column; the columns are a b y"),
+        ("a b y\n1 2 u\n", "a.csv: one column, a b y; separate cells by , ; tab or |"),
     ],
 )
 def test_cells_that_cannot_be_told_apart_are_refused(tmp_path, text, message):
