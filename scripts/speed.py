@@ -1,18 +1,20 @@
-"""Times imbalanced classification and localisation on this machine.
+"""Times estimates, imbalanced classification and localisation on this machine.
 
     python -m scripts.speed --parts head memory
 
-`mnist`: the paper's run, 8 epochs of 16,500 images in batches of 64, and its stages; fp32 and bf16.
-`head`: a linear head on cached features. `memory`: an epoch over memory-mapped features. `boxes`:
-boxes of a map at 1,000 thresholds, beside a call of OpenCV for each. `localisation`: all methods
-and thresholds from cached maps. Times of `mnist` and `head` are the least of `--repeats` runs.
+`errors`: until `mi_estimator.estimate` has printed an error. `estimate`: the whole of it on a CSV
+file of 1,000,000 rows and 20 features, which takes minutes. `mnist`: the paper's run, 8 epochs of
+16,500 images in batches of 64, and its stages; fp32 and bf16. `head`: a linear head on cached
+features. `memory`: an epoch over memory-mapped features. `boxes`: boxes of a map at 1,000
+thresholds, beside a call of OpenCV for each. `localisation`: all methods and thresholds from cached
+maps. Times of `errors`, `mnist` and `head` are the least of `--repeats` runs.
 """
 
 from pathlib import Path
 
 from mi_common import cli
 
-PARTS = ("mnist", "head", "memory", "boxes", "localisation")
+PARTS = ("errors", "estimate", "mnist", "head", "memory", "boxes", "localisation")
 
 
 def get_parser() -> cli.Parser:
@@ -44,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     if "mnist" in parts:
         load_data("mnist", args.data_dir, imbalance="paper")  # before anything is written
     prepare_output(folder, vars(args), overwrite=args.overwrite)
-    rows = []
+    rows = timings.time_errors(args.repeats) if "errors" in parts else []
+    if "estimate" in parts:
+        rows.append(timings.time_estimate(args.device))
     for precision in ("fp32", "bf16") if "mnist" in parts else ():
         rows += timings.time_mnist(args.data_dir, args.device, precision, args.repeats)
     if "head" in parts:

@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 import timeit
@@ -12,6 +15,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +25,11 @@ from infocam.scoring.boxes import resize_map, to_8bit
 from infocam.scoring.metrics import Evaluator
 from infocam.scoring.protocols import PROTOCOLS, Protocol
 from mi_common import engine, runtime
+from mi_common.errors import UserError
 from mi_common.files import read_json
 from mi_common.image_sets import ImageSet
 from mi_common.workers import worker_pool
+from mi_estimator.tasks.gaussians import GaussianClasses
 from pc_softmax import train
 from pc_softmax.data import load_data
 from pc_softmax.losses import PCSoftmaxLoss
@@ -191,3 +197,48 @@ def time_evaluation(images: int, num_workers: int) -> float:
     ):
         shared = {"misread": False, "workers": workers}
         return least(1, lambda: localise(classifier, data, options, infocam, **shared))
+
+
+def time_command(module: str, words: list, status: int = 0) -> tuple[float, float]:
+    """Seconds and peak memory in GB of `python -m MODULE WORDS`; UserError for another status."""
+    command = [sys.executable, "-m", module, *map(str, words)]
+    started = time.perf_counter()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL if status else None}
+    process = subprocess.Popen(command, **quiet)
+    _, ended, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(ended)
+    if process.returncode != status:
+        raise UserError(f"python -m {module} ended with status {process.returncode}, not {status}")
+    return time.perf_counter() - started, usage.ru_maxrss / 2**20
+
+
+def time_errors(repeats: int) -> list[Row]:
+    """Seconds until `mi_estimator.estimate` has printed an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        table, missing = Path(folder) / "table.csv", Path(folder) / "missing.csv"
+        table.write_text("a,y\n1,0\n2,1\n3,1\n")
+        wrong = {"a file that is missing": missing, "a class of one sample": table}
+        rows = []
+        for note, path in wrong.items():
+            words = ["mi_estimator.estimate", [path, "--label", "y"], 2]
+            seconds = min(time_command(*words)[0] for _ in range(repeats))
+            rows.append(("start-up: error to screen", seconds, note))
+        return rows
+
+
+def time_estimate(device: str, rows: int = 1_000_000, flags: tuple = ()) -> Row:
+    """Seconds and peak memory of `mi_estimator.estimate` on a CSV file of 20 features."""
+    distribution = GaussianClasses(20, (4, 1), (0.0, 0.5))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        generator = torch.Generator().manual_seed(0)
+        for start in range(0, rows, 100_000):
+            x, y = distribution.sample(min(100_000, rows - start), generator)
+            table = pd.DataFrame(x.numpy()).add_prefix("x").assign(y=y.numpy())
+            table.to_csv(path, mode="a", header=start == 0, index=False, float_format="%.6g")
+        words = [path, "--label", "y", "--device", device, "--output-dir", f"{folder}/run", *flags]
+        seconds, memory = time_command("mi_estimator.estimate", words)
+        estimate = read_json(Path(folder) / "run/estimate.json")["mutual_information"]
+    exact = distribution.mutual_information()[0]
+    note = f"{estimate:.4f} nats, exact {exact:.4f}; peak memory {memory:.2f} GB"
+    return f"estimate: {rows:,} rows x 20 features, CSV", seconds, note

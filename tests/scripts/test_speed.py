@@ -1,7 +1,10 @@
 """The timings run: small sizes here, real ones in `python -m scripts.speed`."""
 
+import re
+
 import pytest
 
+from mi_common.errors import UserError
 from mi_common.runtime import setup
 from scripts import timings
 from scripts.speed import main
@@ -12,6 +15,21 @@ def test_the_parts_that_need_no_data_run():
     plain, fast = timings.time_boxes(64, num_workers=1, count=10)
     assert head > 0 and plain[1] > fast[1] > 0
     assert timings.time_file(200) > 0 and timings.time_evaluation(10, num_workers=1) > 0
+
+
+def test_errors_are_timed_in_their_own_processes():
+    rows = timings.time_errors(repeats=1)
+    assert len(rows) == 2 and all(0 < seconds < 60 for _, seconds, _ in rows)
+    with pytest.raises(UserError, match="status 2, not 0"):
+        timings.time_command("mi_estimator.estimate", ["missing.csv"])
+
+
+@pytest.mark.slow
+def test_an_estimate_is_timed_with_its_memory():
+    what, seconds, note = timings.time_estimate("cpu", 4000, ("--estimator", "lda"))
+    estimate, exact, memory = map(float, re.findall(r"-?\d+\.\d+", note))
+    assert "4,000 rows" in what and 0 < seconds < 600 and 0.1 < memory < 4
+    assert estimate == pytest.approx(exact, abs=0.03)
 
 
 def test_without_mnist_nothing_is_written(tmp_path, user_error):
