@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.file and args.max_samples:
         raise UserError("--max-samples is for --dataset")
 
-    from mi_estimator.samples import image_samples, known_log_prior, read_samples
+    from mi_estimator.samples import check_folds, image_samples, known_log_prior, read_samples
 
     # Before the imports below, which take seconds: a wrong file is an error at once.
     if args.dataset:
@@ -84,19 +84,19 @@ def main(argv: list[str] | None = None) -> None:
     else:
         options = {name: getattr(args, name) for name in TABLE_OPTIONS}
         samples = read_samples(args.file, args.label, **options)
+    if args.estimator not in NEIGHBOUR_METHODS:
+        check_folds(samples.y, args.folds, samples.class_names)
+    known = args.known_prior
+    log_prior = known_log_prior(known, len(samples.class_names)) if known else None
 
     from mi_common import runtime
     from mi_common.recipes import take
     from mi_common.records import check_output, prepare_output
     from mi_estimator.estimators.base import describe_devices, runtime_used
-    from mi_estimator.estimators.crossfit import check_folds, cross_fit
+    from mi_estimator.estimators.crossfit import cross_fit
     from mi_estimator.folders import default_folder
 
     device = runtime_used([args.estimator], runtime.from_flags(args))
-    if args.estimator not in NEIGHBOUR_METHODS:
-        check_folds(samples.y, args.folds, samples.class_names)
-    known = args.known_prior
-    log_prior = known_log_prior(known, len(samples.class_names)) if known else None
     parent = Path("runs/mi_estimator")
     folder = args.output_dir or default_folder(parent, args.file, args.dataset)
     check_output(folder, vars(args), overwrite=args.overwrite)

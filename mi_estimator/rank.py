@@ -45,12 +45,13 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
     from mi_estimator.feature_groups import group_features, read_groups, split_given
-    from mi_estimator.samples import read_samples
+    from mi_estimator.samples import check_folds, read_samples
 
     # Before the imports below, which take seconds: wrong files and names are errors at once.
     definitions = read_groups(args.groups, args.group)
     options = {name: getattr(args, name) for name in TABLE_OPTIONS}
     samples = read_samples(args.file, args.label, **options)
+    check_folds(samples.y, args.folds, samples.class_names)
     groups = group_features(samples.source_columns, definitions)
     ranked, given = split_given(groups, args.conditional_on)
 
@@ -59,10 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.recipes import take
     from mi_common.records import prepare_output
     from mi_estimator.estimators.base import describe_devices, runtime_used
-    from mi_estimator.estimators.crossfit import check_folds
     from mi_estimator.folders import default_folder
 
-    check_folds(samples.y, args.folds, samples.class_names)
     device = runtime_used([args.estimator], runtime.from_flags(args))
     folder = args.output_dir or default_folder(Path("runs/mi_rank"), args.file)
     prepare_output(

@@ -206,6 +206,26 @@ def numbers_rows(column: np.ndarray) -> bool:
     return gapless and len(np.unique(column)) == len(column)
 
 
+def check_folds(y: "Tensor", folds: int, names: list[str] | None = None) -> "Tensor":
+    """(K,) counts of the classes; UserError for one fold, or a class with fewer samples than folds.
+
+    The estimator of some fold could not score such a class.
+    """
+    from mi_common.information import class_counts
+
+    if folds < 2:
+        raise UserError(f"--folds {folds}: at least 2")
+    counts = class_counts(y, int(y.max()) + 1)
+    rare = (counts < folds).nonzero().flatten().tolist()
+    if rare:
+        shown = ", ".join(f"{names[k] if names else k} ({counts[k]})" for k in rare[:10])
+        raise UserError(
+            f"classes with fewer samples than --folds {folds}: {shown}; use fewer folds, merge "
+            "these classes or remove their samples"
+        )
+    return counts
+
+
 def known_log_prior(known: list[float], num_classes: int) -> "Tensor":
     """(K,) float64; UserError for a prior of another length, or not positive with sum one."""
     import torch

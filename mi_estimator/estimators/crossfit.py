@@ -14,11 +14,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from mi_common.errors import UserError
 from mi_common.information import (
-    class_counts,
     log_prior_from_counts,
     pointwise_mutual_information,
     select_label,
@@ -27,7 +27,7 @@ from mi_common.progress import Progress
 from mi_common.runtime import Runtime, default_runtime
 from mi_estimator.estimators.base import Estimator, MIEstimate, check_features
 from mi_estimator.estimators.registry import CROSS_FITTED, Settings, build_estimator
-from mi_estimator.samples import checked_samples, class_codes
+from mi_estimator.samples import check_folds, checked_samples, class_codes
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,6 @@ def cross_fit(
 
     UserError as `check_folds`.
     """
-    from sklearn.model_selection import StratifiedKFold  # slow; `check_folds` does not wait for it
-
     y = y.cpu()
     counts, known_prior = check_folds(y, folds), log_prior
     if log_prior is None:
@@ -178,24 +176,6 @@ def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEs
     if known_prior is None:
         return MIEstimate.from_pointwise(pointwise)
     return MIEstimate.under_prior(pointwise, labels, known_prior)
-
-
-def check_folds(y: Tensor, folds: int, names: list[str] | None = None) -> Tensor:
-    """(K,) counts of the classes; UserError for one fold, or a class with fewer samples than folds.
-
-    The estimator of some fold could not score such a class.
-    """
-    if folds < 2:
-        raise UserError(f"--folds {folds}: at least 2")
-    counts = class_counts(y, int(y.max()) + 1)
-    rare = (counts < folds).nonzero().flatten().tolist()
-    if rare:
-        shown = ", ".join(f"{names[k] if names else k} ({counts[k]})" for k in rare[:10])
-        raise UserError(
-            f"classes with fewer samples than --folds {folds}: {shown}; use fewer folds, merge "
-            "these classes or remove their samples"
-        )
-    return counts
 
 
 def estimate_mutual_information(

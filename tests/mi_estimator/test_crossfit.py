@@ -12,7 +12,8 @@ from mi_common.information import log_prior_from_labels, pc_softmax_loss, select
 from mi_estimator.estimators import classifier as estimators
 from mi_estimator.estimators.base import Estimator
 from mi_estimator.estimators.classifier import ClassifierMI, validation_split
-from mi_estimator.estimators.crossfit import CrossFit, check_folds, cross_fit
+from mi_estimator.estimators.crossfit import CrossFit, cross_fit
+from mi_estimator.samples import check_folds
 
 
 def drawn(n: int, scale: float, bias: list, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
