@@ -1,6 +1,6 @@
 """Estimators of mutual information with one interface: `.fit(x, y)`, then `.estimate(x, y)`."""
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 MODULES = {
     "ClassifierMI": "classifier",
@@ -14,5 +14,5 @@ MODULES = {
 def __getattr__(name: str):
     """The classes above, imported at their first use: PyTorch takes a second."""
     if name in MODULES:
-        return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+        return resolve_name(f"{__name__}.{MODULES[name]}:{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
