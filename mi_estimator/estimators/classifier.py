@@ -101,7 +101,8 @@ class ClassifierMI(LogRatioEstimator):
         if self.objective not in self.objectives:
             names = ", ".join(self.objectives)
             raise UserError(f"objective {self.objective!r}: use one of {names}")
-        x = as_inputs(x)
+        self._origin = far_origin(x)
+        x = self._inputs(x)
         self.runtime_ = self.runtime or default_runtime()
         device = self.runtime_.device
         self.log_prior_ = log_prior_from_labels(y, num_classes).to(device)
@@ -142,7 +143,7 @@ class ClassifierMI(LogRatioEstimator):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """N samples -> (N, K) log p(x, k) / (p(x) p(k)) in nats, on the CPU."""
-        logits = self.scale_ * self._logits(as_inputs(torch.as_tensor(x))) + self.bias_
+        logits = self.scale_ * self._logits(self._inputs(x)) + self.bias_
         return pointwise_mutual_information(logits, self.log_prior_.cpu())
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
@@ -150,6 +151,12 @@ class ClassifierMI(LogRatioEstimator):
         if OBJECTIVES[self.objective].entropy_is_log_k:
             terms = terms + self.log_prior_.cpu()[y.cpu()] + math.log(len(self.log_prior_))
         return terms
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """float32; images may stay uint8, which the first layer scales."""
+        if x.dtype == torch.uint8:
+            return x
+        return (x if self._origin is None else x - self._origin).float()
 
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
@@ -207,6 +214,14 @@ def validation_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     return by_class[in_training].sort().values, by_class[~in_training].sort().values
 
 
-def as_inputs(x: Tensor) -> Tensor:
-    """float32; images may stay uint8, which the first layer scales."""
-    return x if x.dtype == torch.uint8 else x.float()
+def far_origin(x: Tensor) -> Tensor | None:
+    """(d,) means of features that float32 cannot represent so far from zero, 0 for the others.
+
+    Such as a pressure of 101,325.01 to 101,325.02. None for images, and if there is none.
+    """
+    if x.ndim == 4 or x.dtype.itemsize <= 4:
+        return None
+    x = x.double()
+    high, low = x.amax(dim=0), x.amin(dim=0)
+    far = high - low < 1e-3 * torch.maximum(high.abs(), low.abs())
+    return torch.where(far, x.mean(dim=0), 0) if far.any() else None

@@ -27,7 +27,7 @@ from torch.nn.functional import softplus
 
 from mi_common.errors import UserError
 from mi_common.information import at_least_float32, pointwise_mutual_information, select_label
-from mi_estimator.estimators.classifier import ClassifierMI, as_inputs
+from mi_estimator.estimators.classifier import ClassifierMI
 
 
 def pc_softmax_bound(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class CriticMI(ClassifierMI):
         InfoNCE is the mean over random batches. Each has `batch_size` samples where that divides
         N, and slightly fewer where it does not, so that every sample is scored.
         """
-        terms = self._terms(self._logits(as_inputs(x)).double(), y.cpu())
+        terms = self._terms(self._logits(self._inputs(x)).double(), y.cpu())
         if not torch.isfinite(terms).all():
             raise UserError(f"{self.objective}: the bound is not finite; use a lower --lr")
         return terms

@@ -7,6 +7,7 @@ result.estimate(), result.accuracy, result.permutation_p_value(1000, seed=0)
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -200,7 +201,8 @@ def estimate_mutual_information(
         missing, bins: as in `checked_samples`; not for images.
         settings: fields of `Settings`, in place of its defaults.
 
-    UserError for an unknown estimator, and as `checked_samples` and `check_folds`.
+    Warns of what may make the estimate too high, such as a feature that numbers the rows. UserError
+    for an unknown estimator, and as `checked_samples` and `check_folds`.
     """
     if estimator not in CROSS_FITTED:
         raise UserError(f"estimator {estimator!r}: use one of {', '.join(CROSS_FITTED)}")
@@ -217,6 +219,7 @@ def _samples(x, y, **options) -> tuple[Tensor, Tensor]:
         # Data of pandas keep their types: text, categories, whole numbers that may be missing.
         x = x if isinstance(x, pd.DataFrame) else np.asarray(x)
         y = y.squeeze(axis=1) if isinstance(y, pd.DataFrame) else y
+        _require_same_order(x, y)
         y = y if isinstance(y, pd.Series) else pd.Series(np.ravel(np.asarray(y)))
     except ValueError as error:
         raise UserError(f"x or y is no array: {error}") from error
@@ -224,6 +227,8 @@ def _samples(x, y, **options) -> tuple[Tensor, Tensor]:
         raise UserError(f"x of shape {x.shape}: use (N, d) features or (N, C, H, W) images")
     if x.ndim < 4:
         samples = checked_samples(pd.DataFrame(x), y, **options)
+        for warning in samples.warnings:
+            warnings.warn(warning, stacklevel=3)
         return samples.x, samples.y
     if any(options.values()):
         raise UserError("missing and bins are for tables, not for images")
@@ -232,3 +237,11 @@ def _samples(x, y, **options) -> tuple[Tensor, Tensor]:
     x = torch.from_numpy(x.astype(x.dtype.newbyteorder("="), copy=False))
     check_features(x, images=True)
     return x, torch.from_numpy(class_codes(y)[0])
+
+
+def _require_same_order(x, y) -> None:
+    """UserError if DataFrame and Series have the same index in another order."""
+    if not isinstance(x, pd.DataFrame) or not isinstance(y, pd.Series) or x.index.equals(y.index):
+        return
+    if len(x) == len(y) and x.index.is_unique and y.index.isin(x.index).all():
+        raise UserError("x and y have their index in another order; use y.loc[x.index]")
