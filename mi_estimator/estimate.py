@@ -5,8 +5,9 @@
 The estimate is cross-fitted: every sample is scored by a network that was not trained on it; a part
 of each fold's training samples is a validation set that chooses the epoch and calibrates. Nearest
 neighbours need no training and use all samples. All columns but the label are features unless flags
-say otherwise. A row index or an id can reveal the label: a column without a name is an error, and a
-column that looks like an index gives a warning. Writes `estimate.json`, `table` (.md, .tex),
+say otherwise; text, dates, booleans and, with --missing, missing values become numbers. A row index
+or an id can reveal the label: a column without a name is an error, and a column that looks like an
+index gives a warning. Writes `estimate.json`, `table` (.md, .tex),
 `pmi.csv` (the pointwise mutual information of each sample), `classes.csv`, `pmi_by_class.png` and,
 except for neighbours, `calibration.png`.
 """

@@ -22,12 +22,8 @@ def default_folder(parent: Path, file: Path | None, dataset: str | None = None) 
     try:
         flags = read_json(folder / "config.json")["flags"]
         earlier = _source(flags["file"], flags.get("dataset"))
-    except (
-        UserError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # another folder, which `check_output` refuses
+    except (UserError, KeyError, TypeError, AttributeError):
+        # Another folder, which `check_output` refuses, or none.
         return folder
     digest = hashlib.sha256(source.encode()).hexdigest()[:8]
     return folder if earlier == source else parent / f"{name}-{digest}"

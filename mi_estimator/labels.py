@@ -90,10 +90,8 @@ def binned_codes(labels: pd.Series, bins: int) -> tuple[np.ndarray, list[str]]:
         raise UserError(f"--bins {bins}: at least 2")
     numbers = pd.to_numeric(_native(labels), errors="coerce").to_numpy(np.float64, na_value=np.nan)
     if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
-        raise UserError(
-            f"--bins {bins}: row {wrong[0]} (from 0): label {str(labels.iloc[wrong[0]])[:40]!r} is "
-            "no finite number"
-        )
+        row, label = labels.index[wrong[0]], str(labels.iloc[wrong[0]])[:40]
+        raise UserError(f"--bins {bins}: row {row} (from 0): label {label!r} is no finite number")
     distinct = np.unique(numbers)
     if len(distinct) < 2:
         raise UserError(f"the label has one value, {distinct[0]}: at least two classes are needed")

@@ -150,8 +150,8 @@ def test_missing_values_are_refused_filled_in_or_left_out(name):
     message = refusal(column)
     assert "missing values in columns a (1), first in row 1 (from 0)" in message
     assert "--missing drop leaves out these 1 of 4 rows, --missing indicator" in message
-    found, samples = encoded(column, missing="indicator")
-    assert found == features and set(samples.source_columns) == {"a"}
+    filled, samples = encoded(column, missing="indicator")
+    assert filled == features and set(samples.source_columns) == {"a"}
     table = pd.DataFrame({"a": column, "b": [1, 2, 3, 5.5]})
     samples = checked_samples(table, LABELS, missing="drop", drop_constant=True)
     assert samples.rows.tolist() == [0, 2, 3]

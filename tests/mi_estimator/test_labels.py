@@ -58,8 +58,8 @@ def test_bins_are_those_of_pandas_quantiles(kind):
     ],
 )
 def test_equal_numbers_share_a_bin(labels, codes, names):
-    found, found_names = binned_codes(pd.Series(labels), 4)
-    assert (found.tolist(), found_names) == (codes, names)
+    bin_codes, bin_names = binned_codes(pd.Series(labels), 4)
+    assert (bin_codes.tolist(), bin_names) == (codes, names)
     table = pd.DataFrame({"a": np.arange(len(labels)) % 3})
     samples = checked_samples(table, pd.Series(labels), bins=4)
     counts = zip(names, np.bincount(codes), strict=True)

@@ -1,4 +1,4 @@
-"""Delimiters and compressions are found out; decimal commas are read or refused."""
+"""Delimiters and compressions are detected; decimal commas are read or refused."""
 
 import bz2
 import gzip
@@ -23,7 +23,7 @@ def refusal(path, **options) -> str:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".TXT"])
-def test_the_delimiter_is_found_out(tmp_path, delimiter, suffix):
+def test_the_delimiter_is_detected(tmp_path, delimiter, suffix):
     path = tmp_path / f"a{suffix}"
     TABLE.to_csv(path, sep=delimiter, index=False)
     samples = read_samples(path, "y")
@@ -54,7 +54,7 @@ def test_quotes_resolve_two_delimiters(tmp_path):
 
 
 @pytest.mark.parametrize("suffix, compress", [("gz", gzip), ("bz2", bz2), ("xz", lzma)])
-def test_compressed_files_are_read_and_damage_is_found(tmp_path, suffix, compress):
+def test_compressed_files_are_read_and_damage_is_noticed(tmp_path, suffix, compress):
     path = tmp_path / f"a.tsv.{suffix}"
     data = compress.compress(TABLE.to_csv(sep="\t", index=False).encode())
     path.write_bytes(data)
