@@ -143,7 +143,7 @@ class ClassifierMI(LogRatioEstimator):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """N samples -> (N, K) log p(x, k) / (p(x) p(k)) in nats, on the CPU."""
-        logits = self.scale_ * self._logits(self._inputs(x)) + self.bias_
+        logits = self.scale_ * self._logits(self._inputs(torch.as_tensor(x))) + self.bias_
         return pointwise_mutual_information(logits, self.log_prior_.cpu())
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class ClassifierMI(LogRatioEstimator):
         """float32; images may stay uint8, which the first layer scales."""
         if x.dtype == torch.uint8:
             return x
-        return (x if self._origin is None else x - self._origin).float()
+        return (x if self._origin is None else x - self._origin.to(x.device)).float()
 
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""

@@ -220,3 +220,22 @@ def test_a_small_difference_far_from_zero_is_not_lost_in_float32(integers):
             fitted.log_ratio(torch.from_numpy(far))[range(60), CODES].mean(), expected, atol=0.02
         )
     assert expected > 0.3
+
+
+def test_images_as_arrays_or_tensors_have_texts_as_labels_and_no_vectors_as_features():
+    images = (
+        RNG.integers(100, size=(60, 1, 8, 8)).astype(np.uint8) + (80 * CODES)[:, None, None, None]
+    )
+    images, names = images.astype(np.uint8), np.array(["ant", "bee", "cat"])
+    fitted = ClassifierMI(**QUICK | {"epochs": 5, "lr": 0.01}).fit(images, names[CODES])
+    assert (fitted.predict(images) == names[CODES]).mean() > 0.9
+    assert fitted.score(torch.from_numpy(images), names[CODES]) == fitted.score(
+        images, names[CODES]
+    )
+    assert fitted.predict_proba(images[:1]).shape == (1, 3)
+    for estimator, shape in (
+        (SklearnMI("lda"), (60, 1, 8, 8)),
+        (ClassifierMI(**QUICK), (60, 8, 8)),
+    ):
+        with pytest.raises(UserError, match=r"features of shape \(60, .*8\): they must be"):
+            estimator.fit(np.zeros(shape), CODES)
