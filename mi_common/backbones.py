@@ -135,10 +135,7 @@ def build_backbone(
         model, spec = _torchvision(name, weights, output_stride)
         to_backbone = _torchvision_backbone
     else:
-        raise UserError(
-            f"network {name!r}: use efficientnet_lite0, timm:NAME or one of torchvision's, "
-            "such as resnet50, vgg16, inception_v3"
-        )
+        raise UserError(f"network {name!r}: use efficientnet_lite0, timm:NAME or torchvision's")
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     image = torch.rand(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -150,10 +147,7 @@ def build_backbone(
         # Unpadded layers cost inception_v3 some cells, and patches may be 14 pixels wide.
         stride = 2 ** round(math.log2(spec.size / shape[-1]))
         if output_stride not in (None, stride):
-            raise UserError(
-                f"network {name!r}: its maps have stride {stride}, not {output_stride}; "
-                f"use --output-stride {stride} or leave it out"
-            )
+            raise UserError(f"--output-stride {output_stride}: {name} has {stride}; use that")
         network = GlobalAveragePoolClassifier(backbone, shape[1], num_classes, spec, output_stride)
         network.eval()
         if weights != "none" and linears and linears[-1].weight.shape == network.head.weight.shape:

@@ -34,9 +34,8 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
 
     Args:
         name: one of `IMAGE_SETS`; scikit-learn brings "digits" along.
-        split: "train", or "test" for the official test images; of Tiny-ImageNet, whose test labels
-            are not published, the official validation images. Of the digits the first 1,297 train
-            and the last 500 test; their 17 grey levels are spread over 0..255.
+        split: "train" or "test". Of the digits the first 1,297 train and the last 500 test; their
+            17 grey levels are spread over 0..255.
 
     UserError for missing or damaged files, ValueError for another name or split.
     """
@@ -45,7 +44,7 @@ def image_tensors(name: str, data_dir: Path, split: str) -> ImageSet:
     if name in CIFAR_DATASETS:
         return cifar(name, data_dir, split)
     if name == "tiny-imagenet":
-        return decode(tiny_imagenet(data_dir, "train" if split == "train" else "val"), side=64)
+        return decode(tiny_imagenet(data_dir, split), side=64)
     if name == "digits":
         data = load_digits()
         part = slice(DIGITS_TRAIN) if split == "train" else slice(DIGITS_TRAIN, None)
@@ -91,13 +90,6 @@ def _read_idx(path: Path, item: tuple[int, ...], name: str, data_dir: Path) -> T
     return torch.from_numpy(values).reshape(header[1], *item)
 
 
-def cifar_files(name: str) -> tuple[str, ...]:
-    """What torchvision reads in the folder of "cifar10" or "cifar100"."""
-    dataset = CIFAR_DATASETS[name]
-    batches = [file for file, _ in dataset.train_list + dataset.test_list]
-    return (*batches, dataset.meta["filename"])
-
-
 def cifar(name: str, data_dir: Path, split: str) -> ImageSet:
     """CIFAR-10, or CIFAR-100 with its fine labels: (N, 3, 32, 32) images in file order.
 
@@ -106,7 +98,8 @@ def cifar(name: str, data_dir: Path, split: str) -> ImageSet:
     """
     dataset = CIFAR_DATASETS[name]
     folder = Path(data_dir) / dataset.base_folder
-    for file in cifar_files(name):
+    batches = [file for file, _ in dataset.train_list + dataset.test_list]
+    for file in (*batches, dataset.meta["filename"]):
         require(folder / file, name, data_dir)
     try:
         data = dataset(data_dir, train=split == "train")

@@ -240,10 +240,7 @@ def _resume(checkpoint: dict, stateful: dict, run: RunFolder, runtime: Runtime) 
         states = checkpoint["rng"]
         set_rng_state(states[runtime.rank % len(states)], runtime.device)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{run.checkpoint_file}: not a checkpoint of this training; delete it and train again "
-            "with --resume"
-        ) from error
+        raise UserError(f"{run.checkpoint_file}: belongs to another training; delete it") from error
     runtime.on_main(run.restore_metrics, checkpoint["metrics"])
     return checkpoint["metrics"]
 

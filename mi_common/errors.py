@@ -1,6 +1,7 @@
 """Errors that the user can correct, what raises them before work starts, and their one line."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,14 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
             f"{what}: needs {needed / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are "
             f"available; {remedy}"
         )
+
+
+def require_disk(needed: int, folder: Path, what: str) -> None:
+    """UserError when the disk of a folder has less than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        needs = f"needs {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free"
+        raise UserError(f"{what}: {needs} in {folder.absolute()}; free some space")
 
 
 def damaged(folder: Path, reason: str, name: str, data_dir: Path) -> UserError:

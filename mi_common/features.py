@@ -10,7 +10,6 @@ import io
 import itertools
 import math
 import os
-import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from mi_common.backbones import GlobalAveragePoolClassifier
-from mi_common.errors import UserError
+from mi_common.errors import UserError, require_disk
 from mi_common.files import release, write_atomically
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import READER_VERSION
@@ -135,19 +134,13 @@ def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
 
 
 def _reserve(descriptor: int, size: int, path: Path) -> None:
-    free = shutil.disk_usage(path.parent).free
+    require_disk(size, path.parent, "cached features")
     try:
-        if size > free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            return  # a file system that cannot reserve
-        raise UserError(
-            f"{path.parent}: cached features need {size / 1e9:,.2f} GB and {free / 1e9:,.2f} GB "
-            "are free; free some space or use another --data-dir"
-        ) from error
+        if error.errno == errno.ENOSPC:  # others are of file systems that cannot reserve
+            raise
 
 
 def read_rows(path: Path) -> np.ndarray:

@@ -203,9 +203,7 @@ def lock(folder: Path) -> None:
     try:
         held.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(
-            f"{folder}: another run is writing there; wait for it or choose another folder"
-        ) from error
+        raise UserError(f"{folder}: another run writes there; wait or choose another") from error
     _locks[key] = held
 
 

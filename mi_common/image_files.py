@@ -21,7 +21,8 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
     """Tiny-ImageNet with one box an image: 200 classes, 64 x 64 pixels.
 
     The annotation holds inclusive corners x0 y0 x1 y1 in 0..63. Training images come in order of
-    class and number; those of the split "val" in the order of `val_annotations.txt`.
+    class and number. The test labels are not published: the split "test" holds the official
+    validation images, in the order of `val_annotations.txt`.
 
     UserError for missing files, a class without training images or not in wnids.txt, an impossible
     box, or a class or an image that stands in a file twice.
@@ -42,7 +43,7 @@ def tiny_imagenet(data_dir: Path, split: str) -> ImageSet:
         folder = root / "train" / wnid
         for place, (file, *box) in rows(folder / f"{wnid}_boxes.txt"):
             entries.append((place, folder / "images" / file, wnid, box))
-    for place, fields in rows(root / "val/val_annotations.txt") if split == "val" else ():
+    for place, fields in rows(root / "val/val_annotations.txt") if split == "test" else ():
         file, wnid, *box = [*fields, ""]
         entries.append((place, root / "val/images" / file, wnid, box[:-1]))
     if len(class_of) < len(wnids):
@@ -86,8 +87,8 @@ def cub(data_dir: Path, split: str) -> ImageSet:
     is_training = {"train": 1, "test": 0}[split]
     root = Path(data_dir) / "CUB_200_2011"
 
-    def column(file: str, parse: Callable[[str], Any], want: str, last: int | None = None) -> list:
-        """What `parse` makes of each line behind its id; a ValueError of its own means "not"."""
+    def column(file: str, parse: Callable[[str], Any], what: str, last: int | None = None) -> list:
+        """`parse` of each line without its id; its ValueError becomes a UserError: "not `what`"."""
         require(root / file, "cub", data_dir)
         values = []
         for place, line in annotation_lines(root / file):
@@ -97,16 +98,16 @@ def cub(data_dir: Path, split: str) -> ImageSet:
             try:
                 values.append(parse(text))
             except ValueError as error:
-                raise UserError(f"{place}: {text!r} is not {want}") from error
+                raise UserError(f"{place}: {text!r} is not {what}") from error
         if last not in (None, len(values)):
             raise UserError(f"{root / file}: ends with id {len(values)}, images.txt with {last}")
         return values
 
     names = column("classes.txt", _not_empty, "a class name")
-    ids, want = range(1, len(names) + 1), f"a class id 1..{len(names)}"
+    ids, class_id = range(1, len(names) + 1), f"a class id 1..{len(names)}"
     paths = column("images.txt", lambda text: root / "images" / _not_empty(text), "a file name")
     n = len(paths)
-    labels = column("image_class_labels.txt", lambda text: ids.index(int(text)), want, n)
+    labels = column("image_class_labels.txt", lambda text: ids.index(int(text)), class_id, n)
     training = column("train_test_split.txt", lambda text: range(2).index(int(text)), "0 or 1", n)
     corners = column("bounding_boxes.txt", _corners, "a box x y width height", n)
     boxes = list(np.array(corners, dtype=np.int64).reshape(-1, 1, 4))

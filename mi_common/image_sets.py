@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mi_common.errors import UserError
 from mi_common.fingerprints import fingerprint
@@ -94,14 +93,3 @@ class ImageFileDataset(torch.utils.data.Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * len(self.paths) + index)
             return self.transform(image)
-
-
-def unreadable_files(images: ImageSet) -> list[Path]:
-    """The files that cannot be decoded to their last pixel."""
-    unreadable = []
-    for path in tqdm(images.images, desc=f"check {images.name}", disable=None):
-        try:
-            read_image(path)
-        except UserError:
-            unreadable.append(path)
-    return unreadable

@@ -92,10 +92,7 @@ def class_counts(labels: Tensor, num_classes: int) -> Tensor:
     counts = torch.bincount(labels.flatten(), minlength=num_classes)
     if (counts == 0).any():
         empty = (counts == 0).nonzero().flatten().tolist()
-        raise UserError(
-            f"classes {empty[:10]} have no training samples: every class needs at least one; "
-            "remove the class or add samples"
-        )
+        raise UserError(f"classes {empty[:10]} have no training samples; remove them or add some")
     return counts
 
 

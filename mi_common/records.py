@@ -22,22 +22,9 @@ from pathlib import Path
 
 import torch
 
+from mi_common import files
 from mi_common.environment import environment
 from mi_common.errors import UserError
-from mi_common.files import (
-    LOCK,
-    WRITTEN,
-    damaged_file,
-    lock,
-    read_json,
-    release_locks,
-    remove_partial_files,
-    verify_archive,
-    write_archive,
-    write_json,
-    write_text,
-    written_files,
-)
 
 # Flags that may differ when a run is resumed: they change its results by rounding at most. The
 # content of the data folder is compared by its fingerprint.
@@ -78,7 +65,7 @@ def check_output(
     if not config.exists():
         done = "not deleted" if overwrite else "it cannot be resumed"
         raise UserError(f"{folder} has no config.json, so no run wrote it: {done}")
-    earlier = read_json(config)
+    earlier = files.read_json(config)
     known = {"command", "python", "torch"} <= earlier.keys()
     if not (known and isinstance(earlier.get("flags"), dict)):
         raise UserError(f"{config}: not written by this project; choose another --output-dir")
@@ -93,12 +80,12 @@ def check_output(
             raise UserError(
                 f"--resume {folder}: the data changed ({changes}); restore them or use --overwrite"
             )
-    lock(folder)
+    files.lock(folder)
 
 
 def _is_left_over(path: Path) -> bool:
     """Whether this is a lock, a list of files or an unfinished file, all without content."""
-    return path.name in (LOCK, WRITTEN) or path.match(".*.partial*")
+    return path.name in (files.LOCK, files.WRITTEN) or path.match(".*.partial*")
 
 
 def _check_overwrite(folder: Path, flags: dict) -> None:
@@ -108,20 +95,14 @@ def _check_overwrite(folder: Path, flags: dict) -> None:
         # A link inside the folder may lead to a file outside of it.
         link_parents = [parent.resolve() for parent in Path(os.path.abspath(path)).parents]
         if folder.resolve() in (path.resolve(), *path.resolve().parents, *link_parents):
-            raise UserError(
-                f"--overwrite {folder}: it holds {path}, which this command reads; choose another "
-                "--output-dir"
-            )
-    written = written_files(folder)
+            raise UserError(f"--overwrite {folder}: holds the input {path}; choose another folder")
+    written = files.written_files(folder)
     for path in folder.rglob("*"):
         if not (_is_folder(path) or _is_left_over(path) or path in written):
-            raise UserError(
-                f"--overwrite {folder}: it also holds {path.relative_to(folder)}, which no script "
-                "wrote; move it first"
-            )
-    for inner_lock in list(folder.rglob(f"*/{LOCK}")):  # of the runs of a comparison
-        lock(inner_lock.parent)
-        release_locks(inner_lock.parent)
+            raise UserError(f"--overwrite {folder}: no script wrote {path}; move it first")
+    for inner_lock in list(folder.rglob(f"*/{files.LOCK}")):  # of the runs of a comparison
+        files.lock(inner_lock.parent)
+        files.release_locks(inner_lock.parent)
 
 
 def _is_folder(path: Path) -> bool:
@@ -168,23 +149,23 @@ def prepare_output(
     """
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     folder.mkdir(parents=True, exist_ok=True)
-    lock(folder)
+    files.lock(folder)
     # Again, because another process may have been faster.
     check_output(folder, flags, overwrite=overwrite, data=data, **options)
     if overwrite:
         # Without result.json, nothing counts as finished. Without the last two, no flag would
         # accept what an interruption leaves.
-        first, last = ("result.json",), ("config.json", WRITTEN)
+        first, last = ("result.json",), ("config.json", files.WRITTEN)
         for path in sorted(folder.iterdir(), key=lambda p: (p.name not in first, p.name in last)):
             if _is_folder(path):
                 shutil.rmtree(path)
-            elif path.name != LOCK:
+            elif path.name != files.LOCK:
                 path.unlink()
-    remove_partial_files(folder)
+    files.remove_partial_files(folder)
     config = folder / "config.json"
     if not config.exists():
         known = {"flags": flags} | ({} if data is None else {"data": data})
-        write_json(config, _as_json((description or {}) | known) | environment())
+        files.write_json(config, _as_json((description or {}) | known) | environment())
 
 
 def _as_json(values: dict) -> dict:
@@ -223,10 +204,8 @@ class RunFolder:
         finished run, one of another entry, or one that lacks the keys.
         """
         config = self._read_config()
-        if (actual := config.get("entry")) != entry:
-            raise UserError(
-                f"{self.path}: written by {actual or 'an unknown script'}; give a run of {entry}"
-            )
+        if (actual := config.get("entry") or "an unknown script") != entry:
+            raise UserError(f"{self.path}: written by {actual}; give a run of {entry}")
         names, counts = config.get("class_names", []), config.get("class_counts", [])
         good = isinstance(config.get("flags"), dict) and config.keys() >= set(keys)
         good = good and isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -239,52 +218,46 @@ class RunFolder:
     def _read_config(self) -> dict:
         if not self.finished:
             raise UserError(f"{self.path} holds no finished run: there is no result.json in it")
-        return read_json(self.path / "config.json")
+        return files.read_json(self.path / "config.json")
 
     def save_result(self, result: dict) -> None:
         """Writes result.json, whose presence means that the run is finished, with a checksum."""
         result = _as_json(result)
-        write_json(self.result_file, result | {"checksum": _checksum(result)})
+        files.write_json(self.result_file, result | {"checksum": _checksum(result)})
 
     def result(self) -> dict:
         """The dict of `save_result`; UserError for a damaged file."""
-        result = read_json(self.result_file)
+        result = files.read_json(self.result_file)
         if result.pop("checksum", None) != _checksum(result):
-            raise damaged_file(self.result_file)
+            raise files.damaged_file(self.result_file)
         return result
 
     def require_files(self, *names: str) -> None:
         """UserError for a missing or damaged file of a finished run."""
         if missing := [name for name in names if not (self.path / name).exists()]:
-            raise UserError(
-                f"{self.path}: the run is finished but {', '.join(missing)} is missing; train "
-                "again with --overwrite"
-            )
-        for name in names:
-            if name.endswith((".npz", ".pt")):
-                try:
-                    verify_archive(self.path / name)
-                except UserError as error:
-                    raise UserError(
-                        f"{self.path / name}: damaged; train again with --overwrite"
-                    ) from error
+            raise UserError(f"{self.path}: no {', '.join(missing)}; train again with --overwrite")
+        for file in (self.path / name for name in names if name.endswith((".npz", ".pt"))):
+            try:
+                files.verify_archive(file)
+            except UserError as error:
+                raise UserError(f"{file}: damaged; train again with --overwrite") from error
 
     def save_epoch(self, checkpoint: dict) -> None:
         """Writes a checkpoint, and its `metrics`, a dict an epoch, as text."""
         buffer = io.BytesIO()  # torch turns a full disk into an error that does not say so
         torch.save(checkpoint, buffer)
-        write_archive(self.checkpoint_file, buffer)
+        files.write_archive(self.checkpoint_file, buffer)
         self.restore_metrics(checkpoint["metrics"])
 
     def load_checkpoint(self) -> dict | None:
         """The last checkpoint, on the CPU, or None; UserError for a damaged or foreign file."""
         if not self.checkpoint_file.exists():
             return None
-        verify_archive(self.checkpoint_file)
+        files.verify_archive(self.checkpoint_file)
         try:
             checkpoint = torch.load(self.checkpoint_file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle's own and torch's many
-            raise damaged_file(self.checkpoint_file) from error
+            raise files.damaged_file(self.checkpoint_file) from error
         parts = checkpoint if isinstance(checkpoint, dict) else {}
         model, metrics = parts.get("model"), parts.get("metrics")
         good = isinstance(model, dict) and all(isinstance(v, torch.Tensor) for v in model.values())
@@ -296,4 +269,4 @@ class RunFolder:
         """Writes metrics.jsonl again if it differs from the checkpoint."""
         text = "".join(json.dumps(line) + "\n" for line in metrics)
         if not self.metrics_file.exists() or self.metrics_file.read_bytes() != text.encode():
-            write_text(self.metrics_file, text)
+            files.write_text(self.metrics_file, text)

@@ -40,17 +40,15 @@ class ResultsFile:
         if lines[0] != self.columns:
             difference = f"columns {lines[0]}, not {self.columns}"
             raise UserError(f"{self.path}: {difference}; {remedy_for(self.path)}")
-        if not text.endswith("\n") or any(len(line) != len(self.columns) for line in lines):
-            raise damaged_file(self.path)
         numbers = frame.drop(columns=list(self.text))
-        if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
+        status = frame.get("status", pd.Series("ok", frame.index))
+        whole = text.endswith("\n") and all(len(line) == len(self.columns) for line in lines)
+        whole = whole and all(map(pd.api.types.is_numeric_dtype, numbers.dtypes))
+        if not (whole and status.str.match("ok$|failed: ").all()):
             raise damaged_file(self.path)
-        if "status" in frame and not frame["status"].str.match("ok$|failed: ").all():
-            raise damaged_file(self.path)
-        good = frame["status"] == "ok" if "status" in frame else pd.Series(True, frame.index)
         keys = frame[self.key]
         key_dtypes = keys.drop(columns=list(self.text), errors="ignore").dtypes
-        finite = np.isfinite(numbers[good]).all(axis=None)
+        finite = np.isfinite(numbers[status == "ok"]).all(axis=None)
         finite &= not np.isinf(numbers).any(axis=None)  # nor infinite in a failed row
         valid = keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite
         if not valid or _CONTROL.search(text) or frame.duplicated().any():

@@ -183,8 +183,7 @@ class ImageClassifier:
             source: the flag or folder that an error names.
             keep_head: take the head's weights too.
 
-        Raises:
-            UserError: another network, or a head that was trained on another backbone.
+        UserError for another network, or a head that was trained on another backbone.
         """
         run.require_files("checkpoint.pt")
         if head_only and run.result().get("backbone_sha256") != self.backbone_digest():

@@ -59,9 +59,7 @@ def load_file(model: nn.Module, weights: str) -> None:
             warnings.simplefilter("ignore")  # the error says enough
             state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(
-            f"--weights {weights}: not a state dict ({type(error).__name__})"
-        ) from error
+        raise UserError(f"--weights {weights}: no state dict ({type(error).__name__})") from error
     load_state(model, state, weights)
 
 

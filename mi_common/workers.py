@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import pandas as pd
@@ -38,10 +37,9 @@ def _start_worker(parent: int) -> None:
 def worker_pool(num_workers: int) -> Iterator[Executor]:
     """Worker processes, on one thread each, that are killed if the block ends with an error.
 
-    UserError if they do not fit into memory, or the system killed one.
+    UserError if they do not fit into memory, BrokenProcessPool if the system killed one.
     """
-    flag = f"--num-workers {num_workers}"
-    require_memory(num_workers * WORKER_MEMORY, flag, "use fewer")
+    require_memory(num_workers * WORKER_MEMORY, f"--num-workers {num_workers}", "use fewer")
     pool = ProcessPoolExecutor(
         num_workers,
         multiprocessing.get_context("spawn"),
@@ -63,10 +61,6 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
     try:
         with killed_on_error(set(multiprocessing.active_children()) - before):
             yield pool
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"{flag}: a worker process was killed, probably out of memory; use fewer"
-        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -90,13 +84,11 @@ def run_jobs(
         cluster: address of a Dask scheduler, whose workers run the jobs instead.
         names: of the jobs; with names, the progress is shown (`mi_common.progress`).
 
-    UserError if torchrun started this process, workers do not fit into memory or died, or no
-    scheduler answers.
+    UserError if torchrun started this process, workers do not fit into memory, or no scheduler
+    answers.
     """
     if runtime.world_size > 1:
-        raise UserError(
-            "this script starts its own processes (--num-workers); run without torchrun"
-        )
+        raise UserError("run without torchrun: this script starts its own processes")
     num_workers = min(num_workers, len(jobs))
     with Progress("", len(jobs), show=names is not None) as progress:
 
@@ -137,6 +129,8 @@ def _on_cluster(
     except ImportError as error:
         raise UserError("--cluster needs Dask: pip install -r requirements-cluster.txt") from error
 
+    flag = f"--cluster {address}"
+
     async def ask() -> None:
         options = distributed.Security().get_connection_args("client")
         async with distributed.rpc(address, connection_args=options) as scheduler:
@@ -147,12 +141,12 @@ def _on_cluster(
         asyncio.run(asyncio.wait_for(ask(), CLUSTER_SECONDS))
         client = distributed.Client(address, timeout=CLUSTER_SECONDS)
     except Exception as error:  # strange addresses and answers raise many kinds
-        raise UserError(f"--cluster {address}: no Dask scheduler answers there") from error
+        raise UserError(f"{flag}: no Dask scheduler answers there") from error
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # its errors are reported below
     with client:
         if not client.nthreads():
-            print(f"--cluster {address}: no workers yet, waiting for the first", flush=True)
+            print(f"{flag}: no workers yet, waiting for the first", flush=True)
             client.wait_for_workers(1)
         try:
             client.run_on_scheduler(importlib.util.find_spec, __name__)
@@ -160,7 +154,7 @@ def _on_cluster(
         except ImportError as error:
             # Dask would wait for ever: such a worker dies at its first job.
             raise UserError(
-                f"--cluster {address}: scheduler or workers cannot import {__name__}; start them "
+                f"{flag}: scheduler or workers cannot import {__name__}; start them "
                 "with the project's folder as PYTHONPATH, or install it there"
             ) from error
         place = os.getcwd()
@@ -173,13 +167,11 @@ def _on_cluster(
                 result = future.result()
             except distributed.KilledWorker as error:
                 raise UserError(
-                    f"--cluster {address}: a computation was lost with several workers, "
+                    f"{flag}: a computation was lost with several workers, "
                     "probably out of memory; go on with --resume"
                 ) from error
             except (CancelledError, distributed.comm.CommClosedError) as error:
-                raise UserError(
-                    f"--cluster {address}: the scheduler is gone; go on with --resume"
-                ) from error
+                raise UserError(f"{flag}: the scheduler is gone; go on with --resume") from error
             yield numbers[future], result
 
 

@@ -59,28 +59,25 @@ def main(argv: list[str] | None = None) -> None:
     output_options = {"resume": args.resume, "overwrite": args.overwrite}
     output_options |= {"extendable": ("seeds", "losses")}
     check_output(folder, flags, **output_options)
-    first = comparison.train_flags(flags, losses[0], seeds[0], folder / f"{losses[0]}-{seeds[0]}")
-    settings = Settings.from_flags(first | {"init": None})
+    runs = {}  # flags of `pc_softmax.train` by the key of a row
+    for loss in sorted(losses, key="crt".__eq__):  # crt last: it starts from the runs of softmax
+        for seed in seeds:
+            run_flags = comparison.train_flags(flags, loss, seed, folder / f"{loss}-{seed}")
+            runs[args.dataset, loss, seed] = run_flags
+    first_flags = next(iter(runs.values()))
+    settings = Settings.from_flags(first_flags)
     data = load_data(**vars(settings.data))
     if data.skipped:
         files = ", ".join(map(str, data.skipped))
         print(f"left out {len(data.skipped)} unreadable images: {files}")
     fingerprints = training.fingerprints(settings, data)
     check_output(folder, flags, data=fingerprints, **output_options)
-    description = training.description(data)
-    jobs = {}
-    for loss in sorted(losses, key="crt".__eq__):  # crt last: it starts from the runs of softmax
-        for seed in seeds:
-            run_folder = folder / f"{loss}-{seed}"
-            run_flags = comparison.train_flags(flags, loss, seed, run_folder)
-            job = comparison.Job(loss, run_flags, run_folder, fingerprints, description, device)
-            training.check_loss(job.settings, data)
-            jobs[args.dataset, loss, seed] = (job,)
-    (first_job,) = next(iter(jobs.values()))
-    if not (args.resume and first_job.folder.exists()):
+    for run_flags in runs.values():
+        training.check_loss(Settings.from_flags(run_flags), data)
+    if not (args.resume and first_flags["output_dir"].exists()):
         # Before a folder is made, to find what cannot work, unreadable images too; and before
         # worker processes begin, which would all compute the same features.
-        classifier = training.build_classifier(first_job.settings, data, device)
+        classifier = training.build_classifier(settings, data, device)
         training.cache_features(classifier, data, args.augmented_copies)
     output_options |= {"data": fingerprints, "description": {"entry": "pc_softmax.compare"}}
     prepare_output(folder, flags, **output_options)
@@ -90,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
         folder / "results.csv", comparison.COLUMNS, comparison.KEY, text=comparison.TEXT
     )
     computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
+    shared = (fingerprints, training.description(data), device)
+    jobs = {key: (key[1], run_flags, *shared) for key, run_flags in runs.items()}
     for stage in (False, True):
         cells = {key: job for key, job in jobs.items() if (key[1] == "crt") == stage}
         run_cells(comparison.train_one, cells, results, **computing)

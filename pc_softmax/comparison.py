@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +26,6 @@ TEXT = ("dataset", "test_set", "loss", "rule")
 SETTING = ["dataset", "test_set"]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One loss with one seed: what a worker process needs to train and score it.
-
-    `flags` are those of the `pc_softmax.train` that makes the same run, for config.json;
-    `fingerprints` and `description` are those of `pc_softmax.training`.
-    """
-
-    loss: str
-    flags: dict[str, Any]
-    folder: Path
-    fingerprints: dict[str, str]
-    description: dict[str, Any]
-    runtime: Runtime
-
-    @property
-    def settings(self) -> Settings:
-        return Settings.from_flags(self.flags)
-
-
 def train_flags(flags: Mapping[str, Any], loss: str, seed: int, folder: Path) -> dict[str, Any]:
     """The flags of `pc_softmax.train` for one loss and seed, from those of the comparison."""
     shared = {k: v for k, v in flags.items() if k not in ("losses", "seeds", "cluster")}
@@ -65,27 +44,33 @@ def _images(settings: DataSettings, fingerprints: tuple) -> ImbalancedData:
     return load_data(**vars(settings))
 
 
-def train_one(job: Job) -> list[dict]:
-    """Trains, or goes on with the run in the job's folder, and scores it; rows of results.csv."""
-    run, settings, fingerprints = RunFolder(job.folder), job.settings, job.fingerprints
+def train_one(
+    loss: str, flags: dict, fingerprints: dict[str, str], description: dict, runtime: Runtime
+) -> list[dict]:
+    """Trains one loss with one seed, or goes on with its run, and scores it; rows of results.csv.
+
+    `flags` are those of the `pc_softmax.train` that makes the same run; `fingerprints` and
+    `description` are those of `pc_softmax.training`.
+    """
+    run, settings = RunFolder(flags["output_dir"]), Settings.from_flags(flags)
+    init = {}
     if settings.init is not None:
-        checkpoint = first_stage(settings.init).checkpoint_file
-        fingerprints = fingerprints | {"init": file_fingerprint(checkpoint)}
+        init = {"init": file_fingerprint(first_stage(settings.init).checkpoint_file)}
     # "init" may differ: the first stage's folder moves with the comparison's.
     output_options = {"resume": True, "overwrite": False, "extendable": ("init",)}
-    output_options |= {"data": fingerprints, "description": job.description}
-    prepare_output(job.folder, job.flags, **output_options)
+    output_options |= {"data": fingerprints | init, "description": description}
+    prepare_output(run.path, flags, **output_options)
     if not run.finished:
-        data = _images(settings.data, tuple(sorted(job.fingerprints.items())))
-        train(settings, data, build_classifier(settings, data, job.runtime), run)
+        data = _images(settings.data, tuple(sorted(fingerprints.items())))
+        train(settings, data, build_classifier(settings, data, runtime), run)
     run.require_files("predictions.npz")
     result = run.result()
-    shared = {"dataset": settings.data.dataset, "loss": job.loss, "seed": settings.seed}
+    shared = {"dataset": settings.data.dataset, "loss": loss, "seed": settings.seed}
     shared |= {name: result[name] for name in ("n_train", "seconds")}
-    predictions = Predictions.load(job.folder / "predictions.npz")
+    predictions = Predictions.load(run.path / "predictions.npz")
     rows = []
     for name, (logits, labels) in predictions.tests.items():
-        for rule, changed in by_rule(predictions, logits, job.loss).items():
+        for rule, changed in by_rule(predictions, logits, loss).items():
             scores = result["test_sets"][name]
             if rule != "as trained":
                 scores = metrics.classification_scores(changed, labels) | {"n_test": len(labels)}

@@ -6,6 +6,7 @@ Test sets: `official`, and with the paper's imbalance the original's own list, i
 training list: `paper-window` (MNIST family) or `paper-list` (image files).
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mi_common.datasets import IDX_DATASETS, image_tensors
 from mi_common.errors import UserError
 from mi_common.image_files import cub, image_folder, tiny_imagenet
-from mi_common.image_sets import ImageSet, unreadable_files
+from mi_common.image_sets import ImageSet
 from mi_common.information import class_counts
+from mi_common.pictures import read_image
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
 from pc_softmax.recipes import FILE_DATASETS, PAPER_DATASETS
 
@@ -84,16 +87,12 @@ def load_data(
     and an option that is not for the data set.
     """
     if imbalance == "paper" and dataset not in PAPER_DATASETS:
-        raise UserError(
-            f"--imbalance paper: not for {dataset}, only for {', '.join(PAPER_DATASETS)}; "
-            "use none, step:RATIO or exp:RATIO"
-        )
+        raise UserError(f"--imbalance paper: only for {', '.join(PAPER_DATASETS)}, not {dataset}")
     if skip_unreadable and dataset not in FILE_DATASETS:
-        raise UserError(
-            f"--skip-unreadable: not for {dataset}, only for {', '.join(FILE_DATASETS)}"
-        )
-
-    train, test = (_read(dataset, data_dir, split) for split in ("train", "test"))
+        raise UserError(f"--skip-unreadable: only for {', '.join(FILE_DATASETS)}, not {dataset}")
+    readers = {"cub": cub, "folder": image_folder, "tiny-imagenet": tiny_imagenet}
+    read = readers.get(dataset, functools.partial(image_tensors, dataset))
+    train, test = (read(data_dir, split) for split in ("train", "test"))
     class_names = train.class_names
     if len(class_names) < 2:
         raise UserError(f"{dataset}: {len(class_names)} class; a classifier needs two or more")
@@ -120,19 +119,15 @@ def load_data(
     return ImbalancedData(dataset, splits["train"], validation, tests, indices, tuple(skipped))
 
 
-def _read(dataset: str, data_dir: Path, split: str) -> ImageSet:
-    """An official split; of Tiny-ImageNet the official validation images are the test split."""
-    if dataset not in FILE_DATASETS:
-        return image_tensors(dataset, data_dir, split)
-    if dataset == "tiny-imagenet":
-        return tiny_imagenet(data_dir, "train" if split == "train" else "val")
-    return {"cub": cub, "folder": image_folder}[dataset](data_dir, split)
-
-
 def _readable(files: ImageSet) -> tuple[Tensor, list[Path]]:
-    """Positions of the readable files, and the paths of the others."""
-    unreadable = unreadable_files(files)
-    positions = [i for i, path in enumerate(files.images) if path not in set(unreadable)]
+    """Positions of the files that can be decoded to the last pixel, and paths of the others."""
+    positions, unreadable = [], []
+    for i, path in enumerate(tqdm(files.images, desc=f"check {files.name}", disable=None)):
+        try:
+            read_image(path)
+            positions.append(i)
+        except UserError:
+            unreadable.append(path)
     return torch.tensor(positions, dtype=torch.int64), unreadable
 
 

@@ -61,10 +61,7 @@ def paper_digits(labels: Tensor) -> tuple[Tensor, Tensor]:
     these are 16,500 training and 6,559 test images. (60000,) labels -> positions of both lists.
     """
     if len(labels) < PAPER_TEST_WINDOW[1]:
-        raise UserError(
-            f"{len(labels)} labels: the paper's lists need the complete training file; download it "
-            "again"
-        )
+        raise UserError(f"only {len(labels)} labels: download the whole training file again")
     limits = torch.tensor([PAPER_KEPT_EVEN, PAPER_KEPT_ODD] * 5)
     windows = (PAPER_TRAIN_WINDOW, PAPER_TEST_WINDOW)
     return tuple(start + first_per_class(labels[start:stop], limits) for start, stop in windows)

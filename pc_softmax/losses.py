@@ -7,8 +7,7 @@ In the formulas, f are the logits, y is the label, n_k is the number of training
 k, and p_k is its share of the training samples, the prior.
 
 Half-precision logits are converted to float32 first. Priors, weights and margins are float32
-buffers: they follow the loss to a device, but `.half()`, `.bfloat16()` and `.double()` leave their
-type as it is.
+buffers that follow the loss to a device; `.half()` and `.double()` do not change their type.
 """
 
 import math
@@ -17,13 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mi_common import information
 from mi_common.errors import UserError
-from mi_common.information import (
-    at_least_float32,
-    class_counts,
-    log_prior_from_counts,
-    pc_softmax_loss,
-)
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 
 
@@ -35,7 +29,7 @@ class SoftmaxLoss(nn.CrossEntropyLoss):
         super().__init__(label_smoothing=label_smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return super().forward(at_least_float32(logits), labels)
+        return super().forward(information.at_least_float32(logits), labels)
 
 
 class _FrequencyLoss(nn.Module):
@@ -47,7 +41,7 @@ class _FrequencyLoss(nn.Module):
     @classmethod
     def from_labels(cls, labels: Tensor, num_classes: int, **options) -> "_FrequencyLoss":
         """From (N,) training labels; options as in `from_counts`, errors as in `class_counts`."""
-        return cls.from_counts(class_counts(labels, num_classes), **options)
+        return cls.from_counts(information.class_counts(labels, num_classes), **options)
 
     def _apply(self, fn, recurse=True):
         # PyTorch calls this for .to(), .half() and .cuda(). It takes the device and keeps the
@@ -69,7 +63,7 @@ class PriorLoss(_FrequencyLoss):
 
     @classmethod
     def from_counts(cls, counts: Tensor, **options) -> "PriorLoss":
-        return cls(log_prior_from_counts(_positive("class counts", counts)), **options)
+        return cls(information.log_prior_from_counts(_positive("class counts", counts)), **options)
 
 
 class PCSoftmaxLoss(PriorLoss):
@@ -81,7 +75,7 @@ class PCSoftmaxLoss(PriorLoss):
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return pc_softmax_loss(logits, labels, self.log_prior)
+        return information.pc_softmax_loss(logits, labels, self.log_prior)
 
 
 class LogitAdjustedLoss(PriorLoss):
@@ -97,7 +91,7 @@ class LogitAdjustedLoss(PriorLoss):
         self.tau = tau
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = at_least_float32(logits)
+        logits = information.at_least_float32(logits)
         return F.cross_entropy(logits + self.tau * self.log_prior.to(logits), labels)
 
 
@@ -109,8 +103,7 @@ class ReweightedLoss(_FrequencyLoss):
     weights have no effect.
 
     Deferred re-weighting (Cao et al. 2019): the training loop calls `start_epoch` before each
-    epoch, and the weights are used from epoch `reweight_from` on, counted from zero. Subclasses
-    pass this option on.
+    epoch, and the weights are used from epoch `reweight_from` on, counted from zero.
     """
 
     def __init__(self, class_weight: Tensor | None = None, *, reweight_from: int = 0):
@@ -149,7 +142,7 @@ class WeightedLoss(ReweightedLoss):
         return cls(inverse_frequency_weights(counts), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = at_least_float32(logits)
+        logits = information.at_least_float32(logits)
         weight = self._weight(logits)
         return F.cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
 
@@ -178,7 +171,7 @@ class FocalLoss(ReweightedLoss):
         return cls(class_balanced_weights(counts, beta), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = at_least_float32(logits)
+        logits = information.at_least_float32(logits)
         cross_entropy = F.cross_entropy(logits, labels, reduction="none")
         # Above zero: at zero, a power gamma < 1 has an infinite slope.
         error = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).tiny)
@@ -205,7 +198,7 @@ class LDAMLoss(ReweightedLoss):
         return cls(ldam_margins(counts, max_margin), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = at_least_float32(logits)
+        logits = information.at_least_float32(logits)
         margins = F.one_hot(labels, logits.shape[1]) * self.margins.to(logits)
         return F.cross_entropy(self.scale * (logits - margins), labels, self._weight(logits))
 
@@ -227,10 +220,7 @@ def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
 
 
 def ldam_margins(counts: Tensor, max_margin: float = 0.5) -> Tensor:
-    """`max_margin` for the rarest class, others proportional to n_k^(-1/4) (Cao et al. 2019).
-
-    (K,) counts -> (K,) float64.
-    """
+    """n_k^(-1/4), scaled to `max_margin` for the rarest class (Cao et al. 2019): (K,) -> (K,)."""
     _check_range("--margin", max_margin, 0)
     margins = _positive("class counts", counts) ** -0.25
     return margins * (max_margin / margins.max())
@@ -302,7 +292,7 @@ def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) 
     (K,) training samples of each class -> (K,) float32 log probabilities. `balanced` tells that
     training drew every class equally often.
     """
-    log_prior = log_prior_from_counts(counts)
+    log_prior = information.log_prior_from_counts(counts)
     result = torch.zeros_like(log_prior) if balanced else log_prior
     if isinstance(loss, PCSoftmaxLoss):
         result = result - log_prior
@@ -318,7 +308,7 @@ def _positive(what: str, values: Tensor) -> Tensor:
     wrong = (~(values.isfinite() & (values > 0))).nonzero().flatten()[:10]
     if len(wrong):
         raise UserError(
-            f"{what} {values[wrong].tolist()} of classes {wrong.tolist()}: must be positive"
+            f"{what} {values[wrong].tolist()} of classes {wrong.tolist()}: not positive"
         )
     return values
 

@@ -65,9 +65,7 @@ class Predictions:
             priors[name] = checked(name, "f", num_classes).astype(np.float64)
             total = np.exp(priors[name]).sum()
             if not abs(total - 1) <= 1e-4:
-                raise UserError(
-                    f"{path}: probabilities of {name} sum to {total:.6g}, not one; {AGAIN}"
-                )
+                raise UserError(f"{path}: exp({name}) sums to {total:.6g}, not one; {AGAIN}")
         counts = checked("counts", "iu", num_classes).astype(np.int64)
         if num_classes < 2 or (counts < 1).any():
             raise UserError(
@@ -76,9 +74,7 @@ class Predictions:
             )
         class_names = checked("class_names", "U", num_classes).tolist()
         if damaged := [name for name in class_names if _SURROGATE.search(name)]:
-            raise UserError(
-                f"{path}: class name {damaged[0]!r} is not UTF-8; rename it and {AGAIN}"
-            )
+            raise UserError(f"{path}: class {damaged[0]!r} is not UTF-8; rename it and {AGAIN}")
         tests = {}
         for split in (name.removesuffix("_logits") for name in arrays if name.endswith("_logits")):
             size = arrays[f"{split}_logits"].shape[:1] or (0,)

@@ -18,6 +18,7 @@ from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
 from mi_common.information import log_posterior, log_prior_from_counts
 
+EM_TOLERANCE, EM_STEPS = 1e-8, 10_000
 SHIFT_RATIOS = (2, 5, 10, 25, 50)
 DIRICHLET_DRAWS = 5
 BYTES_A_LINE = 1000  # at most, in a file of priors, in addition to the name of the class
@@ -43,18 +44,12 @@ def total_variation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).sum() / 2)
 
 
-def em_prior(
-    logits: np.ndarray,
-    start_log_prior: np.ndarray,
-    *,
-    tolerance: float = 1e-8,
-    max_iterations: int = 10_000,
-) -> np.ndarray:
+def em_prior(logits: np.ndarray, start_log_prior: np.ndarray) -> np.ndarray:
     """The class prior under which unlabelled samples are most likely, by expectation-maximisation.
 
     Iterates t <- mean over samples of softmax(f + log t) (Saerens, Latinne and Decaestecker 2002).
     The log-likelihood is concave in t, so any positive start leads to its maximum. The iteration
-    ends when no probability changes by more than `tolerance` in one step.
+    ends when no probability changes by more than `EM_TOLERANCE` in one step.
 
     (N, K) PC-softmax logits of the test samples, best calibrated (`Predictions.calibrated`), and a
     (K,) log prior, such as that of the training data -> (K,) log prior; the probability of an
@@ -62,18 +57,15 @@ def em_prior(
     """
     start = prior = np.exp(start_log_prior)
     posterior = np.exp(posterior_under(logits, start_log_prior))
-    for _ in range(max_iterations):
+    for _ in range(EM_STEPS):
         ratios = prior / start
         # p_t(k | x) is proportional to the posterior under the start times these ratios.
         updated = ratios * ((1 / (posterior @ ratios)) @ posterior) / len(posterior)
         change, prior = np.abs(updated - prior).max(), updated
-        if change <= tolerance:
+        if change <= EM_TOLERANCE:
             with np.errstate(divide="ignore"):
                 return np.log(prior)
-    raise UserError(
-        f"em: the class prior still changes by {change:.1g} after {max_iterations} steps; "
-        "use bbse or a known prior"
-    )
+    raise UserError(f"em: no convergence after {EM_STEPS} steps; use bbse or a known prior")
 
 
 def bbse_prior(
@@ -101,11 +93,9 @@ def bbse_prior(
         )
     confusion = np.zeros((num_classes, num_classes))
     np.add.at(confusion, (validation_predictions, validation_labels), 1 / len(validation_labels))
-    rank = np.linalg.matrix_rank(confusion)
-    if rank < num_classes:
+    if (rank := np.linalg.matrix_rank(confusion)) < num_classes:
         raise UserError(
-            f"bbse: the confusion matrix of the validation samples has rank {rank} for "
-            f"{num_classes} classes; use em"
+            f"bbse: a confusion matrix of rank {rank} for {num_classes} classes; use em"
         )
     ratios = np.linalg.solve(confusion, label_frequencies(test_predictions, num_classes))
     weights = np.clip(ratios, 0, None) * source
@@ -136,9 +126,7 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
     try:
         values = np.array([float(cell) for (cell,) in rows])
     except ValueError as error:
-        raise UserError(
-            f"{path}: give a CSV with the header class,probability, or one number a line"
-        ) from error
+        raise UserError(f"{path}: use the header class,probability or a number a line") from error
     if len(values) != num_classes:
         raise UserError(f"{path}: {len(values)} probabilities for {num_classes} classes")
     if not (values > 0).all():
@@ -155,15 +143,14 @@ def _in_class_order(
 ) -> list[tuple[str, ...]]:
     """Rows (class, probability) -> rows (probability,) in the order of the classes."""
     in_file, in_run = [row[0] for row in rows], [name.strip() for name in class_names]
-    remedy = "; give one number a line in the order of the classes"
-    for problem, names, hint in (
-        ("two classes of the run are named", _repeated(in_run), remedy),
-        ("unknown class", [name for name in in_file if name not in set(in_run)], ""),
-        ("no line for class", [name for name in in_run if name not in set(in_file)], ""),
-        ("two lines for class", _repeated(in_file), ""),
+    for problem, names in (
+        ("give one number a line: two classes of the run are named", _repeated(in_run)),
+        ("unknown class", [name for name in in_file if name not in set(in_run)]),
+        ("no line for class", [name for name in in_run if name not in set(in_file)]),
+        ("two lines for class", _repeated(in_file)),
     ):
         if names:
-            raise UserError(f"{path}: {problem} '{brief(names[0])}'{hint}")
+            raise UserError(f"{path}: {problem} '{brief(names[0])}'")
     by_name = {row[0]: tuple(row[1:]) for row in rows}
     return [by_name[name] for name in in_run]
 
@@ -211,11 +198,8 @@ def sample_shifted(
     its share, rounded down, and at least one. UserError for a class without samples.
     """
     available = np.bincount(labels, minlength=len(log_prior))
-    if (available == 0).any():
-        raise UserError(
-            f"classes {np.flatnonzero(available == 0)[:10].tolist()} have no samples in the test "
-            "set: a shift draws from every class"
-        )
+    if empty := np.flatnonzero(available == 0)[:10].tolist():
+        raise UserError(f"--shift: classes {empty} have no samples in the test set")
     prior = np.exp(log_prior)
     shares = (available / prior).min() * prior
     counts = np.maximum(np.floor(shares + 1e-9), 1).astype(int)  # a share of 2 may be 1.99...

@@ -8,7 +8,6 @@ and `shutil.unpack_archive` have no such limits, and accept damaged archives; he
 import bz2
 import gzip
 import lzma
-import shutil
 import stat
 import struct
 import sys
@@ -22,7 +21,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from mi_common.errors import UserError
+from mi_common.errors import UserError, require_disk
 
 MAX_MEMBERS = 300_000  # Tiny-ImageNet has 120,000
 MAX_DEPTH = 20  # folders in folders
@@ -70,12 +69,11 @@ class _LimitedReader:
 def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     """Extracts a zip or tar archive into a new folder whose parent exists.
 
-    Raises:
-        UserError: the file is damaged or no archive; it unpacks to more than `max_bytes`, more than
-            the disk holds, or more than `MAX_MEMBERS` members; a member is a link, a device, sparse
-            or outside the folder; two members have one path; a name is too long or no plain text.
-            Everything but damage is found before anything is written.
-        OSError: the disk fails. Like damage, it leaves an unfinished folder.
+    UserError if the file is damaged or no archive; it unpacks to more than `max_bytes`, more than
+    the disk holds, or more than `MAX_MEMBERS` members; a member is a link, a device, sparse or
+    outside the folder; two members have one path; a name is too long or no plain text. Everything
+    but damage is found before anything is written. OSError if the disk fails; like damage, it
+    leaves an unfinished folder.
     """
     try:
         with archive.open("rb") as file:
@@ -96,9 +94,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         if disk_failed or isinstance(error, UserError):
             raise
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise UserError(
-            f"{archive}: no whole .zip, .tar or .tgz archive ({reason}); get it again"
-        ) from error
+        raise UserError(f"{archive}: no whole zip or tar file ({reason}); get it again") from error
 
 
 def _zip_members(file: BinaryIO) -> Iterator[Member]:
@@ -159,7 +155,8 @@ def check_members(
         parents.update(path.parents)
         total += member.size
         if total > max_bytes:
-            raise UserError(f"{archive}: unpacks to more than the limit of {format_mb(max_bytes)}")
+            limit = f"{max_bytes / 1e6:,.1f} MB"
+            raise UserError(f"{archive}: unpacks to more than the limit of {limit}")
         if len(checked) > MAX_MEMBERS:
             raise UserError(f"{archive}: more than {MAX_MEMBERS:,} members")
     for path in parents & checked.keys():
@@ -205,15 +202,3 @@ def copy_at_most(size: int, source: BinaryIO, target: BinaryIO, what: str) -> No
         if left < 0:
             raise ValueError(f"{what}: more than {size:,} bytes")
         target.write(chunk)
-
-
-def require_disk(size: int, folder: Path, what: str) -> None:
-    """UserError when the disk of a folder has less than `size` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        needs = f"needs {format_mb(size)}, {format_mb(free)} are free in {folder.absolute()}"
-        raise UserError(f"{what}: {needs}; free some space")
-
-
-def format_mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -45,9 +45,7 @@ def check_archive(archive: Path, name: str) -> None:
         raise UserError(f"--archive {archive}: no such file; give a .zip, .tar or .tgz")
     size, limit = archive.stat().st_size / 1e6, max_bytes(name) / 1e6
     if size > limit:
-        raise UserError(
-            f"--archive {archive}: {size:,.1f} MB, more than {name} may unpack to ({limit:,.1f} MB)"
-        )
+        raise UserError(f"--archive {archive}: {size:,.1f} MB, {name} has at most {limit:,.1f} MB")
 
 
 def next_command(name: str, data_dir: Path) -> str:

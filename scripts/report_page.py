@@ -12,7 +12,7 @@ from PIL import Image
 
 from mi_common.errors import UserError
 from mi_common.files import read_json
-from mi_common.pictures import UNREADABLE, read_image
+from mi_common.pictures import image_size, read_image
 
 MAX_PIXELS = 50_000_000  # of a picture; ours have a tenth
 MAX_BYTES = 50_000_000  # of a file
@@ -155,14 +155,9 @@ def _image(path: Path) -> str:
 
 def _picture(path: Path) -> Image.Image:
     """An RGB picture; UserError when it is missing, damaged or huge."""
-    _checked(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see MAX_PIXELS
-            with Image.open(path) as image:
-                width, height = image.size
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see MAX_PIXELS
+        width, height = image_size(_checked(path))
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     return read_image(path)

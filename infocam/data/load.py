@@ -62,7 +62,7 @@ def load_splits(
         )
     if dataset == "scattered-digits":
         if images_per_class is None:
-            raise UserError("scattered-digits: drawn without end; say --images-per-class")
+            raise UserError("scattered-digits: unlimited; give --images-per-class")
         counts = {"train": 10 * (images_per_class - val_per_class)}
         counts |= {"validation": 10 * val_per_class, "test": test_images or 2000}
         return _digit_splits(data_dir, {split: counts[split] for split in splits})
@@ -108,8 +108,7 @@ def _image_files(dataset: str, data_dir: Path) -> tuple[dict[str, ImageSet], Pat
     if dataset in WSOL_FOLDERS:
         return wsol_image_sets(dataset, data_dir), data_dir / WSOL_FOLDERS[dataset], {}
     if dataset == "tiny-imagenet":
-        official = {"train": "train", "test": "val"}
-        files = {split: tiny_imagenet(data_dir, name) for split, name in official.items()}
+        files = {split: tiny_imagenet(data_dir, split) for split in ("train", "test")}
         return files, data_dir / "tiny-imagenet-200", {}
     if dataset == "cub":
         root, masks = (data_dir / "CUB_200_2011" / name for name in ("images", "segmentations"))
@@ -134,10 +133,7 @@ def _split_by_class(
     for name, of_class in zip(files.class_names, by_class.split(counts.tolist()), strict=True):
         positions = of_class[:images_per_class]
         if len(positions) < needed:
-            raise UserError(
-                f"class {name}: only {len(positions)} training images; use a smaller "
-                f"--val-per-class than {val_per_class} or add images"
-            )
+            raise UserError(f"class {name}: only {len(positions)} images; lower --val-per-class")
         split = len(positions) - val_per_class
         train.append(positions[:split])
         validation.append(positions[split:])

@@ -67,12 +67,12 @@ def test_nothing_left_to_train_on_is_a_user_error(tmp_path, dataset, images, val
 
 def test_a_class_with_too_few_files_is_named(tiny_dir):
     for images in (100, None):
-        with pytest.raises(UserError, match="class red: only 6 training images; use a smaller"):
+        with pytest.raises(UserError, match="class red: only 6 images; lower --val-per-class"):
             parts_of("tiny-imagenet", tiny_dir, images=images, validation=6)
 
 
 def test_digits_are_drawn_without_end_so_their_number_is_asked_for(tmp_path):
-    with pytest.raises(UserError, match=r"^scattered-digits: .*say --images-per-class$"):
+    with pytest.raises(UserError, match=r"^scattered-digits: .*give --images-per-class$"):
         parts_of("scattered-digits", tmp_path, images=None)
 
 

@@ -26,7 +26,7 @@ def validation_boxes(shared_data, tmp_path_factory) -> list[np.ndarray]:
     with zipfile.ZipFile(shared_data / "tiny-imagenet-200.zip") as archive:
         for name in ("wnids.txt", "words.txt", "val/val_annotations.txt"):
             archive.extract(f"tiny-imagenet-200/{name}", folder)
-    return tiny_imagenet(folder, "val").boxes
+    return tiny_imagenet(folder, "test").boxes
 
 
 def test_the_best_centre_box_on_cub_is_the_published_one(real_cub):

@@ -109,7 +109,7 @@ def test_tensors_of_an_old_torchvision_are_not_read_in_place_of_the_files(tmp_pa
 
 
 def test_images_that_do_not_fit_into_memory_are_refused_before_any_is_read(tiny_root):
-    files = tiny_imagenet(tiny_root.parent, "val")
+    files = tiny_imagenet(tiny_root.parent, "test")
     with pytest.raises(UserError, match=r"^tiny-imagenet, 2 images: needs 6,000\.0 GB of memory"):
         decode(files, side=1_000_000)
 
@@ -166,10 +166,11 @@ def write_images(root: Path, split: str) -> list[Path]:
 
 @pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("test", "val")])
 def test_tiny_imagenet_is_decoded_in_order_and_test_is_its_validation(tiny_root, split, folder):
-    paths = write_images(tiny_root, folder)
+    paths = write_images(tiny_root, split)
+    assert all(path.is_relative_to(tiny_root / folder) for path in paths)
     Image.new("L", (64, 64), 77).save(paths[-1], "JPEG")  # some of the real ones are grey
     data = image_tensors("tiny-imagenet", tiny_root.parent, split)
-    files = tiny_imagenet(tiny_root.parent, folder)
+    files = tiny_imagenet(tiny_root.parent, split)
     assert (data.images.shape, data.images.dtype) == ((len(paths), 3, 64, 64), torch.uint8)
     assert torch.equal(data.labels, files.labels) and data.class_names == files.class_names
     wanted = torch.tensor(COLOURS[: len(paths)])[:, :, None, None].repeat(1, 1, 64, 64)
@@ -189,7 +190,7 @@ def test_tiny_imagenet_is_decoded_in_order_and_test_is_its_validation(tiny_root,
     ids=["text", "cut", "missing", "size"],
 )
 def test_an_image_of_tiny_imagenet_that_is_not_one_is_named(tiny_root, damage, message):
-    path = write_images(tiny_root, "val")[1]
+    path = write_images(tiny_root, "test")[1]
     damage(path)
     with pytest.raises(UserError, match=rf"val_1\.JPEG: {message}") as error:
         image_tensors("tiny-imagenet", tiny_root.parent, "test")

@@ -171,7 +171,7 @@ def test_a_folder_is_one_process_s_until_that_is_killed(tmp_path, user_error):
         assert read_line(process) == "held"
         config = (tmp_path / "run/config.json").read_text()
         for how in ("resume", "overwrite"):
-            assert f"{tmp_path}/run: another run is writing there" in user_error(main, [how])
+            assert f"{tmp_path}/run: another run writes there" in user_error(main, [how])
         assert (tmp_path / "run/config.json").read_text() == config
         process.kill()
         assert ended(process)[0] == -signal.SIGKILL

@@ -13,13 +13,13 @@ from PIL import Image
 
 from mi_common.errors import UserError
 from mi_common.image_files import image_folder, tiny_imagenet
-from mi_common.image_sets import ImageFileDataset, ImageSet, unreadable_files
+from mi_common.image_sets import ImageFileDataset
 from mi_common.pictures import read_image
 
 
 def test_tiny_imagenet_in_order_with_classes_names_and_corner_boxes(tiny_root):
     root = tiny_root
-    train, val = (tiny_imagenet(root.parent, split) for split in ("train", "val"))
+    train, val = (tiny_imagenet(root.parent, split) for split in ("train", "test"))
     assert train.class_names == val.class_names == ["Egyptian cat", "goldfish", "n03"]
     assert len(train) == 6 and train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert train.images[3] == root / "train/n01/images/n01_1.JPEG"
@@ -50,22 +50,22 @@ def test_a_wrong_annotation_is_named_by_file_and_line(tiny_root, line, message):
     first = file.read_text().splitlines()[0]
     file.write_text(f"{first}\n{line}\n")
     with pytest.raises(UserError) as error:
-        tiny_imagenet(tiny_root.parent, "val")
+        tiny_imagenet(tiny_root.parent, "test")
     assert str(error.value).startswith(f"{file}, line 2: ")
     assert message in str(error.value)
 
 
 def test_a_split_without_images_is_refused(tiny_root):
     (tiny_root / "val/val_annotations.txt").write_text("\n")
-    with pytest.raises(UserError, match="no images are listed for the split val"):
-        tiny_imagenet(tiny_root.parent, "val")
+    with pytest.raises(UserError, match="no images are listed for the split test"):
+        tiny_imagenet(tiny_root.parent, "test")
 
 
 def test_the_real_tiny_imagenet_has_its_known_counts_and_boxes(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "tiny-imagenet-200.zip") as archive:
         archive.extractall(tmp_path, [n for n in archive.namelist() if n.endswith(".txt")])
         archive.extract("tiny-imagenet-200/val/images/val_0.JPEG", tmp_path)
-    train, val = tiny_imagenet(tmp_path, "train"), tiny_imagenet(tmp_path, "val")
+    train, val = tiny_imagenet(tmp_path, "train"), tiny_imagenet(tmp_path, "test")
     assert (len(train), len(val)) == (20_000, 5_000)
     assert torch.bincount(train.labels).tolist() == [100] * 200
     assert val.boxes[1].tolist() == [[52, 55, 57, 59]]
@@ -155,7 +155,7 @@ def test_an_image_of_too_many_pixels_is_named(tmp_path, monkeypatch):
         read_image(tmp_path / "large.png")
 
 
-def test_files_that_cannot_be_decoded_to_the_end_are_listed(tmp_path):
+def test_files_that_cannot_be_decoded_to_the_end_are_refused(tmp_path):
     contents = {
         "whole.png": encoded("PNG"),
         "cut.jpg": encoded("JPEG")[:-300],
@@ -166,9 +166,11 @@ def test_files_that_cannot_be_decoded_to_the_end_are_listed(tmp_path):
     for name, content in contents.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
-    paths = [tmp_path / name for name in contents]
-    images = ImageSet("mini", paths, torch.arange(5), list("abcde"))
-    assert unreadable_files(images) == [paths[1], paths[2], paths[4]]
+    for name in ("whole.png", "whole.webp"):
+        assert read_image(tmp_path / name).mode == "RGB"
+    for name in ("cut.jpg", "text.png", "gone.bmp"):
+        with pytest.raises(UserError, match=f"{name}: not a readable image"):
+            read_image(tmp_path / name)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -89,7 +89,7 @@ def test_lite0_keeps_its_1000_classes_when_dilated():
     [("mobilenet_v2", 16, 32), ("timm:test_vit", 32, 16), ("timm:test_mambaout", 8, 32)],
 )
 def test_a_stride_that_a_network_does_not_have_is_a_user_error(name, asked, own):
-    said = f"network {name!r}: its maps have stride {own}, not {asked}; use --output-stride {own}"
+    said = f"--output-stride {asked}: {name} has {own}; use that"
     with pytest.raises(UserError, match=said):
         build(name, asked)
 

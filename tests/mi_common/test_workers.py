@@ -80,10 +80,7 @@ def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):
         status, _, errors = ended(process)
         assert (status, errors) == (
             2,
-            [
-                "error: --num-workers 2: a worker process was killed, probably out of memory; "
-                "use fewer"
-            ],
+            ["error: a worker process was killed, probably out of memory; use fewer --num-workers"],
         )
         wait_until(lambda: not alive(everyone), seconds=5)
 

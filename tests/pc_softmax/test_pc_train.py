@@ -232,7 +232,10 @@ def test_a_run_is_not_changed_by_other_flags(run, digits_dir, user_error, words,
         (["--label-smoothing", "0.1"], "--label-smoothing: not for the loss pc-softmax"),
         (["--retrain-head"], "--retrain-head: give the run of the first stage with --init RUN"),
         (["--init", "nowhere"], "nowhere holds no finished run"),
-        (["--skip-unreadable"], "--skip-unreadable: not for mnist"),
+        (
+            ["--skip-unreadable"],
+            "--skip-unreadable: only for tiny-imagenet, cub, folder, not mnist",
+        ),
     ],
 )
 def test_wrong_flags_are_one_line_and_leave_no_folder(

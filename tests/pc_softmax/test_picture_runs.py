@@ -136,7 +136,7 @@ def test_a_whole_network_resumes_to_the_same_predictions_with_any_number_of_work
         (["--network", "small-cnn"], "--network small-cnn: for image sets in memory, not for"),
         (["--network", "paper-net"], "--network paper-net: 28 x 28 grey images only, not folder"),
         (["--network", "inception_v3"], "inception_v3: cannot take images of 32 pixels"),
-        (["--imbalance", "paper"], "--imbalance paper: not for folder, only for mnist"),
+        (["--imbalance", "paper"], "--imbalance paper: only for mnist, fashion-mnist, "),
         (["--imbalance", "step"], "'step' is not one of none, paper, step:RATIO, exp:RATIO"),
         (["--weights", "nowhere.pt"], "--weights nowhere.pt: no such file"),
     ],

@@ -148,7 +148,7 @@ def test_runs_that_do_not_fit_are_one_line_and_nothing_is_written(
         ([tmp_path / "unfinished"], "unfinished holds no finished run"),
         ([tmp_path / "none"], "none holds no finished run"),
         ([tmp_path / "other"], "other: written by infocam.train"),
-        ([tmp_path / "empty"], "empty: the run is finished but checkpoint.pt is missing"),
+        ([tmp_path / "empty"], "empty: no checkpoint.pt; train again"),
         ([first.path, "--network", "small-cnn"], "do not fit"),
         ([frozen.path], "its head was trained on other features"),
     ]

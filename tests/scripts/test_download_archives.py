@@ -71,7 +71,7 @@ def test_a_damaged_archive_is_refused(place, kind):
     whole = place.pack(f"whole.{kind[-3:]}", {str(i): os.urandom(3000) for i in range(20)})
     archive = place.root / "damaged"
     archive.write_bytes(DAMAGE[kind](whole.read_bytes()))
-    place.run("mnist", archive).refused(f"{archive}: no whole .zip, .tar or .tgz", "get it again")
+    place.run("mnist", archive).refused(f"{archive}: no whole zip or tar file", "get it again")
     assert place.top() == []
 
 

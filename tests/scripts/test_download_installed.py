@@ -96,7 +96,7 @@ def test_the_partial_tiny_imagenet(place, shared_data):
     status, out, err = place.run("tiny-imagenet", shared_data / "tiny-imagenet-200.zip")
     assert (status, err) == (0, "")
     assert f"the official archive {OFFICIAL['tiny-imagenet'].md5}; going on" in out
-    train, val = (tiny_imagenet(place.data, split) for split in ("train", "val"))
+    train, val = (tiny_imagenet(place.data, split) for split in ("train", "test"))
     assert (len(train), len(val)) == (20_000, 5_000)
     assert torch.bincount(train.labels).tolist() == [100] * 200
     assert all(path.is_file() for path in train.images + val.images)

@@ -83,12 +83,12 @@ def tiny_case(rng: np.random.Generator, folder: Path, shop) -> Case:
     root, wnids = folder / "in", ["n02", "n01", "n03"]
     base = root / "tiny-imagenet-200"
     corners = dict.fromkeys(range(-4, 0), (*NO_NUMBERS, "64"))
-    truth = {"train": [], "val": []}  # path, class, box
+    truth = {"train": [], "test": []}  # path, class, box
     for wnid in wnids:
         for i, box in enumerate(draw_boxes(rng, 3, 64, 64)):
             truth["train"].append((base / f"train/{wnid}/images/{wnid}_{i}.JPEG", wnid, box))
     for i, box in enumerate(draw_boxes(rng, 5, 64, 64)):
-        truth["val"].append((base / f"val/images/val_{i}.JPEG", wnids[i % 3], box))
+        truth["test"].append((base / f"val/images/val_{i}.JPEG", wnids[i % 3], box))
     files = {
         "wnids": Lines(base / "wnids.txt", [[w] for w in wnids], "\t", {0: ("n99",)}),
         "words": Lines(base / "words.txt", [[w, f"word {w}, other"] for w in wnids], "\t"),
@@ -96,14 +96,14 @@ def tiny_case(rng: np.random.Generator, folder: Path, shop) -> Case:
     for wnid in wnids:
         rows = [[p.name, *map(str, box)] for p, own, box in truth["train"] if own == wnid]
         files[wnid] = Lines(base / f"train/{wnid}/{wnid}_boxes.txt", rows, "\t", corners)
-    rows = [[path.name, wnid, *map(str, box)] for path, wnid, box in truth["val"]]
+    rows = [[path.name, wnid, *map(str, box)] for path, wnid, box in truth["test"]]
     lines = base / "val/val_annotations.txt"
     files["val"] = Lines(lines, rows, "\t", corners | {1: ("n99", "")})
-    for path, _, _ in truth["train"] + truth["val"]:
+    for path, _, _ in truth["train"] + truth["test"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(PICTURE)
-    split = pick(rng, ("train", "val"))
-    if split == "val":  # which has no picture of a class that is not there
+    split = pick(rng, ("train", "test"))
+    if split == "test":  # which has no picture of a class that is not there
         files["wnids"].free = ("field", "line", "beyond")
 
     def right(answer: Answer) -> bool:
@@ -115,7 +115,7 @@ def tiny_case(rng: np.random.Generator, folder: Path, shop) -> Case:
             and same_boxes([box for _, _, box in truth[split]], found.boxes)
         )
 
-    chosen = files[pick(rng, ("wnids", "val") if split == "val" else ("wnids", *wnids))]
+    chosen = files[pick(rng, ("wnids", "val") if split == "test" else ("wnids", *wnids))]
     act = partial(opened, root, split)
     return attack_lines(rng, list(files.values()), chosen, act, right, root)
 
