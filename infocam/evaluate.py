@@ -18,14 +18,7 @@ different boxes, all of the first run; with `--save-maps` `maps/SPLIT/METHOD/NAM
 
 from pathlib import Path
 
-from infocam.names import (
-    ALL_METHODS,
-    DEFAULT_METHODS,
-    MAX_REGION,
-    NORMALISATIONS,
-    PADDINGS,
-    PROTOCOLS,
-)
+from infocam import names
 from mi_common import cli
 from mi_common.errors import UserError
 from mi_common.recipes import take
@@ -46,18 +39,19 @@ def get_parser() -> cli.Parser:
     text += "(default: all, but 2000 for scattered-digits)"
     add("--test-images", type=cli.positive_int, help=text)
     add = parser.add_argument_group("maps").add_argument
-    add("--methods", nargs="+", default=DEFAULT_METHODS, help=ALL_METHODS)
-    region = cli.count_to(MAX_REGION)
+    add("--methods", nargs="+", default=names.DEFAULT_METHODS, help=names.ALL_METHODS)
+    region = cli.count_to(names.MAX_REGION)
     add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter, cells")
-    add("--region-padding", choices=PADDINGS, default="same", help="border of the mean filter")
+    text = "border of the mean filter"
+    add("--region-padding", choices=names.PADDINGS, default="same", help=text)
     text = "of maps before their boxes: the smallest value becomes 0, or all below zero (max)"
-    add("--normalisation", choices=NORMALISATIONS, default="minmax", help=text)
+    add("--normalisation", choices=names.NORMALISATIONS, default="minmax", help=text)
     text = "choose classes by pointwise mutual information, and give maps in nats"
     add("--prior", action="store_true", help=text)
     add = parser.add_argument_group("scores").add_argument
     text = "infocam: in the pixels of the image; wsol: of the benchmark of Choe et al. (2020); "
     text += "infocam-legacy: of the original code with its faults"
-    add("--protocol", choices=PROTOCOLS, default="infocam", help=text)
+    add("--protocol", choices=names.PROTOCOLS, default="infocam", help=text)
     text = "threshold of the rows with the rule `fixed`, a fraction of the map's maximum"
     # The default is that of Zhou et al. (2016).
     add("--fixed-threshold", type=cli.fraction, default=0.2, help=text)
@@ -106,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     from infocam.maps.methods import parse_methods
     from infocam.models.classifiers import read_run
     from infocam.scoring import protocols
-    from infocam.scoring.saved_maps import evaluate_saved_maps
+    from infocam.scoring.saved_maps import evaluate_saved_maps, save_maps
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
     from mi_common.workers import worker_pool
@@ -142,19 +136,21 @@ def main(argv: list[str] | None = None) -> None:
     runs = [read_run(path) for path in args.runs]
     evaluation.check_runs(runs)
     images = evaluation.read_images(runs, args.data_dir, args.test_images)
-    rows, first = [], None
+    rows, maps = [], None  # the maps of the first run
     with pool as workers:
         for run, sets in zip(runs, images, strict=True):
-            scores = evaluation.evaluate_run(run, sets, options, runtime=device, workers=workers)
-            rows.append(scores.rows)
-            first = first or scores
+            rows_of_run, scored = evaluation.evaluate_run(
+                run, sets, options, runtime=device, workers=workers
+            )
+            rows.append(rows_of_run)
+            maps = maps or scored
     prepare_output(folder, flags, overwrite=args.overwrite)
     counts = {"overlays": args.overlays, "gallery": args.gallery}
-    evaluation.write_pictures(first, options, folder, **counts)
-    if args.save_maps:
-        evaluation.write_maps(first, folder)
-    accuracy = 100 * first.rows["accuracy"].iloc[0]
-    print(f"{len(first.sets['test'])} test images; top-1 accuracy {accuracy:.1f} %.\n")
+    evaluation.write_pictures(rows[0], images[0]["test"], maps, options, folder, **counts)
+    for split in maps if args.save_maps else ():
+        save_maps(folder / "maps" / split, images[0][split], maps[split])
+    accuracy = 100 * rows[0]["accuracy"].iloc[0]
+    print(f"{len(images[0]['test'])} test images; top-1 accuracy {accuracy:.1f} %.\n")
     evaluation.write_results(pd.concat(rows, ignore_index=True), folder)
     print(f"wrote {folder}/results.csv, table, threshold_curves, galleries and overlays/")
 

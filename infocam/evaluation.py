@@ -14,16 +14,9 @@ from infocam.maps.methods import parse_methods
 from infocam.models.classifiers import TrainedRun, run_classifier
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
+from infocam.scoring import scores
 from infocam.scoring.metrics import ScoredMaps
 from infocam.scoring.protocols import PROTOCOLS
-from infocam.scoring.saved_maps import save_maps
-from infocam.scoring.scores import (
-    baseline_rows,
-    best_regions,
-    curve_table,
-    method_rows,
-    with_best_regions,
-)
 from infocam.scoring.tables import differences, shown, summary
 from mi_common.errors import UserError
 from mi_common.files import write_atomically
@@ -52,15 +45,6 @@ class Options:
     num_workers: int
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Of one run: the rows of results.csv, and the images and maps of each split."""
-
-    rows: pd.DataFrame
-    sets: dict[str, ImageSet]
-    scored: dict[str, ScoredMaps]
-
-
 def evaluate_run(
     run: TrainedRun,
     sets: dict[str, ImageSet],
@@ -68,8 +52,8 @@ def evaluate_run(
     *,
     runtime: Runtime,
     workers: Executor | None,
-) -> Evaluation:
-    """Evaluates one run on its validation and test images."""
+) -> tuple[pd.DataFrame, dict[str, ScoredMaps]]:
+    """Rows of results.csv of one run on its validation and test images, and the maps by split."""
     settings = run.settings
     trained = run_classifier(run.folder.path, runtime=runtime)
     regions, protocol = sorted({1, *options.region}), PROTOCOLS[options.protocol]
@@ -101,15 +85,15 @@ def evaluate_run(
     shared |= {"accuracy": float(weights @ (test.ranks == 0))}
     boxes = [(sets[split].boxes, sets[split].sizes) for split in ("test", "validation")]
     of_test = {"ranks": test.ranks, "weights": weights, "misread": misread}
-    baselines = baseline_rows(*boxes, protocol, **of_test)
-    methods = method_rows(test, validation, weights, fixed=options.fixed_threshold)
+    baselines = scores.baseline_rows(*boxes, protocol, **of_test)
+    methods = scores.method_rows(test, validation, weights, fixed=options.fixed_threshold)
     rows = pd.DataFrame([shared | row for row in (*baselines, *methods)])
     if len(regions) > 1:
-        rows = with_best_regions(rows, best_regions(validation))
+        rows = scores.with_best_regions(rows, scores.best_regions(validation))
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
         rows = rows.merge(areas, on="method", how="left")
-    return Evaluation(rows, sets, scored)
+    return rows, scored
 
 
 def read_images(
@@ -129,8 +113,7 @@ def read_images(
         if fingerprint != (expected := run.folder.config("data").get("validation")):
             raise UserError(
                 f"{run.folder.path} was trained with the validation images {expected}, but "
-                f"{folder} holds {fingerprint}; give the run's data folder with --data-dir or "
-                "train again"
+                f"{folder} holds {fingerprint}; give the run's with --data-dir or train again"
             )
     return [read[run.settings.data, data_dir or run.data_dir] for run in runs]
 
@@ -171,20 +154,20 @@ def write_results(results: pd.DataFrame, folder: Path) -> None:
 
 
 def write_pictures(
-    evaluation: Evaluation, options: Options, folder: Path, *, overlays: int, gallery: int
+    rows: pd.DataFrame,
+    images: ImageSet,
+    scored: dict[str, ScoredMaps],
+    options: Options,
+    folder: Path,
+    *,
+    overlays: int,
+    gallery: int,
 ) -> None:
-    """Writes curves, overlays and galleries of one run."""
-    test, validation = (evaluation.scored[split] for split in ("test", "validation"))
-    curves = curve_table(test, validation)
+    """Writes curves, overlays and galleries of the test images of one run."""
+    curves = scores.curve_table(scored["test"], scored["validation"])
     write_atomically(folder / "threshold_curves.csv", lambda path: curves.to_csv(path, index=False))
-    plot_threshold_curves(curves, evaluation.rows, folder / "threshold_curves.png")
-    drawing = {"protocol": PROTOCOLS[options.protocol], "rows": evaluation.rows}
+    plot_threshold_curves(curves, rows, folder / "threshold_curves.png")
+    drawing = {"protocol": PROTOCOLS[options.protocol], "rows": rows}
     drawing |= {"normalisation": options.normalisation}
-    save_overlays(folder / "overlays", evaluation.sets["test"], test, overlays, **drawing)
-    save_galleries(folder, evaluation.sets["test"], test, gallery, **drawing)
-
-
-def write_maps(evaluation: Evaluation, folder: Path) -> None:
-    """Writes the maps of both splits, for --maps."""
-    for split, scored in evaluation.scored.items():
-        save_maps(folder / "maps" / split, evaluation.sets[split], scored)
+    save_overlays(folder / "overlays", images, scored["test"], overlays, **drawing)
+    save_galleries(folder, images, scored["test"], gallery, **drawing)

@@ -148,15 +148,11 @@ def add_arguments(parser: cli.Parser) -> None:
 def resolve(args: argparse.Namespace) -> None:
     """Fills in defaults; UserError for flags that contradict each other or have no effect."""
     if args.val_per_class is not None and args.dataset in WITH_VALIDATION:
-        raise UserError(
-            f"--val-per-class: {args.dataset} comes with validation images; leave it out"
-        )
+        raise UserError(f"--val-per-class: {args.dataset} has validation images; leave it out")
     set_defaults(args, DATA_RECIPES[args.dataset])
     if (args.network == "small-cnn") != (args.dataset == "scattered-digits"):
-        raise UserError(
-            f"--network {args.network} with --dataset {args.dataset}: small-cnn and "
-            "scattered-digits go together, and only together"
-        )
+        pair = f"--network {args.network} with --dataset {args.dataset}"
+        raise UserError(f"{pair}: small-cnn and scattered-digits go together, and only together")
     if args.freeze_backbone and args.network == "small-cnn":
         raise UserError("--freeze-backbone: small-cnn has no trained weights; leave it out")
     if args.freeze_backbone and args.weights == "none":

@@ -10,13 +10,13 @@ or a folder with one split of the benchmark's metadata, see `infocam.data.wsol_m
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from infocam.data.box_files import CORNERS, csv_rows
+from infocam.data.box_files import CORNERS, Annotations, csv_rows
 from infocam.data.load import image_name, require_own_names
 from infocam.data.wsol_metadata import inner_path, read_wsol_split
 from mi_common.annotation_lines import brief, parse_box, parse_label, parse_size
@@ -28,17 +28,6 @@ COLUMNS = ("image", "width", "height", *CORNERS)
 _UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates replace bytes that are not UTF-8
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """The ground truth for saved maps of N images, as in `ImageSet`."""
-
-    names: list[str]
-    sizes: np.ndarray  # (N, 2) int width, height
-    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 of inclusive pixels, M at least 1
-    labels: np.ndarray | None = None  # (N,) int64
-    masks: list[Path] | None = None  # for `infocam.data.masks`
-
-
 def map_file(folder: Path, name: str) -> Path:
     """The file of an image's map: FOLDER/NAME.npy, NAME without the ending of an image file."""
     return folder / f"{image_name(name)}.npy"
@@ -47,15 +36,13 @@ def map_file(folder: Path, name: str) -> Path:
 def read_annotations(path: Path) -> Annotations:
     """Annotations of a CSV file, in the order of its images' first rows, or of a metadata folder.
 
-    Raises:
-        UserError: a missing file; an invalid row, or one that contradicts an earlier row of its
-            image; a box that starts outside its image; two images that differ only in their ending.
+    UserError for a missing file; an invalid row, or one that contradicts an earlier row of its
+    image; a box that starts outside its image; two images that differ only in their ending.
     """
     if os.path.isdir(path):  # False for a name that is too long, where Path.is_dir fails
         split = read_wsol_split(path)
-        require_own_names(split.image_ids)
-        names = [image_name(image) for image in split.image_ids]
-        return Annotations(names, split.sizes, split.boxes, split.labels)
+        require_own_names(split.names)
+        return replace(split, names=[image_name(image) for image in split.names])
     facts: dict[str, tuple] = {}  # width, height, label, mask
     boxes: dict[str, list[np.ndarray]] = {}
     for place, row in csv_rows(path, COLUMNS, ("label", "mask")):
@@ -97,16 +84,13 @@ def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
 def write_annotations(path: Path, data: ImageSet) -> None:
     """Writes the CSV file of a part of a data set atomically.
 
-    Raises:
-        UserError: an image without boxes, which training sets may have, or with a name that the
-            file cannot hold.
+    UserError for an image without boxes, which training sets may have, or with a name that the file
+    cannot hold.
     """
     columns, rows = [*COLUMNS, "label", *([] if data.mask_files is None else ["mask"])], []
     for i, name in enumerate(data.image_names):
         if _UNSAFE.search(name):
-            raise UserError(
-                f"{path}: the name {name!r} holds a line break or is not UTF-8; rename the image"
-            )
+            raise UserError(f"{path}: name {name!r} holds a line break or is not UTF-8; rename it")
         if not len(data.boxes[i]):
             raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
         mask = [] if data.mask_files is None else [os.path.relpath(data.mask_files[i], path.parent)]

@@ -10,7 +10,7 @@ import csv
 import functools
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,24 @@ CORNERS = ("x0", "y0", "x1", "y1")
 NO_BOXES = np.zeros((0, 4), dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class Annotations:
+    """The ground truth of N images, as in `ImageSet`."""
+
+    names: list[str]
+    sizes: np.ndarray | None  # (N, 2) int width, height
+    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 of inclusive pixels for each image
+    labels: np.ndarray | None = None  # (N,) int64
+    masks: list[Path] | None = None  # for `infocam.data.masks`
+
+
 def csv_rows(
     path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The place, "FILE, line N", and the cells by column of each row that is not empty.
 
-    Raises:
-        UserError: the file is missing, unreadable or not CSV text in UTF-8; its header lacks a
-            column or has an unknown one; a row has more or fewer cells than the header.
+    UserError for a missing or unreadable file, or one that is not CSV text in UTF-8; a header that
+    lacks a column or has an unknown one; a row with more or fewer cells than the header.
     """
     want = f"want the columns {','.join(columns)}"
     want += f" and maybe {','.join(optional)}" if optional else ""
@@ -66,9 +76,8 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageSet]:
     some official files: scores use the best or the union of an image's boxes, so copies change
     nothing.
 
-    Raises:
-        UserError: as in `mi_common.image_files.image_folder`; a row for an image that does not
-            exist; a box that is not inside its image; a test image without boxes.
+    UserError as in `mi_common.image_files.image_folder`, and for a row for an image that does not
+    exist, a box that is not inside its image, or a test image without boxes.
     """
     parts = {part: image_folder(data_dir, part) for part in ("train", "test")}
     names = {
@@ -80,9 +89,7 @@ def boxed_folder(data_dir: Path) -> dict[str, ImageSet]:
     for place, row in csv_rows(data_dir / "boxes.csv", ("image", *CORNERS)):
         image = row["image"]
         if image not in boxes:
-            raise UserError(
-                f"{place}: no image '{brief(image)}'; want a path such as test/CLASS/1.jpg"
-            )
+            raise UserError(f"{place}: no image '{brief(image)}'; write it as test/CLASS/1.jpg")
         width, height = size_of(data_dir / image)
         box = parse_box([row[name] for name in CORNERS], place, width=width, height=height)
         boxes[image].append(box)

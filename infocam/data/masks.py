@@ -18,9 +18,8 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
     file a level says how certainly the pixel is foreground, as in the CUB segmentations; levels
     above 127 become foreground.
 
-    Raises:
-        UserError: the file is missing or damaged, has colours or more than 8 bits a level, or
-            differs in size from its image.
+    UserError for a file that is missing or damaged, has colours or more than 8 bits a level, or
+    differs in size from its image.
     """
     try:
         verify_png(path)
@@ -34,8 +33,7 @@ def read_mask(path: Path, width: int, height: int) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UserError(f"{path}: not a readable mask ({type(error).__name__})") from error
     if size != (width, height):
-        both = f"{size[0]} x {size[1]} pixels, its image has {width} x {height}"
-        raise UserError(f"{path}: {both}")
+        raise UserError(f"{path}: {size[0]} x {size[1]} pixels, its image {width} x {height}")
     if deep or (rgb != rgb[..., :1]).any():
         raise UserError(f"{path}: not 8-bit grey levels; want 0 background, 255 foreground")
     levels = rgb[..., 0]

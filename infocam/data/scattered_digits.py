@@ -27,17 +27,12 @@ def scattered_digits(
         (count, 64, 64) uint8 canvases, (count,) int64 labels, and for each canvas a (1, 4) box
         x0 y0 x1 y1 of inclusive pixels.
 
-    Raises:
-        UserError: no digits, a blank one, or too little memory for the canvases.
+    UserError for no digits, a blank one, or too little memory for the canvases.
     """
     if not len(images):
         raise UserError("scattered-digits: no digits to draw from; the image file is too short")
-    blank = (images < INK).flatten(1).all(dim=1).nonzero().flatten().tolist()
-    if blank:
-        raise UserError(
-            f"scattered-digits: digit {blank[0]} has no pixel of grey level {INK} or above; "
-            "download the digits again"
-        )
+    if blank := (images < INK).flatten(1).all(dim=1).nonzero().flatten().tolist():
+        raise UserError(f"scattered-digits: digit {blank[0]} is blank; download the digits again")
     # A byte per pixel here, and four as the network's input.
     require_memory(5 * count * CANVAS**2, f"scattered-digits, {count} canvases", "draw fewer")
     rng = np.random.default_rng(seed)

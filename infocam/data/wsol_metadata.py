@@ -11,13 +11,12 @@ are in DATA/metadata/CUB/{train,val,test}, its images in DATA/CUB.
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from infocam.data.box_files import NO_BOXES
+from infocam.data.box_files import NO_BOXES, Annotations
 from mi_common.annotation_lines import (
     annotation_lines,
     brief,
@@ -35,34 +34,22 @@ LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
 
 
-@dataclass(frozen=True)
-class WsolSplit:
-    """One split, in the order of image_ids.txt."""
+def read_wsol_split(folder: Path, *, boxes_optional: bool = False) -> Annotations:
+    """The annotations of a split in the order of image_ids.txt, whose paths are the names.
 
-    image_ids: list[str]
-    labels: np.ndarray  # (N,) int64
-    sizes: np.ndarray | None  # (N, 2) int width, height; None without such a file
-    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 per image
+    No image is opened. With `boxes_optional`, for training by labels alone, images may lack boxes
+    (M is 0), and the file of boxes, or the files of boxes and of sizes, may be missing.
 
-
-def read_wsol_split(folder: Path, *, boxes_optional: bool = False) -> WsolSplit:
-    """The annotations of a split, without opening an image.
-
-    Args:
-        boxes_optional: for training by labels alone. Images may lack boxes (M is 0), and the file
-            of boxes, or the files of boxes and of sizes, may be missing.
-
-    Raises:
-        UserError: a missing file or image, an invalid line, a second line for an image, or a box
-            that starts outside its image or ends more than a pixel beyond it. One pixel beyond is
-            allowed, because some boxes were annotated with x1 = x0 + width.
+    UserError for a missing file or image, an invalid line, a second line for an image, or a box
+    that starts outside its image or ends more than a pixel beyond it. One pixel beyond is allowed,
+    because some boxes were annotated with x1 = x0 + width.
     """
     ids = _image_ids(_file(folder, "image_ids.txt"))
     index_of = {image: i for i, image in enumerate(ids)}
     labels = _value_per_image(folder, "class_labels.txt", index_of, "PATH,LABEL", parse_label)
     sized, boxed = (not boxes_optional or (folder / file).exists() for file in FILES[2:])
     if not (sized or boxed):
-        return WsolSplit(ids, labels, None, [NO_BOXES] * len(ids))
+        return Annotations(ids, None, [NO_BOXES] * len(ids), labels)
     sizes = _value_per_image(folder, "image_sizes.txt", index_of, "PATH,WIDTH,HEIGHT", parse_size)
     boxes: dict[int, list] = {}
     if boxed:
@@ -73,7 +60,7 @@ def read_wsol_split(folder: Path, *, boxes_optional: bool = False) -> WsolSplit:
     if not boxes_optional:
         _require_all(folder, "localization.txt", index_of, boxes)
     stacked = [np.stack(boxes[i]) if i in boxes else NO_BOXES for i in index_of.values()]
-    return WsolSplit(ids, labels, sizes, stacked)
+    return Annotations(ids, sizes, stacked, labels)
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -89,8 +76,7 @@ def inner_path(text: str, place: str) -> str:
     """
     for part in text.split("/"):
         if part in ("", ".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME:
-            what = "a path inside the folder of the images; use one such as CLASS/1.jpg"
-            raise UserError(f"{place}: '{brief(text)}' is not {what}")
+            raise UserError(f"{place}: '{brief(text)}' is not a path such as CLASS/1.jpg")
     return text
 
 
@@ -116,8 +102,7 @@ def _rows(
         if len(fields) != count:
             raise UserError(f"{place}: '{brief(line)}' is not {line_format}")
         if image not in index_of:
-            named = f"image '{brief(image)}'"
-            raise UserError(f"{place}: {named} is not in image_ids.txt; want {line_format}")
+            raise UserError(f"{place}: no '{brief(image)}' in image_ids.txt; want {line_format}")
         yield place, index_of[image], fields
 
 
@@ -146,8 +131,8 @@ def wsol_image_sets(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     Classes have the names of the folders of their training images if each class has exactly one
     folder; otherwise their numbers.
 
-    Raises:
-        UserError: as in `read_wsol_split`; an image in two splits; a class without training images.
+    UserError as in `read_wsol_split`, for an image in two splits, and for a class without training
+    images.
     """
     root, metadata = (data_dir / inner / WSOL_FOLDERS[dataset] for inner in ("", "metadata"))
     splits = {
@@ -156,7 +141,7 @@ def wsol_image_sets(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     }
     part_of: dict[str, str] = {}
     for part, split in splits.items():
-        for image in split.image_ids:
+        for image in split.names:
             if (first := part_of.setdefault(image, part)) != part:
                 both = f"both in {FOLDER_OF_SPLIT[first]} and in {FOLDER_OF_SPLIT[part]}"
                 raise UserError(f"{metadata}: image '{brief(image)}' is {both}; keep it in one")
@@ -169,14 +154,14 @@ def wsol_image_sets(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     names = _class_names(splits["train"], num_classes)
     sets = {}
     for part, split in splits.items():
-        paths, labels = [root / image for image in split.image_ids], torch.from_numpy(split.labels)
+        paths, labels = [root / image for image in split.names], torch.from_numpy(split.labels)
         sets[part] = ImageSet(dataset, paths, labels, names, split.boxes, split.sizes)
     return sets
 
 
-def _class_names(train: WsolSplit, num_classes: int) -> list[str]:
+def _class_names(train: Annotations, num_classes: int) -> list[str]:
     folders: list[set[str]] = [set() for _ in range(num_classes)]
-    for image, label in zip(train.image_ids, train.labels.tolist(), strict=True):
+    for image, label in zip(train.names, train.labels.tolist(), strict=True):
         folders[label].add(image.rpartition("/")[0].rpartition("/")[2])
     names = [name for of_class in folders for name in of_class if name]
     if len(names) == len(set(names)) == num_classes and all(len(names) == 1 for names in folders):

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from infocam.maps.gradient import gradient_maps
 from infocam.names import GRADIENT_METHODS, PADDINGS, RANDOM
 from mi_common.errors import UserError
-from mi_common.information import pointwise_mutual_information
+from mi_common.information import at_least_float32, pointwise_mutual_information
 
 
 def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def coefficients(contrast: str, logits: Tensor, labels: Tensor) -> Tensor:
             contrast without a rule, are a UserError.
     """
     kind, _, argument = ("lowest:1" if contrast == "infocam+" else contrast).partition(":")
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     is_label = F.one_hot(labels, logits.shape[1]).to(logits)
     if contrast == "cam":
         return is_label

@@ -18,12 +18,10 @@ def parse_methods(texts: list[str], class_names: list[str] | None = None) -> lis
 def parse_method(text: str, class_names: list[str] | None = None) -> str:
     """The canonical name of a method; `class:NAME` becomes `class:NUMBER`.
 
-    Args:
-        text: a name of `CONTRASTS` or `GRADIENT_METHODS`, lowest:N or class:NAME.
-        class_names: to look NAME up in; without them `class:NAME` is returned as it is.
+    `text` is a name of `CONTRASTS` or `GRADIENT_METHODS`, lowest:N or class:NAME. Without
+    `class_names` to look NAME up in, `class:NAME` is returned as it is.
 
-    Raises:
-        UserError: an unknown method, a count below one, or a NAME that `class_number` refuses.
+    UserError for an unknown method, a count below one, or a NAME that `class_number` refuses.
     """
     kind, _, argument = text.partition(":")
     if text in (*CONTRASTS, *GRADIENT_METHODS):

@@ -53,28 +53,27 @@ def explain(
         normalisation: see `boxes.normalise`; with "max" boxes show evidence for the class only.
         prior: whether the mean of a contrast is pointwise mutual information.
 
-    Raises:
-        UserError: a size that the network cannot process, an even region, or a method that sets
-            the label against itself.
+    UserError for a size that the network cannot process, an even region, or a method that sets the
+    label against itself.
     """
     head, names = classifier.network.head, classifier.class_names
     features = _features(image, classifier, image_size, runtime)
     logits = scores = head(features.mean(dim=(2, 3)))
-    given, ratios = classifier.prior if prior else {}, logits
+    prior_options, pc_softmax_logits = classifier.prior if prior else {}, logits
     if prior:
-        ratios = logits + given["prior_shift"]
-        scores = pointwise_mutual_information(ratios, given["log_prior"])
+        pc_softmax_logits = logits + prior_options["prior_shift"]
+        scores = pointwise_mutual_information(pc_softmax_logits, prior_options["log_prior"])
     labels = scores.argmax(dim=1) if label is None else torch.tensor([label], device=logits.device)
     label = int(labels)
     if f"class:{label}" in methods:
         raise UserError(f"class {names[label]} is the label itself; choose another")
     maps = []
     for method in methods:
-        options = Maps([method], [region], **given)
+        options = Maps([method], [region], **prior_options)
         values = method_maps(options, features, head, labels, logits)[method, region]
         maps.append(values[0].float().cpu().numpy())
     boxes = [box_of(values, *image.size, threshold, normalisation) for values in maps]
-    against = [opponents(method, ratios, labels, names) for method in methods]
+    against = [opponents(method, pc_softmax_logits, labels, names) for method in methods]
     scores = scores[0].cpu().numpy()
     return Explanation(np.stack(maps), methods, np.stack(boxes), scores, label, against)
 
@@ -95,7 +94,7 @@ def _features(
         if image_size is None or isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
-            f"--image-size {image_size}: the network cannot take it; use {network.spec.size}"
+            f"--image-size {image_size}: does not work; use {network.spec.size}"
         ) from error
 
 

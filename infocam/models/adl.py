@@ -42,9 +42,9 @@ def add_adl(
     hides, else it multiplies; see `attention_dropout`. The handles remove the layers.
 
     Args:
-        layers: names inside the backbone, such as `layer4.0`; in VGG's `pool3`, `conv5_3` too, a
-            convolution meaning that with its ReLU. UserError for one that the network does not
-            have, or that gives no (B, C, H, W) map.
+        layers: names inside the backbone, such as `layer4.0`; for VGG also `pool3` or `conv5_3`, a
+            convolution with its ReLU. UserError for a layer that the network does not have, or
+            that gives no (B, C, H, W) map.
     """
     root = getattr(network.backbone, "network", network.backbone)  # timm's are one level down
     by_paper = _vgg_layers(root)
@@ -66,8 +66,7 @@ def add_adl(
 
 @torch.compiler.disable  # compiled, it would draw other numbers and compile for each of them
 def _draw(rate: float) -> bool:
-    """True with probability `rate`; from the CPU, so that the device changes nothing and no GPU is
-    waited for."""
+    """True with probability `rate`; drawn on the CPU: the same on every device, without a wait."""
     return torch.rand(()).item() < rate
 
 

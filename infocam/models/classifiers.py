@@ -97,9 +97,7 @@ def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:
 
     The `spec` of the network makes images of the size that it was trained on.
 
-    Raises:
-        UserError: no finished run of that script, a damaged file, or other weights of the backbone
-            than the run's.
+    UserError as in `read_run`, and for other weights of the backbone than the run's.
     """
     run = read_run(path)
     settings = run.settings

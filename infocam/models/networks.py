@@ -47,10 +47,7 @@ def build_network(
     """
     if name == "small-cnn":
         if output_stride not in (None, 4) or image_size not in (None, 64):
-            raise UserError(
-                "--network small-cnn: 64 x 64 images and stride 4 are fixed; leave out "
-                "--image-size and --output-stride"
-            )
+            raise UserError("--network small-cnn: leave out --image-size and --output-stride")
         return small_cnn(num_classes)
     options = {"weights": weights, "output_stride": output_stride, "image_size": image_size}
     if name == "vgg16_gap":

@@ -21,7 +21,6 @@ A hit is an intersection over union (IoU) of at least 0.5 with any true box of t
 """
 
 import functools
-import itertools
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -122,12 +121,11 @@ class Evaluator:
         """
         masks = [None] * len(maps) if masks is None else masks
         images = list(zip(maps, boxes, sizes, masks, strict=True))
+        score = functools.partial(_score_image, protocol=self.protocol, **self.options)
         if self.workers is None:
-            self.scored += _score_images(images, self.protocol, self.options)
-            return
-        chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-        score = functools.partial(_score_images, protocol=self.protocol, options=self.options)
-        self.scored += itertools.chain.from_iterable(self.workers.map(score, chunks))
+            self.scored += map(score, images)
+        else:
+            self.scored += self.workers.map(score, images, chunksize=CHUNK)
 
     def compute(self) -> Curves:
         """The curves of all images, in their order; UserError for masks without foreground."""
@@ -137,12 +135,9 @@ class Evaluator:
         return Curves(self.protocol.thresholds, *stacked, **pixels)
 
 
-def _score_images(images: list[tuple], protocol: Protocol, options: dict) -> list[tuple]:
-    return [_score_image(*image, protocol, **options) for image in images]
-
-
-def _score_image(values, boxes, size, mask, protocol, *, normalisation, misread) -> tuple:
+def _score_image(image: tuple, *, protocol: Protocol, normalisation: str, misread: bool) -> tuple:
     """(T,) largest, (T,) every, pointing, energy, and (2, P) pixel counts or None, of one image."""
+    values, boxes, size, mask = image
     width, height = protocol.size(size)
     scores = normalise(resize_map(values, width, height), normalisation)
     truths = protocol.truths(boxes, size, misread=misread)

@@ -103,8 +103,7 @@ def saved_curves(
     A map with NaN, infinity or a value beyond 1e37 is scored like a map of zeros, as in the
     evaluator of the benchmark (Choe et al. 2020).
 
-    Raises:
-        UserError: a missing or invalid map or mask, or too little memory for the largest image.
+    UserError for a missing or invalid map or mask, or too little memory for the largest image.
     """
     if protocol.frame is None:
         largest = int(annotations.sizes.prod(axis=1).max())

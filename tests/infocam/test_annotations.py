@@ -67,9 +67,9 @@ def test_labels_and_masks_may_be_left_out_and_columns_stand_in_any_order(file):
         ("b.webp,5,6,1,1,1,1,0,\0", r"no mask {}/\x00; give every image one, or drop the column"),
         (f"b.webp,5,6,1,1,1,1,0,{'m' * 300}", f"no mask {{}}/{'m' * 100}...; give every image"),
         ("b.webp,5,6,1,1,1,1,0,", "no mask {}; give every image one, or drop the column"),
-        (f"{'b' * 256},5,6,1,1,1,1,0,masks/2.png", f"'{'b' * 100}...' is not a path inside the"),
-        ("../b.webp,5,6,1,1,2,1,0,masks/2.png", "'../b.webp' is not a path inside the folder"),
-        (",5,6,1,1,2,1,0,masks/2.png", "'' is not a path inside the folder of the images"),
+        (f"{'b' * 256},5,6,1,1,1,1,0,masks/2.png", f"'{'b' * 100}...' is not a path such as"),
+        ("../b.webp,5,6,1,1,2,1,0,masks/2.png", "'../b.webp' is not a path such as CLASS/1.jpg"),
+        (",5,6,1,1,2,1,0,masks/2.png", "'' is not a path such as CLASS/1.jpg"),
         (
             "test/cat/1.jpg,120,81,1,1,2,1,3,masks/1.png",
             "120 81 3 {}/masks/1.png for test/cat/1.jpg, on an earlier line 120 80 3 {}/masks/1.p",
@@ -170,7 +170,7 @@ def test_what_was_written_reads_back_the_same(tmp_path, monkeypatch, kind):
 def test_a_name_that_would_not_read_back_is_not_written(tmp_path, name):
     data, unboxed = localisation_set(None), localisation_set(None)
     data.image_names[1], unboxed.boxes[2] = name, np.zeros((0, 4), int)
-    for images, message in ((data, "rename the image"), (unboxed, "no box of f.v2 to write")):
+    for images, message in ((data, "rename it"), (unboxed, "no box of f.v2 to write")):
         with pytest.raises(UserError, match=rf"boxes\.csv: .*{message}"):
             write_annotations(tmp_path / "boxes.csv", images)
     assert list(tmp_path.iterdir()) == []

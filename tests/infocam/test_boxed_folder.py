@@ -79,7 +79,7 @@ def test_a_file_of_a_spreadsheet_is_read(folder):
         ("test/cat/0.jpg,3,3,16,9", "box 3 3 16 9 is not inside 0..15, 0..29"),
         ("test/cat/0.jpg,1,3,9,", "['1', '3', '9', ''] are not four whole numbers x0 y0 x1 y1"),
         ("test/cat/0.jpg,1,3,9", "4 cells, not 5"),
-        ("cat/0.jpg,1,3,9,9", "no image 'cat/0.jpg'; want a path such as test/CLASS/1.jpg"),
+        ("cat/0.jpg,1,3,9,9", "no image 'cat/0.jpg'; write it as test/CLASS/1.jpg"),
         ('"test/cat/0.jpg,1,3,9,9', "not CSV (unexpected end of data)"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_finished_run_without_its_split_is_not_reported(
     shutil.copytree(digits_run.folder, tmp_path / "run")
     (tmp_path / "run/split.json").unlink()
     line = user_error(train.main, digits_words(tmp_path / "run", "--resume"))
-    assert "the run is finished but split.json is missing" in line
+    assert "no split.json; train again with --overwrite" in line
 
 
 def test_explain_never_deletes_its_pictures(tmp_path, user_error):
@@ -85,7 +85,7 @@ def test_explain_never_deletes_its_pictures(tmp_path, user_error):
     explain.main(words)
     shutil.copy(tmp_path / "a.png", folder / "mine.png")
     again = [str(folder / "mine.png"), *words[1:], "--overwrite"]
-    assert "which this command reads" in user_error(explain.main, again)
+    assert "holds the input" in user_error(explain.main, again)
     (tmp_path / "link").symlink_to(folder)
     line = user_error(explain.main, [*words[:-1], tmp_path / "link", "--overwrite"])
     assert "it is a link" in line

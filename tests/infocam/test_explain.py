@@ -236,9 +236,9 @@ def test_overwrite_replaces_the_files_of_an_earlier_call(small, picture, run, us
 def test_overwrite_does_not_delete_what_it_is_to_explain(small, picture, run, tmp_path, user_error):
     folder, _ = run(picture("cat.png"))
     words = [folder / "cat.png", "--output-dir", folder, "--overwrite", "--device", "cpu"]
-    assert f"it holds {folder}/cat.png, which this command reads" in user_error(main, words)
+    assert f"holds the input {folder}/cat.png;" in user_error(main, words)
     words = [picture(), "--run", folder, "--output-dir", folder, "--overwrite", "--device", "cpu"]
-    assert f"it holds {folder}, which this command reads" in user_error(main, words)
+    assert f"holds the input {folder};" in user_error(main, words)
     assert (folder / "cat.npz").exists()
 
 
@@ -252,7 +252,7 @@ def test_overwrite_does_not_delete_what_it_is_to_explain(small, picture, run, tm
         (["--methods", "gradcam"], r"method 'gradcam': use one of cam, .*, layer-cam$"),
         (["--methods", "class:horse"], "--methods class horse: no such class"),
         (["--region", "2"], "region 2: use an odd number"),
-        (["--image-size", "1"], "--image-size 1: the network cannot take it; use 16"),
+        (["--image-size", "1"], "--image-size 1: does not work; use 16"),
         (["--threshold", "1"], "'1' is not a number from 0 to below 1"),
         (["--run", "absent"], "absent holds no finished run"),
         (["--run", "absent", "--weights", "none"], "--weights none with --run: leave one of them"),

@@ -39,7 +39,7 @@ def with_flags(run, **changes):
     ("damage", "said"),
     [
         (lambda run: (run / "result.json").unlink(), "holds no finished run"),
-        (lambda run: (run / "checkpoint.pt").unlink(), "finished but checkpoint.pt is missing"),
+        (lambda run: (run / "checkpoint.pt").unlink(), "no checkpoint.pt; train again"),
         (lambda run: with_flags(run, seed=None), "/config.json: damaged"),
     ],
     ids=["unfinished", "no checkpoint", "flags"],

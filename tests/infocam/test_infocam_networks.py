@@ -74,7 +74,7 @@ def test_strides_and_sizes_reach_the_backbone_and_are_refused_by_the_small_one()
         assert network.eval().features(torch.zeros(1, 3, 64, 64)).shape == (1, 96, 4, 4)
     for flag, value in sizes.items():
         value += flag == "image_size"  # 64 is the size that it has
-        with pytest.raises(UserError, match="--network small-cnn: 64 x 64 images and stride 4"):
+        with pytest.raises(UserError, match="--network small-cnn: leave out --image-size"):
             build_network("small-cnn", weights="none", num_classes=3, **{flag: value})
 
 

@@ -120,7 +120,7 @@ def test_given_flags_win_and_what_depends_on_them_follows():
         (["--output-stride", "4"], "--output-stride"),
         (["--weights", "none"], "--weights none: a frozen backbone needs weights"),
         (["--dataset", "scattered-digits", "--freeze-backbone"], "--freeze-backbone: small-cnn"),
-        (["--dataset", "cubv2", "--val-per-class", "3"], "cubv2 comes with validation images"),
+        (["--dataset", "cubv2", "--val-per-class", "3"], "cubv2 has validation images"),
         (["--loss", "pc-softmax", "--label-smoothing", "0.1"], "loss 'pc-softmax' has none"),
         (["--augmented-copies", "2", "--no-freeze-backbone"], "--augmented-copies: only for"),
         (["--no-augment"], "--augment: for training of the whole network"),

@@ -274,7 +274,10 @@ def test_a_finished_run_is_refused_or_left_alone(trained, user_error, capsys):
         (["--data-dir", "absent"], "python -m scripts.download_data tiny-imagenet"),
         ([*WHOLE, "--adl", "layer9"], "--adl layer9: no such layer; there are"),
         ([*WHOLE, "--network", "timm:test_vit", "--image-size", 50], "cannot take images of 50"),
-        ([*WHOLE, "--network", "mobilenet_v2"], "its maps have stride 32, not 16"),
+        (
+            [*WHOLE, "--network", "mobilenet_v2"],
+            "--output-stride 16: mobilenet_v2 has 32; use that",
+        ),
     ],
     ids=str,
 )

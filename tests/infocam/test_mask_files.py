@@ -58,7 +58,7 @@ def test_what_is_no_mask_of_the_image_is_named(tmp_path):
     path.write_bytes(b"<html>")
     refused("not a readable mask (UnidentifiedImageError)")
     written(path, np.zeros((3, 2)))
-    refused("2 x 3 pixels, its image has 3 x 2")
+    refused("2 x 3 pixels, its image 3 x 2")
     grey = "not 8-bit grey levels; want 0 background, 255 foreground"
     palette = Image.new("P", (3, 2))  # class numbers with the colours of PASCAL VOC
     palette.putpalette([0, 0, 0, 128, 0, 0])
@@ -85,7 +85,7 @@ def test_a_mask_that_claims_to_be_huge_is_named_before_it_is_decoded(tmp_path, m
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
     with (
         pytest.warns(Image.DecompressionBombWarning),
-        pytest.raises(UserError, match=r"40000 x 4000 pixels, its image has 30 x 20$"),
+        pytest.raises(UserError, match=r"40000 x 4000 pixels, its image 30 x 20$"),
     ):
         read_mask(path, 30, 20)
 

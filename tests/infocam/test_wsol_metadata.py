@@ -33,7 +33,7 @@ def folder(tmp_path) -> Path:
 
 def test_a_split_in_the_order_of_its_ids(folder):
     split = read_wsol_split(folder)
-    assert split.image_ids == ["a/1.jpg", "b, c/2.jpg", "a/3.jpg"]
+    assert split.names == ["a/1.jpg", "b, c/2.jpg", "a/3.jpg"]
     assert split.labels.tolist() == [0, 1, 4] and split.labels.dtype == np.int64
     assert split.sizes.tolist() == [[10, 11], [30, 20], [500, 1]]
     # as in the file: several boxes, one of a pixel, one with x1 = x0 + width
@@ -46,19 +46,19 @@ def test_a_split_in_the_order_of_its_ids(folder):
     [
         ("image_ids.txt", "a/1.jpg", "image 'a/1.jpg' for the second time"),
         *(
-            ("image_ids.txt", path, f"'{path}' is not a path inside the folder of the images")
+            ("image_ids.txt", path, f"'{path}' is not a path such as CLASS/1.jpg")
             for path in ("/a/2.jpg", "a/../../2.jpg", "./a/1.jpg", "a//1.jpg")
         ),
         ("image_ids.txt", "a/\0.jpg", "holds a NUL character; not a text file"),
-        ("image_ids.txt", "é" * 128, f"'{'é' * 100}...' is not a path inside the folder"),
+        ("image_ids.txt", "é" * 128, f"'{'é' * 100}...' is not a path such as"),
         ("class_labels.txt", "a/3.jpg", "'a/3.jpg' is not PATH,LABEL"),
         ("class_labels.txt", "a/1.jpg,0", "a second line for its image"),
-        ("class_labels.txt", "a/3.jpg,4,4", "image 'a/3.jpg,4' is not in image_ids.txt"),
+        ("class_labels.txt", "a/3.jpg,4,4", "no 'a/3.jpg,4' in image_ids.txt"),
         ("class_labels.txt", "a/3.jpg,crow", "label 'crow' is not a whole number from 0 to 999999"),
         ("image_sizes.txt", "a/3.jpg,30", "'a/3.jpg,30' is not PATH,WIDTH,HEIGHT"),
         ("image_sizes.txt", "a/3.jpg,9,9.5", "height '9.5' is not a whole number from 1 to 65535"),
         ("image_sizes.txt", "b, c/2.jpg,30,20", "a second line for its image"),
-        ("localization.txt", "b, c/2.jpg,1,2,3", "image 'b' is not in image_ids.txt; want PATH,X0"),
+        ("localization.txt", "b, c/2.jpg,1,2,3", "no 'b' in image_ids.txt; want PATH,X0"),
         ("localization.txt", "2.jpg,1,2,3", "'2.jpg,1,2,3' is not PATH,X0,Y0,X1,Y1"),
         ("localization.txt", "b, c/2.jpg,1,2,3,x", "['1', '2', '3', 'x'] are not four whole"),
         *(
