@@ -16,7 +16,7 @@ from infocam.scoring.protocols import Protocol
 from mi_common.image_sets import ImageSet
 from mi_common.training import ImageClassifier
 
-BLOCK, BLOCK_PIXELS = 1000, 2**28  # most images, and pixels of masks, in memory at once
+MAX_IMAGES, MAX_MASK_PIXELS = 1000, 2**28  # in memory at once
 
 
 @torch.no_grad()
@@ -47,9 +47,9 @@ def localise(
             all_maps[key][rows] = values.cpu().numpy()
     scoring = {"normalisation": options.normalisation, "misread": misread, "workers": workers}
     evaluators = {key: Evaluator(protocol, **scoring) for key in all_maps}
-    step = BLOCK
+    step = MAX_IMAGES
     if data.mask_files is not None:
-        step = max(1, min(BLOCK, BLOCK_PIXELS // int(data.sizes.prod(axis=1).max())))
+        step = max(1, min(MAX_IMAGES, MAX_MASK_PIXELS // int(data.sizes.prod(axis=1).max())))
     for start in tqdm(range(0, len(data), step), desc="boxes", disable=None):
         block = range(start, min(start + step, len(data)))
         masks = data.mask_files and [read_mask(data.mask_files[i], *data.sizes[i]) for i in block]

@@ -269,9 +269,9 @@ def add_common_arguments(
 
     Args:
         output_dir: default of --output-dir; None if it depends on other flags.
-        folder: then the text of the default, such as "runs/DATASET-SEED".
+        folder: in that case, the default for --help, such as "runs/DATASET-SEED".
         seeds: default of --seeds for many-run scripts; None gives a single --seed.
-        data: whether there is a --data-dir; a text is the help of one without default.
+        data: whether to add --data-dir; a text is its help, and then it has no default.
     """
     group = parser.add_argument_group("run")
     add, switch = group.add_argument, {"action": argparse.BooleanOptionalAction, "default": False}

@@ -1,4 +1,4 @@
-"""Errors that the user can correct, what raises them before work starts, and their one line."""
+"""UserError, checks that raise it before work starts, and the line that a script prints."""
 
 import errno
 import shutil

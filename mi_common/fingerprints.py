@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-WHOLE = 1 << 16  # bytes; larger files are sampled
-BLOCKS, BLOCK = 16, 1 << 12
+MAX_WHOLE_BYTES = 1 << 16  # bytes; larger files are sampled
+BLOCKS, BLOCK_BYTES = 16, 1 << 12
 
 
 def fingerprint(images: Tensor | list[Path], labels: Tensor) -> str:
@@ -34,11 +34,11 @@ def files_digest(paths: list[Path]) -> bytes:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             digest.update(f"{size}\n".encode())
-            if size <= WHOLE:
+            if size <= MAX_WHOLE_BYTES:
                 digest.update(file.read())
-            for number in range(BLOCKS) if size > WHOLE else ():
-                file.seek((size - BLOCK) * number // (BLOCKS - 1))
-                digest.update(file.read(BLOCK))
+            for number in range(BLOCKS) if size > MAX_WHOLE_BYTES else ():
+                file.seek((size - BLOCK_BYTES) * number // (BLOCKS - 1))
+                digest.update(file.read(BLOCK_BYTES))
     return digest.digest()
 
 

@@ -195,7 +195,7 @@ def run_cells(
 
     Args:
         compute_cell: returns the rows of a cell; picklable, as its arguments are.
-        arguments_of_cell: by the cell's values of the columns `results.key`.
+        arguments_of_cell: of `compute_cell`, by the cell's values of the columns `results.key`.
         options: runtime, num_workers and cluster of `run_jobs`.
 
     Returns:

@@ -17,13 +17,13 @@ from mi_common.information import logits_from_softmax
 from pc_softmax.names import TARGET_PRIORS
 from pc_softmax.priors import bbse_prior, em_prior, normalised_log, read_prior
 
-AGAIN = "train again with --overwrite"
+REMEDY = "train again with --overwrite"
 KINDS = {"iu": "whole numbers", "f": "floats", "U": "text"}  # of NumPy's dtypes
 # Validation samples that every class must have to calibrate the logits for EM. With 31 samples of
 # five classes, one of them with one sample, EM lost 8 points of accuracy to the plain argmax;
 # on MNIST, calibration raised the accuracy under EM's prior from 96.13 to 96.95.
 MIN_CALIBRATION_SAMPLES = 10
-LISTED = 5  # at most so many classes in a note
+MAX_LISTED = 5  # classes in a note
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # a byte of a folder's name that is not UTF-8
 
 
@@ -65,27 +65,27 @@ class Predictions:
             priors[name] = checked(name, "f", num_classes).astype(np.float64)
             total = np.exp(priors[name]).sum()
             if not abs(total - 1) <= 1e-4:
-                raise UserError(f"{path}: exp({name}) sums to {total:.6g}, not one; {AGAIN}")
+                raise UserError(f"{path}: exp({name}) sums to {total:.6g}, not one; {REMEDY}")
         counts = checked("counts", "iu", num_classes).astype(np.int64)
         if num_classes < 2 or (counts < 1).any():
             raise UserError(
                 f"{path}: {num_classes} counts from {counts.min()}; it must hold two classes or "
-                f"more, each with training samples; {AGAIN}"
+                f"more, each with training samples; {REMEDY}"
             )
         class_names = checked("class_names", "U", num_classes).tolist()
         if damaged := [name for name in class_names if _SURROGATE.search(name)]:
-            raise UserError(f"{path}: class {damaged[0]!r} is not UTF-8; rename it and {AGAIN}")
+            raise UserError(f"{path}: class {damaged[0]!r} is not UTF-8; rename it and {REMEDY}")
         tests = {}
         for split in (name.removesuffix("_logits") for name in arrays if name.endswith("_logits")):
             size = arrays[f"{split}_logits"].shape[:1] or (0,)
             logits = checked(f"{split}_logits", "f", *size, num_classes)
             labels = checked(f"{split}_labels", "iu", *size)
             if not size[0] or labels.min() < 0 or labels.max() >= num_classes:
-                raise UserError(f"{path}: {split}_labels must hold 0..{num_classes - 1}; {AGAIN}")
+                raise UserError(f"{path}: {split}_labels must hold 0..{num_classes - 1}; {REMEDY}")
             tests[split] = logits.astype(np.float64), labels.astype(np.int64)
         validation = tests.pop("validation", None)
         if not tests:
-            raise UserError(f"{path}: no test set; {AGAIN}")
+            raise UserError(f"{path}: no test set; {REMEDY}")
         head = None
         if "head_norms" in arrays:
             head = tuple(checked(name, "f", num_classes) for name in ("head_norms", "head_bias"))
@@ -155,10 +155,10 @@ class Predictions:
         if not self.scarce_classes:
             return ""
         shown = [f"{brief(name, 40)} ({count})" for name, count in self.scarce_classes.items()]
-        more = f" and {len(shown) - LISTED} more" if len(shown) > LISTED else ""
+        more = f" and {len(shown) - MAX_LISTED} more" if len(shown) > MAX_LISTED else ""
         return (
             f"EM uses uncalibrated logits: fewer than {MIN_CALIBRATION_SAMPLES} validation samples "
-            f"of {', '.join(shown[:LISTED])}{more}; train with a larger --val-fraction"
+            f"of {', '.join(shown[:MAX_LISTED])}{more}; train with a larger --val-fraction"
         )
 
     def calibrated(self, logits: np.ndarray) -> np.ndarray:
@@ -185,13 +185,13 @@ def _checked(
 ) -> np.ndarray:
     """The array `name`; UserError unless it has one of KINDS and the shape, and is finite."""
     if name not in arrays:
-        raise UserError(f"{path}: array {name!r} is missing; {AGAIN}")
+        raise UserError(f"{path}: array {name!r} is missing; {REMEDY}")
     array = arrays[name]
     if array.dtype.kind not in kinds:
-        raise UserError(f"{path}: {name} holds {array.dtype}, not {KINDS[kinds]}; {AGAIN}")
+        raise UserError(f"{path}: {name} holds {array.dtype}, not {KINDS[kinds]}; {REMEDY}")
     if array.shape != shape:
-        raise UserError(f"{path}: {name} has shape {array.shape}, not {shape}; {AGAIN}")
+        raise UserError(f"{path}: {name} has shape {array.shape}, not {shape}; {REMEDY}")
     if kinds == "f" and (wrong := ~np.isfinite(array)).any():
         rows = wrong.any(axis=tuple(range(1, array.ndim))).sum()
-        raise UserError(f"{path}: {rows} of {len(array)} rows of {name} are not finite; {AGAIN}")
+        raise UserError(f"{path}: {rows} of {len(array)} rows of {name} are not finite; {REMEDY}")
     return array

@@ -94,9 +94,7 @@ def bbse_prior(
     confusion = np.zeros((num_classes, num_classes))
     np.add.at(confusion, (validation_predictions, validation_labels), 1 / len(validation_labels))
     if (rank := np.linalg.matrix_rank(confusion)) < num_classes:
-        raise UserError(
-            f"bbse: a confusion matrix of rank {rank} for {num_classes} classes; use em"
-        )
+        raise UserError(f"bbse: confusion matrix of rank {rank} for {num_classes} classes; use em")
     ratios = np.linalg.solve(confusion, label_frequencies(test_predictions, num_classes))
     weights = np.clip(ratios, 0, None) * source
     with np.errstate(divide="ignore"):

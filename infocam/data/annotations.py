@@ -48,9 +48,8 @@ def read_annotations(path: Path) -> Annotations:
     for place, row in csv_rows(path, COLUMNS, ("label", "mask")):
         image, values = inner_path(row["image"], place), _facts(row, place, path.parent)
         if (earlier := facts.setdefault(image, values)) != values:
-            now, then = (" ".join(str(v) for v in x if v is not None) for x in (values, earlier))
-            both = f"{now} for {brief(image)}, on an earlier line {then}"
-            raise UserError(f"{place}: {both}; make them equal")
+            new, old = (" ".join(str(v) for v in x if v is not None) for x in (values, earlier))
+            raise UserError(f"{place}: {new} for {brief(image)}, before {old}; make them equal")
         corners = [row[name] for name in CORNERS]
         # boxes of CUB may end outside their image
         box = parse_box(corners, place, width=values[0], height=values[1], beyond=np.inf)

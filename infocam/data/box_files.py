@@ -49,7 +49,9 @@ def csv_rows(
     if not os.path.isfile(path):  # False for a name that is too long, where Path.is_file fails
         raise UserError(f"no file {path}; {want}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
+        with path.open(
+            encoding="utf-8-sig", newline=""
+        ) as file:  # spreadsheets write a byte-order mark
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             allowed = {*columns, *optional}

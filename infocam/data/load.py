@@ -1,7 +1,7 @@
 """Images with labels and boxes, in three splits: train, validation and test.
 
-Networks learn from `train` without its boxes. Whatever is chosen, thresholds above all, is chosen
-on `validation`. What is reported is measured on `test`.
+Networks learn from `train` without its boxes. Thresholds and all other choices are made on
+`validation`; results are measured on `test`.
 
     tiny-imagenet  cub  scattered-digits    as `python -m scripts.download_data NAME` leaves them
     cubv2  ilsvrc                           the benchmark's metadata: see `wsol_metadata`

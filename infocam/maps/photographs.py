@@ -94,7 +94,7 @@ def _features(
         if image_size is None or isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
-            f"--image-size {image_size}: does not work; use {network.spec.size}"
+            f"--image-size {image_size}: the network cannot take it; use {network.spec.size}"
         ) from error
 
 

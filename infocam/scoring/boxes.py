@@ -48,7 +48,7 @@ def to_8bit(localisation_map: np.ndarray, normalisation: str = "minmax") -> np.n
 
 
 def contour_boxes(
-    levels: np.ndarray, cuts: np.ndarray, *, far: str = "inclusive"
+    levels: np.ndarray, cuts: np.ndarray, *, box_end: str = "inclusive"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of all contours, outer ones and holes, of the pixels above each cut.
 
@@ -57,8 +57,8 @@ def contour_boxes(
     Args:
         levels: (H, W) uint8.
         cuts: (T,) ints; foreground is strictly above.
-        far: where a box ends. "inclusive": at its last pixel. "beyond": one pixel further, at x +
-            width. "clipped": like "beyond", but at most at the image's last pixel, as in the WSOL
+        box_end: "inclusive": a box ends at its last pixel. "beyond": one pixel further, at x +
+            width. "clipped": as "beyond", but at most at the image's last pixel, as in the WSOL
             benchmark.
 
     Returns:
@@ -87,10 +87,10 @@ def contour_boxes(
         rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
     boxes = np.array(rectangles)
     empty = boxes[:, 2] == 0
-    boxes[:, 2:] += boxes[:, :2] - (far == "inclusive")
-    if far == "clipped":
+    boxes[:, 2:] += boxes[:, :2] - (box_end == "inclusive")
+    if box_end == "clipped":
         boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
-    boxes[empty] = (0, 0, 1, 1) if far == "beyond" else (0, 0, 0, 0)
+    boxes[empty] = (0, 0, 1, 1) if box_end == "beyond" else (0, 0, 0, 0)
     return boxes, np.array(starts)[mask_of_cut]
 
 

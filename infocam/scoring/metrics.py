@@ -57,7 +57,7 @@ class Curves:
 
     thresholds: np.ndarray  # (T,) fractions of the map's maximum; for a centred box, sides of it
     largest: np.ndarray  # (N, T) IoU of the largest contour's box with the best true box
-    every: np.ndarray  # (N, T) the best IoU of any contour's box with any true box
+    any_contour: np.ndarray  # (N, T) the best IoU of any contour's box with any true box
     pointing: np.ndarray  # (N,) whether the map's largest value lies inside a true box
     energy: np.ndarray  # (N,) share of the map inside the true boxes; NaN for a map of zeros
     # (P,) of pixels at falling thresholds; None without masks.
@@ -129,29 +129,29 @@ class Evaluator:
 
     def compute(self) -> Curves:
         """The curves of all images, in their order; UserError for masks without foreground."""
-        largest, every, pointing, energy, histograms = zip(*self.scored, strict=True)
+        largest, any_contour, pointing, energy, histograms = zip(*self.scored, strict=True)
         pixels = {} if histograms[0] is None else _pixel_curves(np.sum(histograms, axis=0))
-        stacked = np.stack(largest), np.stack(every), np.array(pointing), np.array(energy)
+        stacked = np.stack(largest), np.stack(any_contour), np.array(pointing), np.array(energy)
         return Curves(self.protocol.thresholds, *stacked, **pixels)
 
 
 def _score_image(image: tuple, *, protocol: Protocol, normalisation: str, misread: bool) -> tuple:
-    """(T,) largest, (T,) every, pointing, energy, and (2, P) pixel counts or None, of one image."""
+    """Of one image: (T,) largest and any_contour, pointing, energy, (2, P) pixel counts or None."""
     values, boxes, size, mask = image
     width, height = protocol.size(size)
     scores = normalise(resize_map(values, width, height), normalisation)
     truths = protocol.truths(boxes, size, misread=misread)
     levels = protocol.levels((scores * 255).astype(np.uint8))
-    predicted, starts = contour_boxes(levels, protocol.cuts, far=protocol.far)
+    predicted, starts = contour_boxes(levels, protocol.cuts, box_end=protocol.box_end)
     best = box_iou(predicted, truths, clamp=not protocol.legacy).max(axis=1).astype(np.float32)
     first, mask_of_cut = np.unique(starts, return_inverse=True)
-    every = np.maximum.reduceat(best, first)[mask_of_cut]
+    any_contour = np.maximum.reduceat(best, first)[mask_of_cut]
     inside = _inside(truths, width, height)
     pointing = bool(inside.flat[scores.argmax()]) and bool(scores.any())
     total = float(scores.sum())
     energy = float(scores[inside].sum()) / total if total > 0 else float("nan")
     histogram = None if mask is None else _pixel_counts(scores, mask, protocol.steps)
-    return best[starts], every, pointing, energy, histogram
+    return best[starts], any_contour, pointing, energy, histogram
 
 
 def predicted_box(

@@ -26,7 +26,7 @@ class Protocol:
     name: str
     frame: int | None  # side in pixels of the square that maps are stretched to; None: the image's
     steps: int  # thresholds are 0, 1 / steps, 2 / steps, ... of the map's maximum
-    far: str  # where predicted boxes end, see `boxes.contour_boxes`
+    box_end: str  # where predicted boxes end, see `boxes.contour_boxes`
     legacy: bool = False  # whether to reproduce the faults of the original code
 
     @property

@@ -57,7 +57,7 @@ def score_rows(
     positions["oracle"] = int(accuracy.argmax())
     counts = resampled(len(weights)) * (weights * len(weights))
     total = counts.sum(axis=1)
-    any_hits = [curves.every >= iou for iou in V2_IOUS]
+    any_hits = [curves.any_contour >= iou for iou in V2_IOUS]
     v2 = np.mean([(weights @ hit).max() for hit in any_hits])
     v2_draws = np.mean([(counts @ hit).max(axis=1) / total for hit in any_hits], axis=0)
     shared = {"max_box_acc": accuracy.max(), "max_box_acc_v2": v2}

@@ -21,7 +21,7 @@ def max_box_acc(curves: Curves) -> float:
 
 
 def max_box_acc_v2(curves: Curves) -> float:
-    return float(np.mean([(curves.every >= t).mean(axis=0).max() for t in (0.3, 0.5, 0.7)]))
+    return float(np.mean([(curves.any_contour >= t).mean(axis=0).max() for t in (0.3, 0.5, 0.7)]))
 
 
 def same(a: Curves, b: Curves) -> None:

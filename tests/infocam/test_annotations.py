@@ -72,7 +72,7 @@ def test_labels_and_masks_may_be_left_out_and_columns_stand_in_any_order(file):
         (",5,6,1,1,2,1,0,masks/2.png", "'' is not a path such as CLASS/1.jpg"),
         (
             "test/cat/1.jpg,120,81,1,1,2,1,3,masks/1.png",
-            "120 81 3 {}/masks/1.png for test/cat/1.jpg, on an earlier line 120 80 3 {}/masks/1.p",
+            "120 81 3 {}/masks/1.png for test/cat/1.jpg, before 120 80 3 {}/masks/1.p",
         ),
         ("test/cat/1.jpg,120,80,1,1,2,1,4,masks/1.png", "120 80 4 "),
     ],

@@ -78,7 +78,7 @@ def direct(levels: np.ndarray, cut: int, far: str) -> tuple[tuple, list[tuple]]:
 @pytest.mark.parametrize("far", ["inclusive", "clipped", "beyond"])
 @pytest.mark.parametrize("text", [text for text, _ in MASKS.values()], ids=MASKS)
 def test_boxes_of_a_mask_by_each_convention_equal_opencvs(text, far):
-    boxes, _ = contour_boxes(mask_of(text), np.array([0]), far=far)
+    boxes, _ = contour_boxes(mask_of(text), np.array([0]), box_end=far)
     largest, every = direct(mask_of(text), 0, far)
     assert (tuple(boxes[0]), sorted(map(tuple, boxes.tolist()))) == (largest, every)
 
@@ -91,7 +91,7 @@ def test_a_thousand_thresholds_equal_one_opencv_call_each(width, height, most, f
     cuts = (THOUSAND * int(levels.max())).astype(int)
     cuts = np.concatenate([cuts, [int(levels.max()), 255]])  # nothing is above the last two
     np.random.default_rng(0).shuffle(cuts)
-    boxes, starts = contour_boxes(levels, cuts, far=far)
+    boxes, starts = contour_boxes(levels, cuts, box_end=far)
     each = np.unique(starts).tolist()
     ends = dict(zip(each, [*each[1:], len(boxes)], strict=True))
     for cut, start in zip(cuts.tolist(), starts.tolist(), strict=True):

@@ -252,7 +252,7 @@ def test_overwrite_does_not_delete_what_it_is_to_explain(small, picture, run, tm
         (["--methods", "gradcam"], r"method 'gradcam': use one of cam, .*, layer-cam$"),
         (["--methods", "class:horse"], "--methods class horse: no such class"),
         (["--region", "2"], "region 2: use an odd number"),
-        (["--image-size", "1"], "--image-size 1: does not work; use 16"),
+        (["--image-size", "1"], "--image-size 1: the network cannot take it; use 16"),
         (["--threshold", "1"], "'1' is not a number from 0 to below 1"),
         (["--run", "absent"], "absent holds no finished run"),
         (["--run", "absent", "--weights", "none"], "--weights none with --run: leave one of them"),

@@ -54,9 +54,9 @@ def test_overlaps_of_two_maps_by_hand():
     assert (curves.largest[0, high] == 1).all()
     # The larger blob is never the true one; the other is exactly, as long as it is above.
     assert (curves.largest[1] == 0).all()
-    assert (curves.every[1, low] == 1).all()
-    assert (curves.every[1, high] == 0).all()
-    assert np.array_equal(curves.every[0], curves.largest[0])
+    assert (curves.any_contour[1, low] == 1).all()
+    assert (curves.any_contour[1, high] == 0).all()
+    assert np.array_equal(curves.any_contour[0], curves.largest[0])
 
 
 def test_pointing_game_and_energy_by_hand():
@@ -136,4 +136,4 @@ def test_centre_boxes_by_hand():
     np.testing.assert_allclose(curves.largest, [[0.25, 1], [16 / 25, 0.16]], rtol=1e-6)
     assert curves.pointing.tolist() == [True, True]
     np.testing.assert_allclose(curves.energy, [1, 17 / 100])
-    assert curves.thresholds is sides and curves.every is curves.largest
+    assert curves.thresholds is sides and curves.any_contour is curves.largest

@@ -63,7 +63,7 @@ def test_a_map_of_the_true_box_scores_100_at_every_threshold(validation_boxes):
     whole = [own.tolist() == [[0, 0, 63, 63]] for own in validation_boxes]
     # A box of all the image makes a constant map, which says nothing.
     assert (curves.largest[np.logical_not(whole)] == 1).all()
-    assert (curves.every[np.logical_not(whole)] == 1).all()
+    assert (curves.any_contour[np.logical_not(whole)] == 1).all()
     assert 100 < sum(whole) < 1000
 
 

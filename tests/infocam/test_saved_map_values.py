@@ -94,7 +94,7 @@ def test_what_is_held_in_memory_at_once_changes_no_curve(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(saved_maps, name, 1)
             parts, _ = saved_curves(*given, normalisation="minmax", workers=None)
-        assert np.array_equal(parts.every, whole.every)
+        assert np.array_equal(parts.any_contour, whole.any_contour)
         assert np.array_equal(parts.energy, whole.energy)
 
 

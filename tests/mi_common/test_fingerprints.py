@@ -9,7 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mi_common.fingerprints import BLOCK, BLOCKS, WHOLE, file_fingerprint, files_digest, fingerprint
+from mi_common.fingerprints import (
+    BLOCK_BYTES,
+    BLOCKS,
+    MAX_WHOLE_BYTES,
+    file_fingerprint,
+    files_digest,
+    fingerprint,
+)
 
 LABELS = torch.tensor([0, 1, 0, 1])
 
@@ -158,10 +165,14 @@ def test_large_files_are_sampled_at_sixteen_places_from_the_first_byte_to_the_la
         file.truncate(size)  # a hole: takes no space
     before = files_digest([path])
     starts = [start for start, _ in read_bytes]
-    assert [length for _, length in read_bytes] == [BLOCK] * BLOCKS
-    assert starts[0] == 0 and starts[-1] + BLOCK == size and BLOCKS * BLOCK <= WHOLE
-    assert np.diff(starts) == pytest.approx((size - BLOCK) / (BLOCKS - 1), abs=1)
-    for position in (0, starts[7], starts[7] + BLOCK - 1, size - 1):
+    assert [length for _, length in read_bytes] == [BLOCK_BYTES] * BLOCKS
+    assert (
+        starts[0] == 0
+        and starts[-1] + BLOCK_BYTES == size
+        and BLOCKS * BLOCK_BYTES <= MAX_WHOLE_BYTES
+    )
+    assert np.diff(starts) == pytest.approx((size - BLOCK_BYTES) / (BLOCKS - 1), abs=1)
+    for position in (0, starts[7], starts[7] + BLOCK_BYTES - 1, size - 1):
         with open(path, "r+b") as file:
             file.seek(position)
             file.write(b"x")
@@ -175,7 +186,7 @@ def test_large_files_are_sampled_at_sixteen_places_from_the_first_byte_to_the_la
     assert files_digest([path]) != before
 
 
-@pytest.mark.parametrize("size", [WHOLE - 1, WHOLE])
+@pytest.mark.parametrize("size", [MAX_WHOLE_BYTES - 1, MAX_WHOLE_BYTES])
 def test_small_files_are_read_whole(tmp_path, read_bytes, size):
     path = tmp_path / "small.bmp"
     path.write_bytes(bytes(size))

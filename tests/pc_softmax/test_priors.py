@@ -181,7 +181,7 @@ def test_a_file_that_is_not_a_prior_is_an_error_with_its_path(tmp_path, text, sa
 def test_a_file_cannot_name_classes_that_share_a_name(tmp_path, names):
     path = tmp_path / "prior.csv"
     path.write_text("class,probability\nape,0.1\nbee,0.3\nape,0.6\n")
-    with pytest.raises(UserError, match="give one number a line: .* named 'ape'"):
+    with pytest.raises(UserError, match=r"give one number a line: .* named 'ape'"):
         read_prior(path, names)
 
 
