@@ -15,9 +15,9 @@ class Progress:
     """Counts the steps of long work.
 
     If stderr is a terminal, it shows a bar there. Otherwise it prints one line on stdout for each
-    part that `finish` names, with the time left if the other steps take as long as those done.
-    Inside another `Progress`, such as a training inside a cell of a comparison, it prints no lines.
-    In a worker process it shows nothing.
+    part that `finish` names. From a tenth of the steps on, the line holds the time left if the
+    other steps take as long as those done. Inside another `Progress`, such as a training inside a
+    cell of a comparison, it prints no lines. In a worker process it shows nothing.
 
     An earlier run may have done `start` of the steps. `show` is False in all processes but the
     first one of torchrun.
@@ -70,8 +70,10 @@ class Progress:
             self._bar.set_postfix_str(text)
 
     def _left(self) -> str:
+        if 10 * self._done < self._to_do:  # the first steps wait for worker processes and caches
+            return ""
         elapsed = time.monotonic() - self._started
-        seconds = elapsed / self._done * (self._to_do - self._done) if self._done else 0
+        seconds = elapsed / self._done * (self._to_do - self._done)
         if seconds < _LEAST_LEFT:
             return ""
         return f"{seconds:.0f} s left" if seconds < 120 else f"{seconds / 60:.0f} min left"

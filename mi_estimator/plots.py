@@ -98,8 +98,8 @@ def plot_errors(errors: pd.DataFrame, failed: pd.DataFrame, path: Path) -> None:
     """A heat map of root mean square errors, with the number in each cell.
 
     The colours end at 0.001 and 1 nat, whatever the values, so that figures can be compared. A
-    frame marks the least error of a line, to three digits, the oracle's aside. A hatched cell has
-    no estimate because all its runs failed; an empty one was not run.
+    frame and bold type mark the least error of a line, to three digits, the oracle's aside. A
+    hatched cell has no estimate because all its runs failed; an empty one was not run.
 
     Args:
         errors: in nats, a line per (task, n_train) and a column per estimator; NaN: no estimate.
@@ -119,9 +119,11 @@ def plot_errors(errors: pd.DataFrame, failed: pd.DataFrame, path: Path) -> None:
                 )
             continue
         text = f"{error:.3f}" if error < 100 else f"{error:.0f}"
-        colour = "white" if norm(error) > 0.55 else "black"
-        axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-        if round(error, 3) == best.iloc[i] and errors.columns[j] != "oracle":
+        is_best = round(error, 3) == best.iloc[i] and errors.columns[j] != "oracle"
+        style = {"fontsize": 8, "fontweight": "bold" if is_best else "normal"}
+        style["color"] = "white" if norm(error) > 0.55 else "black"
+        axes.text(j, i, text, ha="center", va="center", **style)
+        if is_best:
             axes.add_patch(plt.Rectangle(corner, 1, 1, fill=False, linewidth=2, zorder=3))
     several = errors.index.get_level_values("n_train").nunique() > 1
     names = [f"{task}, {n_train:,}" if several else task for task, n_train in errors.index]

@@ -29,7 +29,7 @@ def test_without_a_terminal_there_is_a_line_an_epoch(capsys):
 
 def test_a_line_says_how_long_the_other_steps_will_take(capsys, monkeypatch):
     """As long as the mean step of this run, which may have resumed; below 10 s it says nothing."""
-    seconds = iter([0, 0, 2, 130, 132, 136, 140])
+    seconds = iter([0, 2, 130, 132, 136, 140])
     clock = SimpleNamespace(monotonic=lambda: next(seconds))
     monkeypatch.setattr("mi_common.progress.time", clock)
     with Progress("", total=7, start=2) as progress:
@@ -39,6 +39,18 @@ def test_a_line_says_how_long_the_other_steps_will_take(capsys, monkeypatch):
             progress.finish(f"{done}/7")
     lines = ["2/7", "3/7", "4/7, 3 min left", "5/7, 88 s left", "6/7, 34 s left", "7/7"]
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_the_first_steps_do_not_tell_how_long_the_others_will_take(capsys, monkeypatch):
+    """Of 40 the first three; they wait for processes that start, and files that are read."""
+    seconds = iter([0, 100])
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("mi_common.progress.time", clock)
+    with Progress("", total=40) as progress:
+        for done in range(1, 5):
+            progress.step()
+            progress.finish(f"{done}/40")
+    assert capsys.readouterr().out.splitlines() == ["1/40", "2/40", "3/40", "4/40, 15 min left"]
 
 
 def test_jobs_print_a_line_each_and_nothing_of_what_is_inside(capsys, cpu):
