@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mi_common import cli
-from mi_estimator.estimators.registry import Settings
+from mi_estimator.estimators.registry import CANDIDATES, Settings
 
 IMAGE_SETS = ("mnist", "fashion-mnist", "digits", "cifar10", "cifar100", "tiny-imagenet")
 SUITES = ("paper", "hard", "small-sample", "many-classes", "images", "tables")
@@ -61,6 +61,8 @@ def add_estimator_arguments(
     widths = "widths of the hidden layers of networks; images go through a fixed network"
     add("hidden", cli.count_to(100_000), widths, nargs="+", metavar="WIDTH")
     add("k", cli.count_to(10_000), "neighbours of ross, mixed-ksg")
+    candidates = "classifiers that auto mixes"
+    add("candidates", str, candidates, nargs="+", choices=CANDIDATES, metavar="NAME")
 
 
 def listed(names: list[str], most: int = 20) -> str:

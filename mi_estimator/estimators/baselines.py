@@ -7,17 +7,18 @@ lower bound on I(X;Y); p is the class prior of the training labels.
 """
 
 import warnings
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from sklearn.base import ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from mi_common.calibration import fit_calibration
 from mi_common.errors import UserError
 from mi_common.information import (
     log_prior_from_labels,
@@ -26,71 +27,130 @@ from mi_common.information import (
     select_label,
 )
 from mi_estimator.estimators.base import LogRatioEstimator
+from mi_estimator.estimators.classifier import validation_split
+from mi_estimator.estimators.networks import Standardise
 
-CLASSIFIERS = {
-    "logistic-regression": partial(LogisticRegression, max_iter=1000),
-    "gradient-boosting": partial(HistGradientBoostingClassifier, early_stopping=True),
-    "lda": LinearDiscriminantAnalysis,
-    "qda": QuadraticDiscriminantAnalysis,
+# Name -> the classifier of a random seed; all but trees and boosting are deterministic.
+CLASSIFIERS: dict[str, Callable[[int], ClassifierMixin]] = {
+    "logistic-regression": lambda seed: LogisticRegression(max_iter=1000),
+    "lda": lambda seed: LinearDiscriminantAnalysis(),
+    "shrunk-lda": lambda seed: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+    "qda": lambda seed: QuadraticDiscriminantAnalysis(),
+    "regularised-qda": lambda seed: QuadraticDiscriminantAnalysis(reg_param=0.1),
+    "gradient-boosting": lambda seed: HistGradientBoostingClassifier(
+        early_stopping=True, max_leaf_nodes=15, l2_regularization=1.0, random_state=seed
+    ),
+    "extra-trees": lambda seed: ExtraTreesClassifier(200, min_samples_leaf=5, random_state=seed),
+    "nearest-neighbours": lambda seed: KNeighborsClassifier(30),
 }
+# With more training samples, a random part of them is used: their time or memory grows with them.
+MAX_SAMPLES = {
+    "logistic-regression": 200_000,
+    "gradient-boosting": 200_000,
+    "extra-trees": 50_000,
+    "nearest-neighbours": 20_000,
+}
+# Iterations of gradient boosting are limited to so many samples x features x classes, about 20 s.
+BOOSTING_WORK = 1e9
+TREE_VALUES = 1e8  # probabilities in the leaves of all extra trees, 8 bytes each
+PRIOR_SHARE = 0.03  # of predicted probabilities that could be zero
 
 
 class SklearnMI(LogRatioEstimator):
-    """A scikit-learn classifier on standardised features.
+    """A scikit-learn classifier on the features that `networks.Standardise` scales.
 
-    log q comes from the decision function, which for these four is the log posterior up to a
-    constant of x. It stays finite where `predict_proba` rounds to 0, so nothing is clipped.
+    log q is the decision function where there is one: the log posterior up to a constant of x,
+    which stays finite where `predict_proba` rounds to 0. Trees and neighbours count samples, and
+    3 % of their probabilities are those of the prior, so that no class is impossible.
+
+    Attributes:
+        name: a name of CLASSIFIERS.
+        seed: draws the validation set, the part of the samples that is used, and what a classifier
+            draws; gradient boosting stops early by a random tenth of its training samples.
+        val_fraction: share of the samples given to `fit` that calibrates the logits. With 0, all
+            samples train and nothing is calibrated.
     """
 
     is_cross_entropy = True
 
-    def __init__(self, name: str, *, seed: int = 0, **options):
-        """One of CLASSIFIERS, with `options` of its scikit-learn class.
-
-        Gradient boosting stops early by a random tenth of its training data, which `seed` draws;
-        the others are deterministic.
-        """
-        self.name, self.seed, self.options = name, seed, options
+    def __init__(self, name: str, *, seed: int = 0, val_fraction: float = 0.0):
+        self.name, self.seed, self.val_fraction = name, seed, val_fraction
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "SklearnMI":
         """Raises UserError if a fit fails, as QDA's does on a class of singular covariance."""
-        seeded = {"random_state": self.seed} if self.name == "gradient-boosting" else {}
-        classifier = CLASSIFIERS[self.name](**seeded | self.options)
-        self.model_ = make_pipeline(StandardScaler(), classifier)
-        self.log_prior_ = log_prior_from_labels(y.cpu(), num_classes).double()
-        rarest = int(torch.bincount(y).min())
-        if self.name == "qda" and rarest <= x.shape[1]:
-            raise UserError(
-                f"qda: a class of {rarest} samples has no covariance in {x.shape[1]} features; "
-                "every class needs more samples than there are features"
-            )
+        y = y.cpu()
+        self.log_prior_ = log_prior_from_labels(y, num_classes).double()
+        train, validation = validation_split(y, self.val_fraction, self.seed)
+        used = train
+        if len(train) > (most := MAX_SAMPLES.get(self.name, len(train))):
+            used = train[validation_split(y[train], 1 - most / len(train), self.seed)[0]]
+        self._training_log_prior = log_prior_from_labels(y[used], num_classes).double()
+        self.scaling_ = Standardise(x[train])
+        self.model_ = CLASSIFIERS[self.name](self.seed)
+        self._check_size(y[used], x.shape[1], num_classes)
         try:
             with warnings.catch_warnings():
                 # Older versions of scikit-learn only warn of a singular covariance of QDA.
-                action = "error" if self.name == "qda" else "default"
+                action = "error" if "qda" in self.name else "default"
                 warnings.filterwarnings(action, message="Variables are collinear")
-                self.model_.fit(_array(x), y.cpu().numpy())
+                self.model_.fit(self._inputs(x[used]), y[used].numpy())
         # LinAlgError is a ValueError too; LDA on constant features fails with an IndexError
         except (ValueError, IndexError, UserWarning) as error:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
+        self.scale_, self.bias_ = torch.ones(()), torch.zeros(num_classes)
+        if len(validation):
+            calibration = fit_calibration(
+                self._logits(x[validation]), y[validation], self.log_prior_
+            )
+            self.scale_, self.bias_ = calibration
         return self
+
+    def _check_size(self, labels: Tensor, features: int, num_classes: int) -> None:
+        rarest = int(torch.bincount(labels).min())
+        if "qda" in self.name and rarest <= features:
+            raise UserError(
+                f"{self.name}: a class of {rarest} samples has no covariance in {features} "
+                "features; every class needs more samples than there are features"
+            )
+        trees = 1 if num_classes == 2 else num_classes
+        if self.name == "gradient-boosting":
+            iterations = int(BOOSTING_WORK / (len(labels) * features * trees))
+            if iterations < 10:
+                raise UserError(f"gradient-boosting: too slow for {features} x {num_classes}")
+            self.model_.set_params(max_iter=min(iterations, 100))
+        if self.name == "extra-trees" and 80 * len(labels) * num_classes > TREE_VALUES:
+            raise UserError(f"extra-trees: too much memory for {num_classes} classes")
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """(N, d) -> (N, K) float64 log p(x, k) / (p(x) p(k)) in nats."""
-        parts = [self.model_.decision_function(_array(part)) for part in x.split(100_000)]
-        scores = torch.from_numpy(np.concatenate(parts))
-        if scores.ndim == 1:  # of two classes, scikit-learn gives the log odds of the second
-            scores = torch.stack((torch.zeros_like(scores), scores), dim=1)
-        if not torch.isfinite(scores).all():
-            raise UserError(f"{self.name}: scores that are not finite; are features collinear?")
         return pointwise_mutual_information(
-            logits_from_softmax(scores.double(), self.log_prior_), self.log_prior_
+            self.scale_ * self._logits(x) + self.bias_, self.log_prior_
         )
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
         return select_label(self.log_ratio(x), y.cpu())
 
+    def _logits(self, x: Tensor) -> Tensor:
+        """(N, K) logits of PC-softmax before calibration."""
+        rows = max(1, min(20_000, 10**7 // x.shape[1]))  # 80 MB of float64
+        logits = torch.cat([self._scores(self._inputs(part)) for part in x.split(rows)])
+        if not torch.isfinite(logits).all():
+            raise UserError(f"{self.name}: scores that are not finite; are features collinear?")
+        return logits_from_softmax(logits, self._training_log_prior)
 
-def _array(x: Tensor) -> np.ndarray:
-    """float64, for the covariances of LDA and QDA."""
-    return x.cpu().double().numpy()
+    def _scores(self, x: np.ndarray) -> Tensor:
+        """(N, K) log q(k | x), up to a constant of x."""
+        if hasattr(self.model_, "decision_function"):
+            scores = torch.from_numpy(self.model_.decision_function(x)).double()
+            if scores.ndim == 1:  # of two classes, scikit-learn gives the log odds of the second
+                return torch.stack((torch.zeros_like(scores), scores), dim=1)
+            return scores
+        probabilities = torch.from_numpy(self.model_.predict_proba(x))
+        return (
+            probabilities + PRIOR_SHARE * (self._training_log_prior.exp() - probabilities)
+        ).log()
+
+    @torch.inference_mode()
+    def _inputs(self, x: Tensor) -> np.ndarray:
+        """Scaled features in float64, for the covariances of LDA and QDA."""
+        return self.scaling_(x.cpu().float()).double().numpy()

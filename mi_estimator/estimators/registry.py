@@ -8,20 +8,30 @@ that `--help` is fast; tests compare its names with what the classes implement.
 from dataclasses import dataclass
 
 OBJECTIVES = ("softmax", "pc-softmax", "softmax-log-k")
-CLASSIFIERS = ("logistic-regression", "gradient-boosting", "lda", "qda")
+CLASSIFIERS = (
+    "logistic-regression",
+    "lda",
+    "shrunk-lda",
+    "qda",
+    "regularised-qda",
+    "gradient-boosting",
+    "extra-trees",
+    "nearest-neighbours",
+)
 BOUNDS = ("mine", "nwj", "infonce", "smile")
 NEIGHBOUR_METHODS = ("ross", "mixed-ksg")
 
-NETWORKS = (*OBJECTIVES, *BOUNDS)  # all others run on the CPU
-CROSS_ENTROPY = ("pc-softmax", "softmax", *CLASSIFIERS)  # H(Y) minus a log-loss
+NETWORKS = ("auto", *OBJECTIVES, *BOUNDS)  # use the device and take images; others the CPU
+CROSS_ENTROPY = ("auto", "pc-softmax", "softmax", *CLASSIFIERS)  # H(Y) minus a log-loss
 CROSS_FITTED = (*CROSS_ENTROPY, *BOUNDS)
 FROM_SAMPLES = (*CROSS_FITTED, *NEIGHBOUR_METHODS)
-ESTIMATORS = ("oracle", *OBJECTIVES, *CLASSIFIERS, *BOUNDS, *NEIGHBOUR_METHODS)
+ESTIMATORS = ("oracle", "auto", *OBJECTIVES, *CLASSIFIERS, *BOUNDS, *NEIGHBOUR_METHODS)
+CANDIDATES = ("pc-softmax", *CLASSIFIERS)  # of `auto`
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters of networks, see `ClassifierMI`, and `k` of `NeighbourMI`.
+    """Hyper-parameters of networks, see `ClassifierMI`, `k` of `NeighbourMI`, and candidates.
 
     The defaults suit 100 to 100,000 samples.
     """
@@ -34,6 +44,7 @@ class Settings:
     members: int = 4
     hidden: tuple[int, ...] = (100, 100, 100)
     k: int = 3
+    candidates: tuple[str, ...] = CANDIDATES
 
 
 def build_estimator(name: str, runtime, seed: int, settings: Settings):
@@ -43,6 +54,7 @@ def build_estimator(name: str, runtime, seed: int, settings: Settings):
     """
     options = {"runtime": runtime, "seed": seed} | vars(settings)
     k = options.pop("k")
+    del options["candidates"]
     if name in OBJECTIVES:
         from mi_estimator.estimators.classifier import ClassifierMI
 
@@ -54,7 +66,11 @@ def build_estimator(name: str, runtime, seed: int, settings: Settings):
     if name in CLASSIFIERS:
         from mi_estimator.estimators.baselines import SklearnMI
 
-        return SklearnMI(name, seed=seed)
+        return SklearnMI(name, seed=seed, val_fraction=settings.val_fraction)
+    if name == "auto":
+        from mi_estimator.estimators.stack import StackedMI
+
+        return StackedMI(runtime=runtime, seed=seed, settings=settings)
     from mi_estimator.estimators.neighbours import NeighbourMI
 
     return NeighbourMI(name, seed=seed, k=k)

@@ -29,6 +29,9 @@ def test_each_name_builds_an_estimator_of_that_name_with_the_settings(name, cpu)
     settings = registry.Settings(epochs=3, hidden=(7,), members=2, k=5)
     estimator = registry.build_estimator(name, cpu, 4, settings)
     assert isinstance(estimator, Estimator)
+    if name == "auto":
+        assert (estimator.settings, estimator.runtime, estimator.seed) == (settings, cpu, 4)
+        return
     assert name in vars(estimator).values()
     assert estimator.is_cross_entropy == (name in (*registry.CROSS_ENTROPY, "softmax-log-k"))
     assert estimator.takes_images == (name in registry.NETWORKS)

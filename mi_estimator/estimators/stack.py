@@ -1,0 +1,145 @@
+"""`auto`: several classifiers, each calibrated, and the mixture of them that fits best.
+
+estimate = StackedMI().fit(x_train, y_train).estimate(x_test, y_test)
+
+Which classifier suits a table is not known beforehand. The validation set decides: it calibrates
+each one, and weights them. The linear opinion pool sum_m w_m q_m(k | x) is a classifier, so its
+estimate is a lower bound on I(X;Y) in expectation, like that of each.
+"""
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import torch
+from sklearn.ensemble import ExtraTreesClassifier
+from torch import Tensor
+
+from mi_common.errors import UserError
+from mi_common.information import log_prior_from_labels, select_label
+from mi_common.runtime import Runtime
+from mi_estimator.estimators.base import LogRatioEstimator
+from mi_estimator.estimators.classifier import validation_split
+from mi_estimator.estimators.networks import Standardise
+from mi_estimator.estimators.registry import NETWORKS, Settings, build_estimator
+
+PSEUDO_COUNT = 0.1  # validation samples that each candidate gets beforehand: a uniform prior
+LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its time
+SELECTION_SAMPLES = 20_000  # that choose features
+SELECTED = "selected features: "
+
+
+class StackedMI(LogRatioEstimator):
+    """A linear opinion pool of calibrated classifiers: networks and those of scikit-learn.
+
+    All train on the same part of the samples given to `fit`. The other part, the validation set,
+    chooses the epoch of networks, calibrates each candidate, and gives the weights. Where few
+    features carry information, each candidate is also trained on these alone; see
+    `informative_features`. For images the network is the only candidate.
+
+    Attributes:
+        settings: of networks; `candidates` are the estimators by name, and `val_fraction` must be
+            above 0. Networks on all and on selected features share the `members`.
+        runtime: of networks; by default a GPU if there is one, in fp32.
+        weights_: candidate -> its share of the mixture, largest first.
+        skipped_: candidate -> why it takes no part.
+        seconds_: candidate -> seconds of its training.
+    """
+
+    takes_images = True
+    is_cross_entropy = True
+
+    def __init__(
+        self, *, settings: Settings | None = None, runtime: Runtime | None = None, seed: int = 0
+    ):
+        self.settings, self.runtime, self.seed = settings, runtime, seed
+
+    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "StackedMI":
+        """Raises UserError if no candidate can be trained."""
+        settings = self.settings or Settings()
+        if settings.val_fraction == 0:
+            raise UserError("auto: --val-fraction 0 leaves no samples to weight its candidates")
+        y = y.cpu()
+        self.log_prior_ = log_prior_from_labels(y, num_classes).double()
+        train, validation = validation_split(y, settings.val_fraction, self.seed)
+        if len(validation) == 0:
+            raise UserError(f"auto: {len(y)} samples are too few for a validation set")
+        columns, names = {"": torch.arange(x.shape[1])}, settings.candidates
+        if x.ndim == 4:
+            names = [name for name in names if name in NETWORKS]
+        elif x.shape[1] > 1:
+            selected = informative_features(x[train], y[train], self.seed)
+            if 0 < len(selected) <= 0.75 * x.shape[1]:
+                columns[SELECTED] = selected
+        members = math.ceil(settings.members / len(columns))
+        settings = dataclasses.replace(settings, members=members)
+        self.candidates_, self.skipped_, self.seconds_ = {}, {}, {}
+        log_ratios = []
+        for prefix, chosen in columns.items():
+            for name in names:
+                started = time.perf_counter()
+                candidate = build_estimator(name, self.runtime, self.seed, settings)
+                try:
+                    candidate.train(x[:, chosen], y, num_classes)
+                    log_ratio = candidate.log_ratio(x[validation][:, chosen])
+                    log_ratios.append(select_label(log_ratio.double(), y[validation]))
+                    self.candidates_[prefix + name] = (candidate, chosen)
+                except UserError as error:
+                    self.skipped_[prefix + name] = str(error)
+                self.seconds_[prefix + name] = time.perf_counter() - started
+        if not self.candidates_:
+            raise UserError(f"auto: no candidate could be trained: {self.skipped_}")
+        weights = pool_weights(torch.stack(log_ratios))
+        kept = weights >= LEAST_WEIGHT
+        weights = torch.where(kept, weights, 0) / weights[kept].sum()
+        pairs = zip(self.candidates_, weights.tolist(), strict=True)
+        self.weights_ = dict(sorted(pairs, key=lambda pair: -pair[1]))
+        return self
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """(N, d) -> (N, K) float64 log p(x, k) / (p(x) p(k)) in nats."""
+        mixture = torch.full((len(x), len(self.log_prior_)), -torch.inf, dtype=torch.float64)
+        for name, weight in self.weights_.items():
+            if weight > 0:
+                candidate, chosen = self.candidates_[name]
+                log_ratio = candidate.log_ratio(x[:, chosen]).double()
+                mixture = torch.logaddexp(mixture, log_ratio + np.log(weight))
+        return mixture
+
+    def terms(self, x: Tensor, y: Tensor) -> Tensor:
+        return select_label(self.log_ratio(x), y.cpu())
+
+
+def pool_weights(log_ratio: Tensor, *, steps: int = 300) -> Tensor:
+    """The weights of a linear opinion pool, by expectation-maximisation.
+
+    The log-likelihood sum_i log sum_m w_m q_m(y_i | x_i) is concave in w. A Dirichlet prior adds
+    PSEUDO_COUNT samples to each candidate. (M, N) log ratios of the labels of N validation samples
+    under M candidates -> (M,) weights that sum to 1.
+    """
+    weights = torch.full((len(log_ratio),), 1 / len(log_ratio), dtype=torch.float64)
+    for _ in range(steps):
+        share = torch.softmax(log_ratio.double() + weights.log()[:, None], dim=0)
+        weights = share.sum(dim=1) + PSEUDO_COUNT
+        weights = weights / weights.sum()
+    return weights
+
+
+def informative_features(x: Tensor, y: Tensor, seed: int) -> Tensor:
+    """Positions of the features that extra trees use more than any shuffled feature.
+
+    Each feature has a copy whose values are permuted over the samples, so that it carries nothing.
+    The features whose importance exceeds that of all copies are selected (one round of Boruta,
+    Kursa and Rudnicki 2010). (N, d) features and (N,) labels, of which at most SELECTION_SAMPLES
+    are used -> (M,) positions, ascending; M may be 0.
+    """
+    size = min(SELECTION_SAMPLES, int(2e6 / (int(y.max()) + 1)))
+    generator = np.random.default_rng(seed)
+    rows = np.sort(generator.permutation(len(x))[:size])
+    values = Standardise(x[rows])(x[rows].float()).numpy()
+    shuffled = generator.permuted(values, axis=0)
+    trees = ExtraTreesClassifier(100, min_samples_leaf=5, random_state=seed)
+    trees.fit(np.hstack([values, shuffled]), y[rows].numpy())
+    importance, of_shuffled = np.split(trees.feature_importances_, 2)
+    return torch.from_numpy(np.flatnonzero(importance > of_shuffled.max()))
