@@ -194,7 +194,7 @@ def test_one_call_takes_tables_with_text_and_nullable_columns_and_warns_of_row_n
         }
     )
     labels = pd.Series(np.array(["ant", "bee", "cat"])[CODES])
-    options = {"estimator": "lda", "folds": 3}
+    options = {"estimator": "lda", "folds": 3, "val_fraction": 0}
     encoded = np.column_stack([table["colour"] == "red", table["count"], table["a"]]).astype(float)
     expected = estimate_mutual_information(encoded, CODES, **options)
     found = estimate_mutual_information(table, labels, **options)
