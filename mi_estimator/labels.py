@@ -98,7 +98,11 @@ def binned_codes(labels: pd.Series, bins: int) -> tuple[np.ndarray, list[str]]:
     # The upper end of each bin but the last is a label.
     ends = np.quantile(numbers, np.arange(1, bins) / bins, method="inverted_cdf")
     ends = np.unique(np.minimum(ends, distinct[-2]))
-    shown = [f"{end:.10g}" for end in (distinct[0], *ends, distinct[-1])]
+    bounds = (distinct[0], *ends, distinct[-1])
+    for digits in (6, 17):  # as few as tell them apart
+        shown = [f"{end:.{digits}g}" for end in bounds]
+        if len(set(shown)) == len(set(bounds)):
+            break
     names = [f"({a}, {b}]" for a, b in pairwise(shown)]
     names[0] = f"[{shown[0]}, {shown[1]}]" if shown[0] != shown[1] else shown[0]
     return np.searchsorted(ends, numbers, side="left").astype(np.int64), names
