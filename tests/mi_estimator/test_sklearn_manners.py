@@ -198,7 +198,7 @@ def test_one_call_takes_tables_with_text_and_nullable_columns_and_warns_of_row_n
     encoded = np.column_stack([table["colour"] == "red", table["count"], table["a"]]).astype(float)
     expected = estimate_mutual_information(encoded, CODES, **options)
     found = estimate_mutual_information(table, labels, **options)
-    assert found.value == pytest.approx(expected.value, abs=1e-5) and found.value > 0.5
+    assert found.value == pytest.approx(expected.value, abs=1e-5) and found.value > 0.05
     one_column = estimate_mutual_information(table, labels.to_frame(), **options)
     assert one_column.value == found.value
     with pytest.raises(UserError, match="index in another order"):
