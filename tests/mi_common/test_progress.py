@@ -62,7 +62,7 @@ def test_jobs_print_a_line_each_and_nothing_of_what_is_inside(capsys, cpu):
         printed = capsys.readouterr()
         lines = printed.out.splitlines()
         assert printed.err == "" and [line.split()[0] for line in lines] == ["1/2", "2/2"]
-        assert sorted(line.split()[1] for line in lines) == ["a", "b"]
+        assert sorted(line.split()[1].strip(",") for line in lines) == ["a", "b"]
 
 
 def test_jobs_without_names_and_other_processes_print_nothing(capsys):
