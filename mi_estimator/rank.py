@@ -5,11 +5,15 @@
 For each feature or group X_j: I(X_j; Y) alone, with the p-value of a permutation test, and
 I(X_j; Y | the rest), the difference of two cross-fits on the same folds, with a paired interval. A
 copy of another feature has much of the first and none of the second; in a parity it is the other
-way round. p-values have Holm's correction. Writes `rank.csv`, `rank` (.md, .tex), `rank.json` and
-`rank.png`; `results.csv` and `all-*.npz` are what --resume continues from.
+way round. p-values have Holm's correction.
+
+By default, `auto` without its networks and extra trees ranks all features, and complete `auto` the
+leaders again. Writes `rank.csv`, `rank` (.md, .tex), `rank.json` and `rank.png`; --resume continues
+from `results.csv` and `all-*.npz`.
 """
 
 import shlex
+import sys
 from pathlib import Path
 
 from mi_common import cli
@@ -31,7 +35,9 @@ def get_parser() -> cli.Parser:
     add = estimate.add_argument
     given = "features or groups that are known: all information is conditional on them"
     add("--conditional-on", metavar="NAME", nargs="+", default=[], help=given)
-    add("--estimator", choices=CROSS_FITTED, default="gradient-boosting", help="estimator")
+    add("--estimator", choices=CROSS_FITTED, default="auto", help="estimator")
+    leaders = "features that complete auto ranks again, after its fast candidates ranked all"
+    add("--leaders", type=cli.non_negative_int, default=5, help=leaders)
     add("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
     permutations = cli.count_to(1_000_000)
     permuted = "permutations of each test of independence"
@@ -69,18 +75,23 @@ def main(argv: list[str] | None = None) -> None:
         vars(args),
         resume=args.resume,
         overwrite=args.overwrite,
+        extendable=("leaders",),
         data={"file": file_fingerprint(args.file)},
     )
 
     from mi_estimator.rank_report import write_ranking
-    from mi_estimator.ranking import Problem, Stage, rank_groups
+    from mi_estimator.ranking import Problem, rank_groups, stages_of
 
-    stages = [Stage(args.estimator, args.estimator, take(Settings, args))]
+    stages = stages_of(args.estimator, take(Settings, args), args.leaders)
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
     samples.print_notes()
     if definitions or given:
         print(f"ranking ({len(ranked)}): {listed([group.name for group in ranked])}", flush=True)
+    tests = len(stages) * len(ranked)
+    if not given and tests > 0.05 * (1 + args.permutations):
+        warning = f"--permutations {args.permutations} are too few for a corrected p-value below"
+        print(f"warning: {warning} 0.05; use {20 * tests}", file=sys.stderr)
     problem = Problem(
         samples.x.numpy(),
         samples.y.numpy(),
@@ -91,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         runtime=device,
     )
     computing = {"num_workers": args.num_workers, "cluster": args.cluster}
-    rows = rank_groups(problem, ranked, stages, leaders=0, folder=folder, **computing)
+    rows = rank_groups(problem, ranked, stages, leaders=args.leaders, folder=folder, **computing)
     names = [group.name for group in given]
     write_ranking(rows, samples.y, names, folder, estimators=len(stages))
     best = rows["feature"][rows["conditional"].iloc[:-1].idxmax()]

@@ -12,7 +12,7 @@ from mi_common.information import entropy, log_prior_from_labels
 from mi_common.plots import plain, save_figure
 from mi_common.tables import to_markdown, write_tables
 from mi_estimator.names import listed
-from mi_estimator.ranking import ALL, KINDS, holm
+from mi_estimator.ranking import KINDS, holm
 
 SHOWN = 40  # bars of the chart, and lines that are printed
 
@@ -50,7 +50,10 @@ def plot_ranking(table: pd.DataFrame, titles: dict[str, str], path: Path) -> Non
     shown = table.head(SHOWN)
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(shown)))
     positions = np.arange(len(shown))
-    looks = {"alone": {"color": "0.8", "hatch": "///"}, "conditional": {"color": "0.25"}}
+    looks = {
+        "alone": {"color": "0.85", "hatch": "///", "ecolor": "0.2"},
+        "conditional": {"color": "0.3", "ecolor": "0.6"},
+    }
     for shift, (kind, title) in zip((-0.2, 0.2), titles.items(), strict=True):
         half_width = (shown[f"{kind}_upper"] - shown[f"{kind}_lower"]) / 2
         axes.barh(
@@ -58,7 +61,7 @@ def plot_ranking(table: pd.DataFrame, titles: dict[str, str], path: Path) -> Non
             shown[kind],
             0.4,
             xerr=half_width,
-            error_kw={"elinewidth": 1, "ecolor": "0.5"},
+            error_kw={"elinewidth": 1},
             edgecolor="0.25",
             linewidth=0.5,
             label=title,
@@ -81,13 +84,13 @@ def write_ranking(
     """Prints the ranking and writes its files.
 
     Args:
-        rows: of `ranking.rank_groups`.
+        rows: of `ranking.rank_groups`, that of all features last.
         labels: (N,) labels 0..K-1.
         given: names of the features on which all information is conditioned.
         estimators: see `ranking_table`.
     """
-    total = rows[rows["feature"] == ALL].iloc[0]
-    table = ranking_table(rows[rows["feature"] != ALL], estimators=estimators)
+    total = rows.iloc[-1]
+    table = ranking_table(rows.iloc[:-1], estimators=estimators)
     known = listed([plain(name) for name in given], 3)
     titles = {"alone": f"given {known}" if given else "alone", "conditional": "given all others"}
     printed = printed_table(table, titles)

@@ -23,7 +23,7 @@ from mi_common.runtime import Runtime
 from mi_common.workers import run_cells, run_jobs
 from mi_estimator.estimators.base import Estimator, MIEstimate
 from mi_estimator.estimators.crossfit import CrossFit, cross_fit
-from mi_estimator.estimators.registry import Settings, build_estimator
+from mi_estimator.estimators.registry import CANDIDATES, NETWORKS, Settings, build_estimator
 from mi_estimator.feature_groups import Group
 
 KEY = ["feature", "estimator"]
@@ -31,6 +31,8 @@ KINDS = ("alone", "conditional")
 VALUES = [f"{kind}{end}" for kind in KINDS for end in ("", "_lower", "_upper", "_p")]
 COLUMNS = [*KEY, *VALUES, "seconds"]
 ALL = "all features"
+FAST = "auto-fast"  # the table's name of `auto` without what takes most of its time
+FAST_CANDIDATES = tuple(name for name in CANDIDATES if name not in (*NETWORKS, "extra-trees"))
 PERMUTED = 500  # test samples of a fold, of which the importance is measured
 
 
@@ -41,6 +43,18 @@ class Stage:
     label: str
     estimator: str
     settings: Settings
+
+
+def stages_of(estimator: str, settings: Settings, leaders: int) -> list[Stage]:
+    """One stage; for "auto" a fast one and, unless there are no `leaders`, that of all candidates.
+
+    The fast stage is the stack without networks and extra trees.
+    """
+    stage = Stage(estimator, estimator, settings)
+    if estimator != "auto":
+        return [stage]
+    fast = Stage(FAST, "auto", dataclasses.replace(settings, candidates=FAST_CANDIDATES))
+    return [fast, stage] if leaders else [fast]
 
 
 @dataclass(frozen=True)

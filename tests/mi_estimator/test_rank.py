@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mi_estimator import ranking
+from mi_estimator import rank_report, ranking
 from mi_estimator.estimate import main as estimate
 from mi_estimator.rank import main
 from mi_estimator.rank_report import ranking_table
@@ -74,20 +74,20 @@ def test_every_file_is_written_and_they_agree(run, table, tmp_path, capsys):
 
 
 def test_groups_count_as_one_feature_and_are_given_by_their_name(run, tmp_path):
-    groups = ["--group", "copies=1,NA", "--group", 'rest="a,b"']
+    groups = ["--group", "copies=1,NA", "--group", 'all features="a,b"']
     lines = run(*groups).set_index("feature")
-    assert sorted(lines.index) == ["copies", "rest", "two\nlines"]
-    (tmp_path / "groups").write_text('copies=1,NA\nrest="a,b"\n')
+    assert sorted(lines.index) == ["all features", "copies", "two\nlines"]
+    (tmp_path / "groups").write_text('copies=1,NA\nall features="a,b"\n')
     again = run("--groups", tmp_path / "groups", folder="file").set_index("feature")
     assert again.equals(lines)
-    given = run(*groups, "--conditional-on", "copies", "rest", folder="given")
+    given = run(*groups, "--conditional-on", "copies", "all features", folder="given")
     (line,) = given.to_dict("records")
     expected = lines.loc["two\nlines"]
     for end in ("", "_lower", "_upper", "_p"):  # nothing else is left: one number twice
         assert line[f"alone{end}"] == pytest.approx(expected[f"conditional{end}"], abs=1e-9)
         assert line[f"conditional{end}"] == pytest.approx(line[f"alone{end}"], abs=1e-9)
     result = json.loads((tmp_path / "given/rank.json").read_text())
-    assert result["given"] == ["copies", "rest"]
+    assert result["given"] == ["copies", "all features"]
     assert result["all_features_given"]["value"] == pytest.approx(line["alone"], abs=1e-12)
 
 
@@ -143,6 +143,26 @@ def test_a_feature_that_two_estimators_may_test_counts_twice():
     assert table["feature"].tolist() == ["b", "a"]
     assert table["alone_p"].tolist() == [0.2, 0.01]
     assert table["alone_p_holm"].tolist() == pytest.approx([0.4, 0.04])
+
+
+def test_the_chart_shows_the_first_forty_features_in_two_greys(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(rank_report, "save_figure", lambda figure, path: figures.append(figure))
+    rows = pd.DataFrame(0.1, index=range(45), columns=COLUMNS).assign(estimator="lda")
+    rows = rows.assign(feature=[f"a{i}" for i in range(45)], alone=np.arange(45)[::-1] / 100)
+    table = ranking_table(rows, estimators=1)
+    rank_report.plot_ranking(table, {"alone": "alone", "conditional": "rest"}, tmp_path / "a.png")
+    (axes,) = figures[0].axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == table["feature"].head(40).tolist() and names[:2] == ["a0", "a1"]
+    alone, rest = (
+        container.patches for container in axes.containers if hasattr(container, "patches")
+    )
+    assert [bar.get_width() for bar in alone] == table["alone"].head(40).tolist()
+    assert [bar.get_width() for bar in rest] == [0.1] * 40
+    for bars, grey in ((alone, 0.85), (rest, 0.3)):
+        assert {bar.get_facecolor() for bar in bars} == {(grey, grey, grey, 1)}
+    assert "40 of 45" in axes.get_title()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from mi_estimator.ranking import ALL, Problem, Stage, holm, leading, rank_groups
 from mi_estimator.tasks.gaussians import GaussianClasses
 from mi_estimator.tasks.vectors import NoisyXor
 
+UNCALIBRATED = Settings(val_fraction=0.0)  # lda, qda and boosting train on all samples
 Rank = Callable[..., pd.DataFrame]
 
 
@@ -30,7 +31,7 @@ def rank(tmp_path: Path, cpu: Runtime) -> Rank:
         groups = groups or [(column,) for column in columns]
         options = {"folds": 5, "seed": 0, "permutations": 99} | options
         problem = Problem(np.float32(x), np.int64(y), tuple(given), runtime=cpu, **options)
-        stages = [Stage(name, name, Settings()) for name in estimators]
+        stages = [Stage(name, name, UNCALIBRATED) for name in estimators]
         (tmp_path / folder).mkdir(exist_ok=True)
         rows = rank_groups(
             problem,
@@ -205,7 +206,7 @@ def test_importance_is_the_loss_by_permuted_features(cpu):
     x[:, 1] = 0.6 * x[:, 1] + (1.6 * y - 0.8) * x[:, 0]
     problem = Problem(np.float32(x), y, (), folds=4, seed=0, permutations=9, runtime=cpu)
     groups = [Group("0", (0,)), Group("01", (0, 1)), Group("2", (2,)), Group("3", (3,))]
-    _, row, whole = ranking.rank_all(problem, Stage("qda", "qda", Settings()), groups)
+    _, row, whole = ranking.rank_all(problem, Stage("qda", "qda", UNCALIBRATED), groups)
     # The log odds are 2 r a b / (1 - r^2) for r = 0.8, the label of permuted samples is random.
     a, b, noise = rng.normal(size=(3, 10**6))
     for other, importance in zip((b, 0.8 * a + 0.6 * noise), whole.importance, strict=False):
