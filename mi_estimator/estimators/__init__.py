@@ -8,6 +8,7 @@ MODULES = {
     "MIEstimate": "base",
     "NeighbourMI": "neighbours",
     "SklearnMI": "baselines",
+    "StackedMI": "stack",
 }
 
 

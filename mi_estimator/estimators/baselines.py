@@ -78,6 +78,8 @@ class SklearnMI(LogRatioEstimator):
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "SklearnMI":
         """Raises UserError if a fit fails, as QDA's does on a class of singular covariance."""
+        if self.name not in CLASSIFIERS:
+            raise UserError(f"classifier {self.name!r}: use one of {', '.join(CLASSIFIERS)}")
         y = y.cpu()
         self.log_prior_ = log_prior_from_labels(y, num_classes).double()
         train, validation = validation_split(y, self.val_fraction, self.seed)
@@ -118,6 +120,8 @@ class SklearnMI(LogRatioEstimator):
             if iterations < 10:
                 raise UserError(f"gradient-boosting: too slow for {features} x {num_classes}")
             self.model_.set_params(max_iter=min(iterations, 100))
+        if self.name == "nearest-neighbours":
+            self.model_.set_params(n_neighbors=min(self.model_.n_neighbors, len(labels)))
         if self.name == "extra-trees" and 80 * len(labels) * num_classes > TREE_VALUES:
             raise UserError(f"extra-trees: too much memory for {num_classes} classes")
 

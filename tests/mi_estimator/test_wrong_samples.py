@@ -62,6 +62,7 @@ def test_a_trained_estimator_needs_samples_of_every_class_and_knows_no_other(kin
     [
         (lambda: ClassifierMI("mine"), "objective 'mine': use one of softmax, pc-softmax"),
         (lambda: CriticMI("dv"), "objective 'dv': use one of mine, nwj, infonce, smile"),
+        (lambda: SklearnMI("svm"), "classifier 'svm': use one of logistic-regression, "),
     ],
 )
 def test_wrong_objectives_are_user_errors(build, message):
