@@ -8,6 +8,7 @@ their difference is an estimate, but no bound.
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mi_common.files import damaged_file, read_arrays, save_arrays
 from mi_common.information import pointwise_mutual_information, select_label
 from mi_common.results import ResultsFile
 from mi_common.runtime import Runtime
-from mi_common.workers import run_cells, run_jobs
+from mi_common.workers import run_jobs
 from mi_estimator.estimators.base import Estimator, MIEstimate
 from mi_estimator.estimators.crossfit import CrossFit, cross_fit
 from mi_estimator.estimators.registry import CANDIDATES, NETWORKS, Settings, build_estimator
@@ -178,8 +179,8 @@ def permutation_importance(
     return losses
 
 
-def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[Stage, dict, Whole]:
-    """The stage, the row of all features (I(X;Y) and I(X;Y | given)), and what the groups need."""
+def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[dict, Whole]:
+    """The row of all features, I(X;Y) and I(X;Y | given), and what the rows of groups need."""
     started, estimators = time.perf_counter(), []
     given_terms = np.zeros(len(problem.y))
     if problem.given:
@@ -187,19 +188,21 @@ def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[Stage
     fit = problem.cross_fit(stage, set(range(problem.x.shape[1])), estimators)
     alone = problem.information(fit)
     conditional = difference(fit, given_terms) if problem.given else alone
-    row = _row(ALL, stage, started, alone=alone, conditional=conditional)
     importance = permutation_importance(problem, groups, fit, estimators)
-    return stage, row, Whole(fit.pointwise.numpy(), given_terms, importance)
+    row = _row(ALL, stage, started, alone=alone, conditional=conditional)
+    return row, Whole(fit.pointwise.numpy(), given_terms, importance)
 
 
-def rank_group(problem: Problem, stage: Stage, key: str, group: Group, whole: Whole) -> list[dict]:
+def rank_group(
+    problem: Problem, stage: Stage, key: str, group: Group, whole: Whole
+) -> tuple[dict, None]:
     """The row of a group: its information alone (with those given), and given all others."""
     started, columns = time.perf_counter(), set(range(problem.x.shape[1]))
     fit = problem.cross_fit(stage, {*problem.given, *group.features})
     alone = difference(fit, whole.given_terms) if problem.given else problem.information(fit)
     rest = problem.cross_fit(stage, columns - {*group.features})
     conditional = difference(rest, whole.terms, sign=-1)
-    return [_row(key, stage, started, alone=alone, conditional=conditional)]
+    return _row(key, stage, started, alone=alone, conditional=conditional), None
 
 
 def rank_groups(
@@ -219,28 +222,67 @@ def rank_groups(
 
     `computing` holds num_workers and cluster of `run_jobs`.
     """
-    computing["runtime"] = problem.runtime
     results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=tuple(KEY))
-    wholes = _fits_on_all(problem, groups, stages, results, folder, **computing)
+    paths = {stage.label: folder / f"all-{stage.label}.npz" for stage in stages}
     # Names in a table may look like numbers or missing values; with a number before them none does.
     names = [f"#{i} {group.name}" for i, group in enumerate(groups, start=1)]
     keys = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
-    rows, chosen = pd.DataFrame(index=keys, columns=COLUMNS), set(keys)
-    for stage, whole in zip(stages, wholes, strict=True):
-        if stage is not stages[0]:
-            chosen = set(leading(rows, whole.importance)[:leaders])
-        cells = {
-            (key, stage.label): (problem, stage, key, group, whole)
-            for key, group in zip(keys, groups, strict=True)
-            if key in chosen
+
+    def compute(jobs: dict[tuple[str, str], tuple]) -> None:
+        """Adds the rows of jobs by key, and writes `Whole`, unless an earlier run has."""
+        missing = {
+            key: job
+            for key, job in jobs.items()
+            if key not in results or (key[0] == ALL and not paths[key[1]].exists())
         }
-        frame = run_cells(rank_group, cells, results, **computing).set_index("feature", drop=False)
-        rows.loc[frame.index] = frame
-    last = results.select([(ALL, stages[-1].label)])
-    rows = pd.concat([rows.infer_objects(), last]).assign(
-        feature=[*(group.name for group in groups), ALL]
-    )
-    return rows.reset_index(drop=True)
+        for (feature, label), (row, whole) in run_jobs(
+            _compute,
+            [(key, *job) for key, job in missing.items()],
+            names=[" ".join(key) for key in missing],
+            runtime=problem.runtime,
+            **computing,
+        ):
+            if whole is not None:
+                save_arrays(paths[label], **vars(whole))
+            if (feature, label) not in results:
+                results.add([row])
+
+    def rows_of(stage: Stage, features: list[str]) -> pd.DataFrame:
+        rows = results.select([(feature, stage.label) for feature in features])
+        return rows.set_index("feature", drop=False)
+
+    def jobs_of(stage: Stage, features: list[str], whole: Whole) -> dict[tuple[str, str], tuple]:
+        pairs = [(key, group) for key, group in zip(keys, groups, strict=True) if key in features]
+        return {
+            (key, stage.label): (rank_group, problem, stage, key, group, whole)
+            for key, group in pairs
+        }
+
+    first, *second = stages
+    compute({(ALL, first.label): (rank_all, problem, first, [])})
+    # The fits on all features by the second stage take longest, and come first.
+    jobs = {(ALL, stage.label): (rank_all, problem, stage, groups) for stage in second}
+    compute(jobs | jobs_of(first, keys, _read_whole(paths[first.label], len(problem.y), 0)))
+    rows = rows_of(first, keys)
+    for stage in second:
+        whole = _read_whole(paths[stage.label], len(problem.y), len(groups))
+        leading_keys = list(leading(rows, whole.importance)[:leaders])
+        compute(jobs_of(stage, leading_keys, whole))
+        rows.loc[leading_keys] = rows_of(stage, leading_keys)
+    rows = pd.concat([rows, rows_of(stages[-1], [ALL])]).reset_index(drop=True)
+    return rows.assign(feature=[*(group.name for group in groups), ALL])
+
+
+def _compute(key: tuple[str, str], function: Callable, *arguments) -> tuple:
+    return key, function(*arguments)
+
+
+def _read_whole(path: Path, samples: int, groups: int) -> Whole:
+    arrays = read_arrays(path)
+    shapes = {"terms": (samples,), "given_terms": (samples,), "importance": (groups,)}
+    if {name: values.shape for name, values in arrays.items()} != shapes:
+        raise damaged_file(path)
+    return Whole(**arrays)
 
 
 def leading(rows: pd.DataFrame, importance: np.ndarray) -> pd.Index:
@@ -252,39 +294,3 @@ def leading(rows: pd.DataFrame, importance: np.ndarray) -> pd.Index:
     ranks = values.rank(ascending=False, method="first")
     order = np.lexsort((ranks["importance"], ranks.min(axis=1)))
     return rows.index[order]
-
-
-def _fits_on_all(
-    problem: Problem,
-    groups: list[Group],
-    stages: list[Stage],
-    results: ResultsFile,
-    folder: Path,
-    **computing,
-) -> list[Whole]:
-    """`Whole` of each stage; it is kept in a file, its row in `results`.
-
-    Importance is that in the second stage, the only one that chooses by it.
-    """
-    weighed = {stage.label: groups if stage is not stages[0] else [] for stage in stages}
-    paths = {stage.label: folder / f"all-{stage.label}.npz" for stage in stages}
-    terms = dict.fromkeys(("terms", "given_terms"), problem.y.shape)
-    wholes, missing = {}, []
-    for stage in stages:
-        path = paths[stage.label]
-        if (ALL, stage.label) in results and path.exists():
-            arrays = read_arrays(path)
-            shapes = terms | {"importance": (len(weighed[stage.label]),)}
-            if {name: values.shape for name, values in arrays.items()} != shapes:
-                raise damaged_file(path)
-            wholes[stage.label] = Whole(**arrays)
-        else:
-            missing.append(stage)
-    jobs = [(problem, stage, weighed[stage.label]) for stage in missing]
-    names = [f"{ALL} {stage.label}" for stage in missing]
-    for stage, row, whole in run_jobs(rank_all, jobs, names=names, **computing):
-        save_arrays(paths[stage.label], **vars(whole))
-        if (ALL, stage.label) not in results:
-            results.add([row])
-        wholes[stage.label] = whole
-    return [wholes[stage.label] for stage in stages]

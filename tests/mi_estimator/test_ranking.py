@@ -206,7 +206,7 @@ def test_importance_is_the_loss_by_permuted_features(cpu):
     x[:, 1] = 0.6 * x[:, 1] + (1.6 * y - 0.8) * x[:, 0]
     problem = Problem(np.float32(x), y, (), folds=4, seed=0, permutations=9, runtime=cpu)
     groups = [Group("0", (0,)), Group("01", (0, 1)), Group("2", (2,)), Group("3", (3,))]
-    _, row, whole = ranking.rank_all(problem, Stage("qda", "qda", UNCALIBRATED), groups)
+    row, whole = ranking.rank_all(problem, Stage("qda", "qda", UNCALIBRATED), groups)
     # The log odds are 2 r a b / (1 - r^2) for r = 0.8, the label of permuted samples is random.
     a, b, noise = rng.normal(size=(3, 10**6))
     for other, importance in zip((b, 0.8 * a + 0.6 * noise), whole.importance, strict=False):
