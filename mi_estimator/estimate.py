@@ -2,16 +2,17 @@
 
     python -m mi_estimator.estimate FILE --label COLUMN
 
-The estimate is cross-fitted: every sample is scored by a network that was not trained on it; a part
-of each fold's training samples is a validation set that chooses the epoch and calibrates. Nearest
-neighbours need no training and use all samples. All columns but the label are features unless flags
-say otherwise; text, dates, booleans and, with --missing, missing values become numbers. A row index
-or an id can reveal the label: a column without a name is an error, and a column that looks like an
-index gives a warning. Writes `estimate.json`, `table` (.md, .tex),
-`pmi.csv` (the pointwise mutual information of each sample), `classes.csv`, `pmi_by_class.png` and,
-except for neighbours, `calibration.png`.
+The estimate is cross-fitted: every sample is scored by classifiers that were not trained on it. By
+default they are a network and those of scikit-learn, mixed; a part of each fold's training samples
+is a validation set that chooses the network's epoch, calibrates and gives the weights. All columns
+but the label are features unless flags say otherwise; text, dates, booleans and, with --missing,
+missing values become numbers. A row index or an id can reveal the label: a column without a name is
+an error, and a column that looks like an index gives a warning. Writes `estimate.json`, `table`
+(.md, .tex), `pmi.csv` (the pointwise mutual information of each sample), `classes.csv`,
+`pmi_by_class.png` and, except for neighbours, `calibration.png`.
 """
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from mi_estimator.names import (
     TABLE_OPTIONS,
     add_estimator_arguments,
     add_table_arguments,
+    listed,
 )
 
 
@@ -46,7 +48,8 @@ def get_parser() -> cli.Parser:
     data.add_argument("--max-samples", type=cli.positive_int, help=first)
     estimate = parser.add_argument_group("estimate")
     add = estimate.add_argument
-    add("--estimator", choices=FROM_SAMPLES, default="pc-softmax", help="estimator")
+    estimator = "estimator; auto mixes several calibrated classifiers"
+    add("--estimator", choices=FROM_SAMPLES, default="auto", help=estimator)
     add("--folds", type=cli.positive_int, default=5, help="folds, at least 2")
     permuted = "permutations of the test of independence; 0 skips the test"
     add("--permutations", type=cli.non_negative_int, default=0, help=permuted)
@@ -77,7 +80,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.file and args.max_samples:
         raise UserError("--max-samples is for --dataset")
 
-    from mi_estimator.samples import check_folds, image_samples, known_log_prior, read_samples
+    from mi_estimator.samples import (
+        check_folds,
+        classes_without_validation,
+        image_samples,
+        known_log_prior,
+        read_samples,
+    )
 
     # Before the imports below, which take seconds: a wrong file is an error at once.
     if args.dataset:
@@ -86,7 +95,13 @@ def main(argv: list[str] | None = None) -> None:
         options = {name: getattr(args, name) for name in TABLE_OPTIONS}
         samples = read_samples(args.file, args.label, **options)
     if args.estimator not in NEIGHBOUR_METHODS:
-        check_folds(samples.y, args.folds, samples.class_names)
+        counts = check_folds(samples.y, args.folds, samples.class_names)
+        if rare := classes_without_validation(counts, args.folds, samples.class_names):
+            print(
+                f"warning: classes {listed(rare)} have fewer than 3 training samples in a fold, "
+                "so none of them calibrates; merge them, or use more samples or folds",
+                file=sys.stderr,
+            )
     known = args.known_prior
     log_prior = known_log_prior(known, len(samples.class_names)) if known else None
 

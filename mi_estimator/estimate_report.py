@@ -42,6 +42,8 @@ def summary(
         "p_value": p_value,
         "samples": len(fit.labels),
         "classes": len(counts),
+        "weights": fit.weights if crossed else {},
+        "skipped": fit.skipped if crossed else {},
     }
 
 
@@ -116,4 +118,9 @@ def write_estimate(
     print(to_markdown(result_table(result)))
     if len(classes) <= 20:
         print(to_markdown(classes))
+    if shares := {name: w for name, w in result["weights"].items() if w >= 0.01}:
+        pairs = [(name, f"{weight:.2f}") for name, weight in shares.items()]
+        print(to_markdown(pd.DataFrame(pairs, columns=["classifier in the mixture", "weight"])))
+    for name, reason in result["skipped"].items():
+        print(f"not in the mixture of every fold: {name} ({reason})")
     print(f"wrote to {folder}: estimate.json, table.md, table.tex, pmi.csv, classes.csv, {figures}")

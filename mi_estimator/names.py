@@ -46,7 +46,9 @@ def add_estimator_arguments(
 
     def add(name: str, parse: Callable, text: str, **options) -> None:
         default = None if name in by_task else getattr(defaults, name)
-        text += " (by task if not given)" if name in by_task else ""
+        if default is None:
+            by = "task" if name in by_task else "the number of samples"
+            text += f" (by {by} if not given)"
         flag = f"--{name.replace('_', '-')}"
         group.add_argument(flag, type=parse, default=default, help=text, **options)
 

@@ -226,6 +226,12 @@ def check_folds(y: "Tensor", folds: int, names: list[str] | None = None) -> "Ten
     return counts
 
 
+def classes_without_validation(counts: "Tensor", folds: int, names: list[str]) -> list[str]:
+    """The classes of fewer than three training samples in a fold, of which none is validation."""
+    training = counts - (counts + folds - 1) // folds
+    return [names[k] for k in (training < 3).nonzero().flatten()]
+
+
 def known_log_prior(known: list[float], num_classes: int) -> "Tensor":
     """(K,) float64; UserError for a prior of another length, or not positive with sum one."""
     import torch

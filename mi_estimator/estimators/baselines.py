@@ -6,6 +6,7 @@ For any classifier q, the mean of log q(y | x) - log p(y) over test samples is t
 lower bound on I(X;Y); p is the class prior of the training labels.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticD
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mi_common.calibration import fit_calibration
@@ -50,8 +52,10 @@ MAX_SAMPLES = {
     "extra-trees": 50_000,
     "nearest-neighbours": 20_000,
 }
+MAX_CALIBRATION = 20_000  # validation samples
 # Iterations of gradient boosting are limited to so many samples x features x classes, about 20 s.
 BOOSTING_WORK = 1e9
+ONE_THREAD = 1e6  # values, below which threads wait longer for each other than they work
 TREE_VALUES = 1e8  # probabilities in the leaves of all extra trees, 8 bytes each
 PRIOR_SHARE = 0.03  # of predicted probabilities that could be zero
 
@@ -91,7 +95,7 @@ class SklearnMI(LogRatioEstimator):
         self.model_ = CLASSIFIERS[self.name](self.seed)
         self._check_size(y[used], x.shape[1], num_classes)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), threads_for(x[used]):
                 # Older versions of scikit-learn only warn of a singular covariance of QDA.
                 action = "error" if "qda" in self.name else "default"
                 warnings.filterwarnings(action, message="Variables are collinear")
@@ -101,6 +105,7 @@ class SklearnMI(LogRatioEstimator):
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
         self.scale_, self.bias_ = torch.ones(()), torch.zeros(num_classes)
         if len(validation):
+            validation = validation[:: math.ceil(len(validation) / MAX_CALIBRATION)]
             calibration = fit_calibration(
                 self._logits(x[validation]), y[validation], self.log_prior_
             )
@@ -137,7 +142,8 @@ class SklearnMI(LogRatioEstimator):
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration."""
         rows = max(1, min(20_000, 10**7 // x.shape[1]))  # 80 MB of float64
-        logits = torch.cat([self._scores(self._inputs(part)) for part in x.split(rows)])
+        with threads_for(x):
+            logits = torch.cat([self._scores(self._inputs(part)) for part in x.split(rows)])
         if not torch.isfinite(logits).all():
             raise UserError(f"{self.name}: scores that are not finite; are features collinear?")
         return logits_from_softmax(logits, self._training_log_prior)
@@ -157,4 +163,9 @@ class SklearnMI(LogRatioEstimator):
     @torch.inference_mode()
     def _inputs(self, x: Tensor) -> np.ndarray:
         """Scaled features in float64, for the covariances of LDA and QDA."""
-        return self.scaling_(x.cpu().float()).double().numpy()
+        return self.scaling_(x.cpu().double()).numpy()
+
+
+def threads_for(x: Tensor) -> threadpool_limits:
+    """A context with one thread for few values, and all for many."""
+    return threadpool_limits(1 if x.numel() < ONE_THREAD else None)

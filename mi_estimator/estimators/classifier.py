@@ -75,6 +75,7 @@ class ClassifierMI(LogRatioEstimator):
         runtime: where the network runs; by default a GPU if there is one, in fp32.
         hidden: widths of the hidden layers of the perceptron.
         members: networks that differ in their initial weights; their logits are averaged.
+        epochs, batch_size, members: None stands for those of `Settings.for_size`.
         lr: peak of the one-cycle schedule of AdamW.
         val_fraction: share of the samples given to `fit` that is a validation set. It chooses the
             epoch, ends training when later epochs are clearly worse, and calibrates the logits.
@@ -90,9 +91,9 @@ class ClassifierMI(LogRatioEstimator):
     runtime: Runtime | None = None
     seed: int = 0
     hidden: tuple[int, ...] = Settings.hidden
-    members: int = Settings.members
-    epochs: int = Settings.epochs
-    batch_size: int = Settings.batch_size
+    members: int | None = Settings.members
+    epochs: int | None = Settings.epochs
+    batch_size: int | None = Settings.batch_size
     lr: float = Settings.lr
     weight_decay: float = Settings.weight_decay
     val_fraction: float = Settings.val_fraction
@@ -103,6 +104,9 @@ class ClassifierMI(LogRatioEstimator):
             raise UserError(f"objective {self.objective!r}: use one of {names}")
         self._origin = far_origin(x)
         x = self._inputs(x)
+        train, validation = validation_split(y.cpu(), self.val_fraction, self.seed)
+        size = Settings(self.epochs, self.batch_size, members=self.members).for_size(len(train))
+        self.batch_size_ = size.batch_size
         self.runtime_ = self.runtime or default_runtime()
         device = self.runtime_.device
         self.log_prior_ = log_prior_from_labels(y, num_classes).to(device)
@@ -110,27 +114,26 @@ class ClassifierMI(LogRatioEstimator):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             build = small_cnn if x.ndim == 4 else partial(mlp, hidden=self.hidden)
-            members = Members(build(x.shape[1], num_classes) for _ in range(self.members))
+            members = Members(build(x.shape[1], num_classes) for _ in range(size.members))
         self.network_ = nn.Sequential(Standardise(x), members).to(device)
-        train, validation = validation_split(y.cpu(), self.val_fraction, self.seed)
         x_val, y_val = x[validation], y[validation].cpu()
         best = _BestEpoch(self, x_val, y_val) if len(validation) else None
         batches = TensorBatches(
-            x[train], y[train], batch_size=self.batch_size, seed=self.seed, runtime=self.runtime_
+            x[train], y[train], batch_size=size.batch_size, seed=self.seed, runtime=self.runtime_
         )
         optimizer = torch.optim.AdamW(
             self.network_.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.lr, total_steps=self.epochs * len(batches)
+            optimizer, max_lr=self.lr, total_steps=size.epochs * len(batches)
         )
         with one_thread() if x.ndim == 2 else nullcontext():
             self.history_ = fit(
                 self.network_,
                 batches,
-                lambda logits, labels: self._loss(logits, labels.repeat(self.members)),
+                lambda logits, labels: self._loss(logits, labels.repeat(size.members)),
                 optimizer,
-                epochs=self.epochs,
+                epochs=size.epochs,
                 runtime=self.runtime_,
                 scheduler=scheduler,
                 after_epoch=best,
@@ -202,15 +205,18 @@ class _BestEpoch:
 def validation_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Positions of the training and of the validation samples, in order.
 
-    The validation set takes a random `fraction` of each class, rounded down. scikit-learn's
-    stratified splits round and draw differently.
+    The validation set takes a random `fraction` of each class, rounded down, but one sample at
+    least of a class of three or more. scikit-learn's stratified splits round and draw differently.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     by_class = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)
+    held = (fraction * counts).long()
+    if fraction > 0:
+        held = held.clamp_min((counts >= 3).long())
     rank = torch.arange(len(labels)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    in_training = rank >= torch.repeat_interleave((fraction * counts).long(), counts)
+    in_training = rank >= torch.repeat_interleave(held, counts)
     return by_class[in_training].sort().values, by_class[~in_training].sort().values
 
 

@@ -174,7 +174,7 @@ class CriticMI(ClassifierMI):
             return bound.terms(logits, labels, log_prior)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
         terms = torch.empty(len(labels), dtype=logits.dtype)
-        for batch in order.tensor_split(math.ceil(len(labels) / self.batch_size)):
+        for batch in order.tensor_split(math.ceil(len(labels) / self.batch_size_)):
             terms[batch] = bound.terms(logits[batch], labels[batch], log_prior)
         return terms
 

@@ -7,9 +7,11 @@ result.estimate(), result.accuracy, result.permutation_p_value(1000, seed=0)
 """
 
 import dataclasses
+import math
 import warnings
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -30,6 +32,8 @@ from mi_estimator.estimators.base import Estimator, MIEstimate, check_features
 from mi_estimator.estimators.registry import CROSS_FITTED, Settings, build_estimator
 from mi_estimator.samples import check_folds, checked_samples, class_codes
 
+MAX_TRAINING_SCORES = 20_000  # training samples of a fold that `training_value` uses
+
 
 @dataclass(frozen=True)
 class CrossFit:
@@ -44,6 +48,8 @@ class CrossFit:
         training_value: the estimate of each fold's estimator on its training samples, averaged over
             folds. The out-of-sample and the training value bracket I(X;Y) when the model can
             represent it.
+        weights: of the candidates of `auto`, averaged over folds, largest first.
+        skipped: candidates of `auto` that some fold could not train, and why.
     """
 
     log_ratio: Tensor
@@ -53,6 +59,8 @@ class CrossFit:
     folds: Tensor
     pointwise: Tensor
     training_value: float
+    weights: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def log_posterior(self) -> Tensor:
@@ -156,7 +164,7 @@ def cross_fit(
 
     log_ratio = torch.empty(len(y), len(counts), dtype=torch.float64)
     fold_of, pointwise = torch.empty_like(y), torch.empty(len(y), dtype=torch.float64)
-    training_values = []
+    training_values, weights, skipped = [], Counter(), {}
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
     with Progress("", folds, show=show_progress) as progress:
         for fold, (train, test) in enumerate(splits):
@@ -165,12 +173,19 @@ def cross_fit(
             estimator = build(seed + fold).train(x[train], y[train], len(counts))
             fold_of[test] = fold
             log_ratio[test], pointwise[test] = score(estimator, test)
-            training_values.append(_mean(score(estimator, train)[1], y[train], known_prior).value)
+            part = train[:: math.ceil(len(train) / MAX_TRAINING_SCORES)]
+            training_values.append(_mean(score(estimator, part)[1], y[part], known_prior).value)
+            for name, weight in getattr(estimator, "weights_", {}).items():
+                weights[name] += weight / folds
+            skipped |= getattr(estimator, "skipped_", {})
             progress.step()
             estimate = _mean(pointwise[test], y[test], known_prior).value
             progress.finish(f"fold {fold + 1}/{folds}", nats=estimate)
     known, training_value = known_prior is not None, sum(training_values) / folds
-    return CrossFit(log_ratio, log_prior, known, y, fold_of, pointwise, training_value)
+    of_candidates = {"weights": dict(weights.most_common()), "skipped": skipped}
+    return CrossFit(
+        log_ratio, log_prior, known, y, fold_of, pointwise, training_value, **of_candidates
+    )
 
 
 def _mean(pointwise: Tensor, labels: Tensor, known_prior: Tensor | None) -> MIEstimate:
@@ -183,7 +198,7 @@ def estimate_mutual_information(
     x,
     y,
     *,
-    estimator: str = "pc-softmax",
+    estimator: str = "auto",
     folds: int = 5,
     seed: int = 0,
     runtime: Runtime | None = None,

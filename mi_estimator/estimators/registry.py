@@ -5,7 +5,7 @@ add its name to a tuple below, and build it in `build_estimator`. The module imp
 that `--help` is fast; tests compare its names with what the classes implement.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OBJECTIVES = ("softmax", "pc-softmax", "softmax-log-k")
 CLASSIFIERS = (
@@ -33,18 +33,35 @@ CANDIDATES = ("pc-softmax", *CLASSIFIERS)  # of `auto`
 class Settings:
     """Hyper-parameters of networks, see `ClassifierMI`, `k` of `NeighbourMI`, and candidates.
 
-    The defaults suit 100 to 100,000 samples.
+    None stands for the value of `for_size`.
     """
 
-    epochs: int = 50
-    batch_size: int = 100
+    epochs: int | None = None
+    batch_size: int | None = None
     lr: float = 2e-3
     weight_decay: float = 1e-2
     val_fraction: float = 0.15
-    members: int = 4
+    members: int | None = None
     hidden: tuple[int, ...] = (100, 100, 100)
     k: int = 3
     candidates: tuple[str, ...] = CANDIDATES
+
+    def for_size(self, n: int) -> "Settings":
+        """With the default epochs, batch size and members for n training samples.
+
+        Up to 10,000 samples they are 50, 100 and 4. Beyond, batches grow to at most 1,000 samples,
+        a training takes at most 20,000 steps and eight million samples, and from 20,000 and 100,000
+        samples on there are two networks and one: their errors fall with n.
+        """
+        batch_size = self.batch_size or min(max(100, n // 100), 1000)
+        epochs = min(50, 20_000 * batch_size // n, 8_000_000 // n)
+        members = 4 if n <= 20_000 else 2 if n <= 100_000 else 1
+        return replace(
+            self,
+            batch_size=batch_size,
+            epochs=self.epochs or max(epochs, 1),
+            members=self.members or members,
+        )
 
 
 def build_estimator(name: str, runtime, seed: int, settings: Settings):

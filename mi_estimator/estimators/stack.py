@@ -27,6 +27,7 @@ from mi_estimator.estimators.registry import NETWORKS, Settings, build_estimator
 PSEUDO_COUNT = 0.1  # validation samples that each candidate gets beforehand: a uniform prior
 LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its time
 SELECTION_SAMPLES = 20_000  # that choose features
+MAX_VALIDATION = 20_000  # samples that give the weights
 SELECTED = "selected features: "
 
 
@@ -72,8 +73,9 @@ class StackedMI(LogRatioEstimator):
             selected = informative_features(x[train], y[train], self.seed)
             if 0 < len(selected) <= 0.75 * x.shape[1]:
                 columns[SELECTED] = selected
-        members = math.ceil(settings.members / len(columns))
+        members = math.ceil(settings.for_size(len(train)).members / len(columns))
         settings = dataclasses.replace(settings, members=members)
+        validation = validation[:: math.ceil(len(validation) / MAX_VALIDATION)]
         self.candidates_, self.skipped_, self.seconds_ = {}, {}, {}
         log_ratios = []
         for prefix, chosen in columns.items():

@@ -23,7 +23,7 @@ from mi_estimator.tasks.vectors import (
     UniformMixture,
 )
 
-BENCHMARK = Settings(weight_decay=1e-4)
+BENCHMARK = Settings(50, 100, weight_decay=1e-4, members=4)
 PAPER = Settings(20, 1000, lr=5e-3, weight_decay=1e-4, val_fraction=0.0, members=1)
 PAPER_DIMENSIONS = (1, 2, 5, 10)
 
