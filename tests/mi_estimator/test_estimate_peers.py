@@ -159,7 +159,7 @@ def test_the_call_and_the_command_have_the_same_defaults():
 @pytest.mark.parametrize("name", ["ross", "oracle", "softmax-log-k", "forest"])
 def test_a_call_for_what_cannot_be_cross_fitted_names_what_can(name):
     x, y = np.zeros((6, 1)), np.array(["a", "b"] * 3)
-    with pytest.raises(UserError, match=rf"estimator '{name}': use one of pc-softmax, .*smile"):
+    with pytest.raises(UserError, match=rf"estimator '{name}': use one of auto, .*smile"):
         estimate_mutual_information(x, y, estimator=name)
     assert name not in CROSS_FITTED
 

@@ -210,7 +210,7 @@ def lda(wine):
 
     def fit(prior: list | None = None) -> CrossFit:
         log_prior = None if prior is None else torch.tensor(prior, dtype=torch.float64).log()
-        build = (lambda seed: SklearnMI("lda", seed=seed), samples.x, samples.y)
+        build = (lambda s: SklearnMI("lda", seed=s, val_fraction=0.15), samples.x, samples.y)
         return cross_fit(*build, folds=5, seed=0, log_prior=log_prior)
 
     return fit

@@ -32,14 +32,6 @@ CLASSIFIERS = {
 }
 # Checks of scikit-learn that an estimator fails, with the reason.
 EXPECTED_FAILURES = {
-    "auto": dict.fromkeys(
-        (
-            "check_n_features_in_after_fitting",
-            "check_estimators_nan_inf",
-            "check_classifier_data_not_an_array",
-        ),
-        "15 samples and fewer leave no validation set that weights the candidates",
-    ),
     "ross": {
         "check_n_features_in_after_fitting": "`fit` learns nothing, so `score` takes any features",
     },

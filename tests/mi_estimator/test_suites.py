@@ -46,7 +46,7 @@ def test_names_and_sizes():
 
 def test_settings():
     """The paper's networks train as its own did; all others choose an epoch and are several."""
-    default = Settings(weight_decay=1e-4)
+    default = Settings(50, 100, weight_decay=1e-4, members=4)
     paper = Settings(20, 1000, 5e-3, 1e-4, val_fraction=0, members=1)
     for name, task in TASKS.items():
         assert task.settings == (paper if name in SUITES["paper"] else default)
