@@ -24,7 +24,7 @@ from mi_common.runtime import Runtime
 from mi_common.workers import run_jobs
 from mi_estimator.estimators.base import Estimator, MIEstimate
 from mi_estimator.estimators.crossfit import CrossFit, cross_fit
-from mi_estimator.estimators.registry import CANDIDATES, NETWORKS, Settings, build_estimator
+from mi_estimator.estimators.registry import NETWORKS, Settings, build_estimator
 from mi_estimator.feature_groups import Group
 
 KEY = ["feature", "estimator"]
@@ -33,29 +33,33 @@ VALUES = [f"{kind}{end}" for kind in KINDS for end in ("", "_lower", "_upper", "
 COLUMNS = [*KEY, *VALUES, "seconds"]
 ALL = "all features"
 FAST = "auto-fast"  # the table's name of `auto` without what takes most of its time
-FAST_CANDIDATES = tuple(name for name in CANDIDATES if name not in (*NETWORKS, "extra-trees"))
+SLOW = (*NETWORKS, "extra-trees")
 PERMUTED = 500  # test samples of a fold, of which the importance is measured
 
 
 @dataclass(frozen=True)
 class Stage:
-    """An estimator, and the name that tables give it."""
+    """An estimator, the name that tables give it, and its settings for one feature and for more."""
 
     label: str
     estimator: str
-    settings: Settings
+    of_one: Settings
+    of_many: Settings
 
 
 def stages_of(estimator: str, settings: Settings, leaders: int) -> list[Stage]:
-    """One stage; for "auto" a fast one and, unless there are no `leaders`, that of all candidates.
+    """One stage; of "auto" a fast one and, if there are `leaders`, the complete one.
 
-    The fast stage is the stack without networks and extra trees.
+    The fast stage has no networks, extra trees, or selected features. Neither has a complete fit on
+    a single feature, which needs them least.
     """
-    stage = Stage(estimator, estimator, settings)
-    if estimator != "auto":
+    stage = Stage(estimator, estimator, settings, settings)
+    candidates = tuple(name for name in settings.candidates if name not in SLOW)
+    if estimator != "auto" or candidates in ((), settings.candidates):
         return [stage]
-    fast = Stage(FAST, "auto", dataclasses.replace(settings, candidates=FAST_CANDIDATES))
-    return [fast, stage] if leaders else [fast]
+    fast = dataclasses.replace(settings, candidates=candidates, select_features=False)
+    stages = [Stage(FAST, estimator, fast, fast), Stage(estimator, estimator, fast, settings)]
+    return stages if leaders else stages[:1]
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ class Problem:
         The estimator of each fold is appended to `estimators`.
         """
 
+        settings = stage.of_one if len(columns) == 1 else stage.of_many
+
         def build(seed: int) -> Estimator:
-            estimator = build_estimator(stage.estimator, self.runtime, seed, stage.settings)
+            estimator = build_estimator(stage.estimator, self.runtime, seed, settings)
             if estimators is not None:
                 estimators.append(estimator)
             return estimator

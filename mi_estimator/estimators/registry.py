@@ -31,7 +31,7 @@ CANDIDATES = ("pc-softmax", *CLASSIFIERS)  # of `auto`
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters of networks, see `ClassifierMI`, `k` of `NeighbourMI`, and candidates.
+    """Hyper-parameters of networks, see `ClassifierMI`, `k` of `NeighbourMI`, those of `StackedMI`.
 
     None stands for the value of `for_size`.
     """
@@ -45,6 +45,7 @@ class Settings:
     hidden: tuple[int, ...] = (100, 100, 100)
     k: int = 3
     candidates: tuple[str, ...] = CANDIDATES
+    select_features: bool = True
 
     def for_size(self, n: int) -> "Settings":
         """With the default epochs, batch size and members for n training samples.
@@ -71,7 +72,7 @@ def build_estimator(name: str, runtime, seed: int, settings: Settings):
     """
     options = {"runtime": runtime, "seed": seed} | vars(settings)
     k = options.pop("k")
-    del options["candidates"]
+    del options["candidates"], options["select_features"]
     if name in OBJECTIVES:
         from mi_estimator.estimators.classifier import ClassifierMI
 

@@ -40,8 +40,9 @@ class StackedMI(LogRatioEstimator):
     `informative_features`. For images the network is the only candidate.
 
     Attributes:
-        settings: of networks; `candidates` are the estimators by name, and `val_fraction` must be
-            above 0. Networks on all and on selected features share the `members`.
+        settings: of networks; `candidates` are the estimators by name, `select_features` says
+            whether they also train on selected features, and `val_fraction` must be above 0.
+            Networks on all and on selected features share the `members`.
         runtime: of networks; by default a GPU if there is one, in fp32.
         weights_: candidate -> its share of the mixture, largest first.
         skipped_: candidate -> why it takes no part.
@@ -69,7 +70,7 @@ class StackedMI(LogRatioEstimator):
         columns, names = {"": torch.arange(x.shape[1])}, settings.candidates
         if x.ndim == 4:
             names = [name for name in names if name in NETWORKS]
-        elif x.shape[1] > 1:
+        elif x.shape[1] > 1 and settings.select_features:
             selected = informative_features(x[train], y[train], self.seed)
             if 0 < len(selected) <= 0.75 * x.shape[1]:
                 columns[SELECTED] = selected

@@ -14,7 +14,7 @@ from mi_estimator.estimators.baselines import SklearnMI
 from mi_estimator.estimators.crossfit import cross_fit
 from mi_estimator.estimators.registry import Settings
 from mi_estimator.feature_groups import Group
-from mi_estimator.ranking import ALL, Problem, Stage, holm, leading, rank_groups
+from mi_estimator.ranking import ALL, Problem, Stage, holm, leading, rank_groups, stages_of
 from mi_estimator.tasks.gaussians import GaussianClasses
 from mi_estimator.tasks.vectors import NoisyXor
 
@@ -31,7 +31,7 @@ def rank(tmp_path: Path, cpu: Runtime) -> Rank:
         groups = groups or [(column,) for column in columns]
         options = {"folds": 5, "seed": 0, "permutations": 99} | options
         problem = Problem(np.float32(x), np.int64(y), tuple(given), runtime=cpu, **options)
-        stages = [Stage(name, name, UNCALIBRATED) for name in estimators]
+        stages = [Stage(name, name, UNCALIBRATED, UNCALIBRATED) for name in estimators]
         (tmp_path / folder).mkdir(exist_ok=True)
         rows = rank_groups(
             problem,
@@ -199,6 +199,21 @@ def test_leaders_lead_in_one_of_three_values():
     assert leading(rows, np.array([0, 1, 2, 0, 5])).tolist() == ["e", "c", "a", "d", "b"]
 
 
+def test_auto_has_a_fast_stage_unless_its_candidates_are_fast():
+    settings = Settings(epochs=7)
+    fast, complete = stages_of("auto", settings, 3)
+    assert (complete.label, complete.of_many, complete.of_one) == ("auto", settings, fast.of_many)
+    assert fast.label == "auto-fast" and fast.of_one == fast.of_many
+    assert fast.of_many.epochs == 7 and not fast.of_many.select_features
+    left_out = set(settings.candidates) - set(fast.of_many.candidates)
+    assert left_out == {"pc-softmax", "extra-trees"}
+    assert stages_of("auto", settings, 0) == [fast]
+    for candidates in (("lda", "qda"), ("pc-softmax",)):
+        chosen = Settings(candidates=candidates)
+        assert stages_of("auto", chosen, 3) == [Stage("auto", "auto", chosen, chosen)]
+    assert stages_of("lda", settings, 3) == [Stage("lda", "lda", settings, settings)]
+
+
 def test_importance_is_the_loss_by_permuted_features(cpu):
     """QDA where the label is the sign of a correlation; a pair is permuted together."""
     rng, y = np.random.default_rng(0), np.arange(2000) % 2
@@ -206,7 +221,7 @@ def test_importance_is_the_loss_by_permuted_features(cpu):
     x[:, 1] = 0.6 * x[:, 1] + (1.6 * y - 0.8) * x[:, 0]
     problem = Problem(np.float32(x), y, (), folds=4, seed=0, permutations=9, runtime=cpu)
     groups = [Group("0", (0,)), Group("01", (0, 1)), Group("2", (2,)), Group("3", (3,))]
-    row, whole = ranking.rank_all(problem, Stage("qda", "qda", UNCALIBRATED), groups)
+    row, whole = ranking.rank_all(problem, Stage("qda", "qda", UNCALIBRATED, UNCALIBRATED), groups)
     # The log odds are 2 r a b / (1 - r^2) for r = 0.8, the label of permuted samples is random.
     a, b, noise = rng.normal(size=(3, 10**6))
     for other, importance in zip((b, 0.8 * a + 0.6 * noise), whole.importance, strict=False):
