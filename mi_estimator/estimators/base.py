@@ -195,6 +195,24 @@ def check_features(x: Tensor, *, least: int = 2, images: bool = False) -> None:
         )
 
 
+def far_origin(x: Tensor) -> Tensor | None:
+    """(d,) means of features that float32 cannot represent so far from zero, 0 for the others.
+
+    Such as a pressure of 101,325.01 to 101,325.02. None for images, and if there is none.
+    """
+    if x.ndim == 4 or x.dtype.itemsize <= 4:
+        return None
+    x = x.double()
+    high, low = x.amax(dim=0), x.amin(dim=0)
+    far = high - low < 1e-3 * torch.maximum(high.abs(), low.abs())
+    return torch.where(far, x.mean(dim=0), 0) if far.any() else None
+
+
+def shifted(x: Tensor, origin: Tensor | None) -> Tensor:
+    """x without the (d,) `far_origin`, if there is one."""
+    return x if origin is None else x.double() - origin.to(x.device)
+
+
 def label_array(y, size: int) -> np.ndarray:
     """N = `size` labels as an array of text, numbers or booleans.
 

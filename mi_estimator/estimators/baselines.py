@@ -28,7 +28,7 @@ from mi_common.information import (
     pointwise_mutual_information,
     select_label,
 )
-from mi_estimator.estimators.base import LogRatioEstimator
+from mi_estimator.estimators.base import LogRatioEstimator, far_origin, shifted
 from mi_estimator.estimators.classifier import validation_split
 from mi_estimator.estimators.networks import Standardise
 
@@ -91,7 +91,8 @@ class SklearnMI(LogRatioEstimator):
         if len(train) > (most := MAX_SAMPLES.get(self.name, len(train))):
             used = train[validation_split(y[train], 1 - most / len(train), self.seed)[0]]
         self._training_log_prior = log_prior_from_labels(y[used], num_classes).double()
-        self.scaling_ = Standardise(x[train])
+        self._origin = far_origin(x)
+        self.scaling_ = Standardise(shifted(x[train], self._origin))
         self.model_ = CLASSIFIERS[self.name](self.seed)
         self._check_size(y[used], x.shape[1], num_classes)
         try:
@@ -163,7 +164,7 @@ class SklearnMI(LogRatioEstimator):
     @torch.inference_mode()
     def _inputs(self, x: Tensor) -> np.ndarray:
         """Scaled features in float64, for the covariances of LDA and QDA."""
-        return self.scaling_(x.cpu().double()).numpy()
+        return self.scaling_(shifted(x.cpu().double(), self._origin)).numpy()
 
 
 def threads_for(x: Tensor) -> threadpool_limits:

@@ -27,7 +27,7 @@ from mi_common.information import (
     select_label,
 )
 from mi_common.runtime import Runtime, default_runtime, one_thread
-from mi_estimator.estimators.base import LogRatioEstimator
+from mi_estimator.estimators.base import LogRatioEstimator, far_origin, shifted
 from mi_estimator.estimators.networks import Members, Standardise, mlp, small_cnn
 from mi_estimator.estimators.registry import Settings
 
@@ -159,7 +159,7 @@ class ClassifierMI(LogRatioEstimator):
         """float32; images may stay uint8, which the first layer scales."""
         if x.dtype == torch.uint8:
             return x
-        return (x if self._origin is None else x - self._origin.to(x.device)).float()
+        return shifted(x, self._origin).float()
 
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
@@ -218,16 +218,3 @@ def validation_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     rank = torch.arange(len(labels)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     in_training = rank >= torch.repeat_interleave(held, counts)
     return by_class[in_training].sort().values, by_class[~in_training].sort().values
-
-
-def far_origin(x: Tensor) -> Tensor | None:
-    """(d,) means of features that float32 cannot represent so far from zero, 0 for the others.
-
-    Such as a pressure of 101,325.01 to 101,325.02. None for images, and if there is none.
-    """
-    if x.ndim == 4 or x.dtype.itemsize <= 4:
-        return None
-    x = x.double()
-    high, low = x.amax(dim=0), x.amin(dim=0)
-    far = high - low < 1e-3 * torch.maximum(high.abs(), low.abs())
-    return torch.where(far, x.mean(dim=0), 0) if far.any() else None

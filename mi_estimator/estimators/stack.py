@@ -19,7 +19,7 @@ from torch import Tensor
 from mi_common.errors import UserError
 from mi_common.information import log_prior_from_labels, select_label
 from mi_common.runtime import Runtime
-from mi_estimator.estimators.base import LogRatioEstimator
+from mi_estimator.estimators.base import LogRatioEstimator, far_origin, shifted
 from mi_estimator.estimators.classifier import validation_split
 from mi_estimator.estimators.networks import Standardise
 from mi_estimator.estimators.registry import NETWORKS, Settings, build_estimator
@@ -60,6 +60,8 @@ class StackedMI(LogRatioEstimator):
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "StackedMI":
         """Raises UserError if no candidate can be trained."""
         settings = self.settings or Settings()
+        self._origin = far_origin(x)
+        x = shifted(x, self._origin)
         if settings.val_fraction == 0:
             raise UserError("auto: --val-fraction 0 leaves no samples to weight its candidates")
         y = y.cpu()
@@ -102,6 +104,7 @@ class StackedMI(LogRatioEstimator):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """(N, d) -> (N, K) float64 log p(x, k) / (p(x) p(k)) in nats."""
+        x = shifted(x, self._origin)
         mixture = torch.full((len(x), len(self.log_prior_)), -torch.inf, dtype=torch.float64)
         for name, weight in self.weights_.items():
             if weight > 0:
