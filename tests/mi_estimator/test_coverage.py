@@ -10,6 +10,7 @@ from mi_estimator import coverage as entry
 from mi_estimator import replicates
 from mi_estimator.estimators.baselines import SklearnMI
 from mi_estimator.estimators.crossfit import cross_fit
+from mi_estimator.estimators.registry import Settings
 
 NAMES = ["estimate", "lower", "upper", "expected_value", "p_value"]
 ROWS = {
@@ -137,7 +138,7 @@ def test_a_replicate_is_the_estimate_of_its_own_samples(cpu):
     made = []
 
     def build(seed: int) -> SklearnMI:
-        made.append(SklearnMI("lda", seed=seed))
+        made.append(SklearnMI("lda", seed=seed, val_fraction=Settings().val_fraction))
         return made[-1]
 
     found = cross_fit(build, x, y, folds=5, seed=2)

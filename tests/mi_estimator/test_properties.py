@@ -108,7 +108,7 @@ def test_infonce_depends_on_the_order_through_its_batches_alone(fitted, held_out
     first, permuted = critic.estimate(x, y), critic.estimate(x[order], y[order])
     assert permuted.value != first.value
     assert abs(permuted.value - first.value) < 0.005  # 40 batches of 250 under two shuffles
-    critic.batch_size = len(y)
+    critic.batch_size_ = len(y)
     values = [critic.estimate(x[i], y[i]).value for i in (torch.arange(len(y)), order)]
     assert values[1] == pytest.approx(values[0], abs=1e-6)
 
@@ -270,7 +270,7 @@ def test_infonce_stays_below_the_logarithm_of_its_batch():
     critic = build("infonce", batch_size=8, epochs=3).fit(*train)
     assert select_label(critic.log_ratio(x), y).mean() > 3
     for size in (1, 2, 8, 16):
-        critic.batch_size = size
+        critic.batch_size_ = size
         cap = math.log(size)
         assert 0.8 * cap - 1e-9 <= critic.estimate(x, y).value <= cap + 1e-9
 
