@@ -16,6 +16,7 @@ from mi_estimator.ranking import COLUMNS
 
 FAST = ["--estimator", "lda", "--permutations", 39, "--num-workers", 0, "--device", "cpu"]
 KINDS = ["alone", "conditional"]
+HOLM = ["alone_p_holm", "conditional_p_holm"]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,28 @@ def test_other_data_and_other_flags_are_not_mixed(run, table, tmp_path, user_err
         assert "the data changed" in user_error(main, words)
     finally:
         table.write_text(text)
+
+
+@pytest.mark.slow
+def test_auto_ranks_more_leaders_when_it_resumes(run, tmp_path):
+    flags = ["--estimator", "auto", "--candidates", "pc-softmax", "lda", "qda", "--drop", "NA"]
+    flags += ["--epochs", 2, "--members", 1, "--folds", 2]
+    fast = run(*flags, "--leaders", 0).set_index("feature")
+    assert fast["estimator"].eq("auto-fast").all()
+    one = run(*flags, "--leaders", 1, "--resume").set_index("feature")
+    two = run(*flags, "--leaders", 2, "--resume")
+    assert two.equals(run(*flags, "--leaders", 2, folder="new"))
+    two = two.set_index("feature")
+    for lines, leaders in ((one, 1), (two, 2)):
+        assert lines["estimator"].eq("auto").sum() == leaders
+        others = lines[lines["estimator"] == "auto-fast"].drop(columns=HOLM)
+        assert others.equals(fast.loc[others.index].drop(columns=HOLM))
+    # A single feature needs no network: alone it has the same value. Two estimators, two tests.
+    assert two["alone"].to_dict() == fast["alone"].to_dict()
+    assert two.loc["1", "alone_p_holm"] == pytest.approx(6 / 40)
+    assert fast.loc["1", "alone_p_holm"] == pytest.approx(3 / 40)
+    result = json.loads((tmp_path / "new/rank.json").read_text())
+    assert result["all_features"]["estimator"] == "auto"
 
 
 def test_two_files_of_one_name_have_a_folder_each(table, tmp_path, monkeypatch, user_error):
