@@ -29,6 +29,7 @@ LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its ti
 SELECTION_SAMPLES = 20_000  # that choose features
 MAX_VALIDATION = 20_000  # samples that give the weights
 SELECTED = "selected features: "
+SELECTED_ONLY = (*NETWORKS, "extra-trees", "nearest-neighbours")  # suffer from useless features
 
 
 class StackedMI(LogRatioEstimator):
@@ -36,13 +37,14 @@ class StackedMI(LogRatioEstimator):
 
     All train on the same part of the samples given to `fit`. The other part, the validation set,
     chooses the epoch of networks, calibrates each candidate, and gives the weights. Where few
-    features carry information, each candidate is also trained on these alone; see
-    `informative_features`. For images the network is the only candidate.
+    features carry information (see `informative_features`), the candidates of SELECTED_ONLY train
+    on these alone, and the others once on all and once on these. For images the network is the only
+    candidate.
 
     Attributes:
         settings: of networks; `candidates` are the estimators by name, `select_features` says
-            whether they also train on selected features, and `val_fraction` must be above 0.
-            Networks on all and on selected features share the `members`.
+            whether they train on selected features, and `val_fraction` must be above 0. Of a
+            network's `members` half are trained: the other candidates do the work of the rest.
         runtime: of networks; by default a GPU if there is one, in fp32.
         weights_: candidate -> its share of the mixture, largest first.
         skipped_: candidate -> why it takes no part.
@@ -72,17 +74,20 @@ class StackedMI(LogRatioEstimator):
         columns, names = {"": torch.arange(x.shape[1])}, settings.candidates
         if x.ndim == 4:
             names = [name for name in names if name in NETWORKS]
-        elif x.shape[1] > 1 and settings.select_features:
-            selected = informative_features(x[train], y[train], self.seed)
-            if 0 < len(selected) <= 0.75 * x.shape[1]:
-                columns[SELECTED] = selected
-        members = math.ceil(settings.for_size(len(train)).members / len(columns))
-        settings = dataclasses.replace(settings, members=members)
+        else:
+            members = math.ceil(settings.for_size(len(train)).members / 2)
+            settings = dataclasses.replace(settings, members=members)
+            if x.shape[1] > 1 and settings.select_features:
+                selected = informative_features(x[train], y[train], self.seed)
+                if 0 < len(selected) <= 0.75 * x.shape[1]:
+                    columns[SELECTED] = selected
         validation = validation[:: math.ceil(len(validation) / MAX_VALIDATION)]
         self.candidates_, self.skipped_, self.seconds_ = {}, {}, {}
         log_ratios = []
         for prefix, chosen in columns.items():
             for name in names:
+                if not prefix and SELECTED in columns and name in SELECTED_ONLY:
+                    continue
                 started = time.perf_counter()
                 candidate = build_estimator(name, self.runtime, self.seed, settings)
                 try:

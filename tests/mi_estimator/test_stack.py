@@ -91,13 +91,16 @@ def test_few_informative_features_among_many_are_selected_and_used():
     assert estimator.weights_["selected features: qda"] > 0.9
 
 
-def test_the_networks_on_all_and_on_selected_features_share_the_members():
+def test_half_the_members_are_trained_and_on_the_selected_features_alone():
     base, noise = samples(GaussianClasses(3), 300, 0), torch.randn(300, 9)
-    settings = dataclasses.replace(SMALL, candidates=("pc-softmax",), members=4)
+    settings = dataclasses.replace(SMALL, candidates=("pc-softmax", "lda"), members=4)
     wide = StackedMI(settings=settings).fit(torch.cat([base[0], noise], dim=1), base[1])
     narrow = StackedMI(settings=settings).fit(*base)
-    assert [candidate.members for candidate, _ in wide.candidates_.values()] == [2, 2]
-    assert [candidate.members for candidate, _ in narrow.candidates_.values()] == [4]
+    assert list(narrow.candidates_) == ["pc-softmax", "lda"]
+    selected = ["selected features: pc-softmax", "selected features: lda"]
+    assert list(wide.candidates_) == ["lda", *selected]
+    assert narrow.candidates_["pc-softmax"][0].members == 2
+    assert wide.candidates_[selected[0]][0].members == 2
 
 
 def test_images_are_for_the_network_alone():
