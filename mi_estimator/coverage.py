@@ -15,7 +15,7 @@ import itertools
 from mi_common import cli
 from mi_common.errors import UserError
 from mi_estimator.estimators.registry import CROSS_ENTROPY
-from mi_estimator.names import COVERAGE_TASKS
+from mi_estimator.names import COVERAGE_TASKS, WIDE_COVERAGE_TASKS
 
 
 def get_parser() -> cli.Parser:
@@ -23,7 +23,8 @@ def get_parser() -> cli.Parser:
     cli.add_common_arguments(parser, output_dir="runs/mi_coverage", seed=False, data=False)
     cli.add_cluster_argument(parser)
     add = parser.add_argument_group("simulation").add_argument
-    add("--tasks", nargs="+", choices=COVERAGE_TASKS, default=list(COVERAGE_TASKS), help="tasks")
+    names, default = (*COVERAGE_TASKS, *WIDE_COVERAGE_TASKS), list(COVERAGE_TASKS)
+    add("--tasks", nargs="+", choices=names, default=default, help="tasks", metavar="TASK")
     count = cli.count_to(1_000_000)
     add("--replicates", type=count, default=300, help="data sets to draw from each task")
     add("--samples", type=cli.positive_int, default=500, help="samples in a data set")

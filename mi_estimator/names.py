@@ -12,6 +12,7 @@ from mi_estimator.estimators.registry import CANDIDATES, Settings
 IMAGE_SETS = ("mnist", "fashion-mnist", "digits", "cifar10", "cifar100", "tiny-imagenet")
 SUITES = ("paper", "hard", "small-sample", "many-classes", "images", "tables")
 COVERAGE_TASKS = ("gaussian-d2", "concentric-d5", "independent-k2", "independent-k10")
+WIDE_COVERAGE_TASKS = ("independent-k2-d50", "independent-k5-d50", "independent-k10-d50")
 ENTROPIES = ("plug-in", "miller-madow")
 MISSING = ("drop", "indicator")
 TABLE_OPTIONS = ("features", "drop", "drop_constant", "missing", "bins")  # of `read_samples`

@@ -50,6 +50,7 @@ def test_shares_by_hand():
         "rejected_high": 0.805880,
         "covers_mean_estimate": 0.5,
         "above_truth": 0.25,
+        "below_truth": 0.0,
     }
     line = table.loc["independent-k2"]
     assert list(table.columns) == list(expected)
@@ -170,7 +171,7 @@ def test_networks_are_what_is_simulated_by_default(cpu):
     assert (args.estimator, args.replicates, args.tasks) == (
         "pc-softmax",
         300,
-        list(replicates.TASKS),
+        list(replicates.TASKS)[:4],
     )
     (row,) = replicates.run_replicate("independent-k2", 0, "pc-softmax", 60, 19, cpu)
     assert row["lower"] < row["upper"] and -0.5 < row["expected_value"] < 0.02

@@ -17,7 +17,7 @@ GPU = Runtime(torch.device("cuda:0"), "bf16")
 def test_light_names_are_those_of_the_implementations():
     assert names.IMAGE_SETS == IMAGE_SETS
     assert tuple(SUITES) == names.SUITES
-    assert tuple(replicates.TASKS) == names.COVERAGE_TASKS
+    assert tuple(replicates.TASKS) == names.COVERAGE_TASKS + names.WIDE_COVERAGE_TASKS
     assert tuple(classifier.OBJECTIVES) == registry.OBJECTIVES
     assert tuple(critics.BOUNDS) == registry.BOUNDS
     assert tuple(baselines.CLASSIFIERS) == registry.CLASSIFIERS
