@@ -20,7 +20,7 @@ from scipy import stats
 from mi_common.files import damaged_file, read_arrays, save_arrays
 from mi_common.information import pointwise_mutual_information, select_label
 from mi_common.results import ResultsFile
-from mi_common.runtime import Runtime
+from mi_common.runtime import Runtime, one_thread
 from mi_common.workers import run_jobs
 from mi_estimator.estimators.base import Estimator, MIEstimate
 from mi_estimator.estimators.crossfit import CrossFit, cross_fit
@@ -185,6 +185,7 @@ def permutation_importance(
     return losses
 
 
+@one_thread()
 def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[dict, Whole]:
     """The row of all features, I(X;Y) and I(X;Y | given), and what the rows of groups need."""
     started, estimators = time.perf_counter(), []
@@ -199,6 +200,7 @@ def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[dict,
     return row, Whole(fit.pointwise.numpy(), given_terms, importance)
 
 
+@one_thread()
 def rank_group(
     problem: Problem, stage: Stage, key: str, group: Group, whole: Whole
 ) -> tuple[dict, None]:
