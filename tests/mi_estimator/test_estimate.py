@@ -129,3 +129,26 @@ def test_images_for_estimators_without_a_network_are_refused(
     line = user_error(main, words(*flags, "--output-dir", tmp_path / "out"))
     assert line == f"error: --estimator {name}: images need a network, such as pc-softmax"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_weights_of_auto_are_printed_and_written(wine, estimated, capsys):
+    candidates = ("lda", "logistic-regression", "qda")
+    words = ("--label", "cultivar", "--estimator", "auto", "--folds", 2, "--candidates")
+    run = estimated(source=(wine, *words, *candidates))
+    weights, skipped = run.result["weights"], run.result["skipped"]
+    assert set(weights) | set(skipped) >= set(candidates)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert list(weights.values()) == sorted(weights.values(), reverse=True)
+    printed = capsys.readouterr().out
+    for name, weight in weights.items():
+        assert f"| {name} | {weight:.2f} |" in printed or weight < 0.01
+    assert all(f"{name} ({reason})" in printed for name, reason in skipped.items())
+
+
+def test_a_class_without_a_validation_sample_is_named(tmp_path, estimated, capsys):
+    table = pd.DataFrame({"a": np.random.default_rng(0).normal(size=40), "y": "common"})
+    table.loc[:2, "y"] = "rare"
+    table.to_csv(tmp_path / "table.csv", index=False)
+    words = ("--label", "y", "--estimator", "lda", "--folds", 3)
+    estimated(source=(tmp_path / "table.csv", *words))
+    assert "warning: classes rare have fewer than 3" in capsys.readouterr().err

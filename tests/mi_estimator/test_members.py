@@ -11,6 +11,7 @@ from mi_common.information import pc_softmax_loss, pointwise_mutual_information,
 from mi_estimator.estimators.classifier import ClassifierMI, _BestEpoch, validation_split
 from mi_estimator.estimators.critics import CriticMI
 from mi_estimator.estimators.networks import Members, Standardise, mlp
+from mi_estimator.estimators.registry import Settings
 from mi_estimator.tasks.gaussians import GaussianClasses
 
 # One network, trained as in the paper, without validation set.
@@ -230,3 +231,23 @@ def test_a_network_that_learns_noise_stops_early_with_its_best_weights(cpu):
     assert -0.01 < terms.mean() < 0.05
     full = ClassifierMI(epochs=60, **options | {"val_fraction": 0.0}).fit(x[train], y[train])
     assert len(full.history_) == 60  # nobody is asked
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs", "batch_size", "members"),
+    [
+        (100, 50, 100, 4),
+        (10_000, 50, 100, 4),
+        (20_001, 50, 200, 2),
+        (100_001, 50, 1000, 1),
+        (400_000, 20, 1000, 1),
+        (10_000_000, 1, 1000, 1),
+    ],
+)
+def test_the_size_of_a_training_follows_the_number_of_samples(n, epochs, batch_size, members):
+    settings = Settings().for_size(n)
+    assert (settings.epochs, settings.batch_size) == (epochs, batch_size)
+    assert settings.members == members
+    assert epochs * n <= 20_000 * batch_size
+    given = Settings(7, 30, members=3).for_size(n)
+    assert (given.epochs, given.batch_size, given.members) == (7, 30, 3)
