@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the tables of mutual information: the paper's with the original's values beside ours, all
-# estimators on the hard suite, and the coverage of the interval.
+# estimators on the hard suite, some on tasks like people's tables, and the coverage of intervals.
 #
-#   bash scripts/reproduce_mi.sh           about an hour on two cores
+#   bash scripts/reproduce_mi.sh           about two hours on two cores
 #   bash scripts/reproduce_mi.sh --smoke   everything shrunk, a check of two minutes
 #
 # A second call goes on where the first stopped; delete runs/reproduce_mi to start afresh.
@@ -10,14 +10,19 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runs=runs/reproduce_mi
-paper="--seeds 0 1 2 3 4" hard="--seeds 0 1 2" coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
+paper="--seeds 0 1 2 3 4" hard="--seeds 0 1 2"
+tables="--seeds 0 1 2 --n-train 500 2000 10000"
+coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
+zero="--replicates 100 --samples 200"
 case "${1:-}" in
   "") ;;
   --smoke)
     runs=runs/reproduce_mi_smoke
     paper="--seeds 0 --n-train 2000 --n-test 5000 --epochs 2"
     hard="--seeds 0 --n-train 300 --n-test 1000 --epochs 2 --members 1"
+    tables="--seeds 0 --n-train 100 --n-test 1000 --candidates lda gradient-boosting"
     coverage="--replicates 2 --samples 200"
+    zero="--replicates 1 --samples 200"
     ;;
   *) echo "reproduce_mi.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
@@ -25,14 +30,25 @@ esac
 bash scripts/setup.sh
 python=.venv/bin/python
 
-echo "== 1 of 3: the paper's table =="
+echo "== 1 of 5: the paper's table =="
 $python -m mi_estimator.benchmark --suite paper --output-dir $runs/paper --resume $paper \
   --estimators oracle softmax pc-softmax softmax-log-k
 
-echo; echo "== 2 of 3: all estimators on hard tasks =="
+echo; echo "== 2 of 5: all estimators on hard tasks =="
 $python -m mi_estimator.benchmark --suite hard --output-dir $runs/hard --resume $hard \
-  --estimators oracle pc-softmax softmax softmax-log-k logistic-regression gradient-boosting lda qda \
-  mine nwj infonce smile ross mixed-ksg --batch-size 200
+  --estimators oracle pc-softmax softmax softmax-log-k mine nwj infonce smile ross mixed-ksg \
+  --batch-size 200
+$python -m mi_estimator.benchmark --suite hard --output-dir $runs/hard_auto --resume $hard \
+  --estimators auto logistic-regression lda shrunk-lda qda regularised-qda gradient-boosting \
+  extra-trees nearest-neighbours
 
-echo; echo "== 3 of 3: coverage of the interval, size of the test =="
+echo; echo "== 3 of 5: tasks like people's tables =="
+$python -m mi_estimator.benchmark --suite tables --output-dir $runs/tables --resume $tables \
+  --estimators auto pc-softmax gradient-boosting lda ross mixed-ksg
+
+echo; echo "== 4 of 5: coverage of the interval, size of the test =="
 $python -m mi_estimator.coverage --output-dir $runs/coverage --resume $coverage
+
+echo; echo "== 5 of 5: intervals of auto where there is no information =="
+$python -m mi_estimator.coverage --output-dir $runs/zero --resume $zero --estimator auto \
+  --tasks independent-k2-d50 independent-k5-d50 independent-k10-d50

@@ -92,8 +92,8 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
     [
         ("quickstart.sh", [], 6),
         ("quickstart.sh", ["--smoke"], 6),
-        ("reproduce_mi.sh", [], 3),
-        ("reproduce_mi.sh", ["--smoke"], 3),
+        ("reproduce_mi.sh", [], 6),
+        ("reproduce_mi.sh", ["--smoke"], 6),
         ("reproduce_pc_softmax.sh", [], 4),
         ("reproduce_pc_softmax.sh", ["--smoke"], 2),
         ("reproduce_infocam.sh", [], 13),
