@@ -174,7 +174,7 @@ def check_input_and_freeze_unused(network: GlobalAveragePoolClassifier, name: st
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
-            f"--network {name}: cannot take images of {side} pixels; use another size or network"
+            f"network {name}: cannot take images of {side} pixels; use another size or network"
         ) from error
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)

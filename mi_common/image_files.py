@@ -4,6 +4,7 @@ tiny-imagenet-200/   CUB_200_2011/      as `python -m scripts.download_data NAME
 train/CLASS/*   test/CLASS/*            a folder of your own, given as the data folder
 """
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,12 @@ def _size(text: str) -> list[int]:
     return list(parse_size(width, height, text))
 
 
-def image_folder(data_dir: Path, split: str) -> ImageSet:
+def image_folder(
+    data_dir: Path, split: str, *, required: tuple[str, ...] = ("train", "test")
+) -> ImageSet:
     """A folder of your own pictures: `data_dir/train/CLASS/*` and `data_dir/test/CLASS/*`.
+
+    The splits that are `required` must be there, with the same classes.
 
     Classes are sorted by name and the images of each class too. Images are the files that end in
     .bmp, .jpeg, .jpg, .png or .webp, in any case; other files and hidden ones are left out.
@@ -146,8 +151,8 @@ def image_folder(data_dir: Path, split: str) -> ImageSet:
     UserError for a missing folder, no classes, a class without images, or a class that only one of
     the two splits has.
     """
-    names = {name: _class_names(Path(data_dir) / name) for name in ("train", "test")}
-    for one, other in (("train", "test"), ("test", "train")):
+    names = {name: _class_names(Path(data_dir) / name) for name in required}
+    for one, other in itertools.permutations(required, 2):
         if alone := sorted(set(names[one]) - set(names[other])):
             raise UserError(f"{data_dir}: classes in {one} but not in {other}: {', '.join(alone)}")
     paths, labels = [], []

@@ -80,5 +80,5 @@ def unavailable(name: str, error: Exception) -> UserError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(
         f"the ImageNet weights of {name} could not be fetched ({reason}); "
-        "use --weights FILE, --weights none or --network efficientnet_lite0"
+        "use --weights FILE, --weights none or the network efficientnet_lite0"
     )

@@ -8,20 +8,24 @@ from mi_common.files import read_json
 from mi_estimator.text_files import COMPRESSIONS
 
 
-def default_folder(parent: Path, file: Path | None, dataset: str | None = None) -> Path:
-    """`parent` / the file's name without its suffix, or the name of the image set.
+def default_folder(
+    parent: Path, file: Path | None, dataset: str | None = None, data_dir: Path | None = None
+) -> Path:
+    """`parent` / the name of a file without its suffix, of an image set, or of a folder of images.
 
-    Where another file's or image set's results have this name, a hash of the file's path is added,
-    so that `a/data.csv` and `b/data.csv` have a folder each.
+    Where results of another source have this name, a hash of the path is added, so that
+    `a/data.csv` and `b/data.csv` have a folder each. The image set "folder" is its `data_dir`.
     """
-    if file is None:
+    if dataset == "folder":
+        name = data_dir.resolve().name or "images"
+    elif file is None:
         name = dataset
     else:
         name = (file.with_suffix("") if file.suffix.lower() in COMPRESSIONS else file).stem
-    folder, source = parent / name, _source(file, dataset)
+    folder, source = parent / name, _source(file, dataset, data_dir)
     try:
         flags = read_json(folder / "config.json")["flags"]
-        earlier = _source(flags["file"], flags.get("dataset"))
+        earlier = _source(flags["file"], flags.get("dataset"), flags.get("data_dir"))
     except (UserError, KeyError, TypeError, AttributeError):
         # Another folder, which `check_output` refuses, or none.
         return folder
@@ -29,5 +33,6 @@ def default_folder(parent: Path, file: Path | None, dataset: str | None = None) 
     return folder if earlier == source else parent / f"{name}-{digest}"
 
 
-def _source(file: Path | str | None, dataset: str | None) -> str:
+def _source(file: Path | str | None, dataset: str | None, data_dir: Path | str | None) -> str:
+    file = data_dir if dataset == "folder" else file
     return f"image set {dataset}" if file is None else str(Path(file).resolve())

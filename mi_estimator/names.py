@@ -10,6 +10,8 @@ from mi_common import cli
 from mi_estimator.estimators.registry import CANDIDATES, Settings
 
 IMAGE_SETS = ("mnist", "fashion-mnist", "digits", "cifar10", "cifar100", "tiny-imagenet")
+FILE_SETS = ("tiny-imagenet", "cub", "folder")  # image files, read for a backbone
+DATASETS = (*IMAGE_SETS, "cub", "folder")
 SUITES = ("paper", "hard", "small-sample", "many-classes", "images", "tables")
 COVERAGE_TASKS = ("gaussian-d2", "concentric-d5", "independent-k2", "independent-k10")
 WIDE_COVERAGE_TASKS = ("independent-k2-d50", "independent-k5-d50", "independent-k10-d50")

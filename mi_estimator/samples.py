@@ -32,9 +32,10 @@ class Samples:
 
     Attributes:
         source_columns: the table's column of each feature; those that encode one column share it.
-        rows: (N,) position of each sample in the table.
+        rows: (N,) position of each sample in the table or image set, or the name of an image file.
         notes: what was changed between the table and the features, in one line each.
         warnings: what may make the estimate too high.
+        source: what estimate.json says of images and the backbone that computed the features.
     """
 
     x: "Tensor"
@@ -45,6 +46,7 @@ class Samples:
     rows: np.ndarray
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    source: dict = field(default_factory=dict)
 
     def print_notes(self, most: int = 20) -> None:
         """Features, the first notes and, on stderr, the warnings."""
@@ -74,16 +76,6 @@ def read_samples(
     samples = checked_samples(table.features, table.labels, **options)
     samples.notes[:0] = table.notes
     return samples
-
-
-def image_samples(dataset: str, data_dir: Path, limit: int | None) -> Samples:
-    """The training images of an image set, or the first `limit` of them."""
-    from mi_common.datasets import image_tensors
-
-    image_set = image_tensors(dataset, data_dir, "train")
-    images, labels = image_set.images[:limit], image_set.labels[:limit]
-    class_names = image_set.class_names[: int(labels.max()) + 1]
-    return Samples(images, labels, class_names, ["image"], ["image"], np.arange(len(labels)))
 
 
 def checked_samples(
@@ -130,19 +122,54 @@ def checked_samples(
         encoded = encode(features, names)
         require_table_memory("the encoded table", len(rows), len(encoded.names))
         values = np.column_stack(encoded.values).astype(np.float64, copy=False)
-    _require_finite(values, encoded.names, rows)
+    samples = numeric_samples(
+        values,
+        codes,
+        class_names,
+        names=encoded.names,
+        sources=encoded.sources,
+        rows=rows,
+        notes=notes + encoded.notes,
+        drop_constant=drop_constant,
+    )
+    columns = zip(encoded.names, encoded.values, strict=True)
+    if index_like := [name for name, column in columns if numbers_rows(column)]:
+        samples.warnings.insert(
+            0,
+            f"columns {listed(index_like)} number the rows, as an index or id does; where rows are "
+            "or were sorted by the label, they reveal it; leave them out with --drop "
+            f"{shlex.join(index_like[:20])}",
+        )
+    return samples
+
+
+def numeric_samples(
+    values: np.ndarray,
+    codes: np.ndarray,
+    class_names: list[str],
+    *,
+    names: list[str],
+    sources: list[str],
+    rows: np.ndarray,
+    notes: list[str],
+    drop_constant: bool = False,
+) -> Samples:
+    """(N, d) float64 values, which change, and (N,) int64 classes as tensors.
+
+    `names` and `sources` are those of the d columns. UserError for columns that are infinite or,
+    unless they are left out, constant.
+    """
+    _require_finite(values, names, rows)
     highest, lowest = values.max(axis=0), values.min(axis=0)
     varies = highest > lowest
-    notes += encoded.notes
     if not varies.all():
-        constant = listed([encoded.sources[i] for i in np.flatnonzero(~varies)], 10)
+        constant = listed([sources[i] for i in np.flatnonzero(~varies)], 10)
         if not (drop_constant and varies.any()):
             raise UserError(f"columns {constant} are constant; remove them or use --drop-constant")
-        notes.append(f"left out {(~varies).sum()} constant columns: {constant}")
+        notes = [*notes, f"left out {(~varies).sum()} constant columns: {constant}"]
         values, highest, lowest = values[:, varies], highest[varies], lowest[varies]
     kept = np.flatnonzero(varies)
-    index_like = [encoded.names[i] for i in kept if numbers_rows(encoded.values[i])]
-    warnings = _warnings(values, codes, index_like)
+    warnings = _repeated_rows(values, codes)
     # float32 cannot represent small differences of large values, such as times, nor values as
     # small as 1e-50.
     spread = highest - lowest
@@ -155,8 +182,8 @@ def checked_samples(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(codes),
         class_names,
-        [encoded.names[i] for i in kept],
-        [encoded.sources[i] for i in kept],
+        [names[i] for i in kept],
+        [sources[i] for i in kept],
         rows,
         notes,
         warnings,
@@ -173,23 +200,18 @@ def _require_finite(values: np.ndarray, names: list[str], rows: np.ndarray) -> N
         )
 
 
-def _warnings(values: np.ndarray, codes: np.ndarray, index_like: list[str]) -> list[str]:
-    warnings = []
-    if index_like:
-        warnings.append(
-            f"columns {listed(index_like)} number the rows, as an index or id does; where rows are "
-            "or were sorted by the label, they reveal it; leave them out with --drop "
-            f"{shlex.join(index_like[:20])}"
-        )
-    if (values != np.floor(values)).any():
-        table = pd.DataFrame(values).assign(label=codes)
-        repeated = int(pd.util.hash_pandas_object(table, index=False).duplicated().sum())
-        if repeated > DUPLICATE_SHARE * len(codes):
-            warnings.append(
-                f"{repeated} of {len(codes)} rows repeat an earlier row, label included; a copy in "
-                "a training fold reveals the label; remove repeated rows, unless each is a sample"
-            )
-    return warnings
+def _repeated_rows(values: np.ndarray, codes: np.ndarray) -> list[str]:
+    """A warning if many rows of a table with fractions repeat another row."""
+    if not (values != np.floor(values)).any():
+        return []
+    table = pd.DataFrame(values).assign(label=codes)
+    repeated = int(pd.util.hash_pandas_object(table, index=False).duplicated().sum())
+    if repeated <= DUPLICATE_SHARE * len(codes):
+        return []
+    return [
+        f"{repeated} of {len(codes)} rows repeat an earlier row, label included; a copy in "
+        "a training fold reveals the label; remove repeated rows, unless each is a sample"
+    ]
 
 
 def numbers_rows(column: np.ndarray) -> bool:

@@ -233,7 +233,9 @@ def test_weights_that_cannot_be_fetched_are_one_line_with_the_remedy(name, failu
 
     monkeypatch.setattr(torchvision.models, "get_model", fail)
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(UserError, match="--weights FILE, --weights none or --network") as error:
+    with pytest.raises(
+        UserError, match="--weights FILE, --weights none or the network efficientnet_lite0"
+    ) as error:
         build_backbone(name)
     assert name in str(error.value)
     assert len(str(error.value).splitlines()) == 1

@@ -127,7 +127,8 @@ def test_images_for_estimators_without_a_network_are_refused(
 ):
     flags = ["--dataset", "mnist", "--data-dir", small_mnist, "--estimator", name]
     line = user_error(main, words(*flags, "--output-dir", tmp_path / "out"))
-    assert line == f"error: --estimator {name}: images need a network, such as pc-softmax"
+    remedy = "images need --backbone, or a network such as pc-softmax"
+    assert line == f"error: --estimator {name}: {remedy}"
     assert not (tmp_path / "out").exists()
 
 

@@ -114,7 +114,7 @@ def test_networks_for_images_in_memory_refuse_files_and_sizes_that_do_not_suit_a
 ):
     with pytest.raises(UserError, match="--network small-cnn: for image sets in memory"):
         make("small-cnn", birds)
-    with pytest.raises(UserError, match="--network squeezenet1_1: cannot take images of 5 pixels"):
+    with pytest.raises(UserError, match="network squeezenet1_1: cannot take images of 5 pixels"):
         make("squeezenet1_1", birds, size=5)
 
 
