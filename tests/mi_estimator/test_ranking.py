@@ -274,17 +274,20 @@ def test_intervals_cover_and_noise_is_significant_in_at_most_five_percent(rank):
 
 @pytest.mark.slow
 def test_auto_finds_a_parity_among_noise(tmp_path, cpu):
-    """Nothing alone, log 2 - H_b(0.1) given the other, less what 3,000 samples leave unlearned."""
+    """Nothing alone, log 2 - H_b(0.1) given the other, less what 2,000 samples leave unlearned."""
     task = NoisyXor(0.1)
-    x, y = task.sample(3000, torch.Generator().manual_seed(0))
-    x = torch.cat((x, torch.randn(3000, 3, generator=torch.Generator().manual_seed(1))), dim=1)
+    x, y = task.sample(2000, torch.Generator().manual_seed(0))
+    x = torch.cat((x, torch.randn(2000, 3, generator=torch.Generator().manual_seed(1))), dim=1)
     problem = Problem(x.numpy(), y.numpy(), (), folds=5, seed=0, permutations=99, runtime=cpu)
     groups = [Group(f"{i}", (i,)) for i in range(5)]
-    stages = stages_of("auto", Settings(), 2)
-    options = {"leaders": 2, "folder": tmp_path, "num_workers": 2}
+    candidates = ("pc-softmax", "gradient-boosting", "qda")
+    stages = stages_of("auto", Settings(members=1, candidates=candidates), 2)
+    # The third leader is that of the values alone, all zero.
+    options = {"leaders": 3, "folder": tmp_path, "num_workers": 0}
     rows = rank_groups(problem, groups, stages, **options).set_index("feature")
     truth, _ = task.mutual_information()
-    assert rows["estimator"].tolist() == ["auto", "auto", *["auto-fast"] * 3, "auto"]
+    assert rows["estimator"].eq("auto").sum() == 4
+    assert rows.loc[["0", "1", ALL], "estimator"].eq("auto").all()
     for name in ("0", "1"):
         row = rows.loc[name]
         assert truth - 0.03 < row["conditional_upper"] and row["conditional_lower"] < truth
