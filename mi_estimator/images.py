@@ -1,4 +1,7 @@
-"""Images as samples: their pixels, or the pooled features of a frozen, pre-trained backbone."""
+"""Images as samples: their pixels, or the pooled features of a frozen, pre-trained backbone.
+
+Libraries that take seconds are imported where they are used: a missing folder must not wait.
+"""
 
 import dataclasses
 import os
@@ -8,13 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mi_common.backbones import build_backbone, check_input_and_freeze_unused
-from mi_common.datasets import decode, image_tensors
 from mi_common.errors import UserError
 from mi_common.image_files import cub, image_folder, tiny_imagenet
 from mi_common.image_sets import ImageSet
 from mi_common.runtime import Runtime, seed_everything
-from mi_common.training import ImageClassifier
 from mi_estimator.names import listed
 from mi_estimator.samples import Samples, numeric_samples
 
@@ -37,6 +37,8 @@ def read_images(
     elif dataset in (readers := {"cub": cub, "tiny-imagenet": tiny_imagenet}):
         images = readers[dataset](data_dir, "train")
     else:
+        from mi_common.datasets import image_tensors
+
         images = image_tensors(dataset, data_dir, "train")
     class_names = images.class_names[: int(images.labels.max()) + 1]
     if len(class_names) < 2:
@@ -73,6 +75,8 @@ def pixel_samples(images: ImageSet, notes: list[str]) -> Samples:
     """
     rows = _rows(images)
     if not images.in_memory:
+        from mi_common.datasets import decode
+
         images = decode(images, side=64)
     columns, source = ["image"], {"images": images.fingerprint}
     pixels, labels, names = images.images, images.labels, images.class_names
@@ -102,6 +106,9 @@ def backbone_samples(
 
     UserErrors of `build_backbone`, `check_input_and_freeze_unused` and `cached_features`.
     """
+    from mi_common.backbones import build_backbone, check_input_and_freeze_unused
+    from mi_common.training import ImageClassifier
+
     seed_everything(seed)
     size = images.images.shape[-1] if images.in_memory else image_size
     num_classes = len(images.class_names)

@@ -132,7 +132,8 @@ def test_every_flag_has_help_and_one_spelling(name):
 def test_defaults_are_within_their_own_choices(name):
     for action in actions(name):
         if action.choices is not None and action.default is not None:
-            values = action.default if isinstance(action.default, list) else [action.default]
+            many = isinstance(action.default, list | tuple)
+            values = action.default if many else [action.default]
             assert set(values) <= set(action.choices), action.option_strings
 
 

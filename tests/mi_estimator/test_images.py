@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from mi_common.backbones import build_backbone
 from mi_common.features import cached_features
+from mi_common.image_sets import ImageSet
 from mi_common.pictures import read_image
 from mi_common.runtime import seed_everything
 from mi_estimator import estimate, names
@@ -106,6 +107,19 @@ def test_images_in_memory_keep_their_size(tmp_path, cpu):
     assert not list(tmp_path.iterdir())
     pixels = pixel_samples(images, notes)
     assert pixels.x.equal(images.images) and pixels.source == {"images": images.fingerprint}
+
+
+def test_pictures_of_tiny_imagenet_go_to_a_network_as_they_are(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    paths = [tmp_path / str(i // 2) / f"{i}.png" for i in range(4)]
+    for path, image in zip(paths, pixels, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    images = ImageSet("tiny-imagenet", paths, torch.tensor([0, 0, 1, 1]), ["cat", "dog"])
+    samples = pixel_samples(images, ["a note"])
+    assert samples.x.equal(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert samples.rows.tolist() == ["0/0.png", "0/1.png", "1/2.png", "1/3.png"]
+    assert samples.notes == ["a note"] and samples.y.equal(images.labels)
 
 
 def test_a_part_of_image_files_has_all_classes_in_their_shares(pictures):

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+FOLDER = ["--dataset", "folder", "--data-dir", "nowhere", "--backbone", "resnet18"]
 LATER = {"matplotlib", "scipy", "sklearn", "torchvision", "torch._inductor"}
 PROGRAM = """
 import importlib
@@ -52,6 +53,7 @@ def test_an_error_of_a_table_waits_for_no_slow_import(
     "words, message, slow",
     [
         (["rank", "missing.csv", "--label", "y"], "no such file", {*LATER, "torch"}),
+        (["estimate", *FOLDER], "no folder nowhere/train", {*LATER, "timm"}),
         # The estimators that it checks are scikit-learn's.
         (["benchmark", "--n-train", "3"], "--n-train 3", LATER - {"scipy", "sklearn"}),
     ],
