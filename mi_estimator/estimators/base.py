@@ -47,9 +47,14 @@ class MIEstimate:
 
     @classmethod
     def under_prior(cls, pointwise: Tensor, labels: Tensor, log_prior: Tensor) -> "MIEstimate":
-        """The mean of each class, weighted by a known (K,) prior; class counts are not random."""
-        pointwise, counts = pointwise.double().cpu(), torch.bincount(labels)
-        weights = (log_prior.exp() / counts)[labels]
+        """The mean of each class, weighted by a known (K,) prior; class counts are not random.
+
+        Of a class without samples there is no mean: the others share its weight in proportion.
+        """
+        pointwise = pointwise.double().cpu()
+        counts = torch.bincount(labels, minlength=len(log_prior))
+        prior = log_prior.where(counts > 0, -torch.inf).softmax(dim=0)
+        weights = (prior / counts)[labels]
         means = torch.zeros_like(log_prior).index_add_(0, labels, pointwise) / counts
         squares = weights.square() * (pointwise - means[labels]).square()
         variance = (squares * (counts / (counts - 1))[labels]).sum().item()

@@ -130,6 +130,19 @@ def test_under_prior_agrees_with_means_and_variances_class_by_class():
     assert found.pointwise.tolist() == scores[:, 0].float().tolist()  # as they came
 
 
+@pytest.mark.parametrize("missing", [0, 2])
+def test_under_prior_leaves_out_a_class_without_samples(missing):
+    """Of many samples, the training value uses a part, which may lack a rare class."""
+    labels = torch.tensor([k for k in (0, 0, 1, 1, 1, 2, 2) if k != missing])
+    prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    terms = torch.linspace(-1, 2, len(labels), dtype=torch.float64)
+    present = [k for k in range(3) if k != missing]
+    means = torch.stack([terms[labels == k].mean() for k in present])
+    expected = (prior[present] * means).sum() / prior[present].sum()
+    estimate = MIEstimate.under_prior(terms, labels, prior.log())
+    assert estimate.value == pytest.approx(expected.item())
+
+
 @given(seed=st.integers(0, 2**32 - 1), classes=st.integers(2, 6))
 def test_an_estimate_under_a_known_prior_stays_below_its_entropy(seed, classes):
     scores, labels, prior = case(seed, classes=classes)
