@@ -170,13 +170,16 @@ def numeric_samples(
         values, highest, lowest = values[:, varies], highest[varies], lowest[varies]
     kept = np.flatnonzero(varies)
     warnings = _repeated_rows(values, codes)
+    import torch
+
+    from mi_estimator.estimators.base import far_origin
+
     # float32 cannot represent small differences of large values, such as times, nor values as
     # small as 1e-50.
+    if (origin := far_origin(torch.from_numpy(values))) is not None:
+        values -= origin.numpy()
     spread = highest - lowest
-    far = spread < 1e-3 * np.maximum(np.abs(highest), np.abs(lowest))
-    values -= np.where(far, values.mean(axis=0), 0)
     values /= np.where(spread < 1e-30, spread, 1)
-    import torch
 
     return Samples(
         torch.from_numpy(values.astype(np.float32)),

@@ -201,16 +201,19 @@ def check_features(x: Tensor, *, least: int = 2, images: bool = False) -> None:
 
 
 def far_origin(x: Tensor) -> Tensor | None:
-    """(d,) means of features that float32 cannot represent so far from zero, 0 for the others.
+    """(d,) float64 medians of features that lie too far from zero for float32, 0 for the others.
 
-    Such as a pressure of 101,325.01 to 101,325.02. None for images, and if there is none.
+    Such as a pressure of 101,325.01 to 101,325.02, even if it is 0 in a few samples. None for
+    images, for types of at most four bytes, and if no feature lies so far.
     """
     if x.ndim == 4 or x.dtype.itemsize <= 4:
         return None
-    x = x.double()
-    high, low = x.amax(dim=0), x.amin(dim=0)
-    far = high - low < 1e-3 * torch.maximum(high.abs(), low.abs())
-    return torch.where(far, x.mean(dim=0), 0) if far.any() else None
+    x = x.double().cpu()
+    low, middle, high = torch.from_numpy(np.quantile(x.numpy(), (0.25, 0.5, 0.75), axis=0))
+    # If most samples share one value, the interquartile range is zero.
+    spread = torch.where(high > low, high - low, x.amax(dim=0) - x.amin(dim=0))
+    far = spread < 1e-3 * middle.abs()
+    return torch.where(far, middle, 0) if far.any() else None
 
 
 def shifted(x: Tensor, origin: Tensor | None) -> Tensor:

@@ -28,6 +28,15 @@ def test_a_large_offset_does_not_wipe_out_a_column():
     assert len(samples.x.unique()) == 64
 
 
+def test_a_zero_among_large_values_does_not_wipe_out_a_column():
+    """A code for a missing value is an outlier; the other values must stay apart."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"time": np.r_[0.0, 1.7e9 + np.arange(63)]})
+    samples = checked_samples(table, pd.Series(rng.permutation(64) % 2))
+    assert len(samples.x.unique()) == 64
+    assert samples.x[1:, 0].diff().tolist() == [1.0] * 62
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -19,6 +19,7 @@ from mi_common.errors import UserError
 from mi_common.runtime import Runtime
 from mi_estimator import estimate_mutual_information
 from mi_estimator.estimators import ClassifierMI, CriticMI, NeighbourMI, SklearnMI, StackedMI
+from mi_estimator.estimators.base import far_origin
 from mi_estimator.estimators.registry import Settings
 
 CPU = Runtime(torch.device("cpu"))
@@ -234,6 +235,19 @@ def test_a_small_difference_far_from_zero_is_not_lost_in_float32(name, integers)
     for kind in (np.asarray, torch.as_tensor):
         score = estimator.fit(kind(far), CODES).score(kind(far), CODES)
         assert score == pytest.approx(expected, abs=0.02)
+
+
+def test_outliers_do_not_hide_that_a_feature_lies_far_from_zero():
+    x = torch.full((100, 5), 101_325.0, dtype=torch.float64)
+    x += torch.arange(100.0)[:, None] / 1000
+    x[:3, 1] = 0  # a code for missing values
+    x[:, 2] -= 101_325  # not far
+    x[:90, 3] = 101_325  # most samples share one value
+    x[3:, 4] = 101_325
+    x[:3, 4] = 0  # two values, which float32 represents
+    expected = [101_325.0495, 101_325.0495, 0, 101_325, 0]
+    assert far_origin(x).tolist() == pytest.approx(expected, abs=1e-3)
+    assert far_origin(x.float()) is None and far_origin(x[:, [2, 4]]) is None
 
 
 def test_images_as_arrays_or_tensors_have_texts_as_labels_and_no_vectors_as_features():
