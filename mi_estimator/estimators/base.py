@@ -14,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from mi_common.errors import UserError
+from mi_common.information import select_label
 from mi_common.runtime import Runtime
 from mi_estimator.estimators.registry import NETWORKS
 from mi_estimator.names import listed
 
 QUANTILE = 1.959964  # of the standard normal, two-sided 95 %
+LEAST_SIDE = 8  # pixels of an image
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,10 @@ class LogRatioEstimator(ClassifierMixin, Estimator):
 
     score = Estimator.score  # in nats; ClassifierMixin's is the accuracy
 
+    def terms(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N,) log ratios of the labels, in nats, on the CPU."""
+        return select_label(self.log_ratio(x), y.cpu())
+
     def predict_log_proba(self, x) -> np.ndarray:
         """(N, K) log posterior of the classes under the prior of the training samples."""
         check_is_fitted(self, "classes_")
@@ -188,9 +194,15 @@ class LogRatioEstimator(ClassifierMixin, Estimator):
 
 
 def check_features(x: Tensor, *, least: int = 2, images: bool = False) -> None:
-    """UserError for another shape, fewer than `least` samples, or values that are not finite."""
+    """UserError for another shape, fewer than `least` samples, or values that are not finite.
+
+    Images have at least LEAST_SIDE pixels a side: a network halves them three times.
+    """
     if x.ndim not in ((2, 4) if images else (2,)):
         raise UserError(f"features of shape {tuple(x.shape)}: they must be (samples, features)")
+    if x.ndim == 4 and min(x.shape[2:]) < LEAST_SIDE:
+        pixels = " x ".join(map(str, x.shape[2:]))
+        raise UserError(f"images of {pixels} pixels: at least {LEAST_SIDE} x {LEAST_SIDE}")
     if len(x) < least:
         raise UserError(f"{len(x)} samples: at least {least} samples are needed")
     if x.is_floating_point() and not (finite := x.float().isfinite().flatten(1).all(dim=1)).all():

@@ -26,7 +26,6 @@ from mi_common.information import (
     log_prior_from_labels,
     logits_from_softmax,
     pointwise_mutual_information,
-    select_label,
 )
 from mi_estimator.estimators.base import LogRatioEstimator, far_origin, shifted
 from mi_estimator.estimators.classifier import validation_split
@@ -56,8 +55,8 @@ MAX_CALIBRATION = 20_000  # validation samples
 # Iterations of gradient boosting are limited to so many samples x features x classes, about 20 s.
 BOOSTING_WORK = 1e9
 ONE_THREAD = 1e6  # values, below which threads wait longer for each other than they work
-TREE_VALUES = 1e8  # probabilities in the leaves of all extra trees, 8 bytes each
-PRIOR_SHARE = 0.03  # of predicted probabilities that could be zero
+TREE_VALUES = 1e8  # probabilities in the nodes of all extra trees, 8 bytes each
+PRIOR_SHARE = 0.03  # of the prior in probabilities that count samples, and so may be zero
 
 
 class SklearnMI(LogRatioEstimator):
@@ -94,7 +93,7 @@ class SklearnMI(LogRatioEstimator):
         self._origin = far_origin(x)
         self.scaling_ = Standardise(shifted(x[train], self._origin))
         self.model_ = CLASSIFIERS[self.name](self.seed)
-        self._check_size(y[used], x.shape[1], num_classes)
+        self._limit_work(y[used], x.shape[1], num_classes)
         try:
             with warnings.catch_warnings(), threads_for(x[used]):
                 # Older versions of scikit-learn only warn of a singular covariance of QDA.
@@ -113,7 +112,11 @@ class SklearnMI(LogRatioEstimator):
             self.scale_, self.bias_ = calibration
         return self
 
-    def _check_size(self, labels: Tensor, features: int, num_classes: int) -> None:
+    def _limit_work(self, labels: Tensor, features: int, num_classes: int) -> None:
+        """Fewer iterations or neighbours where the samples require it.
+
+        UserError for too few samples, or too much time or memory.
+        """
         rarest = int(torch.bincount(labels).min())
         if "qda" in self.name and rarest <= features:
             raise UserError(
@@ -128,7 +131,8 @@ class SklearnMI(LogRatioEstimator):
             self.model_.set_params(max_iter=min(iterations, 100))
         if self.name == "nearest-neighbours":
             self.model_.set_params(n_neighbors=min(self.model_.n_neighbors, len(labels)))
-        if self.name == "extra-trees" and 80 * len(labels) * num_classes > TREE_VALUES:
+        nodes = 200 * 2 * len(labels) / 5  # of 200 trees, at least five samples a leaf
+        if self.name == "extra-trees" and nodes * num_classes > TREE_VALUES:
             raise UserError(f"extra-trees: too much memory for {num_classes} classes")
 
     def log_ratio(self, x: Tensor) -> Tensor:
@@ -136,9 +140,6 @@ class SklearnMI(LogRatioEstimator):
         return pointwise_mutual_information(
             self.scale_ * self._logits(x) + self.bias_, self.log_prior_
         )
-
-    def terms(self, x: Tensor, y: Tensor) -> Tensor:
-        return select_label(self.log_ratio(x), y.cpu())
 
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration."""

@@ -150,7 +150,7 @@ class ClassifierMI(LogRatioEstimator):
         return pointwise_mutual_information(logits, self.log_prior_.cpu())
 
     def terms(self, x: Tensor, y: Tensor) -> Tensor:
-        terms = select_label(self.log_ratio(x), y.cpu())
+        terms = super().terms(x, y)
         if OBJECTIVES[self.objective].entropy_is_log_k:
             terms = terms + self.log_prior_.cpu()[y.cpu()] + math.log(len(self.log_prior_))
         return terms

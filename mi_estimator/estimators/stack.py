@@ -10,6 +10,7 @@ estimate is a lower bound on I(X;Y) in expectation, like that of each.
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from mi_common.runtime import Runtime
 from mi_estimator.estimators.base import LogRatioEstimator, far_origin, shifted
 from mi_estimator.estimators.classifier import validation_split
 from mi_estimator.estimators.networks import Standardise
-from mi_estimator.estimators.registry import NETWORKS, Settings, build_estimator
+from mi_estimator.estimators.registry import CROSS_ENTROPY, NETWORKS, Settings, build_estimator
 
 PSEUDO_COUNT = 0.1  # validation samples that each candidate gets beforehand: a uniform prior
 LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its time
@@ -42,11 +43,12 @@ class StackedMI(LogRatioEstimator):
     candidate.
 
     Attributes:
-        settings: of networks; `candidates` are the estimators by name, `select_features` says
-            whether they train on selected features, and `val_fraction` must be above 0. Of a
-            network's `members` half are trained: the other candidates do the work of the rest.
+        settings: `candidates` are the estimators by name, `select_features` says whether they
+            train on selected features, and `val_fraction` must be above 0. The others are those
+            of networks, but half the `members` are trained: the other candidates replace the rest.
         runtime: of networks; by default a GPU if there is one, in fp32.
         weights_: candidate -> its share of the mixture, largest first.
+        candidates_: candidate -> its estimator, and the features on which it trained.
         skipped_: candidate -> why it takes no part.
         seconds_: candidate -> seconds of its training.
     """
@@ -60,7 +62,7 @@ class StackedMI(LogRatioEstimator):
         self.settings, self.runtime, self.seed = settings, runtime, seed
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "StackedMI":
-        """Raises UserError if no candidate can be trained."""
+        """UserError if no candidate can be trained, or there is no validation set."""
         settings = self.settings or Settings()
         self._origin = far_origin(x)
         x = shifted(x, self._origin)
@@ -71,10 +73,8 @@ class StackedMI(LogRatioEstimator):
         train, validation = validation_split(y, settings.val_fraction, self.seed)
         if len(validation) == 0:
             raise UserError(f"auto: {len(y)} samples are too few for a validation set")
-        columns, names = {"": torch.arange(x.shape[1])}, settings.candidates
-        if x.ndim == 4:
-            names = [name for name in names if name in NETWORKS]
-        else:
+        names, columns = _checked_names(settings.candidates, images=x.ndim == 4), {"": slice(None)}
+        if x.ndim == 2:
             members = math.ceil(settings.for_size(len(train)).members / 2)
             settings = dataclasses.replace(settings, members=members)
             if x.shape[1] > 1 and settings.select_features:
@@ -84,17 +84,17 @@ class StackedMI(LogRatioEstimator):
         validation = validation[:: math.ceil(len(validation) / MAX_VALIDATION)]
         self.candidates_, self.skipped_, self.seconds_ = {}, {}, {}
         log_ratios = []
-        for prefix, chosen in columns.items():
+        for prefix, features in columns.items():
             for name in names:
-                if not prefix and SELECTED in columns and name in SELECTED_ONLY:
+                if prefix == "" and SELECTED in columns and name in SELECTED_ONLY:
                     continue
                 started = time.perf_counter()
                 candidate = build_estimator(name, self.runtime, self.seed, settings)
                 try:
-                    candidate.train(x[:, chosen], y, num_classes)
-                    log_ratio = candidate.log_ratio(x[validation][:, chosen])
+                    candidate.train(x[:, features], y, num_classes)
+                    log_ratio = candidate.log_ratio(x[validation][:, features])
                     log_ratios.append(select_label(log_ratio.double(), y[validation]))
-                    self.candidates_[prefix + name] = (candidate, chosen)
+                    self.candidates_[prefix + name] = (candidate, features)
                 except UserError as error:
                     self.skipped_[prefix + name] = str(error)
                 self.seconds_[prefix + name] = time.perf_counter() - started
@@ -113,13 +113,22 @@ class StackedMI(LogRatioEstimator):
         mixture = torch.full((len(x), len(self.log_prior_)), -torch.inf, dtype=torch.float64)
         for name, weight in self.weights_.items():
             if weight > 0:
-                candidate, chosen = self.candidates_[name]
-                log_ratio = candidate.log_ratio(x[:, chosen]).double()
+                candidate, features = self.candidates_[name]
+                log_ratio = candidate.log_ratio(x[:, features]).double()
                 mixture = torch.logaddexp(mixture, log_ratio + np.log(weight))
         return mixture
 
-    def terms(self, x: Tensor, y: Tensor) -> Tensor:
-        return select_label(self.log_ratio(x), y.cpu())
+
+def _checked_names(candidates: Sequence[str], *, images: bool) -> list[str]:
+    """Each candidate once, of images only networks; UserError for another name, or for none."""
+    names, allowed = list(dict.fromkeys(candidates)), [n for n in CROSS_ENTROPY if n != "auto"]
+    if unknown := [name for name in names if name not in allowed]:
+        raise UserError(f"auto: candidate {unknown[0]!r}: use some of {', '.join(allowed)}")
+    names = [name for name in names if name in NETWORKS or not images]
+    if not names:
+        needed = "pc-softmax for images" if images else f"some of {', '.join(allowed)}"
+        raise UserError(f"auto: no candidates; use {needed}")
+    return names
 
 
 def pool_weights(log_ratio: Tensor, *, steps: int = 300) -> Tensor:
@@ -148,7 +157,8 @@ def informative_features(x: Tensor, y: Tensor, seed: int) -> Tensor:
     size = min(SELECTION_SAMPLES, int(2e6 / (int(y.max()) + 1)))
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(len(x))[:size])
-    values = Standardise(x[rows])(x[rows].float()).numpy()
+    values = x[rows].cpu()
+    values = Standardise(values)(values.float()).numpy()
     shuffled = generator.permuted(values, axis=0)
     trees = ExtraTreesClassifier(100, min_samples_leaf=5, random_state=seed)
     trees.fit(np.hstack([values, shuffled]), y[rows].numpy())

@@ -145,3 +145,27 @@ def test_a_stack_needs_a_validation_set(fraction, labels):
     settings = dataclasses.replace(FAST, val_fraction=fraction)
     with pytest.raises(UserError, match=r"auto: .*(--val-fraction|few)"):
         StackedMI(settings=settings).fit(x, torch.tensor(labels))
+
+
+def test_a_candidate_named_twice_counts_once():
+    x, y = samples(GaussianClasses(2), 200, 0)
+    once, twice = (
+        StackedMI(settings=dataclasses.replace(FAST, candidates=names)).fit(x, y)
+        for names in (("lda", "qda"), ("lda", "qda", "lda"))
+    )
+    assert twice.weights_ == once.weights_
+
+
+@pytest.mark.parametrize(
+    ("candidates", "x", "message"),
+    [
+        (("lda", "ross"), torch.rand(20, 2), "'ross': use some of pc-softmax"),
+        (("auto",), torch.rand(20, 2), "'auto': use some of pc-softmax"),
+        ((), torch.rand(20, 2), "no candidates; use some of pc-softmax"),
+        (("lda",), torch.rand(20, 1, 8, 8), "no candidates; use pc-softmax for images"),
+    ],
+)
+def test_candidates_must_be_classifiers(candidates, x, message):
+    estimator = StackedMI(settings=dataclasses.replace(FAST, candidates=candidates))
+    with pytest.raises(UserError, match=message):
+        estimator.fit(x, torch.arange(20) % 2)

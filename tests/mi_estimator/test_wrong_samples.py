@@ -70,6 +70,14 @@ def test_wrong_objectives_are_user_errors(build, message):
         build().fit(X, Y)
 
 
+def test_images_must_be_large_enough_for_the_network():
+    labels = torch.arange(6) % 2
+    with pytest.raises(UserError, match="images of 7 x 20 pixels: at least 8 x 8"):
+        ClassifierMI(epochs=1).fit(torch.rand(6, 1, 7, 20), labels)
+    estimator = ClassifierMI(epochs=1, members=1).fit(torch.rand(6, 1, 8, 8), labels)
+    assert estimator.log_ratio(torch.rand(6, 1, 8, 8)).shape == (6, 2)
+
+
 def test_a_critic_that_overflows_says_so(cpu):
     critic = CriticMI("nwj", runtime=cpu, epochs=1, members=1).fit(X, Y)
     with torch.no_grad():
