@@ -207,14 +207,17 @@ def validation_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 
     The validation set takes a random `fraction` of each class, rounded down, but one sample at
     least of a class of three or more. scikit-learn's stratified splits round and draw differently.
+    UserError for a fraction that is not in [0, 1).
     """
+    if not 0 <= fraction < 1:
+        raise UserError(f"val_fraction {fraction}: use a number from 0 to below 1")
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     by_class = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)
-    held = (fraction * counts).long()
+    validation_counts = (fraction * counts).long()
     if fraction > 0:
-        held = held.clamp_min((counts >= 3).long())
+        validation_counts = validation_counts.clamp_min((counts >= 3).long())
     rank = torch.arange(len(labels)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    in_training = rank >= torch.repeat_interleave(held, counts)
+    in_training = rank >= torch.repeat_interleave(validation_counts, counts)
     return by_class[in_training].sort().values, by_class[~in_training].sort().values

@@ -72,6 +72,12 @@ def test_the_validation_split_takes_its_share_of_each_class():
     assert back.tolist() != validation_split(labels, 0.15, seed=1)[1].tolist()
 
 
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_a_validation_set_is_a_part_of_the_samples(fraction):
+    with pytest.raises(UserError, match=f"val_fraction {fraction}: .* from 0 to below 1"):
+        validation_split(torch.arange(20) % 2, fraction, 0)
+
+
 def test_every_sample_of_a_class_is_validated_with_equally_often():
     labels = torch.arange(20) % 2
     times = torch.zeros(20)
