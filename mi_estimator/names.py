@@ -59,9 +59,9 @@ def add_estimator_arguments(
     add("batch_size", cli.positive_int, "samples a step")
     add("lr", cli.positive_float, "(peak) learning rate")
     add("weight_decay", cli.non_negative_float, "weight decay")
-    add("members", cli.count_to(1000), "networks whose logits are averaged")
-    validation = "share of the training samples that is a network's validation set: it chooses "
-    validation += "the epoch and calibrates classifiers"
+    add("members", cli.count_to(1000), "networks whose logits are averaged; auto trains half")
+    validation = "share of the training samples that is the validation set: it chooses the epoch "
+    validation += "of networks, calibrates classifiers, and gives the weights of auto"
     add("val_fraction", cli.fraction, validation)
     widths = "widths of the hidden layers of networks; images go through a fixed network"
     add("hidden", cli.count_to(100_000), widths, nargs="+", metavar="WIDTH")

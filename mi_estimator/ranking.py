@@ -120,13 +120,13 @@ class Whole:
     importance: np.ndarray
 
 
-def difference(fit: CrossFit, other: np.ndarray, *, sign: int = 1) -> dict[str, float]:
-    """The mean of the fit's terms minus the `other` (N,) terms, its interval and p-value.
+def difference(fit: CrossFit, reference: np.ndarray, *, sign: int = 1) -> dict[str, float]:
+    """The mean of the fit's terms minus the (N,) `reference` terms, its interval and p-value.
 
-    The standard error is that of `CrossFit.estimate`, of the differences. With `sign` -1, the other
-    way round.
+    The standard error is that of `CrossFit.estimate`, of the differences. With `sign` -1, the
+    reference minus the fit's terms.
     """
-    terms = sign * (fit.pointwise - torch.from_numpy(other))
+    terms = sign * (fit.pointwise - torch.from_numpy(reference))
     estimate = dataclasses.replace(fit, pointwise=terms).estimate()
     return _scores(estimate, improvement_p_value(estimate))
 

@@ -74,8 +74,8 @@ class ClassifierMI(LogRatioEstimator):
         objective: a name of OBJECTIVES.
         runtime: where the network runs; by default a GPU if there is one, in fp32.
         hidden: widths of the hidden layers of the perceptron.
-        members: networks that differ in their initial weights; their logits are averaged.
-        epochs, batch_size, members: None stands for those of `Settings.for_size`.
+        members: number of networks, which differ in their initial weights; their logits are
+            averaged. Like `epochs` and `batch_size`, None stands for that of `Settings.for_size`.
         lr: peak of the one-cycle schedule of AdamW.
         val_fraction: share of the samples given to `fit` that is a validation set. It chooses the
             epoch, ends training when later epochs are clearly worse, and calibrates the logits.
@@ -163,7 +163,9 @@ class ClassifierMI(LogRatioEstimator):
 
     def _logits(self, x: Tensor) -> Tensor:
         """(N, K) logits of PC-softmax before calibration, on the CPU."""
-        logits = predict(self.network_, x, runtime=self.runtime_, batch_size=10_000)
+        # Large images in large batches would take gigabytes.
+        batch_size = max(1, min(10_000, 10**7 // math.prod(x.shape[1:])))
+        logits = predict(self.network_, x, runtime=self.runtime_, batch_size=batch_size)
         if self.objectives[self.objective].logits_hold_prior:
             return logits_from_softmax(logits, self.log_prior_.cpu())
         return logits

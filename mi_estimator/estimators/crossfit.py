@@ -45,9 +45,9 @@ class CrossFit:
         labels: (N,).
         folds: (N,) number of the fold in which the sample was a test sample.
         pointwise: (N,) the label's log ratio or, for critics, the terms of the bound.
-        training_value: the estimate of each fold's estimator on its training samples, averaged over
-            folds. The out-of-sample and the training value bracket I(X;Y) when the model can
-            represent it.
+        training_value: the estimate of each fold's estimator on at most `MAX_TRAINING_SCORES` of
+            its training samples, averaged over folds. The out-of-sample and the training value
+            bracket I(X;Y) when the model can represent it.
         weights: of the candidates of `auto`, averaged over folds, largest first.
         skipped: candidates of `auto` that some fold could not train, and why.
     """
@@ -141,7 +141,7 @@ def cross_fit(
     """Trains an estimator for each fold and scores the samples of that fold.
 
     Args:
-        build: seed -> a `ClassifierMI`, `SklearnMI` or `CriticMI`.
+        build: seed -> a `LogRatioEstimator`.
         x, y: checked samples and labels 0..K-1; folds keep the share of each class.
         log_prior: (K,) known class prior where it differs from the samples' frequencies; not for
             critics, whose bounds are plain means over samples.

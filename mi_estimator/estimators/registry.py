@@ -31,9 +31,10 @@ CANDIDATES = ("pc-softmax", *CLASSIFIERS)  # of `auto`
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters of networks, see `ClassifierMI`, `k` of `NeighbourMI`, those of `StackedMI`.
+    """Hyper-parameters: the fields up to `hidden` of `ClassifierMI`, `k` of `NeighbourMI`.
 
-    None stands for the value of `for_size`.
+    `val_fraction` is also that of `SklearnMI`; the last two are those of `StackedMI`, which uses
+    the others for its candidates. None stands for the value of `for_size`.
     """
 
     epochs: int | None = None

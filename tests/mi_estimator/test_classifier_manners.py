@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 
 from mi_common.runtime import Runtime, setup
+from mi_estimator.estimators import classifier
 from mi_estimator.estimators.classifier import ClassifierMI, validation_split
 from mi_estimator.estimators.critics import BOUNDS, CriticMI, jensen_shannon_bound
 
@@ -106,3 +107,21 @@ def test_a_critic_keeps_the_epoch_that_its_bound_chooses(bound, cpu, monkeypatch
     recorded(critic, critic._logits(x[back]), y[back])
     assert seen[-1] == pytest.approx(best, abs=1e-6)
     assert critic.scale_ == 1 and critic.bias_.tolist() == [0, 0]
+
+
+def test_large_images_are_scored_in_smaller_batches(monkeypatch):
+    """10,000 images of 64 x 64 pixels would take 10 GB in the first layer."""
+    images, labels = torch.rand(6, 3, 64, 64), torch.arange(6) % 2
+    estimator = ClassifierMI(epochs=1, members=1).fit(images, labels)
+    sizes = []
+    whole = classifier.predict
+
+    def predict(*arguments, batch_size, **options):
+        sizes.append(batch_size)
+        return whole(*arguments, batch_size=batch_size, **options)
+
+    monkeypatch.setattr(classifier, "predict", predict)
+    estimator.log_ratio(images)
+    estimator = ClassifierMI(epochs=1, members=1).fit(torch.rand(6, 784), labels)
+    assert sizes[0] * 32 * 64 * 64 * 4 < 1e9
+    assert sizes[1:] and set(sizes[1:]) == {10_000}
