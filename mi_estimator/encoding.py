@@ -250,3 +250,14 @@ def _refuse_levels(columns: pd.DataFrame, names: list[str]) -> None:
         f"more than {MAX_LEVELS} different texts in columns {listed(shown, 5)}; leave them out "
         f"with --drop {shlex.join(names[:20])}; dates must be written as 2020-12-31"
     )
+
+
+def far_medians(values: np.ndarray) -> np.ndarray:
+    """(N, d) float64 -> (d,) medians of columns too far from zero for float32, 0 for the others.
+
+    Such as a pressure of 101,325.01 to 101,325.02, even if it is 0 in a few samples.
+    """
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+    # If most samples share one value, the interquartile range is zero.
+    spread = np.where(high > low, high - low, np.ptp(values, axis=0))
+    return np.where(spread < 1e-3 * np.abs(middle), middle, 0.0)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
-from mi_estimator.encoding import encode, without_missing
+from mi_estimator.encoding import encode, far_medians, without_missing
 from mi_estimator.labels import binned_codes, class_codes, require_classes
 from mi_estimator.names import listed
 from mi_estimator.table_files import Columns, read_table, require_table_memory
@@ -170,16 +170,12 @@ def numeric_samples(
         values, highest, lowest = values[:, varies], highest[varies], lowest[varies]
     kept = np.flatnonzero(varies)
     warnings = _repeated_rows(values, codes)
-    import torch
-
-    from mi_estimator.estimators.base import far_origin
-
     # float32 cannot represent small differences of large values, such as times, nor values as
     # small as 1e-50.
-    if (origin := far_origin(torch.from_numpy(values))) is not None:
-        values -= origin.numpy()
+    values -= far_medians(values)
     spread = highest - lowest
     values /= np.where(spread < 1e-30, spread, 1)
+    import torch
 
     return Samples(
         torch.from_numpy(values.astype(np.float32)),

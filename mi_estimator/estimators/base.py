@@ -16,6 +16,7 @@ from torch import Tensor
 from mi_common.errors import UserError
 from mi_common.information import select_label
 from mi_common.runtime import Runtime
+from mi_estimator.encoding import far_medians
 from mi_estimator.estimators.registry import NETWORKS
 from mi_estimator.names import listed
 
@@ -213,19 +214,11 @@ def check_features(x: Tensor, *, least: int = 2, images: bool = False) -> None:
 
 
 def far_origin(x: Tensor) -> Tensor | None:
-    """(d,) float64 medians of features that lie too far from zero for float32, 0 for the others.
-
-    Such as a pressure of 101,325.01 to 101,325.02, even if it is 0 in a few samples. None for
-    images, for types of at most four bytes, and if no feature lies so far.
-    """
+    """`far_medians` of the features; None for images, types of at most four bytes, or all zero."""
     if x.ndim == 4 or x.dtype.itemsize <= 4:
         return None
-    x = x.double().cpu()
-    low, middle, high = torch.from_numpy(np.quantile(x.numpy(), (0.25, 0.5, 0.75), axis=0))
-    # If most samples share one value, the interquartile range is zero.
-    spread = torch.where(high > low, high - low, x.amax(dim=0) - x.amin(dim=0))
-    far = spread < 1e-3 * middle.abs()
-    return torch.where(far, middle, 0) if far.any() else None
+    medians = far_medians(x.double().cpu().numpy())
+    return torch.from_numpy(medians) if medians.any() else None
 
 
 def shifted(x: Tensor, origin: Tensor | None) -> Tensor:
