@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
-from mi_estimator.names import listed
+from mi_estimator.names import MISSING, listed
 
 MAX_LEVELS = 20
 NEARLY_ALL = 0.9  # from this share of numbers or dates on, other cells are errors, not levels
@@ -71,9 +71,11 @@ def without_missing(
     """The rows to use, and a note for each change.
 
     With `missing` "drop", rows with a missing feature or label are left out. "indicator" keeps
-    them for `encode`. UserError for missing features if `missing` is None, and for a column without
-    any value.
+    them for `encode`. UserError for missing features if `missing` is None, for another word, and
+    for a column without any value.
     """
+    if missing is not None and missing not in MISSING:
+        raise UserError(f"missing {missing!r}: use {' or '.join(MISSING)}")
     counts = features.isna().sum().to_numpy()
     if len(empty := np.flatnonzero(counts == len(features))):
         empty = [names[i] for i in empty]

@@ -185,6 +185,10 @@ def main(argv: list[str] | None = None) -> None:
     result |= {"features": samples.feature_names, "notes": samples.notes} | samples.source
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_estimate(fit, result, samples.class_names, folder, rows=samples.rows)
+    if args.estimator in CROSS_ENTROPY:
+        print(
+            "the estimate is a lower bound on I(X;Y) in expectation; the interval is for this bound"
+        )
     more = "--permutations 1000 --overwrite tests independence"
     if tested:
         more = "another --estimator and --output-dir compares the two"

@@ -122,5 +122,6 @@ def write_estimate(
         pairs = [(name, f"{weight:.2f}") for name, weight in shares.items()]
         print(to_markdown(pd.DataFrame(pairs, columns=["classifier in the mixture", "weight"])))
     for name, reason in result["skipped"].items():
-        print(f"not in the mixture of every fold: {name} ({reason})")
+        reason = reason.removeprefix(f"{name.split(': ')[-1]}: ")
+        print(f"not in the mixture of every fold: {name}: {reason}")
     print(f"wrote to {folder}: estimate.json, table.md, table.tex, pmi.csv, classes.csv, {figures}")

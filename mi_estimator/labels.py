@@ -91,7 +91,10 @@ def binned_codes(labels: pd.Series, bins: int) -> tuple[np.ndarray, list[str]]:
     numbers = pd.to_numeric(_native(labels), errors="coerce").to_numpy(np.float64, na_value=np.nan)
     if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
         row, label = labels.index[wrong[0]], str(labels.iloc[wrong[0]])[:40]
-        raise UserError(f"--bins {bins}: row {row} (from 0): label {label!r} is no finite number")
+        raise UserError(
+            f"--bins {bins}: row {row} (from 0): label {label!r} is no finite number; "
+            "correct it, or leave out --bins, so that each value is a class"
+        )
     distinct = np.unique(numbers)
     if len(distinct) < 2:
         raise UserError(f"the label has one value, {distinct[0]}: at least two classes are needed")

@@ -102,7 +102,7 @@ def checked_samples(
     if len(features) != len(labels):
         raise UserError(f"x has {len(features)} samples but y has {len(labels)}")
     if len(features) == 0:
-        raise UserError("no samples: the file is empty")
+        raise UserError("no samples: the table has no rows")
     if features.shape[1] == 0:
         raise UserError("no feature columns besides the label")
     names = list(map(str, features.columns))

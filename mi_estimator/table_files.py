@@ -103,6 +103,10 @@ def read_table(path: Path, columns: Columns) -> Table:
     UserError for a file that is missing, damaged, in another format or too large, and for a missing
     `label`, with a list of the columns; as `Columns`.
     """
+    if path.is_dir():
+        raise UserError(
+            f"{path}: is a folder; give a file, or with --dataset folder --data-dir one of images"
+        )
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     read = READERS.get("".join(path.suffixes[-2:]).lower()) or READERS.get(path.suffix.lower())

@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ class MIEstimate:
     value: float
     lower: float
     upper: float
-    pointwise: Tensor
+    pointwise: Tensor = field(repr=False)
 
     @classmethod
     def from_pointwise(cls, pointwise: Tensor) -> "MIEstimate":

@@ -204,6 +204,7 @@ def estimate_mutual_information(
     runtime: Runtime | None = None,
     missing: str | None = None,
     bins: int | None = None,
+    show_progress: bool = False,
     **settings,
 ) -> MIEstimate:
     """The cross-fitted estimate of I(X;Y) in nats that `mi_estimator.estimate` prints.
@@ -214,6 +215,7 @@ def estimate_mutual_information(
         estimator: a name of CROSS_FITTED.
         runtime: by default a GPU if there is one, in fp32.
         missing, bins: as in `checked_samples`; not for images.
+        show_progress: whether to print each fold and the time left.
         settings: fields of `Settings`, in place of its defaults.
 
     Warns of what may make the estimate too high, such as a feature that numbers the rows. UserError
@@ -224,7 +226,8 @@ def estimate_mutual_information(
     x, y = _samples(x, y, missing=missing, bins=bins)
     runtime, settings = runtime or default_runtime(), Settings(**settings)
     build = partial(build_estimator, estimator, runtime, settings=settings)
-    return cross_fit(build, x, y, folds=folds, seed=seed).estimate()
+    fit = cross_fit(build, x, y, folds=folds, seed=seed, show_progress=show_progress)
+    return fit.estimate()
 
 
 def _samples(x, y, **options) -> tuple[Tensor, Tensor]:
@@ -236,6 +239,8 @@ def _samples(x, y, **options) -> tuple[Tensor, Tensor]:
         y = y.squeeze(axis=1) if isinstance(y, pd.DataFrame) else y
         _require_same_order(x, y)
         y = y if isinstance(y, pd.Series) else pd.Series(np.ravel(np.asarray(y)))
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"x or y is no array: {error}") from error
     if x.ndim not in (1, 2, 4):

@@ -67,7 +67,10 @@ class StackedMI(LogRatioEstimator):
         self._origin = far_origin(x)
         x = shifted(x, self._origin)
         if settings.val_fraction == 0:
-            raise UserError("auto: --val-fraction 0 leaves no samples to weight its candidates")
+            raise UserError(
+                "auto: --val-fraction 0 leaves no samples to weight its candidates; use a share "
+                f"above 0, such as {Settings.val_fraction}"
+            )
         y = y.cpu()
         self.log_prior_ = log_prior_from_labels(y, num_classes).double()
         train, validation = validation_split(y, settings.val_fraction, self.seed)
