@@ -132,6 +132,12 @@ def backbone_samples(
         notes=[*notes, what],
         drop_constant=True,
     )
+    constant = values.shape[1] - len(samples.feature_names)
+    if 2 * constant > values.shape[1]:
+        samples.warnings.append(
+            f"{constant} of {values.shape[1]} features are constant, so the others may tell little "
+            f"of the images: {side} pixels may be too few for {backbone}"
+        )
     return dataclasses.replace(samples, source=source)
 
 

@@ -13,6 +13,7 @@ from mi_common.features import cached_features
 from mi_common.image_sets import ImageSet
 from mi_common.pictures import read_image
 from mi_common.runtime import seed_everything
+from mi_common.training import ImageClassifier
 from mi_estimator import estimate, names
 from mi_estimator.folders import default_folder
 from mi_estimator.images import backbone_samples, pixel_samples, read_images, stratified_rows
@@ -107,6 +108,20 @@ def test_images_in_memory_keep_their_size(tmp_path, cpu):
     assert not list(tmp_path.iterdir())
     pixels = pixel_samples(images, notes)
     assert pixels.x.equal(images.images) and pixels.source == {"images": images.fingerprint}
+
+
+@pytest.mark.parametrize("dark, warned", [(150, False), (400, True)])
+def test_a_backbone_of_mostly_constant_features_is_a_warning(
+    tmp_path, cpu, monkeypatch, dark, warned
+):
+    images, _ = read_images("digits", tmp_path, limit=30)
+    pooled = torch.rand(30, 512)
+    pooled[:, :dark] = 0.5
+    monkeypatch.setattr(ImageClassifier, "pooled_features", lambda *_: pooled)
+    samples = features_of(images, tmp_path, cpu)
+    assert len(samples.feature_names) == 512 - dark
+    expected = ["400 of 512 features are constant"] if warned else []
+    assert [warning.split(",")[0] for warning in samples.warnings] == expected
 
 
 def test_pictures_of_tiny_imagenet_go_to_a_network_as_they_are(tmp_path):
