@@ -83,6 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     from mi_estimator.ranking import Problem, rank_groups, stages_of
 
     stages = stages_of(args.estimator, take(Settings, args), args.leaders)
+    if args.leaders >= len(ranked):  # all are ranked by the last one
+        stages = stages[-1:]
     place = describe_devices([args.estimator], device)
     print(f"mi_estimator: {place}, seed {args.seed}, writing {folder}", flush=True)
     samples.print_notes()

@@ -267,10 +267,12 @@ def rank_groups(
         }
 
     first, *second = stages
-    compute({(ALL, first.label): (rank_all, problem, first, [])})
+    # Importance that is not used now is for a run that resumes with fewer leaders.
+    measured = groups if leaders >= len(groups) else []
+    compute({(ALL, first.label): (rank_all, problem, first, measured)})
     # The fits on all features by the second stage take longest, and come first.
     jobs = {(ALL, stage.label): (rank_all, problem, stage, groups) for stage in second}
-    compute(jobs | jobs_of(first, keys, _read_whole(paths[first.label], len(problem.y), 0)))
+    compute(jobs | jobs_of(first, keys, _read_whole(paths[first.label], len(problem.y))))
     rows = rows_of(first, keys)
     for stage in second:
         whole = _read_whole(paths[stage.label], len(problem.y), len(groups))
@@ -285,10 +287,12 @@ def _compute(key: tuple[str, str], function: Callable, *arguments) -> tuple:
     return key, function(*arguments)
 
 
-def _read_whole(path: Path, samples: int, groups: int) -> Whole:
+def _read_whole(path: Path, samples: int, groups: int | None = None) -> Whole:
+    """UserError for arrays of other shapes; the importance may have any if `groups` is None."""
     arrays = read_arrays(path)
-    shapes = {"terms": (samples,), "given_terms": (samples,), "importance": (groups,)}
-    if {name: values.shape for name, values in arrays.items()} != shapes:
+    shapes = {name: values.shape for name, values in arrays.items()}
+    importance = shapes.get("importance") if groups is None else (groups,)
+    if shapes != {"terms": (samples,), "given_terms": (samples,), "importance": importance}:
         raise damaged_file(path)
     return Whole(**arrays)
 

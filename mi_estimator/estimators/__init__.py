@@ -7,6 +7,7 @@ MODULES = {
     "CriticMI": "critics",
     "MIEstimate": "base",
     "NeighbourMI": "neighbours",
+    "Settings": "registry",
     "SklearnMI": "baselines",
     "StackedMI": "stack",
 }

@@ -144,6 +144,15 @@ def test_auto_ranks_more_leaders_when_it_resumes(run, tmp_path):
     assert fast.loc["1", "alone_p_holm"] == pytest.approx(3 / 40)
     result = json.loads((tmp_path / "new/rank.json").read_text())
     assert result["all_features"]["estimator"] == "auto"
+    # If all are leaders, one estimator ranks them, unless fewer are asked for later.
+    three = run(*flags, "--leaders", 3, folder="all").set_index("feature")
+    assert three["estimator"].eq("auto").all()
+    assert three.loc["1", "alone_p_holm"] == pytest.approx(3 / 40)
+    leaders_of_two = two.index[two["estimator"] == "auto"]
+    assert two.loc[leaders_of_two, KINDS].equals(three.loc[leaders_of_two, KINDS])
+    assert "auto-fast" not in (tmp_path / "all/results.csv").read_text()
+    again = run(*flags, "--leaders", 2, "--resume", folder="all").set_index("feature")
+    assert again.equals(two)
 
 
 def test_two_files_of_one_name_have_a_folder_each(table, tmp_path, monkeypatch, user_error):
