@@ -51,6 +51,10 @@ MAX_SAMPLES = {
     "extra-trees": 50_000,
     "nearest-neighbours": 20_000,
 }
+MAX_VALUES = 1e8  # training samples x features, in float64: 0.8 GB
+COVARIANCE_WORK = 1e11  # training samples x features squared of LDA and QDA, about 20 s
+LOGISTIC_WORK = 2e9  # training samples x features x classes, about a minute
+MAX_COVARIANCE = 3000  # features of a covariance matrix that is inverted
 MAX_CALIBRATION = 20_000  # validation samples
 # Iterations of gradient boosting are limited to so many samples x features x classes, about 20 s.
 BOOSTING_WORK = 1e9
@@ -86,14 +90,19 @@ class SklearnMI(LogRatioEstimator):
         y = y.cpu()
         self.log_prior_ = log_prior_from_labels(y, num_classes).double()
         train, validation = validation_split(y, self.val_fraction, self.seed)
-        used = train
-        if len(train) > (most := MAX_SAMPLES.get(self.name, len(train))):
+        used, features = train, x.shape[1]
+        most = min(MAX_SAMPLES.get(self.name, len(train)), int(MAX_VALUES / features))
+        if self.name.endswith("da"):
+            most = min(most, int(COVARIANCE_WORK / features**2))
+        if self.name == "logistic-regression":
+            most = min(most, int(LOGISTIC_WORK / (features * num_classes)))
+        if len(train) > most:
             used = train[validation_split(y[train], 1 - most / len(train), self.seed)[0]]
         self._training_log_prior = log_prior_from_labels(y[used], num_classes).double()
         self._origin = far_origin(x)
         self.scaling_ = Standardise(shifted(x[train], self._origin))
         self.model_ = CLASSIFIERS[self.name](self.seed)
-        self._limit_work(y[used], x.shape[1], num_classes)
+        self._limit_work(y[used], features, num_classes)
         try:
             with warnings.catch_warnings(), threads_for(x[used]):
                 # Older versions of scikit-learn only warn of a singular covariance of QDA.
@@ -123,6 +132,8 @@ class SklearnMI(LogRatioEstimator):
                 f"{self.name}: a class of {rarest} samples has no covariance in {features} "
                 "features; every class needs more samples than there are features"
             )
+        if self.name != "lda" and self.name.endswith("da") and features > MAX_COVARIANCE:
+            raise UserError(f"{self.name}: at most {MAX_COVARIANCE} features; there are {features}")
         trees = 1 if num_classes == 2 else num_classes
         if self.name == "gradient-boosting":
             iterations = int(BOOSTING_WORK / (len(labels) * features * trees))

@@ -157,7 +157,7 @@ def informative_features(x: Tensor, y: Tensor, seed: int) -> Tensor:
     Kursa and Rudnicki 2010). (N, d) features and (N,) labels, of which at most SELECTION_SAMPLES
     are used -> (M,) positions, ascending; M may be 0.
     """
-    size = min(SELECTION_SAMPLES, int(2e6 / (int(y.max()) + 1)))
+    size = min(SELECTION_SAMPLES, int(2e6 / (int(y.max()) + 1)), int(1e8 / x.shape[1]))
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(len(x))[:size])
     values = x[rows].cpu()
