@@ -30,6 +30,7 @@ LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its ti
 SELECTION_SAMPLES = 20_000  # that choose features
 MAX_VALIDATION = 20_000  # samples that give the weights
 SELECTED = "selected features: "
+WIDE = 50  # features
 SELECTED_ONLY = (*NETWORKS, "extra-trees", "nearest-neighbours")  # suffer from useless features
 
 
@@ -38,9 +39,9 @@ class StackedMI(LogRatioEstimator):
 
     All train on the same part of the samples given to `fit`. The other part, the validation set,
     chooses the epoch of networks, calibrates each candidate, and gives the weights. Where few
-    features carry information (see `informative_features`), the candidates of SELECTED_ONLY train
-    on these alone, and the others once on all and once on these. For images the network is the only
-    candidate.
+    features carry information (see `informative_features`), each candidate trains once on all
+    features and once on these; up to WIDE features, to save time, those of SELECTED_ONLY train on
+    these alone. For images the network is the only candidate.
 
     Attributes:
         settings: `candidates` are the estimators by name, `select_features` says whether they
@@ -85,11 +86,12 @@ class StackedMI(LogRatioEstimator):
                 if 0 < len(selected) <= 0.75 * x.shape[1]:
                     columns[SELECTED] = selected
         validation = validation[:: math.ceil(len(validation) / MAX_VALIDATION)]
+        selected_only = SELECTED in columns and x.shape[1] <= WIDE
         self.candidates_, self.skipped_, self.seconds_ = {}, {}, {}
         log_ratios = []
         for prefix, features in columns.items():
             for name in names:
-                if prefix == "" and SELECTED in columns and name in SELECTED_ONLY:
+                if not prefix and selected_only and name in SELECTED_ONLY:
                     continue
                 started = time.perf_counter()
                 candidate = build_estimator(name, self.runtime, self.seed, settings)

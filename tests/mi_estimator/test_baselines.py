@@ -199,15 +199,17 @@ def test_failures_are_one_line_user_errors(name, x, y, message):
     assert "\n" not in str(caught.value)
 
 
-def test_wide_tables_use_fewer_samples_and_no_large_covariance(monkeypatch):
+@pytest.mark.parametrize(("name", "used"), [("logistic-regression", 8), ("lda", 4)])
+def test_wide_tables_use_fewer_samples(name, used, monkeypatch):
     monkeypatch.setattr(baselines, "MAX_VALUES", 24.0)
-    for name, used in (("logistic-regression", 8), ("lda", 4)):
-        monkeypatch.setattr(baselines, "COVARIANCE_WORK", 36.0)
-        seen = []
-        monkeypatch.setattr(SklearnMI, "_limit_work", lambda self, y, *_: seen.append(len(y)))
-        SklearnMI(name).fit(X, Y)
-        assert seen == [used]
-    monkeypatch.undo()
+    monkeypatch.setattr(baselines, "COVARIANCE_WORK", 36.0)
+    sizes = []
+    monkeypatch.setattr(SklearnMI, "_limit_work", lambda self, y, *_: sizes.append(len(y)))
+    SklearnMI(name).fit(X, Y)
+    assert sizes == [used]
+
+
+def test_no_large_covariance_is_inverted(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_COVARIANCE", 2)
     with pytest.raises(UserError, match="shrunk-lda: at most 2 features"):
         SklearnMI("shrunk-lda").fit(X, Y)

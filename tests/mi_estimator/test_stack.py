@@ -91,7 +91,7 @@ def test_few_informative_features_among_many_are_selected_and_used():
     assert estimator.weights_["selected features: qda"] > 0.9
 
 
-def test_half_the_members_are_trained_and_on_the_selected_features_alone():
+def test_half_the_members_are_trained_and_on_the_selected_features_alone(monkeypatch):
     base, noise = samples(GaussianClasses(3), 300, 0), torch.randn(300, 9)
     settings = dataclasses.replace(SMALL, candidates=("pc-softmax", "lda"), members=4)
     wide = StackedMI(settings=settings).fit(torch.cat([base[0], noise], dim=1), base[1])
@@ -99,6 +99,9 @@ def test_half_the_members_are_trained_and_on_the_selected_features_alone():
     assert list(narrow.candidates_) == ["pc-softmax", "lda"]
     selected = ["selected features: pc-softmax", "selected features: lda"]
     assert list(wide.candidates_) == ["lda", *selected]
+    monkeypatch.setattr(stack, "WIDE", 11)
+    wider = StackedMI(settings=settings).fit(torch.cat([base[0], noise], dim=1), base[1])
+    assert list(wider.candidates_) == ["pc-softmax", "lda", *selected]
     assert narrow.candidates_["pc-softmax"][0].members == 2
     assert wide.candidates_[selected[0]][0].members == 2
 
