@@ -30,6 +30,7 @@ def get_parser() -> cli.Parser:
     add("--list", action="store_true", help="print suites and estimators, and stop")
     add = parser.add_argument_group("data").add_argument
     add("--suite", choices=SUITES, default="paper", help="tasks to run")
+    add("--tasks", nargs="+", metavar="TASK", help="only these tasks of the suite")
     sizes = "numbers of training samples (by task if not given)"
     add("--n-train", type=cli.positive_int, nargs="+", help=sizes)
     add("--n-test", type=cli.positive_int, help="new test samples (by task if not given)")
@@ -65,8 +66,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     estimators, seeds = list(dict.fromkeys(args.estimators)), list(dict.fromkeys(args.seeds))
     device = runtime_used(estimators, runtime.from_flags(args))
-    tasks = suites.SUITES[args.suite].items()
-    tasks = {name: task.reading_from(args.data_dir) for name, task in tasks}
+    suite = suites.SUITES[args.suite]
+    if unknown := [name for name in args.tasks or [] if name not in suite]:
+        raise UserError(f"--tasks {unknown[0]}: use some of {', '.join(suite)}")
+    chosen = dict.fromkeys(args.tasks or suite)
+    tasks = {name: suite[name].reading_from(args.data_dir) for name in chosen}
     for name, task in tasks.items():
         sizes, least = args.n_train or [task.n_train], 2 * task.distribution.num_classes
         if min(sizes) < least:

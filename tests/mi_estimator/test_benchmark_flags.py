@@ -32,6 +32,20 @@ def test_a_flag_replaces_a_setting_of_the_task(tmp_path, monkeypatch):
     assert [cell.settings for cell in cells] == [paper, dataclasses.replace(paper, **changes)]
 
 
+def test_only_the_tasks_asked_for_run_in_their_order(tmp_path, monkeypatch):
+    names = []
+
+    def record(cell, device) -> list[dict]:
+        names.append(cell.task)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cell_module, "run_cell", record)
+    words = ["--tasks", TASKS[3], TASKS[1], "--num-workers", "0", "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        benchmark.main([*words, "--output-dir", str(tmp_path / "out")])
+    assert names == [TASKS[3]]
+
+
 @pytest.mark.parametrize(
     "flags, parts",
     [
@@ -39,6 +53,7 @@ def test_a_flag_replaces_a_setting_of_the_task(tmp_path, monkeypatch):
         (["--n-test", "1"], ["--n-test 1"]),
         (["--estimators", "ours"], ["--estimators", "'ours'", "oracle"]),
         (["--suite", "mine"], ["--suite", "'mine'", "paper"]),
+        (["--tasks", "spiral"], ["--tasks spiral", "gaussian-d1-balanced"]),
         (["--members", "0"], ["--members", "'0'"]),
         (["--hidden", "0"], ["--hidden", "'0'"]),
         (["--k", "0"], ["--k", "'0'"]),
