@@ -183,9 +183,10 @@ def entry(main: Callable) -> Callable:
             for number in handlers:
                 signal.signal(number, _ignore)  # nothing may stop the tidying up
             release_locks()
-            if argv is not None:  # called by other code, which goes on; a script ends here
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
+            for number, handler in handlers.items():
+                # Other code that called this goes on. A script ends: Python would bring back the
+                # default action of signals before the process has ended.
+                signal.signal(number, signal.SIG_IGN if argv is None else handler)
 
     return wrapped
 

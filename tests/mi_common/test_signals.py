@@ -43,10 +43,10 @@ class Images(torch.utils.data.Dataset):
 
 
 @cli.entry
-def main(argv):
+def main(argv=None):
     parser = cli.Parser("Works for ever.")
     cli.add_common_arguments(parser, output_dir="x", resume=KIND != "reading")
-    parser.parse_args(argv)
+    parser.parse_args([])
     lock(FOLDER)
     if KIND == "workers":
         from mi_common.runtime import Runtime
@@ -60,7 +60,7 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    main([])
+    main()
 """
 KEPT = "finished parts are kept, go on with --resume"
 

@@ -41,7 +41,7 @@ def test_a_zero_among_large_values_does_not_wipe_out_a_column():
     ("name", "message"),
     [
         ("no.csv", "no such file"),
-        (".", "no such file"),
+        (".", "is a folder; give a file"),
         ("a.xlsx", "use .csv, .tsv"),
         ("a.npy.gz", "use .csv"),
     ],
