@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     suite = suites.SUITES[args.suite]
     if unknown := [name for name in args.tasks or [] if name not in suite]:
         raise UserError(f"--tasks {unknown[0]}: use some of {', '.join(suite)}")
-    chosen = dict.fromkeys(args.tasks or suite)
-    tasks = {name: suite[name].reading_from(args.data_dir) for name in chosen}
+    names = dict.fromkeys(args.tasks or suite)
+    tasks = {name: suite[name].reading_from(args.data_dir) for name in names}
     for name, task in tasks.items():
         sizes, least = args.n_train or [task.n_train], 2 * task.distribution.num_classes
         if min(sizes) < least:

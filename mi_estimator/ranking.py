@@ -108,7 +108,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Whole:
-    """What the cross-fits on all features, and on the given ones, leave for those of the groups.
+    """Out-of-fold terms of the cross-fits on all features and on the given ones.
 
     Attributes:
         terms, given_terms: their (N,) out-of-fold terms; zeros if nothing is given.
@@ -187,7 +187,7 @@ def permutation_importance(
 
 @one_thread()
 def rank_all(problem: Problem, stage: Stage, groups: list[Group]) -> tuple[dict, Whole]:
-    """The row of all features, I(X;Y) and I(X;Y | given), and what the rows of groups need."""
+    """The row of all features, I(X;Y) and I(X;Y | given), and the terms that `rank_group` takes."""
     started, estimators = time.perf_counter(), []
     given_terms = np.zeros(len(problem.y))
     if problem.given:

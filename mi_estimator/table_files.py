@@ -1,4 +1,4 @@
-"""Tables in text, Parquet, `.npy` and `.npz` files: which columns are read, and what is refused.
+"""Tables in text, Parquet, `.npy` and `.npz` files: the columns that are read, and refused tables.
 
 A column without a name is usually a row index, and an index reveals the label where rows are sorted
 by it. A repeated name would put values into the wrong column. Sizes are checked before memory is

@@ -35,7 +35,7 @@ def read_text_table(
     label: str | None,
     check_memory: Callable[[int, int, int], None],
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The columns that `positions_of(header, place)` chooses, and what was converted.
+    """The columns that `positions_of(header, place)` chooses, and a note on each conversion.
 
     The label is read as text, so that 01 stays 01. With semicolons between cells, numbers may have
     decimal commas. `check_memory(rows, columns, bytes)` raises when the table is too large.

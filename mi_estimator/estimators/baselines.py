@@ -72,8 +72,8 @@ class SklearnMI(LogRatioEstimator):
 
     Attributes:
         name: a name of CLASSIFIERS.
-        seed: draws the validation set, the part of the samples that is used, and what a classifier
-            draws; gradient boosting stops early by a random tenth of its training samples.
+        seed: of the validation set, of the part of large samples, and of the classifier itself;
+            gradient boosting stops early by a random tenth of its training samples.
         val_fraction: share of the samples given to `fit` that calibrates the logits. With 0, all
             samples train and nothing is calibrated.
     """

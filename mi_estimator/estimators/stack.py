@@ -3,13 +3,12 @@
 estimate = StackedMI().fit(x_train, y_train).estimate(x_test, y_test)
 
 Which classifier suits a table is not known beforehand. The validation set decides: it calibrates
-each one, and weights them. The linear opinion pool sum_m w_m q_m(k | x) is a classifier, so its
+and weights each one. The linear opinion pool sum_m w_m q_m(k | x) is a classifier, so its
 estimate is a lower bound on I(X;Y) in expectation, like that of each.
 """
 
 import dataclasses
 import math
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +50,6 @@ class StackedMI(LogRatioEstimator):
         weights_: candidate -> its share of the mixture, largest first.
         candidates_: candidate -> its estimator, and the features on which it trained.
         skipped_: candidate -> why it takes no part.
-        seconds_: candidate -> seconds of its training.
     """
 
     takes_images = True
@@ -87,13 +85,12 @@ class StackedMI(LogRatioEstimator):
                     columns[SELECTED] = selected
         validation = validation[:: math.ceil(len(validation) / MAX_VALIDATION)]
         selected_only = SELECTED in columns and x.shape[1] <= WIDE
-        self.candidates_, self.skipped_, self.seconds_ = {}, {}, {}
+        self.candidates_, self.skipped_ = {}, {}
         log_ratios = []
         for prefix, features in columns.items():
             for name in names:
                 if not prefix and selected_only and name in SELECTED_ONLY:
                     continue
-                started = time.perf_counter()
                 candidate = build_estimator(name, self.runtime, self.seed, settings)
                 try:
                     candidate.train(x[:, features], y, num_classes)
@@ -102,7 +99,6 @@ class StackedMI(LogRatioEstimator):
                     self.candidates_[prefix + name] = (candidate, features)
                 except UserError as error:
                     self.skipped_[prefix + name] = str(error)
-                self.seconds_[prefix + name] = time.perf_counter() - started
         if not self.candidates_:
             raise UserError(f"auto: no candidate could be trained: {self.skipped_}")
         weights = pool_weights(torch.stack(log_ratios))

@@ -74,10 +74,10 @@ def test_without_a_runtime_it_is_a_gpu_if_there_is_one_in_fp32(kind):
 def test_arrays_are_as_good_as_tensors(cpu):
     fitted = ClassifierMI(runtime=cpu, **TINY).fit(X.double().numpy(), Y.int().numpy())
     expected = ClassifierMI(runtime=cpu, **TINY).fit(X, Y).estimate(X, Y)
-    found = fitted.estimate(X.tolist(), Y.numpy().astype(np.int16))
-    assert torch.equal(found.pointwise, expected.pointwise)
-    found = fitted.estimate(X, Y.float())
-    assert torch.equal(found.pointwise, expected.pointwise)
+    estimate = fitted.estimate(X.tolist(), Y.numpy().astype(np.int16))
+    assert torch.equal(estimate.pointwise, expected.pointwise)
+    estimate = fitted.estimate(X, Y.float())
+    assert torch.equal(estimate.pointwise, expected.pointwise)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

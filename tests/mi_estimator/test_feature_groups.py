@@ -1,4 +1,4 @@
-"""Groups of features: how they are written, which features they hold, and what is refused."""
+"""Groups of features: their notation, the features that they hold, and wrong ones."""
 
 import pytest
 

@@ -65,18 +65,18 @@ def drawn(n: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_an_estimator_of_members_averages_what_each_learned(objective, cpu):
     (x, y), (x_test, y_test) = drawn(300, 0), drawn(2000, 1)
     options = PAPER | {"runtime": cpu, "epochs": 3, "batch_size": 50, "hidden": (16,)}
-    found = ClassifierMI(objective, **options | {"members": 3}).fit(x, y)
-    scale, members = found.network_
+    estimator = ClassifierMI(objective, **options | {"members": 3}).fit(x, y)
+    scale, members = estimator.network_
     assert len(members) == 3
-    log_prior = found.log_prior_
+    log_prior = estimator.log_prior_
     shift = log_prior if objective == "softmax" else 0
     logits = [member(scale(x_test)).detach() - shift for member in members]
-    ratio = found.log_ratio(x_test)
+    ratio = estimator.log_ratio(x_test)
     expected = pointwise_mutual_information(sum(logits) / 3, log_prior)
     torch.testing.assert_close(ratio, expected, atol=1e-5, rtol=0)
     # The logarithm of a ratio is concave in its logits, so no estimate is below their mean.
     values = [-pc_softmax_loss(part, y_test, log_prior).item() for part in logits]
-    assert found.estimate(x_test, y_test).value > sum(values) / 3
+    assert estimator.estimate(x_test, y_test).value > sum(values) / 3
     # Adam divides out the factor 1/3 of the gradient: the first has learned as if alone.
     single = ClassifierMI(objective, **options).fit(x, y)
     alone = single.network_[1][0](scale(x_test)).detach() - shift
@@ -224,10 +224,10 @@ def test_a_network_that_learns_noise_stops_early_with_its_best_weights(cpu):
     x, y = torch.randn(400, 10, generator=generator), torch.arange(400) % 4
     options = PAPER | {"runtime": cpu, "batch_size": 50, "members": 2, "lr": 0.01}
     options["val_fraction"] = 0.25
-    found = ClassifierMI(epochs=60, **options).fit(x, y)
-    assert 4 <= len(found.history_) < 30
+    estimator = ClassifierMI(epochs=60, **options).fit(x, y)
+    assert 4 <= len(estimator.history_) < 30
     train, back = validation_split(y, 0.25, 0)
-    terms = select_label(found.log_ratio(x[back]), y[back])
+    terms = select_label(estimator.log_ratio(x[back]), y[back])
     assert -0.01 < terms.mean() < 0.05
     full = ClassifierMI(epochs=60, **options | {"val_fraction": 0.0}).fit(x[train], y[train])
     assert len(full.history_) == 60  # nobody is asked

@@ -209,8 +209,8 @@ def test_auto_has_a_fast_stage_unless_its_candidates_are_fast():
     assert left_out == {"pc-softmax", "extra-trees"}
     assert stages_of("auto", settings, 0) == [fast]
     for candidates in (("lda", "qda"), ("pc-softmax",)):
-        chosen = Settings(candidates=candidates)
-        assert stages_of("auto", chosen, 3) == [Stage("auto", "auto", chosen, chosen)]
+        one_kind = Settings(candidates=candidates)
+        assert stages_of("auto", one_kind, 3) == [Stage("auto", "auto", one_kind, one_kind)]
     assert stages_of("lda", settings, 3) == [Stage("lda", "lda", settings, settings)]
 
 

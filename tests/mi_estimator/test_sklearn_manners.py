@@ -133,8 +133,8 @@ def test_probabilities_are_those_of_the_log_ratio_and_the_training_prior(name):
     assert fitted.score(X, labels) == fitted.estimate(X, labels).value
     if fitted.is_cross_entropy:  # H(Y) minus the log-loss
         prior = np.where(labels == "few", 0.25, 0.75)
-        own = log_proba[np.arange(60), (labels == "many").astype(int)]
-        assert fitted.score(X, labels) == pytest.approx((own - np.log(prior)).mean(), abs=1e-6)
+        of_label = log_proba[np.arange(60), (labels == "many").astype(int)]
+        assert fitted.score(X, labels) == pytest.approx((of_label - np.log(prior)).mean(), abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
@@ -212,10 +212,10 @@ def test_one_call_takes_tables_with_text_and_nullable_columns_and_warns_of_row_n
     options = {"estimator": "lda", "folds": 3, "val_fraction": 0}
     encoded = np.column_stack([table["colour"] == "red", table["count"], table["a"]]).astype(float)
     expected = estimate_mutual_information(encoded, CODES, **options)
-    found = estimate_mutual_information(table, labels, **options)
-    assert found.value == pytest.approx(expected.value, abs=1e-5) and found.value > 0.05
+    estimate = estimate_mutual_information(table, labels, **options)
+    assert estimate.value == pytest.approx(expected.value, abs=1e-5) and estimate.value > 0.05
     one_column = estimate_mutual_information(table, labels.to_frame(), **options)
-    assert one_column.value == found.value
+    assert one_column.value == estimate.value
     with pytest.raises(UserError, match=r"^x and y have their index in another order"):
         estimate_mutual_information(table, labels[::-1], **options)
     with pytest.warns(UserWarning, match="row_id"):
