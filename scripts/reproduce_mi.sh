@@ -13,7 +13,7 @@ runs=runs/reproduce_mi
 paper="--seeds 0 1 2 3 4" hard="--seeds 0 1 2"
 tables="--seeds 0 1 2 --n-train 500 2000 10000"
 coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
-zero="--replicates 100 --samples 200"
+zero="--replicates 25 --samples 200"
 case "${1:-}" in
   "") ;;
   --smoke)
