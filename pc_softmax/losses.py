@@ -18,38 +18,31 @@ from torch.nn import functional as F
 
 from mi_common import information
 from mi_common.errors import UserError
+from pc_softmax.frequency_loss import FrequencyLoss, check_range, positive
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
+from pc_softmax.reweighted_losses import (
+    ClassBalancedLoss,
+    FocalLoss,
+    LDAMLoss,
+    ReweightedLoss,
+    WeightedLoss,
+    class_balanced_weights,
+    ldam_margins,
+)
 
 
 class SoftmaxLoss(nn.CrossEntropyLoss):
     """Softmax cross-entropy, -log softmax(f)_y: the baseline."""
 
     def __init__(self, *, label_smoothing: float = 0.0):
-        _check_range("--label-smoothing", label_smoothing, 0, 1)
+        check_range("--label-smoothing", label_smoothing, 0, 1)
         super().__init__(label_smoothing=label_smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return super().forward(information.at_least_float32(logits), labels)
 
 
-class _FrequencyLoss(nn.Module):
-    """Base of the losses that use the class frequencies of the training set.
-
-    `from_counts` takes (K,) positive class counts and the constructor's options.
-    """
-
-    @classmethod
-    def from_labels(cls, labels: Tensor, num_classes: int, **options) -> "_FrequencyLoss":
-        """From (N,) training labels; options as in `from_counts`, errors as in `class_counts`."""
-        return cls.from_counts(information.class_counts(labels, num_classes), **options)
-
-    def _apply(self, fn, recurse=True):
-        # PyTorch calls this for .to(), .half() and .cuda(). It takes the device and keeps the
-        # dtype: in bfloat16 a log prior of -5 would be off by up to 0.016, and so would the logits.
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
-
-
-class PriorLoss(_FrequencyLoss):
+class PriorLoss(FrequencyLoss):
     """Base of the losses that correct the logits by the training prior."""
 
     def __init__(self, log_prior: Tensor):
@@ -63,7 +56,7 @@ class PriorLoss(_FrequencyLoss):
 
     @classmethod
     def from_counts(cls, counts: Tensor, **options) -> "PriorLoss":
-        return cls(information.log_prior_from_counts(_positive("class counts", counts)), **options)
+        return cls(information.log_prior_from_counts(positive("class counts", counts)), **options)
 
 
 class PCSoftmaxLoss(PriorLoss):
@@ -87,7 +80,7 @@ class LogitAdjustedLoss(PriorLoss):
 
     def __init__(self, log_prior: Tensor, *, tau: float = 1.0):
         super().__init__(log_prior)
-        _check_range("--tau", tau, 0)
+        check_range("--tau", tau, 0)
         self.tau = tau
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -95,135 +88,49 @@ class LogitAdjustedLoss(PriorLoss):
         return F.cross_entropy(logits + self.tau * self.log_prior.to(logits), labels)
 
 
-class ReweightedLoss(_FrequencyLoss):
-    """Base of the losses with class weights w, which can start in a later epoch.
+class LADELoss(LogitAdjustedLoss):
+    """Balanced softmax with a regulariser of each class's logit (Hong et al. 2021).
 
-    The mean over a batch is weighted: sum_i w_{y_i} loss_i / sum_i w_{y_i}, as in
-    `nn.CrossEntropyLoss(weight=w)`. The scale of w cancels, and in a batch of one class the
-    weights have no effect.
-
-    Deferred re-weighting (Cao et al. 2019): the training loop calls `start_epoch` before each
-    epoch, and the weights are used from epoch `reweight_from` on, counted from zero.
+    The loss is -log softmax(f + log p)_y + weight sum_k p_k (v_k - m_k + penalty v_k^2), where m_k
+    is the mean of f_k over the samples of class k in the batch, zero if there are none, and
+    v_k = log mean_i exp f_ik - log K p_k over all samples i of the batch. m_k - v_k is the
+    Donsker-Varadhan bound on the divergence of p(x | k) from p(x); the penalty keeps v_k near zero.
+    As in the authors' code; the defaults are theirs for CIFAR-100-LT of ratio 100.
     """
 
-    def __init__(self, class_weight: Tensor | None = None, *, reweight_from: int = 0):
-        """(K,) positive weights, or None for no weights; the first epoch that uses them."""
-        super().__init__()
-        _check_range("--drw", reweight_from, 0)
-        if class_weight is not None:
-            class_weight = _positive("class weights", class_weight).float()
-        self.register_buffer("class_weight", class_weight)
-        self.reweight_from = reweight_from
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Turns the weights off or on for the epoch that begins, counted from zero."""
-        self.reweighting = epoch >= self.reweight_from
-
-    def _weight(self, logits: Tensor) -> Tensor:
-        if self.reweighting and self.class_weight is not None:
-            return self.class_weight.to(logits)
-        return logits.new_ones(logits.shape[1])
-
-
-class WeightedLoss(ReweightedLoss):
-    """Cross-entropy -w_y log softmax(f)_y; `from_counts` sets w_k proportional to 1 / n_k.
-
-    The mean and label smoothing are those of `nn.CrossEntropyLoss`.
-    """
-
-    def __init__(self, class_weight: Tensor, *, label_smoothing: float = 0.0, **deferred):
-        super().__init__(class_weight, **deferred)
-        _check_range("--label-smoothing", label_smoothing, 0, 1)
-        self.label_smoothing = label_smoothing
-
-    @classmethod
-    def from_counts(cls, counts: Tensor, **options) -> "WeightedLoss":
-        return cls(inverse_frequency_weights(counts), **options)
+    def __init__(self, log_prior: Tensor, *, weight: float = 0.1, penalty: float = 0.01):
+        super().__init__(log_prior)
+        check_range("--lade-weight", weight, 0)
+        check_range("--lade-penalty", penalty, 0)
+        self.weight, self.penalty = weight, penalty
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = information.at_least_float32(logits)
-        weight = self._weight(logits)
-        return F.cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
+        log_prior, num_classes = self.log_prior.to(logits), logits.shape[1]
+        of_class = F.one_hot(labels, num_classes)
+        own_mean = (logits * of_class).sum(dim=0) / of_class.sum(dim=0).clamp_min(1)
+        log_mean = logits.logsumexp(dim=0) - math.log(len(logits)) - math.log(num_classes)
+        log_mean = log_mean - log_prior
+        bound = own_mean - log_mean - self.penalty * log_mean.square()
+        return super().forward(logits, labels) - self.weight * (log_prior.exp() * bound).sum()
 
 
-class ClassBalancedLoss(WeightedLoss):
-    """`WeightedLoss` with the weights of Cui et al. (2019), see `class_balanced_weights`."""
+class VSLoss(LogitAdjustedLoss):
+    """Vector scaling: -log softmax(d f + tau log p)_y with d_k = (n_k / max n)^gamma.
 
-    @classmethod
-    def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "ClassBalancedLoss":
-        return cls(class_balanced_weights(counts, beta), **options)
-
-
-class FocalLoss(ReweightedLoss):
-    """-w_y (1 - q_y)^gamma log q_y with q = softmax(f) (Lin et al. 2017, where w is alpha).
-
-    gamma = 0 is softmax. `from_counts` sets class-balanced weights (Cui et al. 2019).
+    The argmax of f, without the factors d, is the prediction (Kini et al. 2021). gamma = 0 is
+    logit adjustment. The defaults are the authors' for CIFAR-10-LT of ratio 100.
     """
 
-    def __init__(self, class_weight: Tensor | None = None, *, gamma: float = 2.0, **deferred):
-        super().__init__(class_weight, **deferred)
-        _check_range("--gamma", gamma, 0)
-        self.gamma = gamma
-
-    @classmethod
-    def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "FocalLoss":
-        return cls(class_balanced_weights(counts, beta), **options)
+    def __init__(self, log_prior: Tensor, *, gamma: float = 0.15, tau: float = 1.25):
+        check_range("--vs-gamma", gamma, 0)
+        check_range("--vs-tau", tau, 0)
+        super().__init__(log_prior, tau=tau)
+        self.register_buffer("factors", (gamma * (self.log_prior - self.log_prior.max())).exp())
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = information.at_least_float32(logits)
-        cross_entropy = F.cross_entropy(logits, labels, reduction="none")
-        # Above zero: at zero, a power gamma < 1 has an infinite slope.
-        error = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).tiny)
-        weight = self._weight(logits)[labels]
-        return (weight * error**self.gamma * cross_entropy).sum() / weight.sum()
-
-
-class LDAMLoss(ReweightedLoss):
-    """Label-distribution-aware margins (Cao et al. 2019): -log softmax(s (f - m_y e_y))_y.
-
-    The label's logit must exceed the others by m_y. Margins have a meaning only for bounded logits:
-    the cosines of a `pc_softmax.networks.CosineHead`. The scale s widens their small range.
-    """
-
-    def __init__(self, margins: Tensor, *, scale: float = 30.0, **weighting):
-        """(K,) margins m, such as those of `ldam_margins`, and the scale s."""
-        super().__init__(**weighting)
-        _check_range("--scale", scale, 0)
-        self.scale = scale
-        self.register_buffer("margins", margins.float())
-
-    @classmethod
-    def from_counts(cls, counts: Tensor, *, max_margin: float = 0.5, **options) -> "LDAMLoss":
-        return cls(ldam_margins(counts, max_margin), **options)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = information.at_least_float32(logits)
-        margins = F.one_hot(labels, logits.shape[1]) * self.margins.to(logits)
-        return F.cross_entropy(self.scale * (logits - margins), labels, self._weight(logits))
-
-
-def inverse_frequency_weights(counts: Tensor) -> Tensor:
-    """1 / n_k, scaled to mean one: (K,) counts -> (K,) float64."""
-    weights = 1 / _positive("class counts", counts)
-    return weights / weights.mean()
-
-
-def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
-    """(1 - beta) / (1 - beta^n_k), scaled to sum to K (Cui et al. 2019): (K,) -> (K,) float64.
-
-    beta = 0 gives equal weights; beta -> 1 gives those of the inverse frequency.
-    """
-    _check_range("--beta", beta, 0, 1)
-    weights = 1 / (1 - beta ** _positive("class counts", counts))
-    return weights / weights.mean()
-
-
-def ldam_margins(counts: Tensor, max_margin: float = 0.5) -> Tensor:
-    """n_k^(-1/4), scaled to `max_margin` for the rarest class (Cao et al. 2019): (K,) -> (K,)."""
-    _check_range("--margin", max_margin, 0)
-    margins = _positive("class counts", counts) ** -0.25
-    return margins * (max_margin / margins.max())
+        return super().forward(self.factors.to(logits) * logits, labels)
 
 
 def build_loss(
@@ -235,6 +142,10 @@ def build_loss(
     beta: float = 0.9999,
     margin: float = 0.5,
     scale: float = 30.0,
+    lade_weight: float = 0.1,
+    lade_penalty: float = 0.01,
+    vs_gamma: float = 0.15,
+    vs_tau: float = 1.25,
     drw: int | None = None,
     label_smoothing: float = 0.0,
 ) -> nn.Module:
@@ -244,6 +155,7 @@ def build_loss(
         counts: (K,) training samples of each class.
         tau, gamma, beta: of `logit-adjusted`, of `focal`, and of the class-balanced weights.
         margin, scale: of `ldam`; the margin is that of the rarest class.
+        lade_weight, lade_penalty, vs_gamma, vs_tau: of `LADELoss` and `VSLoss`.
         drw: the first epoch with class weights, counted from zero, for REWEIGHTED_LOSSES. If None,
             `weighted` and `class-balanced` use their weights from the start, and `focal` and `ldam`
             use none. Otherwise the weights of `focal` and `ldam` are class-balanced.
@@ -258,7 +170,7 @@ def build_loss(
     ):
         if is_set and name not in allowed:
             raise UserError(f"{flag}: not for the loss {name}; use one of {', '.join(allowed)}")
-    counts = _positive("class counts", counts)
+    counts = positive("class counts", counts)
     balanced_weights = None if drw is None else class_balanced_weights(counts, beta)
     deferred, smoothing = {"reweight_from": drw or 0}, {"label_smoothing": label_smoothing}
     match name:
@@ -268,6 +180,10 @@ def build_loss(
             return PCSoftmaxLoss.from_counts(counts)
         case "logit-adjusted":
             return LogitAdjustedLoss.from_counts(counts, tau=tau)
+        case "lade":
+            return LADELoss.from_counts(counts, weight=lade_weight, penalty=lade_penalty)
+        case "vs":
+            return VSLoss.from_counts(counts, gamma=vs_gamma, tau=vs_tau)
         case "focal":
             return FocalLoss(balanced_weights, gamma=gamma, **deferred)
         case "ldam":
@@ -286,8 +202,9 @@ def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) 
     Under this prior, softmax(f) is the posterior of a network that was trained with the loss. A
     class weight w_k multiplies the samples of class k, and a loss that adds tau log p to f removes
     it from f. The prior is therefore proportional to p_k w_k / p_k^tau. This is exact for
-    cross-entropies at their optimum. The focal term, LDAM's margins and label smoothing change the
-    prior by an amount that depends on the sample, which is ignored.
+    cross-entropies at their optimum, and for `LADELoss` but for its penalty. For `VSLoss` it is
+    the prior of d f. Its factors d, the focal term, LDAM's margins and label smoothing change the
+    prior of f by an amount that depends on the sample, which is ignored.
 
     (K,) training samples of each class -> (K,) float32 log probabilities. `balanced` tells that
     training drew every class equally often.
@@ -301,18 +218,3 @@ def logit_log_prior(loss: nn.Module, counts: Tensor, *, balanced: bool = False) 
     elif isinstance(loss, ReweightedLoss) and loss.class_weight is not None:
         result = result + loss.class_weight.cpu().log()
     return torch.log_softmax(result, dim=0)
-
-
-def _positive(what: str, values: Tensor) -> Tensor:
-    values = torch.as_tensor(values).double()
-    wrong = (~(values.isfinite() & (values > 0))).nonzero().flatten()[:10]
-    if len(wrong):
-        raise UserError(
-            f"{what} {values[wrong].tolist()} of classes {wrong.tolist()}: not positive"
-        )
-    return values
-
-
-def _check_range(name: str, value: float, low: float, below: float = math.inf) -> None:
-    if not low <= value < below:
-        raise UserError(f"{name} {value}: must be at least {low} and below {below}")

@@ -1,7 +1,17 @@
 """Names for the choices of flags. This module imports nothing, so that `--help` is quick."""
 
 # Losses that `pc_softmax.losses.build_loss` builds.
-LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced", "focal", "ldam", "logit-adjusted")
+LOSSES = (
+    "softmax",
+    "pc-softmax",
+    "weighted",
+    "class-balanced",
+    "focal",
+    "ldam",
+    "logit-adjusted",
+    "lade",
+    "vs",
+)
 REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
 SMOOTHED_LOSSES = ("softmax", "weighted", "class-balanced")  # --label-smoothing is for these
 

@@ -22,6 +22,7 @@ FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
 PAPER_DATASETS = (*IDX_DATASETS, "cub", "tiny-imagenet")  # those with the original's lists
 # Keyword arguments of `pc_softmax.losses.build_loss`.
 LOSS_OPTIONS = ("drw", "tau", "gamma", "beta", "margin", "scale", "label_smoothing")
+LOSS_OPTIONS += ("lade_weight", "lade_penalty", "vs_gamma", "vs_tau")
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,12 @@ def add_arguments(parser: cli.Parser) -> None:
     add("--beta", type=cli.fraction, default=0.9999, help="of class-balanced weights")
     add("--margin", type=cli.positive_float, default=0.5, help="of LDAM, for the rarest class")
     add("--scale", type=cli.positive_float, default=30.0, help="of LDAM's cosines")
+    add("--lade-weight", type=cli.non_negative_float, default=0.1, help="of LADE's regulariser")
+    text = "of the squared log mean in LADE's regulariser"
+    add("--lade-penalty", type=cli.non_negative_float, default=0.01, help=text)
+    text = "exponent of the factors of VS loss"
+    add("--vs-gamma", type=cli.non_negative_float, default=0.15, help=text)
+    add("--vs-tau", type=cli.non_negative_float, default=1.25, help="of the prior in VS loss")
     add("--label-smoothing", type=cli.fraction, default=0.0, help="of softmax and weighted losses")
 
 

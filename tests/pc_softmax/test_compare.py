@@ -163,7 +163,7 @@ def test_a_prior_in_the_logits_is_subtracted_and_otherwise_one_is_added(name):
     head = np.ones(5), np.zeros(5)
     saved = Predictions(training, counts.numpy(), log_prior, list("abcde"), {}, None, head)
     rules = by_rule(saved, logits, name)
-    if name in ("weighted", "pc-softmax", "logit-adjusted"):
+    if name in ("weighted", "pc-softmax", "logit-adjusted", "lade"):
         np.testing.assert_allclose(rules["prior added"], logits + training)
     else:
         arrays = rules["prior subtracted"], log_prior  # added again, it gives the same posterior

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mi_common.information import log_posterior
-from pc_softmax.losses import build_loss, logit_log_prior
+from pc_softmax.losses import VSLoss, build_loss, logit_log_prior
 
 # How often each of four inputs comes with each of three classes, of 80, 20 and 10 samples.
 TABLE = torch.tensor([[40, 2, 1], [20, 8, 1], [12, 6, 3], [8, 4, 5]])
@@ -18,6 +18,9 @@ CASES = [
     ("logit-adjusted", {"tau": 0.5}),
     ("logit-adjusted", {"tau": 1.0}),
     ("logit-adjusted", {"tau": 1.5}),
+    ("lade", {"lade_penalty": 0}),
+    ("vs", {"vs_tau": 1.0}),
+    ("vs", {}),
 ]
 
 
@@ -50,6 +53,8 @@ def test_softmax_of_converged_logits_is_the_posterior_under_that_prior(name, opt
     loss = build_loss(name, COUNTS, **options)
     repeats = 80 // COUNTS if balanced else torch.ones(3, dtype=torch.int64)
     logits = optimum(loss, repeats)
+    if isinstance(loss, VSLoss):
+        logits = loss.factors * logits
     log_prior = logit_log_prior(loss, COUNTS, balanced=balanced).double()
     assert log_prior.exp().sum().item() == pytest.approx(1, abs=1e-6)
     posterior = LIKELIHOOD * log_prior.exp()
@@ -61,6 +66,12 @@ def test_softmax_of_converged_logits_is_the_posterior_under_that_prior(name, opt
     expected /= expected.sum(dim=1, keepdim=True)
     shifted = log_posterior(logits - log_prior, target).exp()
     torch.testing.assert_close(shifted, expected, rtol=0, atol=1e-5)
+
+
+def test_lades_penalty_moves_its_logits_little():
+    logits = optimum(build_loss("lade", COUNTS), torch.ones(3, dtype=torch.int64))
+    expected = (LIKELIHOOD / LIKELIHOOD.sum(dim=1, keepdim=True)).log()
+    torch.testing.assert_close(logits.log_softmax(dim=1), expected, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize(

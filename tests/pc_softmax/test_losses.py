@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,19 +13,22 @@ from mi_common.information import log_prior_from_counts
 from pc_softmax.losses import (
     ClassBalancedLoss,
     FocalLoss,
+    LADELoss,
     LDAMLoss,
     LogitAdjustedLoss,
     PCSoftmaxLoss,
+    VSLoss,
     WeightedLoss,
     build_loss,
     class_balanced_weights,
-    inverse_frequency_weights,
     ldam_margins,
 )
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
+from pc_softmax.reweighted_losses import inverse_frequency_weights
 
 COUNTS = torch.tensor([6000, 300, 40, 2])
-CLASSES = [PCSoftmaxLoss, LogitAdjustedLoss, WeightedLoss, ClassBalancedLoss, FocalLoss, LDAMLoss]
+PRIOR_LOSSES = [PCSoftmaxLoss, LogitAdjustedLoss, LADELoss, VSLoss]
+CLASSES = [*PRIOR_LOSSES, WeightedLoss, ClassBalancedLoss, FocalLoss, LDAMLoss]
 NEVER_REWEIGHTED = [name for name in LOSSES if name not in REWEIGHTED_LOSSES]
 NEVER_SMOOTHED = [name for name in LOSSES if name not in SMOOTHED_LOSSES]
 
@@ -36,7 +40,31 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, torch.randint(0, 4, (32,), generator=generator)
 
 
-def slow(name: str, logits, labels, *, tau=1.0, gamma=2.0, weights_on=True) -> float:
+def slow_regulariser(logits, labels, penalty) -> float:
+    """The second part of LADE for COUNTS, as in the authors' code, in NumPy."""
+    prior, value = COUNTS.numpy() / COUNTS.sum().item(), 0.0
+    for k, p in enumerate(prior):
+        f = logits[:, k].double().numpy()
+        own = f[labels.numpy() == k]
+        first = own.mean() if len(own) else 0.0
+        second = np.log(np.mean(np.exp(f - np.log(p) + np.log(1 / len(prior)))))
+        value -= p * (first - second - penalty * second**2)
+    return value
+
+
+def slow(
+    name: str,
+    logits,
+    labels,
+    *,
+    tau=1.0,
+    gamma=2.0,
+    lade_weight=0.1,
+    lade_penalty=0.01,
+    vs_gamma=0.15,
+    vs_tau=1.25,
+    weights_on=True,
+) -> float:
     """The formula of `name` for COUNTS, one sample after another, in Python's floats."""
     n = COUNTS.tolist()
     prior = [count / sum(n) for count in n]
@@ -53,8 +81,12 @@ def slow(name: str, logits, labels, *, tau=1.0, gamma=2.0, weights_on=True) -> f
     for f, y in zip(logits.tolist(), labels.tolist(), strict=True):
         if name == "ldam":
             f = [30 * (value - margins[y] * (k == y)) for k, value in enumerate(f)]
-        elif name == "logit-adjusted":
-            f = [value + tau * math.log(p) for value, p in zip(f, prior, strict=True)]
+        elif name in ("logit-adjusted", "lade"):
+            power = 1.0 if name == "lade" else tau
+            f = [value + power * math.log(p) for value, p in zip(f, prior, strict=True)]
+        elif name == "vs":
+            factors = [(count / max(n)) ** vs_gamma for count in n]
+            f = [d * v + vs_tau * math.log(p) for d, v, p in zip(factors, f, prior, strict=True)]
         if name == "pc-softmax":
             loss = math.log(sum(p * math.exp(v) for p, v in zip(prior, f, strict=True))) - f[y]
         else:
@@ -62,16 +94,20 @@ def slow(name: str, logits, labels, *, tau=1.0, gamma=2.0, weights_on=True) -> f
         if name == "focal":
             loss *= (1 - math.exp(-loss)) ** gamma
         total += w[y] * loss
+    if name == "lade":
+        total += len(labels) * lade_weight * slow_regulariser(logits, labels, lade_penalty)
     return total / sum(w[y] for y in labels.tolist())
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_value_is_the_written_out_formula(name, batch):
-    logits, labels = batch
+@pytest.mark.parametrize("labels_below", [4, 3])  # with 3, a class is not in the batch
+def test_value_is_the_written_out_formula(name, labels_below, batch):
+    logits, labels = batch[0], batch[1] % labels_below
     drw = 0 if name in ("focal", "ldam") else None
-    options = {"tau": 1.7, "gamma": 1.5}
-    value = build_loss(name, COUNTS, drw=drw, **options)(logits, labels)
-    assert value.item() == pytest.approx(slow(name, logits, labels, **options), rel=1e-5)
+    lade_and_vs = {"lade_weight": 0.7, "lade_penalty": 0.3, "vs_gamma": 0.4, "vs_tau": 0.6}
+    for options in ({}, {"tau": 1.7, "gamma": 1.5} | lade_and_vs):
+        value = build_loss(name, COUNTS, drw=drw, **options)(logits, labels)
+        assert value.item() == pytest.approx(slow(name, logits, labels, **options), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +115,8 @@ def test_value_is_the_written_out_formula(name, batch):
     [
         (PCSoftmaxLoss, log_prior_from_counts),
         (LogitAdjustedLoss, log_prior_from_counts),
+        (LADELoss, log_prior_from_counts),
+        (VSLoss, log_prior_from_counts),
         (WeightedLoss, inverse_frequency_weights),
         (ClassBalancedLoss, class_balanced_weights),
         (FocalLoss, class_balanced_weights),
@@ -178,7 +216,7 @@ def test_weights_start_exactly_at_the_drw_epoch(name, drw, batch):
 
 
 @pytest.mark.parametrize("prior", [[0.5, 0.5, 0.0], [0.6, 0.6], [0.4, 0.4], [0.5, float("nan")]])
-@pytest.mark.parametrize("kind", [PCSoftmaxLoss, LogitAdjustedLoss])
+@pytest.mark.parametrize("kind", PRIOR_LOSSES)
 def test_an_invalid_prior_is_an_error_that_shows_it(kind, prior):
     with pytest.raises(UserError, match=r"class prior \[.*must be positive and sum to one"):
         kind(torch.tensor(prior).log())
@@ -214,6 +252,10 @@ def test_labels_out_of_range_or_missing_are_errors():
         ("focal", {"gamma": -1}, "--gamma -1: "),
         ("logit-adjusted", {"tau": math.nan}, "--tau nan: "),
         ("logit-adjusted", {"tau": math.inf}, "--tau inf: "),
+        ("lade", {"lade_weight": -1}, "--lade-weight -1: "),
+        ("lade", {"lade_penalty": math.inf}, "--lade-penalty inf: "),
+        ("vs", {"vs_gamma": -0.1}, "--vs-gamma -0.1: "),
+        ("vs", {"vs_tau": math.nan}, "--vs-tau nan: "),
         ("softmax", {"label_smoothing": 1}, "--label-smoothing 1: "),
         ("weighted", {"label_smoothing": -0.1}, "--label-smoothing -0.1: "),
         ("ldam", {"margin": -1}, "--margin -1: "),
