@@ -146,7 +146,8 @@ def image_folder(
     The splits that are `required` must be there, with the same classes.
 
     Classes are sorted by name and the images of each class too. Images are the files that end in
-    .bmp, .jpeg, .jpg, .png or .webp, in any case; other files and hidden ones are left out.
+    .bmp, .gif (the first frame), .jpeg, .jpg, .png, .tif, .tiff or .webp, in any case; other files
+    and hidden ones are left out.
 
     UserError for a missing folder, no classes, a class without images, or a class that only one of
     the two splits has.

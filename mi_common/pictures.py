@@ -7,7 +7,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from mi_common.errors import UserError
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
 READER_VERSION = 2  # part of the names of cached features; raise it when pixels come out otherwise
 

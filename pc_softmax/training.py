@@ -91,6 +91,11 @@ def cache_features(classifier: ImageClassifier, data: ImbalancedData, copies: in
         classifier.cache_features(images)
 
 
+def logit_scale(settings: Settings) -> float:
+    """What the head's outputs are multiplied by to become logits: LDAM's scale of its cosines."""
+    return settings.loss_options["scale"] if settings.loss == "ldam" else 1.0
+
+
 def train(
     settings: Settings, data: ImbalancedData, classifier: ImageClassifier, run: RunFolder
 ) -> dict:
@@ -111,8 +116,8 @@ def train(
     started = time.perf_counter()
     splits = data.tests | ({"validation": data.validation} if data.validation else {})
     logits = {name: classifier.logits(images) for name, images in splits.items()}
-    if settings.loss == "ldam":
-        logits = {name: loss.scale * cosines for name, cosines in logits.items()}
+    scale = logit_scale(settings)
+    logits = {name: scale * outputs for name, outputs in logits.items()}
     arrays = {f"{name}_logits": values.numpy() for name, values in logits.items()}
     arrays |= {f"{name}_labels": images.labels.numpy() for name, images in splits.items()}
     arrays |= {
@@ -136,6 +141,8 @@ def train(
         "n_train": len(data.train),
         "indices_sha256": indices_digest(data.indices),
         "backbone_sha256": classifier.backbone_digest(),
+        "input": vars(classifier.network.spec)
+        | {"channels": data.train.images.shape[1] if data.train.in_memory else 3},
     }
     indices = {name.replace("/", "_"): rows.numpy() for name, rows in data.indices.items()}
 

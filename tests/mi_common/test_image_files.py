@@ -92,13 +92,13 @@ def write_folder(root: Path, *files: str) -> Path:
 def test_an_image_folder_is_sorted_by_class_and_name(tmp_path):
     write_folder(
         tmp_path,
-        *("train/dog/b.JPG", "train/dog/a.webp", "train/dog/c.jpeg", "train/dog/notes.txt"),
+        *("train/dog/b.JPG", "train/dog/a.webp", "train/dog/c.tiff", "train/dog/notes.txt"),
         *("train/cat/2.Png", "train/cat/10.bmp", "train/cat/.hidden.png", "train/.cache/x.png"),
         *("test/cat/1.jpg", "test/dog/1.jpg", "train/readme.jpg"),
     )
     train, test = (image_folder(tmp_path, split) for split in ("train", "test"))
     assert train.class_names == test.class_names == ["cat", "dog"]
-    names = ["cat/10.bmp", "cat/2.Png", "dog/a.webp", "dog/b.JPG", "dog/c.jpeg"]
+    names = ["cat/10.bmp", "cat/2.Png", "dog/a.webp", "dog/b.JPG", "dog/c.tiff"]
     assert train.images == [tmp_path / "train" / name for name in names]
     assert train.labels.tolist() == [0, 0, 1, 1, 1] and train.labels.dtype == torch.int64
     assert test.images == [tmp_path / "test/cat/1.jpg", tmp_path / "test/dog/1.jpg"]
@@ -111,7 +111,7 @@ def test_an_image_folder_is_sorted_by_class_and_name(tmp_path):
         ([], "no folder {root}/train; want the images of each class in {root}/train/CLASS"),
         (["train/cat/1.png"], "no folder {root}/test; want"),
         (["train/1.png", "test/cat/1.png"], "{root}/train: no class folders; want"),
-        (["train/cat/1.gif", "test/cat/1.png"], "{root}/train/cat: no images; use files that end"),
+        (["train/cat/1.svg", "test/cat/1.png"], "{root}/train/cat: no images; use files that end"),
         (
             ["train/cat/1.png", "train/ant/1.png", "test/cat/1.png"],
             "{root}: classes in train but not in test: ant",

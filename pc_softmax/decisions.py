@@ -1,0 +1,165 @@
+"""What a classifier says of unlabelled samples: classes with probabilities, class frequencies."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import special
+from tqdm import tqdm
+
+from mi_common.errors import UserError
+from mi_common.files import write_atomically
+from mi_common.information import pointwise_mutual_information
+from mi_common.tables import to_markdown
+from pc_softmax.names import ESTIMATED_PRIORS
+from pc_softmax.predictions import Predictions
+from pc_softmax.priors import posterior_under
+
+SHOWN = 10  # classes in the printed table
+TOP = 5  # classes of a sample in the table
+ROWS = 10_000  # whose posteriors are in memory at once
+
+
+def decision_table(
+    logits: np.ndarray, log_prior: np.ndarray, class_names: list[str]
+) -> pd.DataFrame:
+    """One row per sample: its most likely classes under a class prior.
+
+    (N, K) PC-softmax logits and the (K,) log prior t. Columns: `class` and its `probability`
+    p_t(k | x); `entropy` of p_t( . | x) and `pmi`, the log of p_t(k | x) / t(k), in nats; `class_2`
+    and `probability_2` up to `class_5` and `probability_5`, fewer if there are fewer classes.
+    """
+    names = np.array(class_names, dtype=object)
+    parts = []
+    for start in range(0, len(logits), ROWS):
+        block = logits[start : start + ROWS].astype(np.float64)
+        log_posterior = posterior_under(block, log_prior)
+        order = np.argsort(-log_posterior, axis=1, kind="stable")[:, :TOP]
+        ranked = np.exp(np.take_along_axis(log_posterior, order, axis=1))
+        pmi = pointwise_mutual_information(*map(torch.from_numpy, (block, log_prior))).numpy()
+        columns = {
+            "class": names[order[:, 0]],
+            "probability": ranked[:, 0],
+            "entropy": special.entr(np.exp(log_posterior)).sum(axis=1),
+            "pmi": np.take_along_axis(pmi, order[:, :1], axis=1)[:, 0],
+        }
+        for rank in range(1, order.shape[1]):
+            columns[f"class_{rank + 1}"] = names[order[:, rank]]
+            columns[f"probability_{rank + 1}"] = ranked[:, rank]
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def class_frequencies(
+    predictions: Predictions,
+    logits: np.ndarray,
+    estimator: str,
+    *,
+    replicates: int,
+    generator: np.random.Generator,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Estimated share of each class among unlabelled samples, with a 95 % interval.
+
+    The interval is the bootstrap's, between the 2.5 and 97.5 percentiles of the estimates from
+    resampled samples. Validation samples, which calibration and BBSE rest on, are resampled too,
+    class by class. It covers the sampling, not posteriors that are wrong.
+
+    (N, K) PC-softmax logits and one of ESTIMATED_PRIORS -> a row per class with `train` (its share
+    of the training data), `estimate`, `lower` and `upper` (NaN without replicates); and the reasons
+    of the replicates without an estimate. UserErrors of `Predictions.target_log_prior`.
+    """
+    estimate = np.exp(predictions.target_log_prior(estimator, logits))
+    estimates, failures = [], []
+    for _ in tqdm(range(replicates), desc="bootstrap", disable=None):
+        resampled = _resample_validation(predictions, generator)
+        rows = generator.integers(len(logits), size=len(logits))
+        try:
+            estimates.append(np.exp(resampled.target_log_prior(estimator, logits[rows])))
+        except UserError as error:
+            failures.append(str(error))
+    interval = np.full((2, len(estimate)), np.nan)
+    if estimates:
+        interval = np.percentile(estimates, [2.5, 97.5], axis=0)
+    columns = {"class": predictions.unique_names, "train": np.exp(predictions.log_prior)}
+    columns |= {"estimate": estimate, "lower": interval[0], "upper": interval[1]}
+    return pd.DataFrame(columns), failures
+
+
+@dataclasses.dataclass(frozen=True)
+class Decisions:
+    """What is said of unlabelled samples under one class prior.
+
+    Attributes:
+        log_prior: (K,) the target prior.
+        estimator: of the class frequencies.
+        rows: a `decision_table` with the column `file` before it.
+        frequencies: of `class_frequencies`.
+        failures: why resamples have no estimate.
+    """
+
+    log_prior: np.ndarray
+    estimator: str
+    rows: pd.DataFrame
+    frequencies: pd.DataFrame
+    failures: list[str]
+
+    @property
+    def summary(self) -> dict:
+        """For result.json."""
+        return {"estimator": self.estimator, "failed_resamples": len(self.failures)}
+
+
+def decide(
+    predictions: Predictions,
+    logits: np.ndarray,
+    files: list[str],
+    *,
+    target: str,
+    replicates: int,
+    seed: int,
+) -> Decisions:
+    """Decisions on (N, K) PC-softmax logits; errors of `Predictions.target_log_prior`."""
+    estimator = target if target in ESTIMATED_PRIORS else "em"
+    log_prior = predictions.target_log_prior(target, logits)
+    rows = decision_table(logits, log_prior, predictions.unique_names)
+    rows.insert(0, "file", files)
+    options = {"replicates": replicates, "generator": np.random.default_rng(seed)}
+    frequencies, failures = class_frequencies(predictions, logits, estimator, **options)
+    shares = rows["class"].value_counts(normalize=True)
+    names = predictions.unique_names
+    frequencies.insert(2, "target_prior", np.exp(log_prior))
+    frequencies.insert(3, "predicted", shares.reindex(names, fill_value=0).to_numpy())
+    return Decisions(log_prior, estimator, rows, frequencies, failures)
+
+
+def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path) -> None:
+    """Writes predictions.csv and class_frequencies.csv; prints the most frequent classes."""
+    write_csv(decisions.rows, folder / "predictions.csv")
+    write_csv(decisions.frequencies, folder / "class_frequencies.csv")
+    if predictions.calibration_note and decisions.estimator == "em":
+        print(f"Note: {predictions.calibration_note}.")
+    shown = decisions.frequencies.sort_values("estimate", ascending=False, kind="stable")
+    largest = f", the {SHOWN} largest of {len(shown)}" if len(shown) > SHOWN else ""
+    print(f"\nClass frequencies by {decisions.estimator}{largest}\n")
+    print(to_markdown(shown.head(SHOWN)))
+    if failures := decisions.failures:
+        print(f"{len(failures)} resamples have no estimate, such as: {failures[0]}")
+
+
+def _resample_validation(predictions: Predictions, generator: np.random.Generator) -> Predictions:
+    if predictions.validation is None:
+        return predictions
+    logits, labels = predictions.validation
+    rows = np.arange(len(labels))
+    for k in np.unique(labels):
+        of_class = np.flatnonzero(labels == k)
+        rows[of_class] = generator.choice(of_class, size=len(of_class))
+    return dataclasses.replace(predictions, validation=(logits[rows], labels[rows]))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Without the index; bytes of a file's name that are not UTF-8 are written as \\udcXX."""
+    options = {"index": False, "errors": "backslashreplace"}
+    write_atomically(path, lambda partial: table.to_csv(partial, **options))

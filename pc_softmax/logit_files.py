@@ -1,0 +1,195 @@
+"""Reads logits of anybody's classifier, as the docstring of `pc_softmax.adjust` describes them."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mi_common.annotation_lines import brief
+from mi_common.errors import UserError
+from mi_common.files import read_arrays
+from pc_softmax.predictions import Predictions
+from pc_softmax.priors import normalised_log
+
+SPLIT = "logits"  # the name of the samples among the tests of `Predictions`
+
+
+@dataclasses.dataclass(frozen=True)
+class Logits:
+    """The content of one file.
+
+    Attributes:
+        values: (N, K) float64, as they stand there.
+        labels: (N,) int64 in 0..K-1, or None.
+        class_names: K names; the numbers 0..K-1 if the file has none.
+        files: N names of the samples, or None.
+        more: further arrays of an `.npz` file by name.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None
+    class_names: list[str]
+    files: list[str] | None = None
+    more: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def read_logits(path: Path) -> Logits:
+    """An `.npz` or `.csv` file of logits; UserError if it is missing or holds something else."""
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file")
+    readers = {".npz": _from_npz, ".csv": _from_csv}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path}: use a file that ends in .npz or .csv")
+    logits = readers[path.suffix.lower()](path)
+    if min(logits.values.shape) < 1 or logits.values.shape[1] < 2:
+        rows, columns = logits.values.shape
+        raise UserError(f"{path}: {rows} samples of {columns} classes; give one or more of two")
+    if wrong := (~np.isfinite(logits.values)).any(axis=1).sum():
+        raise UserError(f"{path}: {wrong} of {len(logits.values)} samples have no finite logits")
+    return logits
+
+
+def _from_npz(path: Path) -> Logits:
+    arrays = read_arrays(path)
+    if "logits" not in arrays:
+        raise UserError(f"{path}: no array 'logits' but {', '.join(sorted(arrays)) or 'none'}")
+    values = arrays.pop("logits")
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise UserError(f"{path}: logits are {values.dtype} {values.shape}; give (N, K) numbers")
+    names = arrays.pop("class_names", np.arange(values.shape[1]).astype(str))
+    if names.shape != values.shape[1:] or names.dtype.kind != "U":
+        raise UserError(f"{path}: class_names must be {values.shape[1]} texts")
+    files = arrays.pop("files", None)
+    if files is not None and (files.shape != values.shape[:1] or files.dtype.kind != "U"):
+        raise UserError(f"{path}: files must be {len(values)} texts")
+    labels = arrays.pop("labels", None)
+    if labels is not None:
+        labels = checked_labels(labels, len(values), values.shape[1], f"{path}: labels")
+    files = None if files is None else files.tolist()
+    return Logits(values.astype(np.float64), labels, names.tolist(), files, arrays)
+
+
+def _from_csv(path: Path) -> Logits:
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path}: cannot be read as CSV ({type(error).__name__})") from error
+    texts = {name: frame.pop(name) for name in ("file", "label") if name in frame}
+    names = [str(name) for name in frame.columns]
+    try:
+        values = frame.to_numpy(dtype=np.float64)
+    except ValueError:
+        numeric = frame.apply(pd.to_numeric, errors="coerce")
+        row, column = np.argwhere(numeric.isna().to_numpy())[0]
+        cell = f"{brief(frame.iloc[row, column])!r} in column {brief(names[column])!r}"
+        raise UserError(f"{path}: row {row + 1} has {cell}; give a number") from None
+    labels = None
+    if "label" in texts:
+        labels = _label_numbers(texts["label"], names, path)
+    files = texts["file"].tolist() if "file" in texts else None
+    return Logits(values, labels, names, files)
+
+
+def _label_numbers(texts: pd.Series, names: list[str], path: Path) -> np.ndarray:
+    """Names of classes, or numbers from 0 if a text is no name of a class."""
+    position = {name: k for k, name in enumerate(names)}
+    if set(texts) <= position.keys():
+        return texts.map(position).to_numpy(dtype=np.int64)
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers.isna().any():
+        wrong = next(text for text in texts if text not in position)
+        raise UserError(f"{path}: label {brief(wrong)!r} is no class; classes: {brief(str(names))}")
+    return checked_labels(numbers.to_numpy(), len(texts), len(names), f"{path}: column label")
+
+
+def checked_labels(values: np.ndarray, count: int, num_classes: int, where: str) -> np.ndarray:
+    """(N,) int64 class numbers; UserError for another shape, a fraction or a number outside."""
+    whole = values.dtype.kind in "iuf" and np.array_equal(values, np.floor(values))
+    if values.shape != (count,) or not whole:
+        raise UserError(f"{where}: {values.dtype} {values.shape}; give {count} whole numbers")
+    if values.min() < 0 or values.max() >= num_classes:
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise UserError(f"{where}: {wrong:g} is no class; use 0 to {num_classes - 1}")
+    return values.astype(np.int64)
+
+
+def read_counts(words: list[str], class_names: list[str]) -> np.ndarray:
+    """(K,) training samples of each class: K numbers, or a file with a number a line.
+
+    UserError for other numbers than K whole ones above zero.
+    """
+    source = " ".join(words)
+    if len(words) == 1 and os.path.isfile(words[0]):
+        try:
+            rows = [line.split(",") for line in Path(words[0]).read_text("utf-8-sig").split("\n")]
+        except ValueError as error:
+            raise UserError(f"--train-counts {source}: not a text file") from error
+        rows = [[cell.strip() for cell in row] for row in rows if row != [""]]
+        if rows and rows[0] == ["class", "count"]:
+            given = {row[0]: row[-1] for row in rows[1:]}
+            if missing := [name for name in class_names if name not in given]:
+                raise UserError(f"--train-counts {source}: no class {brief(missing[0])!r}")
+            words = [given[name] for name in class_names]
+        else:
+            words = [row[0] for row in rows if len(row) == 1]
+    try:
+        counts = np.array([int(word) for word in words], dtype=np.int64)
+    except (ValueError, OverflowError):
+        counts = np.zeros(0, np.int64)
+    if len(counts) != len(class_names) or (counts < 1).any():
+        raise UserError(
+            f"--train-counts {brief(source)}: give {len(class_names)} whole numbers above 0, or a "
+            "file with one a line or with the header class,count"
+        )
+    return counts
+
+
+def to_predictions(
+    logits: Logits, *, kind: str | None, counts: np.ndarray | None, validation: Logits | None
+) -> Predictions:
+    """Logits with all that the estimators of class priors need.
+
+    Args:
+        kind: what the logits hold, "softmax" or "pc-softmax"; None follows the array
+            `logit_log_prior` of the file, and is "softmax" without it.
+        counts: (K,) training samples; None takes those of the file, else the numbers of validation
+            samples.
+
+    UserError if there are none, and for a validation file without labels or of other classes.
+    """
+    num_classes, more = len(logits.class_names), logits.more
+    if validation is None and {"validation_logits", "validation_labels"} <= more.keys():
+        values = more["validation_logits"]
+        labels = checked_labels(
+            more["validation_labels"], len(values), num_classes, "validation_labels"
+        )
+        validation = Logits(values.astype(np.float64), labels, logits.class_names)
+    if validation is not None:
+        if validation.labels is None:
+            raise UserError("--validation: the file has no labels; add them")
+        if validation.class_names != logits.class_names:
+            raise UserError("--validation: its classes are not those of the logits")
+    if counts is None and "counts" in more:
+        counts = read_counts(list(map(str, more["counts"].tolist())), logits.class_names)
+    if counts is None and validation is not None:
+        counts = np.bincount(validation.labels, minlength=num_classes)
+        if (counts == 0).any():
+            name = logits.class_names[int(counts.argmin())]
+            raise UserError(f"--validation: no sample of class {name!r}; give --train-counts")
+    if counts is None:
+        raise UserError("the training prior is unknown; give --train-counts or --validation")
+    log_prior = normalised_log(counts)
+    uniform = normalised_log(np.ones(num_classes))
+    known = {"softmax": log_prior, "pc-softmax": uniform}
+    logit_log_prior = more.get("logit_log_prior", log_prior) if kind is None else known[kind]
+    labels = np.zeros(len(logits.values), np.int64) if logits.labels is None else logits.labels
+    return Predictions(
+        log_prior=log_prior,
+        counts=counts,
+        logit_log_prior=logit_log_prior,
+        class_names=logits.class_names,
+        tests={SPLIT: (logits.values, labels)},
+        validation=None if validation is None else (validation.values, validation.labels),
+    )

@@ -1,0 +1,80 @@
+"""The work of `pc_softmax.predict`: which files are pictures, and the files that it writes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mi_common.errors import UserError
+from mi_common.files import save_arrays
+from mi_common.pictures import EXTENSIONS
+from pc_softmax.decisions import write_csv
+from pc_softmax.predictions import Predictions
+
+MAX_LISTED = 10  # unreadable files
+
+
+def picture_files(places: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The pictures in and below folders by name, and other files there.
+
+    Files that are given themselves are pictures whatever their ending. Hidden files and folders are
+    left out, links to folders are not followed, and each file counts once. UserError for a path
+    that is not there, and for no pictures.
+    """
+    pictures: dict[Path, None] = {}
+    others = []
+    for place in places:
+        if not os.path.exists(place):
+            raise UserError(f"{place}: no such file or folder")
+        if not place.is_dir():
+            pictures[place] = None
+        for folder, inner, names in os.walk(place):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            for name in sorted(name for name in names if not name.startswith(".")):
+                path = Path(folder, name)
+                if path.suffix.lower() in EXTENSIONS:
+                    pictures[path] = None
+                else:
+                    others.append(path)
+    if not pictures:
+        raise UserError(f"{places[0]}: no pictures; use files that end in {' '.join(EXTENSIONS)}")
+    return list(pictures), others
+
+
+def printable(path: Path) -> str:
+    """A path as text; bytes that are not UTF-8 become \\udcXX."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def check_target_prior(predictions: Predictions, target: str) -> None:
+    """UserError for a --target-prior that cannot work, before pictures are read."""
+    if target != "em":
+        predictions.target_log_prior(target, next(iter(predictions.test_logits.values())))
+
+
+def write_logits(
+    predictions: Predictions, logits: np.ndarray, files: list[str], path: Path
+) -> None:
+    """The (N, K) logits as the network gives them, with all that `pc_softmax.adjust` needs."""
+    arrays = {
+        "logits": logits,
+        "files": files,
+        "class_names": predictions.class_names,
+        "counts": predictions.counts,
+        "logit_log_prior": predictions.logit_log_prior,
+    }
+    if predictions.validation is not None:
+        names = ("validation_logits", "validation_labels")
+        arrays |= dict(zip(names, predictions.validation, strict=True))
+    save_arrays(path, **arrays)
+
+
+def write_unreadable(unreadable: list[tuple[Path, str]], folder: Path) -> None:
+    """Writes unreadable.csv, and prints its first lines."""
+    rows = [(str(path), reason) for path, reason in unreadable]
+    write_csv(pd.DataFrame(rows, columns=["file", "reason"]), folder / "unreadable.csv")
+    for path, reason in unreadable[:MAX_LISTED]:
+        print(f"left out {path}: {reason}")
+    if len(unreadable) > MAX_LISTED:
+        print(f"and {len(unreadable) - MAX_LISTED} more in {folder}/unreadable.csv")
