@@ -12,6 +12,7 @@ Everything here is a pure function in log space; half-precision logits are raise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mi_common.errors import UserError
 
@@ -21,24 +22,50 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def class_dimension(logits: Tensor) -> int:
+    """That of `nn.CrossEntropyLoss`: 1 of (N, K) and (N, K, d1, ...) logits, 0 of (K,) logits."""
+    return min(1, logits.ndim - 1)
+
+
+def along_classes(values: Tensor, logits: Tensor) -> Tensor:
+    """(K,) values in the shape, dtype and device in which they apply to the classes of logits.
+
+    UserError if the logits have another number of classes.
+    """
+    dim = class_dimension(logits)
+    if logits.shape[dim] != len(values):
+        raise UserError(
+            f"logits of shape {tuple(logits.shape)}: dimension {dim} must have the "
+            f"{len(values)} classes of the prior"
+        )
+    return values.to(logits).view(-1, *[1] * (logits.ndim - dim - 1))
+
+
 def pointwise_mutual_information(logits: Tensor, log_prior: Tensor) -> Tensor:
     """log p(x, y) / (p(x) p(y)) of every class, in nats (Qin et al. 2019, PC-softmax).
 
     Args:
-        logits: (N, K) scores f(x) of a network trained with PC-softmax.
+        logits: (N, K), (N, K, d1, ...) or (K,) scores f(x) of a network trained with PC-softmax.
         log_prior: (K,) log class probabilities of the training data.
 
     Returns:
-        (N, K). The mean over pairs of the label's column is the Barber-Agakov lower bound
-        H(Y) - cross-entropy on I(X;Y). Adding a constant to a row of logits changes nothing.
+        The shape of the logits. The mean over pairs of the label's column is the Barber-Agakov
+        lower bound H(Y) - cross-entropy on I(X;Y). Adding a constant to a row of logits changes
+        nothing.
     """
     logits = at_least_float32(logits)
-    log_prior = log_prior.to(logits)
-    return logits - torch.logsumexp(logits + log_prior, dim=1, keepdim=True)
+    adjusted = logits + along_classes(log_prior, logits)
+    return logits - adjusted.logsumexp(class_dimension(logits), keepdim=True)
 
 
 def pc_softmax_loss(
-    logits: Tensor, labels: Tensor, log_prior: Tensor, *, reduction: str = "mean"
+    logits: Tensor,
+    target: Tensor,
+    log_prior: Tensor,
+    *,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Minus the pointwise mutual information of the label: the PC-softmax loss, in nats.
 
@@ -46,10 +73,46 @@ def pc_softmax_loss(
     tau = 1 (Menon et al. 2021), and differs from their value by log p(y): it may be negative, and
     its expectation is at least -I(X;Y).
 
-    (N, K) logits, (N,) int64 labels and (K,) log prior; `reduction` is "mean", "sum" or "none".
+    For a target distribution t it is - sum_k t_k log r_k, with log r the pointwise mutual
+    information. Label smoothing replaces t by (1 - label_smoothing) t + label_smoothing / K.
+
+    Args:
+        logits: (N, K), (N, K, d1, ...) or (K,).
+        target: labels, (N,), (N, d1, ...) or (), or probabilities t of the logits' shape.
+        log_prior: (K,) log class probabilities.
+        reduction: "mean" (over the labels that are not ignored), "sum" or "none".
+        ignore_index: the loss of this label is zero; not for probabilities.
+
+    UserError if logits and log prior differ in the number of classes, for another reduction, and
+    for probabilities of another shape or with an `ignore_index` from 0.
     """
-    loss = -select_label(pointwise_mutual_information(logits, log_prior), labels)
-    return loss if reduction == "none" else getattr(loss, reduction)()
+    information = pointwise_mutual_information(logits, log_prior)
+    dim = class_dimension(logits)
+    if target.shape == logits.shape:
+        if ignore_index >= 0:
+            raise UserError(f"ignore_index {ignore_index}: not for targets that are probabilities")
+        counted = None
+        target = at_least_float32(target)
+        smoothed = (1 - label_smoothing) * target + label_smoothing / len(log_prior)
+        loss = -(smoothed * information).sum(dim)
+    else:
+        if target.is_floating_point():
+            shapes = f"{tuple(target.shape)} for logits of shape {tuple(logits.shape)}"
+            raise UserError(f"probabilities of shape {shapes}: the shapes must be equal")
+        target = target.long()  # before it is compared with -100, which is no uint8
+        counted = target != ignore_index
+        loss = F.nll_loss(information, target, ignore_index=ignore_index, reduction="none")
+        if label_smoothing:
+            smooth = -information.mean(dim).where(counted, 0)
+            loss = (1 - label_smoothing) * loss + label_smoothing * smooth
+    match reduction:
+        case "none":
+            return loss
+        case "sum":
+            return loss.sum()
+        case "mean":
+            return loss.mean() if counted is None else loss.sum() / counted.sum()
+    raise UserError(f"reduction {reduction!r}: use mean, sum or none")
 
 
 def logits_from_softmax(logits: Tensor, log_prior: Tensor) -> Tensor:

@@ -6,8 +6,8 @@
 In the formulas, f are the logits, y is the label, n_k is the number of training samples of class
 k, and p_k is its share of the training samples, the prior.
 
-Half-precision logits are converted to float32 first. Priors, weights and margins are float32
-buffers that follow the loss to a device; `.half()` and `.double()` do not change their type.
+Half-precision logits are converted to float32 first. Priors (in float64), weights and margins (in
+float32) are buffers that follow the loss to a device; `.half()` and `.double()` do not change them.
 """
 
 import math
@@ -18,7 +18,14 @@ from torch.nn import functional as F
 
 from mi_common import information
 from mi_common.errors import UserError
-from pc_softmax.frequency_loss import FrequencyLoss, check_range, positive
+from pc_softmax.frequency_loss import (
+    FrequencyLoss,
+    Values,
+    as_tensor,
+    check_range,
+    class_counts,
+    shown,
+)
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES, SMOOTHED_LOSSES
 from pc_softmax.reweighted_losses import (
     ClassBalancedLoss,
@@ -43,32 +50,61 @@ class SoftmaxLoss(nn.CrossEntropyLoss):
 
 
 class PriorLoss(FrequencyLoss):
-    """Base of the losses that correct the logits by the training prior."""
+    """Base of the losses that correct the logits by the training prior.
 
-    def __init__(self, log_prior: Tensor):
+    `reduction`, `ignore_index`, `label_smoothing`, and the shapes of logits and targets are those
+    of `nn.CrossEntropyLoss`: (B, K), (B, K, d1, ...) or (K,) logits with int64 labels or class
+    probabilities. float64 logits give a float64 loss, with the prior in float64.
+    """
+
+    def __init__(
+        self,
+        log_prior: Values,
+        *,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ):
         """(K,) log class probabilities; UserError if one is zero or their sum is not one."""
         super().__init__()
-        total = log_prior.double().exp().sum().item()
-        if not torch.isfinite(log_prior).all() or abs(total - 1) > 1e-4:
-            prior = log_prior.exp().tolist()
-            raise UserError(f"class prior {prior}: must be positive and sum to one")
-        self.register_buffer("log_prior", log_prior.float())
+        if reduction not in ("mean", "sum", "none"):
+            raise UserError(f"reduction {reduction!r}: use mean, sum or none")
+        check_range("--label-smoothing", label_smoothing, 0, 1)
+        self.register_buffer("log_prior", _checked_log_prior(log_prior))
+        self.reduction, self.ignore_index = reduction, ignore_index
+        self.label_smoothing = label_smoothing
 
     @classmethod
-    def from_counts(cls, counts: Tensor, **options) -> "PriorLoss":
-        return cls(information.log_prior_from_counts(positive("class counts", counts)), **options)
+    def from_counts(cls, counts: Values, **options) -> "PriorLoss":
+        counts = class_counts(counts)
+        return cls(information.log_prior_from_counts(counts, dtype=torch.float64), **options)
+
+    @property
+    def _options(self) -> dict:
+        names = ("reduction", "ignore_index", "label_smoothing")
+        return {name: getattr(self, name) for name in names}
+
+    def extra_repr(self) -> str:
+        prior = "" if self.log_prior.is_meta else f", prior {shown(self.log_prior.exp())}"
+        return f"{len(self.log_prior)} classes{prior}, {super().extra_repr()}"
 
 
 class PCSoftmaxLoss(PriorLoss):
     """Probability-corrected softmax cross-entropy: -f_y + log sum_k p_k exp f_k.
 
     The logits learn the pointwise mutual information, up to a constant per sample. Their argmax
-    maximises the mean per-class accuracy (Qin et al. 2019). It may be negative; the formula is in
-    `mi_common.information.pc_softmax_loss`.
+    maximises the mean per-class accuracy (Qin et al. 2019). It may be negative; the formula, also
+    for class probabilities and label smoothing, is in `mi_common.information.pc_softmax_loss`.
+
+    In segmentation, the classes of pixels are imbalanced, 255 is often a pixel without a class, and
+
+        loss = PCSoftmaxLoss.from_labels(masks, num_classes, ignore_index=255)  # (N, H, W) masks
+        value = loss(logits, masks[batch])  # (B, K, H, W) and (B, H, W)
+        prediction = logits.argmax(dim=1)  # serves rare classes as well as frequent ones
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return information.pc_softmax_loss(logits, labels, self.log_prior)
+        return information.pc_softmax_loss(logits, labels, self.log_prior, **self._options)
 
 
 class LogitAdjustedLoss(PriorLoss):
@@ -78,14 +114,15 @@ class LogitAdjustedLoss(PriorLoss):
     PC-softmax minus log p_y, and their gradients are equal.
     """
 
-    def __init__(self, log_prior: Tensor, *, tau: float = 1.0):
-        super().__init__(log_prior)
+    def __init__(self, log_prior: Values, *, tau: float = 1.0, **options):
+        super().__init__(log_prior, **options)
         check_range("--tau", tau, 0)
         self.tau = tau
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = information.at_least_float32(logits)
-        return F.cross_entropy(logits + self.tau * self.log_prior.to(logits), labels)
+        shift = self.tau * information.along_classes(self.log_prior, logits)
+        return F.cross_entropy(logits + shift, labels, **self._options)
 
 
 class LADELoss(LogitAdjustedLoss):
@@ -98,7 +135,7 @@ class LADELoss(LogitAdjustedLoss):
     As in the authors' code; the defaults are theirs for CIFAR-100-LT of ratio 100.
     """
 
-    def __init__(self, log_prior: Tensor, *, weight: float = 0.1, penalty: float = 0.01):
+    def __init__(self, log_prior: Values, *, weight: float = 0.1, penalty: float = 0.01):
         super().__init__(log_prior)
         check_range("--lade-weight", weight, 0)
         check_range("--lade-penalty", penalty, 0)
@@ -119,18 +156,34 @@ class VSLoss(LogitAdjustedLoss):
     """Vector scaling: -log softmax(d f + tau log p)_y with d_k = (n_k / max n)^gamma.
 
     The argmax of f, without the factors d, is the prediction (Kini et al. 2021). gamma = 0 is
-    logit adjustment. The defaults are the authors' for CIFAR-10-LT of ratio 100.
+    logit adjustment. The defaults are the paper's for CIFAR-10-LT of ratio 100; for CIFAR-100-LT
+    they are 0.05 and 0.75.
     """
 
-    def __init__(self, log_prior: Tensor, *, gamma: float = 0.15, tau: float = 1.25):
+    def __init__(self, log_prior: Values, *, gamma: float = 0.15, tau: float = 1.25, **options):
         check_range("--vs-gamma", gamma, 0)
         check_range("--vs-tau", tau, 0)
-        super().__init__(log_prior, tau=tau)
+        super().__init__(log_prior, tau=tau, **options)
+        self.gamma = gamma
         self.register_buffer("factors", (gamma * (self.log_prior - self.log_prior.max())).exp())
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = information.at_least_float32(logits)
-        return super().forward(self.factors.to(logits) * logits, labels)
+        factors = information.along_classes(self.factors, logits)
+        return super().forward(factors * logits, labels)
+
+
+def _checked_log_prior(log_prior: Values) -> Tensor:
+    log_prior = as_tensor("log prior", log_prior).double()
+    prior = log_prior.exp()
+    if torch.isfinite(log_prior).all() and abs(prior.sum().item() - 1) <= 1e-4:
+        return log_prior
+    if (log_prior >= 0).all():
+        raise UserError(
+            f"log prior {shown(log_prior)}: not logarithms of probabilities; for the number of "
+            "training samples of each class use from_counts"
+        )
+    raise UserError(f"class prior {shown(prior)}: must be positive and sum to one")
 
 
 def build_loss(
@@ -170,14 +223,14 @@ def build_loss(
     ):
         if is_set and name not in allowed:
             raise UserError(f"{flag}: not for the loss {name}; use one of {', '.join(allowed)}")
-    counts = positive("class counts", counts)
+    counts = class_counts(counts)
     balanced_weights = None if drw is None else class_balanced_weights(counts, beta)
     deferred, smoothing = {"reweight_from": drw or 0}, {"label_smoothing": label_smoothing}
     match name:
         case "softmax":
             return SoftmaxLoss(**smoothing)
         case "pc-softmax":
-            return PCSoftmaxLoss.from_counts(counts)
+            return PCSoftmaxLoss.from_counts(counts, **smoothing)
         case "logit-adjusted":
             return LogitAdjustedLoss.from_counts(counts, tau=tau)
         case "lade":

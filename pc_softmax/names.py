@@ -13,7 +13,8 @@ LOSSES = (
     "vs",
 )
 REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
-SMOOTHED_LOSSES = ("softmax", "weighted", "class-balanced")  # --label-smoothing is for these
+# --label-smoothing is for these
+SMOOTHED_LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced")
 
 # Target priors of `pc_softmax.predictions.Predictions.target_log_prior`, in addition to files.
 TARGET_PRIORS = ("argmax", "uniform", "train", "em", "bbse")

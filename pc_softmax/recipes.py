@@ -16,6 +16,7 @@ from mi_common.recipes import (
     set_defaults,
     take,
 )
+from pc_softmax.names import SMOOTHED_LOSSES
 
 IDX_DATASETS = ("mnist", "fashion-mnist")
 FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
@@ -151,7 +152,8 @@ def add_arguments(parser: cli.Parser) -> None:
     text = "exponent of the factors of VS loss"
     add("--vs-gamma", type=cli.non_negative_float, default=0.15, help=text)
     add("--vs-tau", type=cli.non_negative_float, default=1.25, help="of the prior in VS loss")
-    add("--label-smoothing", type=cli.fraction, default=0.0, help="of softmax and weighted losses")
+    text = f"of {', '.join(SMOOTHED_LOSSES)}"
+    add("--label-smoothing", type=cli.fraction, default=0.0, help=text)
 
 
 def resolve(args: argparse.Namespace) -> None:

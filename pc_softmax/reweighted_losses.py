@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mi_common import information
-from pc_softmax.frequency_loss import FrequencyLoss, check_range, positive
+from pc_softmax.frequency_loss import FrequencyLoss, Values, check_range, class_counts, positive
 
 
 class ReweightedLoss(FrequencyLoss):
@@ -54,7 +54,7 @@ class WeightedLoss(ReweightedLoss):
         self.label_smoothing = label_smoothing
 
     @classmethod
-    def from_counts(cls, counts: Tensor, **options) -> "WeightedLoss":
+    def from_counts(cls, counts: Values, **options) -> "WeightedLoss":
         return cls(inverse_frequency_weights(counts), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class ClassBalancedLoss(WeightedLoss):
     """`WeightedLoss` with the weights of Cui et al. (2019), see `class_balanced_weights`."""
 
     @classmethod
-    def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "ClassBalancedLoss":
+    def from_counts(cls, counts: Values, *, beta: float = 0.9999, **options) -> "ClassBalancedLoss":
         return cls(class_balanced_weights(counts, beta), **options)
 
 
@@ -83,7 +83,7 @@ class FocalLoss(ReweightedLoss):
         self.gamma = gamma
 
     @classmethod
-    def from_counts(cls, counts: Tensor, *, beta: float = 0.9999, **options) -> "FocalLoss":
+    def from_counts(cls, counts: Values, *, beta: float = 0.9999, **options) -> "FocalLoss":
         return cls(class_balanced_weights(counts, beta), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class LDAMLoss(ReweightedLoss):
         self.register_buffer("margins", margins.float())
 
     @classmethod
-    def from_counts(cls, counts: Tensor, *, max_margin: float = 0.5, **options) -> "LDAMLoss":
+    def from_counts(cls, counts: Values, *, max_margin: float = 0.5, **options) -> "LDAMLoss":
         return cls(ldam_margins(counts, max_margin), **options)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -119,24 +119,24 @@ class LDAMLoss(ReweightedLoss):
         return F.cross_entropy(self.scale * (logits - margins), labels, self._weight(logits))
 
 
-def inverse_frequency_weights(counts: Tensor) -> Tensor:
+def inverse_frequency_weights(counts: Values) -> Tensor:
     """1 / n_k, scaled to mean one: (K,) counts -> (K,) float64."""
-    weights = 1 / positive("class counts", counts)
+    weights = 1 / class_counts(counts)
     return weights / weights.mean()
 
 
-def class_balanced_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
+def class_balanced_weights(counts: Values, beta: float = 0.9999) -> Tensor:
     """(1 - beta) / (1 - beta^n_k), scaled to sum to K (Cui et al. 2019): (K,) -> (K,) float64.
 
     beta = 0 gives equal weights; beta -> 1 gives those of the inverse frequency.
     """
     check_range("--beta", beta, 0, 1)
-    weights = 1 / (1 - beta ** positive("class counts", counts))
+    weights = 1 / (1 - beta ** class_counts(counts))
     return weights / weights.mean()
 
 
-def ldam_margins(counts: Tensor, max_margin: float = 0.5) -> Tensor:
+def ldam_margins(counts: Values, max_margin: float = 0.5) -> Tensor:
     """n_k^(-1/4), scaled to `max_margin` for the rarest class (Cao et al. 2019): (K,) -> (K,)."""
     check_range("--margin", max_margin, 0)
-    margins = positive("class counts", counts) ** -0.25
+    margins = class_counts(counts) ** -0.25
     return margins * (max_margin / margins.max())

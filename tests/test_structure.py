@@ -89,6 +89,7 @@ def test_importing_any_module_prints_nothing_writes_nothing_and_reads_no_argumen
     modules = [name.removesuffix(".__init__") for name in modules]
     code = f"""
 import importlib, random, sys, torch
+import sklearn.preprocessing  # it imports rich if that is there, which draws a random number
 sys.path.insert(0, {str(REPO)!r})
 threads, random_state = torch.get_num_threads(), random.getstate()
 torch_state = torch.get_rng_state()

@@ -315,7 +315,7 @@ def test_a_folder_in_place_of_a_result_is_named(copied, digits_dir, user_error):
     [
         (["--losses", "softmax", "hinge"], "'hinge'"),
         (["--losses", "pc-softmax", "crt"], "--losses crt: it starts from softmax's runs; add"),
-        (["--label-smoothing", "0.1"], "--label-smoothing: not for the loss pc-softmax; use one"),
+        (["--label-smoothing", "0.1"], "--label-smoothing: not for the loss ldam; use one"),
         (["--network", "resnet7"], "network 'resnet7': use efficientnet_lite0"),
         (["--data-dir", "none"], "python -m scripts.download_data mnist --data-dir none"),
     ],

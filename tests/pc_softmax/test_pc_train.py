@@ -229,7 +229,10 @@ def test_a_run_is_not_changed_by_other_flags(run, digits_dir, user_error, words,
         (["--augmented-copies", "2"], "--augmented-copies: only for image files and a frozen"),
         (["--drw", "1"], "--drw: not for the loss pc-softmax; use one of weighted"),
         (["--drw", "2", "--loss", "ldam"], "--drw 2: must be below --epochs 2"),
-        (["--label-smoothing", "0.1"], "--label-smoothing: not for the loss pc-softmax"),
+        (
+            ["--label-smoothing", "0.1", "--loss", "ldam"],
+            "--label-smoothing: not for the loss ldam",
+        ),
         (["--retrain-head"], "--retrain-head: give the run of the first stage with --init RUN"),
         (["--init", "nowhere"], "nowhere holds no finished run"),
         (
