@@ -139,11 +139,16 @@ def _size(text: str) -> list[int]:
 
 
 def image_folder(
-    data_dir: Path, split: str, *, required: tuple[str, ...] = ("train", "test")
+    data_dir: Path,
+    split: str,
+    *,
+    required: tuple[str, ...] = ("train", "test"),
+    untested_classes: bool = False,
 ) -> ImageSet:
     """A folder of your own pictures: `data_dir/train/CLASS/*` and `data_dir/test/CLASS/*`.
 
-    The splits that are `required` must be there, with the same classes.
+    The splits that are `required` must be there, with the same classes. With `untested_classes`,
+    classes may have training images alone.
 
     Classes are sorted by name and the images of each class too. Images are the files that end in
     .bmp, .gif (the first frame), .jpeg, .jpg, .png, .tif, .tiff or .webp, in any case; other files
@@ -153,18 +158,31 @@ def image_folder(
     the two splits has.
     """
     names = {name: _class_names(Path(data_dir) / name) for name in required}
-    for one, other in itertools.permutations(required, 2):
+    pairs = [("test", "train")] if untested_classes else itertools.permutations(required, 2)
+    for one, other in pairs:
         if alone := sorted(set(names[one]) - set(names[other])):
             raise UserError(f"{data_dir}: classes in {one} but not in {other}: {', '.join(alone)}")
     paths, labels = [], []
-    for k, name in enumerate(names[split]):
+    for k, name in enumerate(names[required[0]]):
         folder = Path(data_dir) / split / name
-        files = [path for path in _visible(folder) if path.suffix.lower() in EXTENSIONS]
-        if not files:
+        files = [path for path in _files(folder) if path.suffix.lower() in EXTENSIONS]
+        if not files and not (untested_classes and split == "test"):
             raise UserError(f"{folder}: no images; use files that end in {' '.join(EXTENSIONS)}")
         paths += files
         labels += [k] * len(files)
-    return ImageSet("folder", paths, torch.tensor(labels), names[split])
+    return ImageSet("folder", paths, torch.tensor(labels, dtype=torch.int64), names[required[0]])
+
+
+def other_files(data_dir: Path) -> list[Path]:
+    """The files in the class folders that `image_folder` takes for no images."""
+    folders = [path for split in ("train", "test") for path in _visible(Path(data_dir) / split)]
+    files = (path for folder in folders for path in _files(folder))
+    return [path for path in files if path.suffix.lower() not in EXTENSIONS]
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder without hidden ones, sorted by name; none without a folder."""
+    return [path for path in _visible(folder) if path.is_file()] if folder.is_dir() else []
 
 
 def _class_names(folder: Path) -> list[str]:

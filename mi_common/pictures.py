@@ -45,6 +45,11 @@ def image_size(path: Path) -> tuple[int, int]:
         raise _not_readable(path, error) from error
 
 
+def printable(path: Path) -> str:
+    """A path as text; bytes that are not UTF-8 become \\udcXX."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 def verify_png(path: Path) -> None:
     """Compares a PNG's checksums, which Pillow's decoder does not; SyntaxError if one is wrong."""
     with Image.open(path) as image:

@@ -67,9 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     first_flags = next(iter(runs.values()))
     settings = Settings.from_flags(first_flags)
     data = load_data(**vars(settings.data))
-    if data.skipped:
-        files = ", ".join(map(str, data.skipped))
-        print(f"left out {len(data.skipped)} unreadable images: {files}")
+    for note in data.notes:
+        print(f"Note: {note}.")
     fingerprints = training.fingerprints(settings, data)
     check_output(folder, flags, data=fingerprints, **output_options)
     for run_flags in runs.values():

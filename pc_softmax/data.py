@@ -6,25 +6,29 @@ Test sets: `official`, and with the paper's imbalance the original's own list, i
 training list: `paper-window` (MNIST family) or `paper-list` (image files).
 """
 
+import contextlib
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from mi_common.datasets import IDX_DATASETS, image_tensors
-from mi_common.errors import UserError
-from mi_common.image_files import cub, image_folder, tiny_imagenet
+from mi_common.errors import UserError, one_line
+from mi_common.image_files import cub, image_folder, other_files, tiny_imagenet
 from mi_common.image_sets import ImageSet
 from mi_common.information import class_counts
 from mi_common.pictures import read_image
 from pc_softmax.imbalance import class_limits, first_per_class, paper_digits, paper_files
 from pc_softmax.recipes import FILE_DATASETS, PAPER_DATASETS
+
+MAX_LISTED = 10  # files and classes in a note
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ImbalancedData:
         indices: ascending int64 positions of the images of every split, under "train",
             "validation" and "test/NAME"; in the official test file for "test/official" and
             "test/paper-list", in the official training file for all others.
-        skipped: unreadable image files that were left out.
+        notes: lines to print: files that were left out, classes that lack images of a split.
     """
 
     name: str
@@ -45,7 +49,7 @@ class ImbalancedData:
     validation: ImageSet | None
     tests: dict[str, ImageSet]
     indices: dict[str, Tensor]
-    skipped: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -90,9 +94,7 @@ def load_data(
         raise UserError(f"--imbalance paper: only for {', '.join(PAPER_DATASETS)}, not {dataset}")
     if skip_unreadable and dataset not in FILE_DATASETS:
         raise UserError(f"--skip-unreadable: only for {', '.join(FILE_DATASETS)}, not {dataset}")
-    readers = {"cub": cub, "folder": image_folder, "tiny-imagenet": tiny_imagenet}
-    read = readers.get(dataset, functools.partial(image_tensors, dataset))
-    train, test = (read(data_dir, split) for split in ("train", "test"))
+    train, test = (_reader(dataset)(data_dir, split) for split in ("train", "test"))
     class_names = train.class_names
     if len(class_names) < 2:
         raise UserError(f"{dataset}: {len(class_names)} class; a classifier needs two or more")
@@ -116,7 +118,63 @@ def load_data(
     _check(splits, f"{dataset} ({settings})")
     tests = {key.removeprefix("test/"): v for key, v in splits.items() if key.startswith("test/")}
     validation = splits.get("validation")
-    return ImbalancedData(dataset, splits["train"], validation, tests, indices, tuple(skipped))
+    notes = []
+    if skipped:
+        notes.append(f"left out {len(skipped)} unreadable images: {', '.join(map(str, skipped))}")
+    if dataset == "folder" and (others := other_files(data_dir)):
+        notes.append(f"left out {len(others)} files that are no images: {_listed(others)}")
+    for name, images in tests.items():
+        without = _without_images(images, splits["train"])
+        if without:
+            notes.append(f"{name}: no test images of {without}; scores leave these out")
+    if validation is not None and (without := _without_images(validation, splits["train"])):
+        notes.append(f"no validation images of {without}: --val-fraction {val_fraction} is rounded")
+        notes[-1] += " down, so that all of these are trained on"
+    return ImbalancedData(dataset, splits["train"], validation, tests, indices, tuple(notes))
+
+
+def _reader(dataset: str) -> Callable[[Path, str], ImageSet]:
+    """The reader of a split, "train" or "test", below a data folder."""
+    folder = functools.partial(image_folder, untested_classes=True)
+    readers = {"cub": cub, "folder": folder, "tiny-imagenet": tiny_imagenet}
+    return readers.get(dataset, functools.partial(image_tensors, dataset))
+
+
+def images_of_test_set(
+    dataset: str, data_dir: Path, positions: np.ndarray, test_set: str
+) -> ImageSet:
+    """The images of a run's test set at the (N,) positions that its indices.npz holds.
+
+    UserError for missing or damaged data, and for fewer images than the run had.
+    """
+    images = _reader(dataset)(data_dir, "train" if test_set == "paper-window" else "test")
+    if len(positions) and positions.max() >= len(images):
+        raise UserError(f"{data_dir}: {len(images)} images, fewer than the run had")
+    return images.select(torch.from_numpy(positions))
+
+
+@contextlib.contextmanager
+def unreadable_remedy() -> Iterator[None]:
+    """Adds the flag that leaves an unreadable image out to the error that names it."""
+    try:
+        yield
+    except UserError as error:
+        if "not a readable image" not in str(error):
+            raise
+        remedy = "mend it, or leave it out with --skip-unreadable"
+        raise UserError(f"{one_line(error)}; {remedy}") from error
+
+
+def _listed(values: list) -> str:
+    more = f" and {len(values) - MAX_LISTED} more" if len(values) > MAX_LISTED else ""
+    return ", ".join(map(str, values[:MAX_LISTED])) + more
+
+
+def _without_images(images: ImageSet, train: ImageSet) -> str:
+    """The classes without an image in a split, with their training images; empty if none."""
+    counts = torch.bincount(train.labels, minlength=len(train.class_names)).tolist()
+    empty = sorted(set(range(len(counts))) - set(images.labels.tolist()))
+    return _listed([f"{train.class_names[k]} ({counts[k]} training images)" for k in empty])
 
 
 def _readable(files: ImageSet) -> tuple[Tensor, list[Path]]:

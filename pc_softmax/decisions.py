@@ -160,6 +160,4 @@ def _resample_validation(predictions: Predictions, generator: np.random.Generato
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Without the index; bytes of a file's name that are not UTF-8 are written as \\udcXX."""
-    options = {"index": False, "errors": "backslashreplace"}
-    write_atomically(path, lambda partial: table.to_csv(partial, **options))
+    write_atomically(path, lambda partial: table.to_csv(partial, index=False))

@@ -2,14 +2,16 @@
 
     python -m pc_softmax.evaluate runs/pc_softmax/mnist-pc-softmax-0 --target-prior em --shift
 
-Reads only `predictions.npz` of the run. The target prior is the class prior that predictions
-assume: `uniform`, `train` (that of the training data), `em` or `bbse` (estimated from the test set
-without its labels), or that of a file; `argmax` takes the logits as they are. `em` calibrates the
-logits if every class has at least ten validation samples. `--shift` also scores subsets of a test
-set whose class priors go from that of the training data to its reverse.
+Reads `predictions.npz` of the run, and pictures of mistakes where training found them. The target
+prior is the class prior that predictions assume: `uniform`, `train` (that of the training data),
+`em` or `bbse` (estimated from the test set without its labels), or that of a file; `argmax` takes
+the logits as they are. `em` calibrates the logits if every class has at least ten validation
+samples. `--shift` also scores subsets of a test set whose class priors go from that of the training
+data to its reverse.
 
 Writes `scores.csv`, `table` (.md, .tex), `per_class.csv`, `confusion.csv`, `confusion.png`,
-`reliability.png` and `result.json`; with `--shift` also `shift` (.csv, .md, .tex, .png).
+`reliability.png`, `mistakes.csv` (all of them), `mistakes_TEST_SET.png` (those with the most
+probable predictions) and `result.json`; with `--shift` also `shift` (.csv, .md, .tex, .png).
 """
 
 import shlex
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     import numpy as np
 
     from mi_common.records import check_output, prepare_output
-    from pc_softmax import evaluation
+    from pc_softmax import evaluation, gallery
     from pc_softmax.predictions import Predictions
 
     predictions = Predictions.load(args.run / "predictions.npz")
@@ -68,10 +70,15 @@ def main(argv: list[str] | None = None) -> None:
         print(f"Note: {predictions.calibration_note}.")
     prepare_output(folder, flags, overwrite=args.overwrite)
     evaluation.write_evaluation(evaluations, predictions, args.target_prior, folder)
+    posteriors = {name: e.log_posterior for name, e in evaluations.items()}
+    labels = {name: predictions.tests[name][1] for name in names}
+    classes = predictions.unique_names
+    for note in gallery.write_mistakes(args.run, posteriors, labels, classes, folder):
+        print(f"Note: {note}.")
     if args.shift:
         evaluation.write_shift(rows, failures, shifted, folder)
     evaluation.write_result(evaluations, predictions, args.target_prior, folder)
-    figures = "confusion.png, reliability.png" + (", shift.png" if args.shift else "")
+    figures = "confusion.png, reliability.png, mistakes" + (", shift.png" if args.shift else "")
     print(f"wrote {folder}: table.md, scores.csv, per_class.csv, confusion.csv, {figures}")
     if not args.shift:
         words = [args.run, "--target-prior", "em", "--shift", "--output-dir", f"{folder}-em"]

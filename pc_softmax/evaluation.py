@@ -57,12 +57,14 @@ class Evaluation:
         scores: the row of scores.csv, without the names of test set and target prior.
         confusion: (K, K) counts, true classes in rows.
         calibration: of `metrics.calibration_table`.
+        log_posterior: (N, K).
     """
 
     prior: np.ndarray
     scores: dict[str, float]
     confusion: np.ndarray
     calibration: pd.DataFrame
+    log_posterior: np.ndarray
 
 
 def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation:
@@ -86,7 +88,7 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation
     if target in ESTIMATED_PRIORS:
         truth = priors.label_frequencies(labels, len(prior))
         scores["prior_total_variation"] = priors.total_variation(prior, truth)
-    return Evaluation(prior, scores, confusion, calibration)
+    return Evaluation(prior, scores, confusion, calibration, log_posterior)
 
 
 def shift_table(

@@ -46,7 +46,8 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
     """Predicted classes in percent of each true class, one panel per test set.
 
     The colour follows the square root of the percentage, so that rare confusions are visible. Names
-    and numbers are shown for up to 20 classes. (K, K) counts have true classes in rows.
+    and numbers are shown for up to 20 classes, with the number of samples beside the true class.
+    (K, K) counts have true classes in rows.
     """
     few = len(class_names) <= 20
     size = max(4.5, 0.55 * len(class_names)) if few else 5.5
@@ -58,14 +59,16 @@ def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], pa
         image = panel.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
         figure.colorbar(image, ax=panel, label="% of the true class", fraction=0.046, pad=0.03)
         panel.set_title(name, loc="left", fontsize=10)
-        panel.set(xlabel="predicted class", ylabel="true class")
+        panel.set(xlabel="predicted class", ylabel="true class (samples)")
         if not few:
             panel.set(xticks=[], yticks=[])
             continue
         short = all(len(label) <= 3 for label in class_names)
         positions = range(len(class_names))
         panel.set_xticks(positions, list(map(plain, class_names)), rotation=0 if short else 90)
-        panel.set_yticks(positions, list(map(plain, class_names)))
+        sizes = counts.sum(axis=1).tolist()
+        true = [f"{plain(label)} ({n})" for label, n in zip(class_names, sizes, strict=True)]
+        panel.set_yticks(positions, true)
         for i, k in zip(*counts.nonzero(), strict=True):
             colour = "white" if percent[i, k] > 35 else "black"
             text = f"{percent[i, k]:.0f}" if percent[i, k] >= 0.95 else f"{percent[i, k]:.1f}"

@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from mi_common import runtime
     from mi_common.files import write_json
+    from mi_common.pictures import printable
     from mi_common.records import check_output, prepare_output
     from pc_softmax import prediction
     from pc_softmax.decisions import decide, write_decisions
@@ -69,14 +70,14 @@ def main(argv: list[str] | None = None) -> None:
     prediction.check_target_prior(network.predictions, args.target_prior)
     device.say(f"pc_softmax: {device.describe()}, {args.run}, {len(paths)} pictures")
     if others:
-        first = prediction.printable(others[0])
+        first = printable(others[0])
         device.say(f"left out {len(others)} files that are no pictures, such as {first}")
     logits, read, unreadable = network.logits_of_files(paths)
     if not read:
         path, reason = unreadable[0]
         raise UserError(f"none of {len(paths)} pictures could be read, first {path}: {reason}")
     prepare_output(folder, flags, overwrite=args.overwrite)
-    files = [prediction.printable(path) for path in read]
+    files = [printable(path) for path in read]
     prediction.write_logits(network.predictions, logits, files, folder / "logits.npz")
     pc_logits = network.predictions.pc_softmax_logits(logits).astype(float)
     options = {"target": args.target_prior, "replicates": args.bootstrap, "seed": args.seed}

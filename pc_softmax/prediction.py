@@ -42,11 +42,6 @@ def picture_files(places: list[Path]) -> tuple[list[Path], list[Path]]:
     return list(pictures), others
 
 
-def printable(path: Path) -> str:
-    """A path as text; bytes that are not UTF-8 become \\udcXX."""
-    return str(path).encode(errors="backslashreplace").decode()
-
-
 def check_target_prior(predictions: Predictions, target: str) -> None:
     """UserError for a --target-prior that cannot work, before pictures are read."""
     if target != "em":

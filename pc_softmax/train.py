@@ -55,9 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     run, output_options = RunFolder(folder), {"resume": args.resume, "overwrite": args.overwrite}
     device.on_main(check_output, folder, flags, **output_options)
     data = load_data(**vars(settings.data))
-    if data.skipped:
-        files = ", ".join(map(str, data.skipped))
-        device.say(f"left out {len(data.skipped)} unreadable images: {files}")
+    for note in data.notes:
+        device.say(f"Note: {note}.")
     training.check_loss(settings, data)
     output_options["data"] = training.fingerprints(settings, data)
     device.on_main(check_output, folder, flags, **output_options)

@@ -12,7 +12,7 @@ from mi_common.information import log_prior_from_counts
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, seed_everything
 from mi_common.training import ImageClassifier
-from pc_softmax.data import ImbalancedData, indices_digest
+from pc_softmax.data import ImbalancedData, indices_digest, unreadable_remedy
 from pc_softmax.losses import ReweightedLoss, build_loss, logit_log_prior
 from pc_softmax.metrics import classification_scores
 from pc_softmax.networks import build_network
@@ -84,6 +84,7 @@ def build_classifier(settings: Settings, data: ImbalancedData, runtime: Runtime)
     return classifier
 
 
+@unreadable_remedy()
 def cache_features(classifier: ImageClassifier, data: ImbalancedData, copies: int) -> None:
     """Computes the features of all image files, for a frozen backbone; finds unreadable ones."""
     classifier.cache_features(data.train, copies=copies)
@@ -96,6 +97,7 @@ def logit_scale(settings: Settings) -> float:
     return settings.loss_options["scale"] if settings.loss == "ldam" else 1.0
 
 
+@unreadable_remedy()
 def train(
     settings: Settings, data: ImbalancedData, classifier: ImageClassifier, run: RunFolder
 ) -> dict:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mi_common.errors import UserError
-from mi_common.image_files import image_folder, tiny_imagenet
+from mi_common.image_files import image_folder, other_files, tiny_imagenet
 from mi_common.image_sets import ImageFileDataset
 from mi_common.pictures import read_image
 
@@ -127,6 +127,18 @@ def test_a_wrong_image_folder_is_named_in_one_line(tmp_path, files, message):
         image_folder(write_folder(tmp_path, *files), "train")
     assert str(error.value).startswith(message.format(root=tmp_path))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_class_may_have_no_test_images_where_that_is_asked_for(tmp_path):
+    files = ["train/cat/1.png", "train/dog/1.tif", "train/eel/1.gif", "train/eel/x.heic"]
+    write_folder(tmp_path, *files, "test/dog/1.png", "test/eel/notes.txt")
+    train, test = (image_folder(tmp_path, s, untested_classes=True) for s in ("train", "test"))
+    assert train.class_names == test.class_names == ["cat", "dog", "eel"]
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2], [1])
+    assert other_files(tmp_path) == [tmp_path / "train/eel/x.heic", tmp_path / "test/eel/notes.txt"]
+    write_folder(tmp_path, "test/fox/1.png")
+    with pytest.raises(UserError, match="classes in test but not in train: fox"):
+        image_folder(tmp_path, "test", untested_classes=True)
 
 
 # Images

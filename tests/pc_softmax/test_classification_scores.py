@@ -187,7 +187,8 @@ def test_confusions_are_in_percent_of_the_true_class_with_numbers_up_to_20_class
     panel = figures[0].axes[0]
     shown = {text.get_position(): text.get_text() for text in panel.texts}
     assert shown == {(1, 0): "0.3", (0, 0): "100", (0, 1): "60", (1, 1): "40"}
-    assert [label.get_text() for label in panel.get_yticklabels()] == list("abc")
+    labels = [label.get_text() for label in panel.get_yticklabels()]
+    assert labels == ["a (1000)", "b (100)", "c (0)"]
     many = np.eye(21, dtype=int)
     plot_confusion({"a": many, "b": many}, [str(k) for k in range(21)], Path("x.png"))
     assert not figures[1].axes[0].texts and not len(figures[1].axes[1].get_xticks())

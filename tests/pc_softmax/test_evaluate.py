@@ -21,7 +21,7 @@ COUNTS = np.array([150, 40, 10])
 LOG_PRIOR = np.log(COUNTS / 200)
 NAMES = ["ape", "bee", "cat"]
 WRITTEN = {"config.json", "scores.csv", "table.md", "table.tex", "per_class.csv", "confusion.csv"}
-WRITTEN |= {"confusion.png", "reliability.png", "result.json"}
+WRITTEN |= {"confusion.png", "reliability.png", "mistakes.csv", "result.json"}
 SHIFT = {f"shift.{end}" for end in ("csv", "md", "tex", "png")}
 
 

@@ -29,7 +29,7 @@ def test_papers_lists_of_mnist_are_those_of_its_two_windows(digits_dir):
     loaded = load_data("mnist", digits_dir, imbalance="paper")
     images, labels = idx_images("mnist", digits_dir, "train")
     assert (loaded.name, list(loaded.tests)) == ("mnist", ["paper-window", "official"])
-    assert loaded.validation is None and loaded.skipped == ()
+    assert loaded.validation is None and loaded.notes == ()
     image_sets = {"train": loaded.train, "test/paper-window": loaded.tests["paper-window"]}
     assert [len(image_set) for image_set in image_sets.values()] == [480, 372]
     for key, image_set in image_sets.items():

@@ -71,7 +71,8 @@ def test_an_unreadable_picture_is_named_before_anything_is_written(
     bad.write_bytes(bad.read_bytes()[:300])
     for script, more in ((main, []), (compare.main, ["--seeds", 0])):
         line = user_error(script, arguments(pictures, tmp_path / "run", *more))
-        assert line == f"error: {bad}: not a readable image (OSError)"
+        remedy = "mend it, or leave it out with --skip-unreadable"
+        assert line == f"error: {bad}: not a readable image (OSError); {remedy}"
         assert not (tmp_path / "run").exists()
     # Of a test picture, the features of the training pictures are there and whole.
     kept = list((pictures / "features").iterdir())
@@ -82,7 +83,7 @@ def test_unreadable_pictures_are_left_out_listed_and_counted(pictures, tmp_path,
     bad = [pictures / "train/bee/01.jpg", pictures / "test/cow/04.jpg"]
     for path in bad:
         path.write_bytes(b"")
-    said = f"left out 2 unreadable images: {bad[0]}, {bad[1]}"
+    said = f"Note: left out 2 unreadable images: {bad[0]}, {bad[1]}."
     main(arguments(pictures, tmp_path / "run", "--skip-unreadable"))
     assert said in capsys.readouterr().out.splitlines()
     result = RunFolder(tmp_path / "run").result()
