@@ -101,7 +101,8 @@ def pc_softmax_loss(
             raise UserError(f"probabilities of shape {shapes}: the shapes must be equal")
         target = target.long()  # before it is compared with -100, which is no uint8
         counted = target != ignore_index
-        loss = F.nll_loss(information, target, ignore_index=ignore_index, reduction="none")
+        contiguous = information.contiguous()  # pixels' logits may have their channels last
+        loss = F.nll_loss(contiguous, target, ignore_index=ignore_index, reduction="none")
         if label_smoothing:
             smooth = -information.mean(dim).where(counted, 0)
             loss = (1 - label_smoothing) * loss + label_smoothing * smooth

@@ -140,6 +140,16 @@ def test_half_precision_is_computed_in_float32(kind, target, dtype):
         assert loss(logits, half) == loss(logits.float(), half.float())
 
 
+@pytest.mark.parametrize("kind", [PCSoftmaxLoss, LogitAdjustedLoss, VSLoss])
+def test_the_layout_in_memory_changes_nothing(kind):
+    logits, labels, options = problem((2, 3, 4), "ignored labels", "mean", 0.3)
+    loss, gradients = kind.from_counts(COUNTS, **options), []
+    for inputs in (logits, logits.to(memory_format=torch.channels_last), logits.mT.clone().mT):
+        inputs.requires_grad_()
+        gradients += torch.autograd.grad(loss(inputs, labels), inputs)
+        assert torch.equal(gradients[-1], gradients[0])
+
+
 def test_mixed_labels_give_the_mixture_of_the_losses():
     logits, first, _ = problem((6,), "labels", "mean", 0)
     second, loss = first.flip(0), PCSoftmaxLoss.from_counts(COUNTS)
