@@ -6,12 +6,14 @@ from torch import Tensor
 from mi_common.information import pc_softmax_loss
 
 
-def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
+def fit_calibration(
+    logits: Tensor, labels: Tensor, log_prior: Tensor, *, bias_sd: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """The temperature and class biases that minimise the loss of validation samples.
 
-    The calibrated logits are `scale * logits + bias`. Standard normal priors on the log scale and
-    on each bias limit what few samples change; without samples the logits stay the same. A class
-    with one or two samples may still get a wrong bias.
+    The calibrated logits are `scale * logits + bias`. Normal priors, of standard deviation 1 on the
+    log scale and `bias_sd` on each bias, limit what few samples change; without samples the logits
+    stay the same. A class with one or two samples may still get a wrong bias.
 
     (N, K) PC-softmax logits, (N,) labels and the (K,) log prior of the training data -> a scale
     above zero and a (K,) bias.
@@ -26,7 +28,7 @@ def fit_calibration(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[
         # A long step of the line search would overflow, and end the search with NaN.
         scale = log_scale.clamp(-10, 10).exp()
         loss = pc_softmax_loss(scale * logits + bias, labels, log_prior, reduction="sum")
-        posterior = loss + (log_scale.square() + bias.square().sum()) / 2
+        posterior = loss + (log_scale.square() + (bias / bias_sd).square().sum()) / 2
         posterior.backward()
         return posterior
 

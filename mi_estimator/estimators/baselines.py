@@ -30,6 +30,7 @@ from mi_common.information import (
 from mi_estimator.estimators.base import LogRatioEstimator, far_origin, shifted
 from mi_estimator.estimators.classifier import validation_split
 from mi_estimator.estimators.networks import Standardise
+from mi_estimator.estimators.registry import Settings
 
 # Name -> the classifier of a random seed; all but trees and boosting are deterministic.
 CLASSIFIERS: dict[str, Callable[[int], ClassifierMixin]] = {
@@ -76,12 +77,20 @@ class SklearnMI(LogRatioEstimator):
             gradient boosting stops early by a random tenth of its training samples.
         val_fraction: share of the samples given to `fit` that calibrates the logits. With 0, all
             samples train and nothing is calibrated.
+        bias_sd: of the calibration, see `fit_calibration`.
     """
 
     is_cross_entropy = True
 
-    def __init__(self, name: str, *, seed: int = 0, val_fraction: float = 0.0):
-        self.name, self.seed, self.val_fraction = name, seed, val_fraction
+    def __init__(
+        self,
+        name: str,
+        *,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+        bias_sd: float = Settings.bias_sd,
+    ):
+        self.name, self.seed, self.val_fraction, self.bias_sd = name, seed, val_fraction, bias_sd
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "SklearnMI":
         """Raises UserError if a fit fails, as QDA's does on a class of singular covariance."""
@@ -115,10 +124,8 @@ class SklearnMI(LogRatioEstimator):
         self.scale_, self.bias_ = torch.ones(()), torch.zeros(num_classes)
         if len(validation):
             validation = validation[:: math.ceil(len(validation) / MAX_CALIBRATION)]
-            calibration = fit_calibration(
-                self._logits(x[validation]), y[validation], self.log_prior_
-            )
-            self.scale_, self.bias_ = calibration
+            arrays = self._logits(x[validation]), y[validation], self.log_prior_
+            self.scale_, self.bias_ = fit_calibration(*arrays, bias_sd=self.bias_sd)
         return self
 
     def _limit_work(self, labels: Tensor, features: int, num_classes: int) -> None:

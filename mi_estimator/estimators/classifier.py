@@ -80,6 +80,7 @@ class ClassifierMI(LogRatioEstimator):
         val_fraction: share of the samples given to `fit` that is a validation set. It chooses the
             epoch, ends training when later epochs are clearly worse, and calibrates the logits.
             With 0, the last epoch is used without calibration.
+        bias_sd: of the calibration, see `fit_calibration`.
     """
 
     takes_images = True
@@ -97,6 +98,7 @@ class ClassifierMI(LogRatioEstimator):
     lr: float = Settings.lr
     weight_decay: float = Settings.weight_decay
     val_fraction: float = Settings.val_fraction
+    bias_sd: float = Settings.bias_sd
 
     def train(self, x: Tensor, y: Tensor, num_classes: int) -> "ClassifierMI":
         if self.objective not in self.objectives:
@@ -171,7 +173,8 @@ class ClassifierMI(LogRatioEstimator):
         return logits
 
     def _calibrate(self, x: Tensor, y: Tensor) -> None:
-        self.scale_, self.bias_ = fit_calibration(self._logits(x), y, self.log_prior_.cpu())
+        arrays = self._logits(x), y, self.log_prior_.cpu()
+        self.scale_, self.bias_ = fit_calibration(*arrays, bias_sd=self.bias_sd)
 
     def validation_terms(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(N,) validation scores of the samples, from `_logits`; their mean chooses the epoch."""

@@ -31,10 +31,10 @@ CANDIDATES = ("pc-softmax", *CLASSIFIERS)  # of `auto`
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters: the fields up to `hidden` of `ClassifierMI`, `k` of `NeighbourMI`.
+    """Hyper-parameters: the fields up to `bias_sd` of `ClassifierMI`, `k` of `NeighbourMI`.
 
-    `val_fraction` is also that of `SklearnMI`; the last two are those of `StackedMI`, which uses
-    the others for its candidates. None stands for the value of `for_size`.
+    `val_fraction` and `bias_sd` are also those of `SklearnMI`; the last two are those of
+    `StackedMI`, which uses the others for its candidates. None stands for the value of `for_size`.
     """
 
     epochs: int | None = None
@@ -44,6 +44,7 @@ class Settings:
     val_fraction: float = 0.15
     members: int | None = None
     hidden: tuple[int, ...] = (100, 100, 100)
+    bias_sd: float = 1.0
     k: int = 3
     candidates: tuple[str, ...] = CANDIDATES
     select_features: bool = True
@@ -85,7 +86,8 @@ def build_estimator(name: str, runtime, seed: int, settings: Settings):
     if name in CLASSIFIERS:
         from mi_estimator.estimators.baselines import SklearnMI
 
-        return SklearnMI(name, seed=seed, val_fraction=settings.val_fraction)
+        shared = {"val_fraction": settings.val_fraction, "bias_sd": settings.bias_sd}
+        return SklearnMI(name, seed=seed, **shared)
     if name == "auto":
         from mi_estimator.estimators.stack import StackedMI
 

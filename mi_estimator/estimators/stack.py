@@ -25,12 +25,26 @@ from mi_estimator.estimators.networks import Standardise
 from mi_estimator.estimators.registry import CROSS_ENTROPY, NETWORKS, Settings, build_estimator
 
 PSEUDO_COUNT = 0.1  # validation samples that each candidate gets beforehand: a uniform prior
+BIAS_SD = 0.3  # of the calibration of candidates: few samples calibrate many
 LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its time
 SELECTION_SAMPLES = 20_000  # that choose features
 MAX_VALIDATION = 20_000  # samples that give the weights
 SELECTED = "selected features: "
 WIDE = 50  # features
 SELECTED_ONLY = (*NETWORKS, "extra-trees", "nearest-neighbours")  # suffer from useless features
+
+
+class LabelFrequencies(LogRatioEstimator):
+    """q(k | x) = p(k), which no features improve if they are independent of the label."""
+
+    is_cross_entropy = True
+
+    def train(self, x: Tensor, y: Tensor, num_classes: int) -> "LabelFrequencies":
+        self.log_prior_ = log_prior_from_labels(y, num_classes).double()
+        return self
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), len(self.log_prior_), dtype=torch.float64)
 
 
 class StackedMI(LogRatioEstimator):
@@ -40,7 +54,8 @@ class StackedMI(LogRatioEstimator):
     chooses the epoch of networks, calibrates each candidate, and gives the weights. Where few
     features carry information (see `informative_features`), each candidate trains once on all
     features and once on these; up to WIDE features, to save time, those of SELECTED_ONLY train on
-    these alone. For images the network is the only candidate.
+    these alone. For images the network is the only one that trains. One more candidate
+    ignores the features: without information it keeps the estimate near zero.
 
     Attributes:
         settings: `candidates` are the estimators by name, `select_features` says whether they
@@ -83,6 +98,7 @@ class StackedMI(LogRatioEstimator):
                 selected = informative_features(x[train], y[train], self.seed)
                 if 0 < len(selected) <= 0.75 * x.shape[1]:
                     columns[SELECTED] = selected
+        settings = dataclasses.replace(settings, bias_sd=BIAS_SD)
         validation = validation[:: math.ceil(len(validation) / MAX_VALIDATION)]
         selected_only = SELECTED in columns and x.shape[1] <= WIDE
         self.candidates_, self.skipped_ = {}, {}
@@ -101,6 +117,9 @@ class StackedMI(LogRatioEstimator):
                     self.skipped_[prefix + name] = str(error)
         if not self.candidates_:
             raise UserError(f"auto: no candidate could be trained: {self.skipped_}")
+        constant = LabelFrequencies().train(x, y, num_classes)
+        self.candidates_["label-frequencies"] = (constant, slice(None))
+        log_ratios.append(torch.zeros(len(validation), dtype=torch.float64))
         weights = pool_weights(torch.stack(log_ratios))
         kept = weights >= LEAST_WEIGHT
         weights = torch.where(kept, weights, 0) / weights[kept].sum()

@@ -152,7 +152,7 @@ def test_a_call_on_arrays_gives_the_commands_number(name, flags, options, estima
 def test_the_call_and_the_command_have_the_same_defaults():
     args = vars(get_parser().parse_args([]))
     flags = {name: args[name] for name in vars(Settings()) if name in args}
-    assert Settings(**flags) == Settings() and len(flags) == len(vars(Settings())) - 1
+    assert Settings(**flags) == Settings() and len(flags) == len(vars(Settings())) - 2
     call = estimate_mutual_information.__kwdefaults__
     assert all(args[name] == call[name] for name in ("estimator", "folds", "seed"))
 

@@ -96,12 +96,12 @@ def test_half_the_members_are_trained_and_on_the_selected_features_alone(monkeyp
     settings = dataclasses.replace(SMALL, candidates=("pc-softmax", "lda"), members=4)
     wide = StackedMI(settings=settings).fit(torch.cat([base[0], noise], dim=1), base[1])
     narrow = StackedMI(settings=settings).fit(*base)
-    assert list(narrow.candidates_) == ["pc-softmax", "lda"]
+    assert list(narrow.candidates_) == ["pc-softmax", "lda", "label-frequencies"]
     selected = ["selected features: pc-softmax", "selected features: lda"]
-    assert list(wide.candidates_) == ["lda", *selected]
+    assert list(wide.candidates_) == ["lda", *selected, "label-frequencies"]
     monkeypatch.setattr(stack, "WIDE", 11)
     wider = StackedMI(settings=settings).fit(torch.cat([base[0], noise], dim=1), base[1])
-    assert list(wider.candidates_) == ["pc-softmax", "lda", *selected]
+    assert list(wider.candidates_) == ["pc-softmax", "lda", *selected, "label-frequencies"]
     assert narrow.candidates_["pc-softmax"][0].members == 2
     assert wide.candidates_[selected[0]][0].members == 2
 
@@ -109,7 +109,21 @@ def test_half_the_members_are_trained_and_on_the_selected_features_alone(monkeyp
 def test_images_are_for_the_network_alone():
     images, labels = torch.rand(40, 1, 12, 12), torch.arange(40) % 2
     estimator = StackedMI(settings=SMALL).fit(images, labels)
-    assert list(estimator.weights_) == ["pc-softmax"]
+    assert set(estimator.weights_) == {"pc-softmax", "label-frequencies"}
+
+
+def test_label_frequencies_bring_the_estimate_to_zero_without_information():
+    x, y = samples(Independent(5, dim=20), 400, 0)
+    settings = dataclasses.replace(FAST, candidates=("lda",), select_features=False)
+    estimator = StackedMI(settings=settings).fit(x, y)
+    frequencies, features = estimator.candidates_["label-frequencies"]
+    assert frequencies.log_ratio(x[:, features]).abs().max() == 0
+    x_test, y_test = samples(Independent(5, dim=20), 2000, 1)
+    lda, mixture = (
+        select_label(method.log_ratio(x_test), y_test).mean()
+        for method in (estimator.candidates_["lda"][0], estimator)
+    )
+    assert lda < mixture < 0.01 and abs(mixture) < abs(lda) / 2
 
 
 def test_a_candidate_that_cannot_be_trained_is_listed_with_its_reason():
