@@ -46,12 +46,8 @@ CLASSIFIERS: dict[str, Callable[[int], ClassifierMixin]] = {
     "nearest-neighbours": lambda seed: KNeighborsClassifier(30),
 }
 # With more training samples, a random part of them is used: their time or memory grows with them.
-MAX_SAMPLES = {
-    "logistic-regression": 200_000,
-    "gradient-boosting": 200_000,
-    "extra-trees": 50_000,
-    "nearest-neighbours": 20_000,
-}
+MAX_SAMPLES = {name: 200_000 for name in CLASSIFIERS}
+MAX_SAMPLES |= {"extra-trees": 50_000, "nearest-neighbours": 20_000}
 MAX_VALUES = 1e8  # training samples x features, in float64: 0.8 GB
 COVARIANCE_WORK = 1e11  # training samples x features squared of LDA and QDA, about 20 s
 LOGISTIC_WORK = 2e9  # training samples x features x classes, about a minute
@@ -100,7 +96,7 @@ class SklearnMI(LogRatioEstimator):
         self.log_prior_ = log_prior_from_labels(y, num_classes).double()
         train, validation = validation_split(y, self.val_fraction, self.seed)
         used, features = train, x.shape[1]
-        most = min(MAX_SAMPLES.get(self.name, len(train)), int(MAX_VALUES / features))
+        most = min(MAX_SAMPLES[self.name], int(MAX_VALUES / features))
         if self.name.endswith("da"):
             most = min(most, int(COVARIANCE_WORK / features**2))
         if self.name == "logistic-regression":
@@ -109,7 +105,7 @@ class SklearnMI(LogRatioEstimator):
             used = train[validation_split(y[train], 1 - most / len(train), self.seed)[0]]
         self._training_log_prior = log_prior_from_labels(y[used], num_classes).double()
         self._origin = far_origin(x)
-        self.scaling_ = Standardise(shifted(x[train], self._origin))
+        self.scaling_ = Standardise(shifted(x[used], self._origin))
         self.model_ = CLASSIFIERS[self.name](self.seed)
         self._limit_work(y[used], features, num_classes)
         try:
