@@ -20,6 +20,10 @@ from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, rng_state, set_rng_state
 
 
+class DivergedError(UserError):
+    """The loss of a training run is not finite."""
+
+
 class _ShuffledBatches:
     """Batches in an order that depends on the seed and the epoch alone.
 
@@ -53,9 +57,9 @@ class _ShuffledBatches:
 class TensorBatches(_ShuffledBatches):
     """Shuffled batches of tensors that lie on the device.
 
-    With `weights`, (N,), an epoch is N draws with replacement, each sample with that probability up
-    to a factor. Half-precision inputs, as cached features are, become float32 a batch at a time.
-    With `augment`, images are shifted and flipped at random; see `shifted_and_flipped`.
+    With `balanced`, an epoch is N draws by `class_cycle`. Half-precision inputs, as cached features
+    are, become float32 a batch at a time. With `augment`, images are shifted and flipped at random;
+    see `shifted_and_flipped`.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class TensorBatches(_ShuffledBatches):
         inputs: Tensor,
         labels: Tensor,
         *,
-        weights: Tensor | None = None,
+        balanced: bool = False,
         augment: bool = False,
         **shuffling,
     ):
@@ -73,13 +77,13 @@ class TensorBatches(_ShuffledBatches):
         super().__init__(len(inputs), **shuffling)
         self.inputs = inputs.to(self.runtime.device)
         self.labels = labels.to(self.runtime.device)
-        self.weights, self.augment = weights, augment
+        self.balanced, self.augment = balanced, augment
 
     def _order(self, generator: torch.Generator) -> Tensor:
-        if self.weights is None:
-            order = super()._order(generator)
+        if self.balanced:
+            order = class_cycle(self.labels.cpu(), self.size, generator)
         else:
-            order = torch.multinomial(self.weights, self.size, True, generator=generator)
+            order = super()._order(generator)
         return order.to(self.runtime.device)  # once an epoch, not once a batch
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -91,6 +95,27 @@ class TensorBatches(_ShuffledBatches):
             if self.augment:
                 inputs = shifted_and_flipped(inputs, generator)
             yield inputs, self.labels[positions], global_size
+
+
+def class_cycle(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Positions of samples, every class equally often (Kang et al. 2020, cRT's sampler).
+
+    The classes follow each other in a random order, which is drawn anew when all have had their
+    turn, and so do the samples of each class. (N,) labels -> (count,) int64 positions.
+    """
+
+    def cycle(values: Tensor, length: int) -> Tensor:
+        orders = range(-(-length // len(values)))
+        order = [values[torch.randperm(len(values), generator=generator)] for _ in orders]
+        return torch.cat(order)[:length]
+
+    classes = cycle(labels.unique(), count)
+    positions = torch.empty(count, dtype=torch.int64)
+    for label in labels.unique():
+        turns = (classes == label).nonzero().flatten()
+        if len(turns):
+            positions[turns] = cycle((labels == label).nonzero().flatten(), len(turns))
+    return positions
 
 
 def shifted_and_flipped(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -167,7 +192,7 @@ def fit(
             ends early when it returns True.
         description: label of the progress; None shows none.
 
-    UserError if the loss is not finite.
+    DivergedError if the loss is not finite.
     """
     scaler = runtime.scaler()
     stateful = {"model": model, "optimizer": optimizer, "scaler": scaler}
@@ -212,7 +237,9 @@ def fit(
             if runtime.world_size > 1:
                 _share_buffers(model, runtime)
             if not math.isfinite(mean_loss):
-                raise UserError(f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr")
+                raise DivergedError(
+                    f"the loss is {mean_loss} in epoch {epoch + 1}; use a lower --lr"
+                )
             lr, seconds = optimizer.param_groups[0]["lr"], time.perf_counter() - started
             metrics.append({"epoch": epoch + 1, "loss": mean_loss, "lr": lr, "seconds": seconds})
             progress.finish(f"epoch {epoch + 1}/{epochs}", loss=mean_loss, seconds=seconds)

@@ -50,12 +50,22 @@ def summarise(
 
 
 def paired_differences(
-    rows: pd.DataFrame, by: list[str], method: str, baseline: str, metrics: list[str]
+    rows: pd.DataFrame,
+    by: list[str],
+    method: str,
+    baseline: str,
+    metrics: list[str],
+    *,
+    test: str | None = None,
 ) -> pd.DataFrame:
     """Differences to the baseline method with the same seed, summarised as in `summarise`.
 
-    `by` are the columns that identify a setting without the column `method`, which names the
-    methods; `baseline` is one of them. UserError if it has no row for a seed of a method.
+    Args:
+        by: the columns that identify a setting without the column `method`.
+        method: the column that names the methods; `baseline` is one of them.
+        test: a metric `m` whose paired t test gives the p-values in the column `m_p`.
+
+    UserError if the baseline has no row for a seed of a method.
     """
     summarise(rows, [*by, method], metrics)  # refuses rows that differ in more than the seed
     index = [*by, "seed"]
@@ -70,7 +80,32 @@ def paired_differences(
         differences.append(difference.assign(**{method: f"{name} - {baseline}"}))
     if not differences:
         return pd.DataFrame(columns=[*by, method, "n", *metrics])
-    return summarise(pd.concat(differences), [*by, method], metrics)
+    differences = pd.concat(differences)
+    table = summarise(differences, [*by, method], metrics)
+    if test is not None:
+        groups = differences.groupby([*by, method], sort=False)[test]
+        table[f"{test}_p"] = groups.apply(paired_p_value).to_numpy()
+    return table
+
+
+def paired_p_value(differences: Sequence[float]) -> float:
+    """Of Student's two-sided t test of differences in pairs; NaN for fewer than two pairs."""
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2:
+        return float("nan")
+    if np.ptp(differences) == 0:  # where SciPy warns and divides zero by zero
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """(N,) p-values of a family of tests, adjusted by the step-down method of Holm (1979)."""
+    p_values = np.asarray(p_values, dtype=float)
+    order = p_values.argsort()
+    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
 
 
 def formatted(

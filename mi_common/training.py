@@ -75,7 +75,7 @@ class ImageClassifier:
         Args:
             seed: of the order of the images and of their augmentation.
             loss, run, before_epoch: see `mi_common.engine.fit`.
-            balanced: draw every class equally often, with replacement.
+            balanced: draw every class equally often; see `TensorBatches`.
         """
         batches = self.batches(images, training, seed=seed, balanced=balanced)
         optimizer = build_optimizer(self.trained, self.network.head, training)
@@ -109,10 +109,9 @@ class ImageClassifier:
         else:
             inputs = [self.network.spec.normalise(images.images)]
         labels = images.labels.repeat(len(inputs))
-        weights = (1 / torch.bincount(labels).double())[labels] if balanced else None
         inputs = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
         augment &= not self.head_only
-        return TensorBatches(inputs, labels, weights=weights, augment=augment, **shuffling)
+        return TensorBatches(inputs, labels, balanced=balanced, augment=augment, **shuffling)
 
     def logits(self, images: ImageSet) -> Tensor:
         """(N, K) float32 logits on the CPU."""

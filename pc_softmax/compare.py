@@ -12,8 +12,12 @@ run is scored by two rules, and softmax by a third:
     prior added         of logits that hold none: argmax with the training prior
     tau-normalised      the head's weights divided by their length (tau = 1)
 
+`--tune lr head` chooses the learning rate and the head of each loss first, out of one grid, on
+validation images that are part of the training images, and then trains on all training images.
+The criterion is the balanced accuracy without the logits' class prior.
+
 Writes `results.csv` (a row a test set, loss, rule and seed), `table` and `differences` (`.md`,
-`.tex`) and `per_class.png`.
+`.tex`; p-values by Holm's method) and `per_class.png`; with --tune also `tuning.csv`.
 """
 
 from pathlib import Path
@@ -24,6 +28,8 @@ from pc_softmax.names import LOSSES
 from pc_softmax.recipes import add_arguments, resolve
 
 COMPARED = (*LOSSES, "ldam-drw", "crt")
+TUNED = ("lr", "head")
+RATE_FACTORS = (1, 3, 10, 30)
 
 
 def get_parser() -> cli.Parser:
@@ -34,6 +40,13 @@ def get_parser() -> cli.Parser:
     cli.add_cluster_argument(parser)
     add, default = parser.add_argument_group("loss").add_argument, ["softmax", "pc-softmax"]
     add("--losses", nargs="+", choices=COMPARED, default=default, help="losses to train")
+    add = parser.add_argument_group("tuning").add_argument
+    add("--tune", nargs="+", choices=TUNED, default=[], help="what to choose on validation images")
+    text = f"learning rates to choose from (default: --lr times {RATE_FACTORS})"
+    add("--tune-rates", nargs="+", type=cli.positive_float, metavar="LR", help=text)
+    add("--tune-seeds", nargs="+", type=cli.seed_number, default=[0], help="seeds of the choice")
+    text = "share of the training images to choose on"
+    add("--tune-fraction", type=cli.fraction, default=0.2, help=text)
     add_arguments(parser)
     return parser
 
@@ -45,12 +58,16 @@ def main(argv: list[str] | None = None) -> None:
     losses, seeds = list(dict.fromkeys(args.losses)), list(dict.fromkeys(args.seeds))
     if "crt" in losses and "softmax" not in losses:
         raise UserError("--losses crt: it starts from softmax's runs; add softmax")
+    if "head" in args.tune and args.head:
+        raise UserError(f"--head {args.head}: --tune head chooses it; leave one out")
+    rates = args.tune_rates or [float(f"{args.lr * factor:g}") for factor in RATE_FACTORS]
+    args.tune_rates = list(dict.fromkeys(rates))
 
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
     from mi_common.results import ResultsFile
     from mi_common.workers import run_cells
-    from pc_softmax import comparison, training
+    from pc_softmax import comparison, training, tuning
     from pc_softmax.data import load_data
     from pc_softmax.recipes import Settings
 
@@ -73,19 +90,29 @@ def main(argv: list[str] | None = None) -> None:
     check_output(folder, flags, data=fingerprints, **output_options)
     for run_flags in runs.values():
         training.check_loss(Settings.from_flags(run_flags), data)
+    if args.tune:
+        tuning_settings = tuning.settings_of(flags, losses[0], folder)
+        tuning_images = tuning.tuning_images(tuning_settings.data)
     if not (args.resume and first_flags["output_dir"].exists()):
         # Before a folder is made, to find what cannot work, unreadable images too; and before
         # worker processes begin, which would all compute the same features.
         classifier = training.build_classifier(settings, data, device)
         training.cache_features(classifier, data, args.augmented_copies)
+        if args.tune:
+            training.cache_features(classifier, tuning_images, args.augmented_copies)
     output_options |= {"data": fingerprints, "description": {"entry": "pc_softmax.compare"}}
     prepare_output(folder, flags, **output_options)
     print(f"pc_softmax: {device.describe()}, seeds {seeds}, writing {folder}", flush=True)
 
-    results = ResultsFile(
-        folder / "results.csv", comparison.COLUMNS, comparison.KEY, text=comparison.TEXT
-    )
     computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
+    columns, text = comparison.COLUMNS, comparison.TEXT
+    if args.tune:
+        chosen = tuning.tune(flags, losses, folder, tuning_images, **computing)
+        print("\n".join(tuning.notes(flags, chosen)), flush=True)
+        for (_, loss, _), run_flags in runs.items():
+            run_flags |= chosen[loss]
+        columns, text = comparison.TUNED_COLUMNS, comparison.TUNED_TEXT
+    results = ResultsFile(folder / "results.csv", columns, comparison.KEY, text=text)
     shared = (fingerprints, training.description(data), device)
     jobs = {key: (key[1], run_flags, *shared) for key, run_flags in runs.items()}
     for stage in (False, True):

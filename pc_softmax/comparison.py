@@ -1,7 +1,7 @@
 """Training, scores and tables of `pc_softmax.compare`."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +11,67 @@ import pandas as pd
 from mi_common.fingerprints import file_fingerprint
 from mi_common.records import RunFolder, prepare_output
 from mi_common.runtime import Runtime
-from mi_common.tables import formatted, paired_differences, summarise, to_markdown, write_tables
+from mi_common.tables import (
+    formatted,
+    holm,
+    paired_differences,
+    summarise,
+    to_markdown,
+    write_tables,
+)
 from pc_softmax import metrics
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.metrics import SCORES
 from pc_softmax.plots import plot_per_class
 from pc_softmax.predictions import Predictions
-from pc_softmax.recipes import DataSettings, Settings
+from pc_softmax.recipes import DataSettings, Settings, default_head
 from pc_softmax.training import build_classifier, first_stage, train
 
 COLUMNS = ["dataset", "test_set", "loss", "rule", "seed", *SCORES, "n_train", "n_test", "seconds"]
 KEY = ["dataset", "loss", "seed"]
 TEXT = ("dataset", "test_set", "loss", "rule")
+TUNED_COLUMNS = [*COLUMNS[:3], "head", "lr", *COLUMNS[3:]]
+TUNED_TEXT = (*TEXT, "head")
 SETTING = ["dataset", "test_set"]
+BASELINES, TESTED = ("softmax", "pc-softmax"), "balanced_accuracy"
+# Flags of `compare` that are not of `train`.
+OWN_FLAGS = ("losses", "seeds", "cluster", "tune", "tune_rates", "tune_seeds", "tune_fraction")
 
 
 def train_flags(flags: Mapping[str, Any], loss: str, seed: int, folder: Path) -> dict[str, Any]:
     """The flags of `pc_softmax.train` for one loss and seed, from those of the comparison."""
-    shared = {k: v for k, v in flags.items() if k not in ("losses", "seeds", "cluster")}
+    shared = {k: v for k, v in flags.items() if k not in OWN_FLAGS}
     shared |= {"loss": loss, "seed": seed, "drw": None, "init": None}
     shared |= {"output_dir": folder, "retrain_head": loss == "crt"}
     if loss == "ldam-drw":
         shared |= {"loss": "ldam", "drw": flags["epochs"] * 4 // 5}
     if loss == "crt":
         shared |= {"loss": "softmax", "init": folder.with_name(f"softmax-{seed}")}
+    shared["head"] = shared.get("head") or default_head(shared["loss"])
     return shared
 
 
-@functools.lru_cache(maxsize=1)
-def _images(settings: DataSettings, fingerprints: tuple) -> ImbalancedData:
-    """Reads the images once for all jobs of a process; other fingerprints are other images."""
+def load(settings: DataSettings) -> ImbalancedData:
     return load_data(**vars(settings))
 
 
-def train_one(
-    loss: str, flags: dict, fingerprints: dict[str, str], description: dict, runtime: Runtime
-) -> list[dict]:
-    """Trains one loss with one seed, or goes on with its run, and scores it; rows of results.csv.
+@functools.lru_cache(maxsize=1)
+def _images(
+    images: Callable[[DataSettings], ImbalancedData], settings: DataSettings, fingerprints: tuple
+) -> ImbalancedData:
+    """Reads the images once for all jobs of a process; other fingerprints are other images."""
+    return images(settings)
+
+
+def finished_run(
+    flags: dict,
+    fingerprints: dict[str, str],
+    description: dict,
+    runtime: Runtime,
+    *,
+    images: Callable[[DataSettings], ImbalancedData] = load,
+) -> RunFolder:
+    """Trains a network, or goes on with its run, which has predictions then.
 
     `flags` are those of the `pc_softmax.train` that makes the same run; `fingerprints` and
     `description` are those of `pc_softmax.training`.
@@ -61,11 +85,22 @@ def train_one(
     output_options |= {"data": fingerprints | init, "description": description}
     prepare_output(run.path, flags, **output_options)
     if not run.finished:
-        data = _images(settings.data, tuple(sorted(fingerprints.items())))
+        data = _images(images, settings.data, tuple(sorted(fingerprints.items())))
         train(settings, data, build_classifier(settings, data, runtime), run)
     run.require_files("predictions.npz")
+    return run
+
+
+def train_one(
+    loss: str, flags: dict, fingerprints: dict[str, str], description: dict, runtime: Runtime
+) -> list[dict]:
+    """Trains one loss with one seed and scores it; rows of results.csv, with head and rate.
+
+    Arguments are as those of `finished_run`.
+    """
+    run = finished_run(flags, fingerprints, description, runtime)
     result = run.result()
-    shared = {"dataset": settings.data.dataset, "loss": loss, "seed": settings.seed}
+    shared = {name: flags[name] for name in ("dataset", "head", "lr", "seed")} | {"loss": loss}
     shared |= {name: result[name] for name in ("n_train", "seconds")}
     predictions = Predictions.load(run.path / "predictions.npz")
     rows = []
@@ -85,7 +120,7 @@ def by_rule(predictions: Predictions, logits: np.ndarray, loss: str) -> dict[str
         rules["prior subtracted"] = predictions.pc_softmax_logits(logits)
     else:
         rules["prior added"] = logits + predictions.log_prior
-    if loss == "softmax":
+    if loss == "softmax" and predictions.head is not None:
         norms, bias = predictions.head
         rules["tau-normalised"] = (logits - bias) / norms
     return rules
@@ -93,24 +128,48 @@ def by_rule(predictions: Predictions, logits: np.ndarray, loss: str) -> dict[str
 
 def tables(rows: pd.DataFrame, predictions: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores in percent with the majority class beside them, and differences to softmax."""
-    shown = formatted(summarise(rows, [*SETTING, "loss", "rule"], SCORES), SCORES, scale=100)
+    tuned = [name for name in ("head", "lr") if name in rows]
+    by = [*SETTING, "loss", *tuned, "rule"]
+    shown = formatted(summarise(rows, by, SCORES), SCORES, scale=100)
     majority = []
     for name, (_, labels) in predictions.tests.items():
         scores = metrics.majority_scores(predictions.log_prior, labels)
         row = {"dataset": rows["dataset"].iloc[0], "test_set": name, "loss": "majority class"}
-        row |= {"rule": "", "n": ""} | {k: f"{100 * v:.2f}" for k, v in scores.items()}
+        row |= dict.fromkeys([*tuned, "rule", "n"], "") | {
+            k: f"{100 * v:.2f}" for k, v in scores.items()
+        }
         majority.append(row)
     order = {name: i for i, name in enumerate(predictions.tests)}
     shown = pd.concat([shown, pd.DataFrame(majority)])
     shown = shown.sort_values("test_set", key=lambda names: names.map(order), kind="stable")
+    return shown, differences_to_baselines(rows)
+
+
+def differences_to_baselines(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences to softmax and to PC-softmax in points, empty if there are none.
+
+    `holm_p` is the p-value of a paired t test of the balanced accuracy, by Holm's method for all
+    differences to one baseline on one test set. The rule "prior added" is not for balanced classes
+    and has none.
+    """
     if "softmax" not in set(rows["loss"]):
-        return shown, pd.DataFrame()
+        return pd.DataFrame()
     named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
-    rows = rows.assign(loss=named).drop(columns="rule")
-    differences = paired_differences(rows, SETTING, "loss", "softmax", SCORES)
+    rows = rows.assign(loss=named).drop(columns=["rule", "head", "lr"], errors="ignore")
+    tables = []
+    for baseline in BASELINES:
+        if baseline not in set(rows["loss"]):
+            continue
+        table = paired_differences(rows, SETTING, "loss", baseline, SCORES, test=TESTED)
+        tested = ~table["loss"].str.contains(", prior added - ", regex=False)
+        for _, family in table[tested].groupby(SETTING):
+            table.loc[family.index, "holm_p"] = holm(family[f"{TESTED}_p"])
+        tables.append(table.drop(columns=f"{TESTED}_p"))
+    differences = pd.concat(tables, ignore_index=True)
     if differences.empty:
-        return shown, differences
-    return shown, formatted(differences, SCORES, scale=100)
+        return differences
+    differences = differences[[*SETTING, "loss", "n", "holm_p", *differences.columns[4:-1]]]
+    return formatted(differences, SCORES, scale=100)
 
 
 def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder: Path) -> None:

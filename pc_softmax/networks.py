@@ -26,11 +26,11 @@ class PaperNet(nn.Module):
         self.spec = spec
         self.backbone = nn.Sequential(
             nn.Conv2d(1, 20, 5),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),  # of the maxima: the same numbers for a quarter of the work
             nn.Conv2d(20, 50, 5),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Flatten(),
             nn.Linear(50 * 4 * 4, 500),
             nn.ReLU(),

@@ -20,6 +20,7 @@ from pc_softmax.names import SMOOTHED_LOSSES
 
 IDX_DATASETS = ("mnist", "fashion-mnist")
 FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
+HEADS = ("linear", "cosine")
 PAPER_DATASETS = (*IDX_DATASETS, "cub", "tiny-imagenet")  # those with the original's lists
 # Keyword arguments of `pc_softmax.losses.build_loss`.
 LOSS_OPTIONS = ("drw", "tau", "gamma", "beta", "margin", "scale", "label_smoothing")
@@ -78,6 +79,7 @@ class Settings:
         init: folder of a finished run whose network is the start; None for a new network.
         retrain_head: train a new head on the features of `init`, every class drawn equally often
             (cRT, Kang et al. 2020).
+        head: the last layer, one of HEADS.
     """
 
     data: DataSettings
@@ -91,6 +93,7 @@ class Settings:
     seed: int
     init: Path | None
     retrain_head: bool
+    head: str
     num_workers: int
 
     @property
@@ -101,7 +104,16 @@ class Settings:
     def from_flags(cls, flags: Mapping[str, Any]) -> "Settings":
         """From the flags of `pc_softmax.train` by name, their defaults filled in."""
         loss_options = {name: flags[name] for name in LOSS_OPTIONS}
-        return take(cls, argparse.Namespace(**flags, loss_options=loss_options))
+        head = flags.get("head") or default_head(flags["loss"])
+        if head == "linear":  # whose logits need no widening
+            loss_options["scale"] = 1.0
+        given = dict(flags) | {"head": head, "loss_options": loss_options}
+        return take(cls, argparse.Namespace(**given))
+
+
+def default_head(loss: str) -> str:
+    """Cosines for LDAM, whose margins need bounded logits, as in its paper; linear for others."""
+    return "cosine" if loss == "ldam" else "linear"
 
 
 def parse_imbalance(text: str) -> str:
@@ -145,7 +157,10 @@ def add_arguments(parser: cli.Parser) -> None:
     add("--gamma", type=cli.non_negative_float, default=2.0, help="of the focal loss")
     add("--beta", type=cli.fraction, default=0.9999, help="of class-balanced weights")
     add("--margin", type=cli.positive_float, default=0.5, help="of LDAM, for the rarest class")
-    add("--scale", type=cli.positive_float, default=30.0, help="of LDAM's cosines")
+    text = "last layer: linear, or cosines times --scale (default: cosine for ldam, else linear)"
+    add("--head", choices=HEADS, help=text)
+    text = "of the cosine head: its logits are this times the cosines"
+    add("--scale", type=cli.positive_float, default=30.0, help=text)
     add("--lade-weight", type=cli.non_negative_float, default=0.1, help="of LADE's regulariser")
     text = "of the squared log mean in LADE's regulariser"
     add("--lade-penalty", type=cli.non_negative_float, default=0.01, help=text)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mi_common import cli
 from pc_softmax.names import LOSSES, REWEIGHTED_LOSSES
-from pc_softmax.recipes import Settings, add_arguments, resolve
+from pc_softmax.recipes import Settings, add_arguments, default_head, resolve
 
 
 def get_parser() -> cli.Parser:
@@ -41,6 +41,7 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     resolve(args)
+    args.head = args.head or default_head(args.loss)
     settings, flags = Settings.from_flags(vars(args)), vars(args)
 
     from mi_common import runtime

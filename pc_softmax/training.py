@@ -3,8 +3,10 @@
 import time
 from pathlib import Path
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
+from mi_common.engine import DivergedError
 from mi_common.errors import UserError
 from mi_common.files import save_arrays
 from mi_common.fingerprints import file_fingerprint
@@ -66,7 +68,7 @@ def build_classifier(settings: Settings, data: ImbalancedData, runtime: Runtime)
         data.train,
         weights=settings.weights,
         image_size=settings.image_size,
-        cosine_head=settings.loss == "ldam",
+        cosine_head=settings.head == "cosine",
     )
     classifier = ImageClassifier(
         network,
@@ -93,22 +95,30 @@ def cache_features(classifier: ImageClassifier, data: ImbalancedData, copies: in
 
 
 def logit_scale(settings: Settings) -> float:
-    """What the head's outputs are multiplied by to become logits: LDAM's scale of its cosines."""
-    return settings.loss_options["scale"] if settings.loss == "ldam" else 1.0
+    """What the head's outputs are multiplied by to become logits: the scale of cosines, else 1."""
+    return settings.loss_options["scale"] if settings.head == "cosine" else 1.0
 
 
 @unreadable_remedy()
 def train(
     settings: Settings, data: ImbalancedData, classifier: ImageClassifier, run: RunFolder
 ) -> dict:
-    """Trains a classifier, or goes on with it; writes predictions and returns result.json."""
+    """Trains a classifier, or goes on with it; writes predictions and returns result.json.
+
+    DivergedError if the loss, a logit or a length of the head's weights is not finite.
+    """
     counts = data.counts
     seed_everything(settings.seed)
     loss = build_loss(settings.loss, counts, **settings.loss_options)
-    loss = loss.to(classifier.runtime.device)
+    loss, scale = loss.to(classifier.runtime.device), logit_scale(settings)
+
+    def loss_of_outputs(outputs: Tensor, labels: Tensor) -> Tensor:
+        # LDAM subtracts its margins from the cosines, and scales them itself.
+        return loss(outputs if scale == 1 or settings.loss == "ldam" else scale * outputs, labels)
+
     history = classifier.fit(
         data.train,
-        loss,
+        loss_of_outputs,
         settings.training,
         seed=settings.seed,
         run=run,
@@ -118,7 +128,6 @@ def train(
     started = time.perf_counter()
     splits = data.tests | ({"validation": data.validation} if data.validation else {})
     logits = {name: classifier.logits(images) for name, images in splits.items()}
-    scale = logit_scale(settings)
     logits = {name: scale * outputs for name, outputs in logits.items()}
     arrays = {f"{name}_logits": values.numpy() for name, values in logits.items()}
     arrays |= {f"{name}_labels": images.labels.numpy() for name, images in splits.items()}
@@ -132,6 +141,9 @@ def train(
     if isinstance(head, nn.Linear):
         arrays["head_norms"] = head.weight.detach().norm(dim=1).cpu().numpy()
         arrays["head_bias"] = head.bias.detach().cpu().numpy()
+    for name, values in arrays.items():
+        if values is not data.class_names and not np.isfinite(values).all():
+            raise DivergedError(f"{name} are not finite after the last epoch; use a lower --lr")
     result = {
         "test_sets": {
             name: classification_scores(logits[name].numpy(), images.labels.numpy())

@@ -155,14 +155,10 @@ def test_cosines_of_half_precision_features_are_float32():
         assert_on_cuda(head.to(CUDA)(features), 2, CLASSES)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_training_batches_are_indexed_on_the_device(weighted):
+def test_training_batches_are_indexed_on_the_device():
     with fake_cuda():
         inputs, labels = torch.rand(7, 4).half(), torch.zeros(7, dtype=torch.int64)
-        weights = torch.rand(7) if weighted else None
-        batches = TensorBatches(
-            inputs, labels, weights=weights, batch_size=3, seed=0, runtime=RUNTIME
-        )
+        batches = TensorBatches(inputs, labels, batch_size=3, seed=0, runtime=RUNTIME)
         sizes = []
         for batch, own_labels, global_size in batches.epoch(0):
             assert_on_cuda(batch, global_size, 4)

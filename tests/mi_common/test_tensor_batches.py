@@ -62,23 +62,24 @@ def test_processes_share_each_batch_and_never_get_an_empty_one(n, batch_size, wo
     assert 0 <= left_out < world_size
 
 
-def test_weights_draw_classes_equally_often_with_replacement():
-    labels = torch.arange(3).repeat_interleave(torch.tensor([900, 90, 10]))
-    weights = (1 / labels.bincount().double())[labels]
+def test_balanced_batches_take_classes_in_turn_and_the_samples_of_each_in_turn():
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(3).repeat_interleave(torch.tensor([900, 90, 10]))[order]
     batches = TensorBatches(
-        torch.arange(1000), labels, batch_size=64, seed=0, runtime=CPU, weights=weights
+        torch.arange(1000), labels, batch_size=64, seed=0, runtime=CPU, balanced=True
     )
-    epochs = [list(batches.epoch(epoch)) for epoch in range(30)]
-    assert all(len(steps) == len(batches) == 16 for steps in epochs)
-    drawn = torch.cat([x for steps in epochs for x, _, _ in steps])
-    assert torch.equal(labels[drawn], torch.cat([y for steps in epochs for _, y, _ in steps]))
-    # 30,000 draws: the share of a class has a standard deviation of 0.0027
-    assert labels[drawn].bincount() / 30_000 == pytest.approx(torch.full((3,), 1 / 3), abs=0.011)
-    per_sample = drawn.bincount(minlength=1000)[labels == 2]
-    assert per_sample.min() > 800 and per_sample.sum() < 10_400  # each of the ten about 1,000 times
-    first = [torch.cat([x for x, _, _ in steps]) for steps in epochs[:2]]
-    assert not torch.equal(*first)
-    assert torch.equal(first[1], torch.cat([x for x, _, _ in batches.epoch(1)]))
+    epochs = [torch.cat([x for x, _, _ in batches.epoch(epoch)]) for epoch in range(3)]
+    for drawn in epochs:
+        turns = labels[drawn]
+        # All three classes in each three draws, in one of six orders.
+        assert turns[:999].view(-1, 3).sort(dim=1).values.unique(dim=0).tolist() == [[0, 1, 2]]
+        assert len(turns[:999].view(-1, 3).unique(dim=0)) == 6
+        counts = drawn.bincount(minlength=1000)
+        for label, per_sample in ((0, [0, 1]), (1, [3, 4]), (2, [33, 34])):
+            assert counts[labels == label].unique().tolist() == per_sample
+            assert counts[labels == label].sum() in (333, 334)
+    assert not torch.equal(*epochs[:2])
+    assert torch.equal(epochs[1], torch.cat([x for x, _, _ in batches.epoch(1)]))
 
 
 def test_half_precision_inputs_become_float32_a_batch_at_a_time():
