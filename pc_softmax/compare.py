@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--losses crt: it starts from softmax's runs; add softmax")
     if "head" in args.tune and args.head:
         raise UserError(f"--head {args.head}: --tune head chooses it; leave one out")
+    if args.tune and not args.tune_fraction:
+        raise UserError("--tune-fraction 0: no images to choose on; give a number above 0")
     rates = args.tune_rates or [float(f"{args.lr * factor:g}") for factor in RATE_FACTORS]
     args.tune_rates = list(dict.fromkeys(rates))
 
