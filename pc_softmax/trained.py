@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from mi_common import cli
 from mi_common.backbones import InputSpec
 from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
@@ -23,7 +24,7 @@ from pc_softmax import training
 from pc_softmax.data import ImbalancedData
 from pc_softmax.names import LOSSES
 from pc_softmax.predictions import Predictions
-from pc_softmax.recipes import DATASETS, FILE_DATASETS, Settings
+from pc_softmax.recipes import DATASETS, FILE_DATASETS, Settings, add_arguments, resolve
 
 BATCH_SIZE = 64  # as `mi_common.features` has it, so that a run's pictures get the same logits
 
@@ -56,17 +57,8 @@ class TrainedNetwork:
         config = run.require_entry("pc_softmax.train", keys=("class_names", "class_counts"))
         run.require_files("predictions.npz", "checkpoint.pt")
         predictions = Predictions.load(path / "predictions.npz")
-        flags = config["flags"]
-        try:
-            settings = Settings.from_flags(flags)
-            if not (settings.loss in LOSSES and settings.data.dataset in DATASETS):
-                raise ValueError("another version's")
-            init = None if settings.init is None else Path(settings.init)
-            data = dataclasses.replace(settings.data, data_dir=Path(settings.data.data_dir))
-            settings = dataclasses.replace(settings, data=data, init=init, num_workers=num_workers)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}/config.json: lacks flags; train again") from error
-        dataset, spec = data.dataset, _input_spec(run)
+        settings = _settings(config["flags"], num_workers, path)
+        dataset, spec = settings.data.dataset, _input_spec(run)
         images: list | Tensor = []
         if dataset not in FILE_DATASETS:
             if spec is None:
@@ -139,6 +131,25 @@ class TrainedNetwork:
                     progress.finish(f"{len(read) + len(unreadable)} of {len(paths)}")
         num_classes = len(self.predictions.class_names)
         return np.concatenate([np.zeros((0, num_classes), np.float32), *rows]), read, unreadable
+
+
+def _settings(flags: dict, num_workers: int, path: Path) -> Settings:
+    """What a run was trained with; a flag that its version did not know has its default."""
+    parser = cli.Parser("")
+    add_arguments(parser)
+    args = parser.parse_args([])
+    vars(args).update(flags)
+    try:
+        if not (args.loss in LOSSES and args.dataset in DATASETS):
+            raise ValueError("of another version")
+        resolve(args)
+        args.data_dir, args.num_workers = Path(args.data_dir), num_workers
+        args.init = None if args.init is None else Path(args.init)
+        return Settings.from_flags(vars(args))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}/config.json: damaged; train again with --overwrite") from error
 
 
 def _input_spec(run: RunFolder) -> tuple[InputSpec, int] | None:

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 from scipy import special
 
-from mi_common.datasets import idx_images
+from mi_common.datasets import idx_images, image_tensors
+from mi_common.files import read_json, write_json
 from pc_softmax import predict, train
 from pc_softmax.predictions import Predictions
+from pc_softmax.trained import TrainedNetwork
 from tests.pc_softmax.test_picture_runs import COLOURS, COUNTS, TINY, draw
 
 CPU = ["--device", "cpu", "--num-workers", 0]
@@ -74,6 +76,34 @@ def test_a_runs_own_test_pictures_get_its_own_logits(kind, request, tmp_path):
     ):
         assert rows[column].to_numpy() == pytest.approx(expected, abs=1e-5)
     assert len(rows.columns) == 5 + 2 * (min(5, len(names)) - 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--network", "small-cnn", "--loss", "ldam"],  # a cosine head on measured grey levels
+        ["--network", "timm:mobilenetv3_small_050", "--weights", "none"],  # grey ones as colour
+        ["--network", "small-cnn", "--loss", "softmax", "--init", "first", "--retrain-head"],
+    ],
+)
+def test_every_kind_of_run_is_loaded_from_its_folder(tmp_path, monkeypatch, cpu, words):
+    monkeypatch.chdir(tmp_path)
+    first = ["--dataset", "digits", "--device", "cpu", "--epochs", 1, "--batch-size", 100]
+    if "--init" in words:
+        run_main(train.main, *first, *words[:2], "--loss", "softmax", "--output-dir", "first")
+    run_main(train.main, *first, *words, "--output-dir", "run")
+    config = read_json(tmp_path / "run/config.json")
+    del config["flags"]["tau"]  # as if an earlier version had written it
+    write_json(tmp_path / "run/config.json", config)
+    paths = []
+    for i, image in enumerate(image_tensors("digits", tmp_path, "test").images[:70, 0].numpy()):
+        paths.append(tmp_path / f"{i:02d}.png")
+        Image.fromarray(image).save(paths[-1])
+    network = TrainedNetwork.load(tmp_path / "run", runtime=cpu)
+    logits, read, unreadable = network.logits_of_files(paths)
+    assert (read, unreadable) == (paths, [])
+    saved = Predictions.load(tmp_path / "run/predictions.npz").tests["official"][0][:70]
+    np.testing.assert_allclose(logits, saved, atol=1e-5 * np.abs(saved).max(), rtol=0)
 
 
 def test_pictures_of_any_kind_are_read_and_the_others_listed(folder_run, tmp_path, capsys):
