@@ -48,8 +48,8 @@ def get_parser() -> cli.Parser:
     add = parser.add_argument_group("data").add_argument
     text = "training samples of each class, or a file with one number a line"
     add("--train-counts", nargs="+", metavar="N", help=text)
-    text = "logits and labels of samples that the classifier was not trained on, for bbse and to "
-    text += "calibrate em; same formats"
+    text = "logits and labels of samples that the classifier was not trained on, for bbse, "
+    text += "pacc and calibration; same formats"
     add("--validation", type=Path, metavar="FILE", help=text)
     text = "what the classifier was trained with: softmax (logits contain the training prior) or "
     text += "pc-softmax (they do not); softmax if the file does not say"

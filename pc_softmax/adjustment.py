@@ -40,7 +40,7 @@ class Adjustment:
 def adjust(
     predictions: Predictions, logits: Logits, *, target: str, replicates: int, seed: int
 ) -> Adjustment:
-    """UserErrors are those of `Predictions.target_log_prior` for the target prior."""
+    """UserErrors are those of `Adapter.target_log_prior` for the target prior."""
     pc_logits = predictions.test_logits[SPLIT]
     options = {"replicates": replicates, "seed": seed}
     files = logits.files or list(map(str, range(len(pc_logits))))
@@ -48,13 +48,14 @@ def adjust(
     priors, failures = {"class": predictions.unique_names}, {}
     for name in dict.fromkeys((*TARGET_PRIORS, target)):
         try:
-            priors[name] = np.exp(predictions.target_log_prior(name, pc_logits))
+            priors[name] = np.exp(predictions.adapter.target_log_prior(name, pc_logits))
         except UserError as error:
             failures[name] = str(error)
     evaluated = None
     if logits.labels is not None:
         evaluated = evaluation.evaluate(predictions, SPLIT, target)
-    log_posterior = posterior_under(pc_logits, decisions.log_prior).astype(np.float32)
+    decision_logits = predictions.adapter.decision_logits(pc_logits, target)
+    log_posterior = posterior_under(decision_logits, decisions.log_prior).astype(np.float32)
     frame = pd.DataFrame(priors)
     return Adjustment(predictions, target, decisions, log_posterior, frame, failures, evaluated)
 

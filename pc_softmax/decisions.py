@@ -1,6 +1,7 @@
 """What a classifier says of unlabelled samples: classes with probabilities, class frequencies."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,10 @@ def decision_table(
 ) -> pd.DataFrame:
     """One row per sample: its most likely classes under a class prior.
 
-    (N, K) PC-softmax logits and the (K,) log prior t. Columns: `class` and its `probability`
-    p_t(k | x); `entropy` of p_t( . | x) and `pmi`, the log of p_t(k | x) / t(k), in nats; `class_2`
-    and `probability_2` up to `class_5` and `probability_5`, fewer if there are fewer classes.
+    (N, K) logits of `Adapter.decision_logits` and the (K,) log prior t. Columns: `class` and its
+    `probability` p_t(k | x); `entropy` of p_t( . | x) and `pmi`, the log of p_t(k | x) / t(k), in
+    nats; `class_2` and `probability_2` up to `class_5` and `probability_5`, fewer if there are
+    fewer classes.
     """
     names = np.array(class_names, dtype=object)
     parts = []
@@ -63,17 +65,18 @@ def class_frequencies(
     """Estimated share of each class among unlabelled samples, with a 95 % interval.
 
     The interval is the bootstrap's, between the 2.5 and 97.5 percentiles of the estimates from
-    resampled samples. Validation samples, which calibration and BBSE rest on, are resampled too,
-    class by class. It covers the sampling, not posteriors that are wrong.
+    resampled samples. Validation samples, which calibration, BBSE and PACC rest on, are resampled
+    too, class by class. It covers the sampling, not posteriors that are wrong.
 
     (N, K) PC-softmax logits and one of ESTIMATED_PRIORS -> a row per class with `train` (its share
     of the training data), `estimate`, `lower` and `upper` (NaN without replicates); and the reasons
-    of the replicates without an estimate. UserErrors of `Predictions.target_log_prior`.
+    of the replicates without an estimate. UserErrors of `Adapter.target_log_prior`.
     """
-    estimate = np.exp(predictions.target_log_prior(estimator, logits))
+    adapter = predictions.adapter
+    estimate = np.exp(adapter.target_log_prior(estimator, logits))
     estimates, failures = [], []
     for _ in tqdm(range(replicates), desc="bootstrap", disable=None):
-        resampled = _resample_validation(predictions, generator)
+        resampled = adapter.resampled(generator)
         rows = generator.integers(len(logits), size=len(logits))
         try:
             estimates.append(np.exp(resampled.target_log_prior(estimator, logits[rows])))
@@ -97,6 +100,7 @@ class Decisions:
         rows: a `decision_table` with the column `file` before it.
         frequencies: of `class_frequencies`.
         failures: why resamples have no estimate.
+        notes: of `Adapter.notes`.
     """
 
     log_prior: np.ndarray
@@ -104,6 +108,7 @@ class Decisions:
     rows: pd.DataFrame
     frequencies: pd.DataFrame
     failures: list[str]
+    notes: list[str]
 
     @property
     def summary(self) -> dict:
@@ -120,10 +125,12 @@ def decide(
     replicates: int,
     seed: int,
 ) -> Decisions:
-    """Decisions on (N, K) PC-softmax logits; errors of `Predictions.target_log_prior`."""
+    """Decisions on (N, K) PC-softmax logits; errors of `Adapter.target_log_prior`."""
     estimator = target if target in ESTIMATED_PRIORS else "em"
-    log_prior = predictions.target_log_prior(target, logits)
-    rows = decision_table(logits, log_prior, predictions.unique_names)
+    adapter = predictions.adapter
+    log_prior = adapter.target_log_prior(target, logits)
+    decision_logits = adapter.decision_logits(logits, target)
+    rows = decision_table(decision_logits, log_prior, predictions.unique_names)
     rows.insert(0, "file", files)
     options = {"replicates": replicates, "generator": np.random.default_rng(seed)}
     frequencies, failures = class_frequencies(predictions, logits, estimator, **options)
@@ -131,32 +138,23 @@ def decide(
     names = predictions.unique_names
     frequencies.insert(2, "target_prior", np.exp(log_prior))
     frequencies.insert(3, "predicted", shares.reindex(names, fill_value=0).to_numpy())
-    return Decisions(log_prior, estimator, rows, frequencies, failures)
+    by_target = [adapter.notes(name, len(logits)) for name in (target, estimator)]
+    notes = list(dict.fromkeys(itertools.chain(*by_target)))
+    return Decisions(log_prior, estimator, rows, frequencies, failures, notes)
 
 
 def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path) -> None:
     """Writes predictions.csv and class_frequencies.csv; prints the most frequent classes."""
     write_csv(decisions.rows, folder / "predictions.csv")
     write_csv(decisions.frequencies, folder / "class_frequencies.csv")
-    if predictions.calibration_note and decisions.estimator == "em":
-        print(f"Note: {predictions.calibration_note}.")
+    for note in decisions.notes:
+        print(f"Note: {note}.")
     shown = decisions.frequencies.sort_values("estimate", ascending=False, kind="stable")
     largest = f", the {SHOWN} largest of {len(shown)}" if len(shown) > SHOWN else ""
     print(f"\nClass frequencies by {decisions.estimator}{largest}\n")
     print(to_markdown(shown.head(SHOWN)))
     if failures := decisions.failures:
         print(f"{len(failures)} resamples have no estimate, such as: {failures[0]}")
-
-
-def _resample_validation(predictions: Predictions, generator: np.random.Generator) -> Predictions:
-    if predictions.validation is None:
-        return predictions
-    logits, labels = predictions.validation
-    rows = np.arange(len(labels))
-    for k in np.unique(labels):
-        of_class = np.flatnonzero(labels == k)
-        rows[of_class] = generator.choice(of_class, size=len(of_class))
-    return dataclasses.replace(predictions, validation=(logits[rows], labels[rows]))
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -4,14 +4,16 @@
 
 Reads `predictions.npz` of the run, and pictures of mistakes where training found them. The target
 prior is the class prior that predictions assume: `uniform`, `train` (that of the training data),
-`em` or `bbse` (estimated from the test set without its labels), or that of a file; `argmax` takes
-the logits as they are. `em` calibrates the logits if every class has at least ten validation
-samples. `--shift` also scores subsets of a test set whose class priors go from that of the training
-data to its reverse.
+that of a file, or an estimate from the test set without its labels: `em`, `bbse`, `pacc`, or
+`auto`, which takes the one that the number of validation samples allows. `argmax` takes the logits
+as they are; the others use logits that the validation samples calibrate, if that helps in
+cross-validation. `--shift` also scores subsets of a test set whose class priors go from that of the
+training data to its reverse.
 
 Writes `scores.csv`, `table` (.md, .tex), `per_class.csv`, `confusion.csv`, `confusion.png`,
 `reliability.png`, `mistakes.csv` (all of them), `mistakes_TEST_SET.png` (those with the most
-probable predictions) and `result.json`; with `--shift` also `shift` (.csv, .md, .tex, .png).
+probable predictions) and `result.json`; with `--shift` also `shift` (.csv, .md, .tex, .png) and
+`shift_gains` (.md, .tex).
 """
 
 import shlex
@@ -36,6 +38,8 @@ def get_parser() -> cli.Parser:
     add("--target-prior", metavar=metavar, default="uniform", help=text)
     add("--test-sets", nargs="+", metavar="NAME", help="test sets to score, all if not given")
     add("--shift", action="store_true", help="also score subsets with shifted class priors")
+    text = "resamples of the test set for each prior of --shift"
+    add("--resamples", type=cli.positive_int, default=10, help=text)
     return parser
 
 
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     import numpy as np
 
     from mi_common.records import check_output, prepare_output
-    from pc_softmax import evaluation, gallery
+    from pc_softmax import evaluation, gallery, shift_tables
     from pc_softmax.predictions import Predictions
 
     predictions = Predictions.load(args.run / "predictions.npz")
@@ -65,9 +69,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.shift:
         shifted = "official" if "official" in names else names[0]
         generator = np.random.default_rng(args.seed)
-        rows, failures = evaluation.shift_table(predictions, shifted, generator)
-    if predictions.calibration_note and (args.shift or args.target_prior == "em"):
-        print(f"Note: {predictions.calibration_note}.")
+        rows, failures = shift_tables.shift_table(
+            predictions, shifted, generator, resamples=args.resamples
+        )
+    for note in evaluation.notes(predictions, names, args.target_prior, shift=args.shift):
+        print(f"Note: {note}.")
     prepare_output(folder, flags, overwrite=args.overwrite)
     evaluation.write_evaluation(evaluations, predictions, args.target_prior, folder)
     posteriors = {name: e.log_posterior for name, e in evaluations.items()}
@@ -76,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     for note in gallery.write_mistakes(args.run, posteriors, labels, classes, folder):
         print(f"Note: {note}.")
     if args.shift:
-        evaluation.write_shift(rows, failures, shifted, folder)
+        shift_tables.write_shift(rows, failures, shifted, folder)
     evaluation.write_result(evaluations, predictions, args.target_prior, folder)
     figures = "confusion.png, reliability.png, mistakes" + (", shift.png" if args.shift else "")
     print(f"wrote {folder}: table.md, scores.csv, per_class.csv, confusion.csv, {figures}")

@@ -1,5 +1,6 @@
-"""Scores of one run under a target prior, on test sets as they are and with shifted priors."""
+"""Scores of one run under a target prior."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score
-from tqdm import tqdm
 
-from mi_common.errors import UserError
 from mi_common.files import write_atomically, write_json
 from mi_common.tables import to_markdown, write_tables
 from pc_softmax import metrics, priors
-from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS
-from pc_softmax.plots import plot_confusion, plot_reliability, plot_shift
+from pc_softmax.names import ESTIMATED_PRIORS
+from pc_softmax.plots import plot_confusion, plot_reliability
 from pc_softmax.predictions import Predictions
-
-ORACLE = "oracle: known prior"
 
 
 def _percent(fraction: float) -> str:
@@ -68,10 +64,10 @@ class Evaluation:
 
 
 def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation:
-    """Scores one test set; errors as in `Predictions.target_log_prior`."""
+    """Scores one test set; errors as in `Adapter.target_log_prior`."""
     logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
-    log_prior = predictions.target_log_prior(target, logits)
-    log_posterior = priors.posterior_under(logits, log_prior)
+    adapted = predictions.adapter.adapt(logits, target)
+    log_prior, log_posterior = adapted.log_prior, adapted.log_posterior
     confusion = metrics.confusion_counts(log_posterior, labels)
     calibration = metrics.calibration_table(log_posterior, labels)
     scores = {
@@ -91,39 +87,12 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation
     return Evaluation(prior, scores, confusion, calibration, log_posterior)
 
 
-def shift_table(
-    predictions: Predictions, test_set: str, generator: np.random.Generator
-) -> tuple[pd.DataFrame, list[str]]:
-    """Accuracy under each target prior on subsets of a test set with shifted class priors.
-
-    The test set must hold every class. Returns the rows of shift.csv and the reasons for failed
-    estimates, which are NaN in the rows. The oracle knows the label frequencies of the subset. The
-    total variation is the distance of an estimated prior to them.
-    """
-    logits, labels = predictions.test_logits[test_set], predictions.tests[test_set][1]
-    targets = [t for t in TARGET_PRIORS if t != "bbse" or predictions.validation is not None]
-    rows, failures = [], []
-    shifts = list(priors.label_shifts(predictions.counts, generator))
-    for shift, ratio, log_prior in tqdm(shifts, desc="shifts", disable=None):
-        subset = priors.sample_shifted(labels, log_prior, generator)
-        truth = priors.label_frequencies(labels[subset], logits.shape[1])
-        row = {"shift": shift, "ratio": ratio, "n": len(subset)}
-        distances = {}
-        for target in (*targets, ORACLE):
-            try:
-                prior = np.log(truth)
-                if target != ORACLE:
-                    prior = predictions.target_log_prior(target, logits[subset])
-                predicted = priors.posterior_under(logits[subset], prior).argmax(axis=1)
-                row[target] = accuracy_score(labels[subset], predicted)
-                distance = priors.total_variation(np.exp(prior), truth)
-            except UserError as error:
-                failures.append(f"{shift}, {ratio:.0f}: {error}")
-                row[target] = distance = np.nan
-            if target in ESTIMATED_PRIORS:
-                distances[f"{target}_total_variation"] = distance
-        rows.append(row | distances)
-    return pd.DataFrame(rows), failures
+def notes(predictions: Predictions, test_sets: list[str], target: str, *, shift: bool) -> list[str]:
+    """What to know before trusting the scores, each once; with `shift`, of estimated priors too."""
+    smallest = min(len(predictions.tests[name][1]) for name in test_sets)
+    targets = [target, "em"] if shift else [target]
+    by_target = [predictions.adapter.notes(name, smallest) for name in targets]
+    return list(dict.fromkeys(itertools.chain(*by_target)))
 
 
 def shown_scores(evaluations: dict[str, Evaluation], target: str) -> pd.DataFrame:
@@ -135,16 +104,6 @@ def shown_scores(evaluations: dict[str, Evaluation], target: str) -> pd.DataFram
             cells = {k: "" if score is None else text(score) for k, score in scores.items()}
             rows.append({"score": name} | cells)
     return pd.DataFrame(rows)
-
-
-def shown_shifts(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table of shifts: accuracies in percent, empty cells for failed estimates."""
-    shown = rows.assign(ratio=rows["ratio"].round().astype(int))
-    for column in rows.columns[3:]:
-        scale, digits = (1, 4) if column.endswith("_total_variation") else (100, 2)
-        cells = (scale * rows[column]).map(f"{{:.{digits}f}}".format)
-        shown[column] = cells.where(rows[column].notna(), "")
-    return shown
 
 
 def write_evaluation(
@@ -168,21 +127,6 @@ def write_evaluation(
     print("\n" + to_markdown(shown))
 
 
-def write_shift(rows: pd.DataFrame, failures: list[str], test_set: str, folder: Path) -> None:
-    """Prints the table of shifts, and writes it with its figure."""
-    methods = [column for column in rows.columns[3:] if not column.endswith("_total_variation")]
-    shown = shown_shifts(rows)
-    _write_csv(rows, folder / "shift.csv")
-    write_tables(shown, folder / "shift")
-    plot_shift(rows, methods, folder / "shift.png")
-    print(f"Accuracy in percent on subsets of {test_set} with shifted class priors.")
-    if "bbse" not in methods:
-        print("Without bbse: it needs validation samples (train with --val-fraction).")
-    for reason in failures:
-        print(f"No estimate for {reason}")
-    print("\n" + to_markdown(shown))
-
-
 def write_result(
     evaluations: dict[str, Evaluation], predictions: Predictions, target: str, folder: Path
 ) -> None:
@@ -192,8 +136,14 @@ def write_result(
         scores = {k: v if math.isfinite(v) else None for k, v in evaluation.scores.items()}
         prior = dict(zip(predictions.unique_names, evaluation.prior.tolist(), strict=True))
         test_sets[name] = scores | {"prior": prior}
+    calibration = predictions.adapter.calibration
     result = {
         "target_prior": target,
+        "calibration": {
+            "name": calibration.name,
+            "scale": calibration.scale,
+            "bias": calibration.bias.tolist(),
+        },
         "uses_test_labels": ["mutual_information", "label_entropy", "prior_total_variation"],
         "test_sets": test_sets,
     }

@@ -5,8 +5,9 @@
 
 Reads picture files, and all pictures in and below folders. Class names, the size of the input, the
 counts of the training images and the weights come from the run; a frozen backbone comes from where
-its training took it. The target prior is that of `pc_softmax.evaluate`; `em` and `bbse` estimate it
-from these pictures. A network of grey images, such as MNIST's, gets grey pictures.
+its training took it. The target prior is that of `pc_softmax.evaluate`; `em`, `bbse`, `pacc` and
+`auto` estimate it from these pictures. A network of grey images, such as MNIST's, gets
+grey pictures.
 
 Writes
 

@@ -45,7 +45,7 @@ def picture_files(places: list[Path]) -> tuple[list[Path], list[Path]]:
 def check_target_prior(predictions: Predictions, target: str) -> None:
     """UserError for a --target-prior that cannot work, before pictures are read."""
     if target != "em":
-        predictions.target_log_prior(target, next(iter(predictions.test_logits.values())))
+        predictions.adapter.target_log_prior(target, next(iter(predictions.test_logits.values())))
 
 
 def write_logits(

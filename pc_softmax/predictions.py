@@ -9,21 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mi_common.annotation_lines import brief
-from mi_common.calibration import fit_calibration
 from mi_common.errors import UserError
 from mi_common.files import read_arrays
 from mi_common.information import logits_from_softmax
-from pc_softmax.names import TARGET_PRIORS
-from pc_softmax.priors import bbse_prior, em_prior, normalised_log, read_prior
+from pc_softmax.adaptation import Adapter, unique_names
 
 REMEDY = "train again with --overwrite"
 KINDS = {"iu": "whole numbers", "f": "floats", "U": "text"}  # of NumPy's dtypes
-# Validation samples that every class must have to calibrate the logits for EM. With 31 samples of
-# five classes, one of them with one sample, EM lost 8 points of accuracy to the plain argmax;
-# on MNIST, calibration raised the accuracy under EM's prior from 96.13 to 96.95.
-MIN_CALIBRATION_SAMPLES = 10
-MAX_LISTED = 5  # classes in a note
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # a byte of a folder's name that is not UTF-8
 
 
@@ -106,78 +98,16 @@ class Predictions:
         """(M, K) PC-softmax logits of the validation samples, or None."""
         return None if self.validation is None else self.pc_softmax_logits(self.validation[0])
 
-    def target_log_prior(self, target: str, logits: np.ndarray) -> np.ndarray:
-        """(K,) log prior of a --target-prior, which is one of TARGET_PRIORS or a file.
-
-        `em` and `bbse` need (N, K) PC-softmax logits of the test samples. UserError for `bbse`
-        without validation samples, a failed estimate, and neither a name nor a valid file.
-        """
-        match target:
-            case "argmax":
-                return self.logit_log_prior
-            case "uniform":
-                return normalised_log(np.ones(len(self.counts)))
-            case "train":
-                return self.log_prior
-            case "em":
-                return em_prior(self.calibrated(logits), self.log_prior)
-            case "bbse":
-                if self.validation is None:
-                    raise UserError("bbse needs validation samples: train with --val-fraction")
-                predicted, labels = self.validation_logits.argmax(axis=1), self.validation[1]
-                return bbse_prior(predicted, labels, logits.argmax(axis=1), len(self.counts))
-        if not os.path.exists(target):  # Path.exists raises for a name that is too long
-            names = ", ".join(TARGET_PRIORS)
-            raise UserError(f"--target-prior {brief(target)}: neither {names} nor a file")
-        return read_prior(Path(target), self.class_names)
-
     @functools.cached_property
     def unique_names(self) -> list[str]:
         """(K,) class names, with their numbers if two classes have the same name."""
-        if len(set(self.class_names)) == len(self.class_names):
-            return self.class_names
-        return [f"{name} ({k})" for k, name in enumerate(self.class_names)]
+        return unique_names(self.class_names)
 
     @functools.cached_property
-    def scarce_classes(self) -> dict[str, int]:
-        """Number of validation samples of each class with too few to calibrate, by class."""
-        if self.validation is None:
-            return {}
-        counts = np.bincount(self.validation[1], minlength=len(self.counts)).tolist()
-        named = zip(self.unique_names, counts, strict=True)
-        return {name: count for name, count in named if count < MIN_CALIBRATION_SAMPLES}
-
-    @property
-    def calibration_note(self) -> str:
-        """One line on why EM uses uncalibrated logits; empty if they are calibrated."""
-        if self.validation is None:
-            return "EM uses uncalibrated logits; train with --val-fraction"
-        if not self.scarce_classes:
-            return ""
-        shown = [f"{brief(name, 40)} ({count})" for name, count in self.scarce_classes.items()]
-        more = f" and {len(shown) - MAX_LISTED} more" if len(shown) > MAX_LISTED else ""
-        return (
-            f"EM uses uncalibrated logits: fewer than {MIN_CALIBRATION_SAMPLES} validation samples "
-            f"of {', '.join(shown[:MAX_LISTED])}{more}; train with a larger --val-fraction"
-        )
-
-    def calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """Scales PC-softmax logits and adds class biases, fitted to the validation samples.
-
-        Logits are returned as they are if a class has too few validation samples. EM estimates
-        class priors much better from calibrated logits (Alexandari, Kundaje and Shrikumar 2020).
-        (N, K) -> (N, K).
-        """
-        scale, bias = self._calibration
-        return scale * logits + bias
-
-    @functools.cached_property
-    def _calibration(self) -> tuple[float, np.ndarray]:
-        if self.validation is None or self.scarce_classes:
-            return 1.0, np.zeros_like(self.log_prior)
-        arrays = self.validation_logits, self.validation[1], self.log_prior
-        scale, bias = fit_calibration(*map(torch.from_numpy, arrays))
-        return scale.item(), bias.numpy()
+    def adapter(self) -> Adapter:
+        """Predictions under other priors, from PC-softmax logits."""
+        validation = self.validation and (self.validation_logits, self.validation[1])
+        return Adapter(self.log_prior, self.logit_log_prior, self.class_names, validation)
 
 
 def _checked(

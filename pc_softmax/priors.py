@@ -1,4 +1,4 @@
-"""Class priors at test time: known, read from a file, estimated without labels, or shifted.
+"""Class priors at test time: known, read from a file, or estimated without labels.
 
 PC-softmax logits f(x) do not depend on the class prior: softmax(f + log t) is the posterior under
 any prior t. Log priors are (K,) float64 arrays.
@@ -7,20 +7,18 @@ any prior t. Log priors are (K,) float64 arrays.
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.optimize import nnls
 
 from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
 from mi_common.information import log_posterior, log_prior_from_counts
 
 EM_TOLERANCE, EM_STEPS = 1e-8, 10_000
-SHIFT_RATIOS = (2, 5, 10, 25, 50)
-DIRICHLET_DRAWS = 5
+SUM_WEIGHT = 1e3  # of the equation that a prior sums to one, beside equations of size one
 BYTES_A_LINE = 1000  # at most, in a file of priors, in addition to the name of the class
 
 
@@ -44,23 +42,31 @@ def total_variation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).sum() / 2)
 
 
-def em_prior(logits: np.ndarray, start_log_prior: np.ndarray) -> np.ndarray:
+def em_prior(
+    logits: np.ndarray, start_log_prior: np.ndarray, *, strength: float = 0.0
+) -> np.ndarray:
     """The class prior under which unlabelled samples are most likely, by expectation-maximisation.
 
     Iterates t <- mean over samples of softmax(f + log t) (Saerens, Latinne and Decaestecker 2002).
     The log-likelihood is concave in t, so any positive start leads to its maximum. The iteration
     ends when no probability changes by more than `EM_TOLERANCE` in one step.
 
-    (N, K) PC-softmax logits of the test samples, best calibrated (`Predictions.calibrated`), and a
-    (K,) log prior, such as that of the training data -> (K,) log prior; the probability of an
-    absent class is close to zero. UserError without convergence.
+    With a `strength` c above zero, t is the maximum a posteriori under a Dirichlet prior with
+    parameters 1 + c * start, as if c further samples had the classes of the start: no class
+    vanishes because a small test set does not show it.
+
+    (N, K) PC-softmax logits of the test samples, best calibrated (`pc_softmax.calibration`), and a
+    (K,) log prior, such as that of the training data -> (K,) log prior; without `strength` the
+    probability of an absent class is close to zero. UserError without convergence.
     """
     start = prior = np.exp(start_log_prior)
     posterior = np.exp(posterior_under(logits, start_log_prior))
+    total = len(posterior) + strength
     for _ in range(EM_STEPS):
         ratios = prior / start
         # p_t(k | x) is proportional to the posterior under the start times these ratios.
-        updated = ratios * ((1 / (posterior @ ratios)) @ posterior) / len(posterior)
+        counts = ratios * ((1 / (posterior @ ratios)) @ posterior)
+        updated = (counts + strength * start) / total
         change, prior = np.abs(updated - prior).max(), updated
         if change <= EM_TOLERANCE:
             with np.errstate(divide="ignore"):
@@ -84,21 +90,59 @@ def bbse_prior(
     classes of the test samples -> (K,) log prior, minus infinity where the ratio is zero. UserError
     for a class without validation samples, or a singular C.
     """
+    _require_samples("bbse", np.bincount(validation_labels, minlength=num_classes))
     source = label_frequencies(validation_labels, num_classes)
-    if (source == 0).any():
-        missing = np.flatnonzero(source == 0)[:10].tolist()
-        raise UserError(
-            f"bbse: classes {missing} have no validation samples; train with a larger "
-            "--val-fraction or use em"
-        )
     confusion = np.zeros((num_classes, num_classes))
     np.add.at(confusion, (validation_predictions, validation_labels), 1 / len(validation_labels))
     if (rank := np.linalg.matrix_rank(confusion)) < num_classes:
-        raise UserError(f"bbse: confusion matrix of rank {rank} for {num_classes} classes; use em")
+        raise UserError(
+            f"bbse: confusion matrix of rank {rank} for {num_classes} classes; use pacc or em"
+        )
     ratios = np.linalg.solve(confusion, label_frequencies(test_predictions, num_classes))
     weights = np.clip(ratios, 0, None) * source
     with np.errstate(divide="ignore"):
         return np.log(weights / weights.sum())
+
+
+def pacc_prior(
+    validation_logits: np.ndarray,
+    validation_labels: np.ndarray,
+    test_logits: np.ndarray,
+    log_prior: np.ndarray,
+) -> np.ndarray:
+    """The class prior that explains the mean posterior of the test samples.
+
+    Probabilistic adjusted classify and count (Bella et al. 2010), or soft black-box shift
+    estimation: w solves C w = q, where q is the mean posterior of the test samples and column j of
+    C that of the validation samples of class j. It is the least-squares solution among priors,
+    with the penalty |w - p|^2 / (10 n), where p is the given prior and n the least number of
+    validation samples of a class: it also exists where C is singular. The estimate counts as N
+    samples and p as one more, so that no class has probability zero.
+
+    (M, K) and (N, K) PC-softmax logits, best calibrated, (M,) labels and a (K,) log prior, such as
+    that of the training data -> (K,) log prior. UserError for a class without validation samples.
+    """
+    num_classes = len(log_prior)
+    counts = np.bincount(validation_labels, minlength=num_classes)
+    _require_samples("pacc", counts)
+    responses = np.zeros((num_classes, num_classes))
+    np.add.at(responses, validation_labels, np.exp(posterior_under(validation_logits, log_prior)))
+    mean_posterior = np.exp(posterior_under(test_logits, log_prior)).mean(axis=0)
+    prior, ridge = np.exp(log_prior), (10 * counts.min()) ** -0.5
+    sides = [responses.T / counts, ridge * np.eye(num_classes), np.full(num_classes, SUM_WEIGHT)]
+    goals = np.hstack([mean_posterior, ridge * prior, SUM_WEIGHT])
+    weights, _ = nnls(np.vstack(sides), goals, maxiter=30 * num_classes)
+    size = len(test_logits)
+    return np.log((size * weights / weights.sum() + prior) / (size + 1))
+
+
+def _require_samples(method: str, counts: np.ndarray) -> None:
+    if (counts == 0).any():
+        missing = np.flatnonzero(counts == 0)[:10].tolist()
+        raise UserError(
+            f"{method}: classes {missing} have no validation samples; train with a larger "
+            "--val-fraction or use em"
+        )
 
 
 def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
@@ -155,54 +199,3 @@ def _in_class_order(
 
 def _repeated(names: list[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def long_tailed_prior(counts: np.ndarray, ratio: float, *, backward: bool = False) -> np.ndarray:
-    """p_k proportional to ratio^(-rank / (K - 1)), as in LADE (Hong et al. 2021): (K,) log prior.
-
-    The largest of the (K,) training counts has rank 0; equal counts keep their order. With
-    `backward`, ranks are reversed, so that the rarest training class becomes the largest.
-    """
-    ranks = stats.rankdata(-counts, method="ordinal") - 1
-    if backward:
-        ranks = len(counts) - 1 - ranks
-    return normalised_log(float(ratio) ** (-ranks / (len(counts) - 1)))
-
-
-def label_shifts(
-    counts: np.ndarray, generator: np.random.Generator
-) -> Iterator[tuple[str, float, np.ndarray]]:
-    """Names, ratios of the largest to the smallest probability, and (K,) log priors.
-
-    They go from forward (the order of the training data) over uniform to backward. Draws from a
-    flat Dirichlet distribution follow.
-    """
-    for ratio in reversed(SHIFT_RATIOS):
-        yield "forward", ratio, long_tailed_prior(counts, ratio)
-    yield "uniform", 1, long_tailed_prior(counts, 1)
-    for ratio in SHIFT_RATIOS:
-        yield "backward", ratio, long_tailed_prior(counts, ratio, backward=True)
-    for number in range(1, DIRICHLET_DRAWS + 1):
-        log_prior = np.log(generator.dirichlet(np.ones(len(counts))))
-        yield f"dirichlet {number}", float(np.exp(np.ptp(log_prior))), log_prior
-
-
-def sample_shifted(
-    labels: np.ndarray, log_prior: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    """Positions of the largest subset with the given class prior, drawn without replacement.
-
-    (N,) labels and (K,) log prior -> (M,) positions, ascending. The number of samples of a class is
-    its share, rounded down, and at least one. UserError for a class without samples.
-    """
-    available = np.bincount(labels, minlength=len(log_prior))
-    if empty := np.flatnonzero(available == 0)[:10].tolist():
-        raise UserError(f"--shift: classes {empty} have no samples in the test set")
-    prior = np.exp(log_prior)
-    shares = (available / prior).min() * prior
-    counts = np.maximum(np.floor(shares + 1e-9), 1).astype(int)  # a share of 2 may be 1.99...
-    positions = [
-        generator.choice(np.flatnonzero(labels == k), size=count, replace=False)
-        for k, count in enumerate(counts)
-    ]
-    return np.sort(np.concatenate(positions))

@@ -11,11 +11,9 @@ from pc_softmax import priors
 from pc_softmax.priors import (
     bbse_prior,
     em_prior,
-    label_shifts,
-    long_tailed_prior,
+    pacc_prior,
     posterior_under,
     read_prior,
-    sample_shifted,
     total_variation,
 )
 
@@ -115,8 +113,63 @@ def test_bbse_recovers_a_shift_and_stays_where_there_is_none():
     ],
 )
 def test_bbse_without_a_solution_is_an_error_that_offers_em(labels, predicted, said):
-    with pytest.raises(UserError, match=f"{said}.*use em"):
+    with pytest.raises(UserError, match=f"{said}.*use .*em"):
         bbse_prior(np.array(predicted), np.array(labels), np.array([0, 1, 2]), 3)
+
+
+def test_em_with_a_dirichlet_prior_adds_samples_of_the_training_prior_to_certain_ones():
+    logits = 1_000 * np.eye(3)[[0, 0, 0, 1]]
+    expected = (np.array([3, 1, 0]) + 6 * TRAIN) / 10
+    assert np.exp(em_prior(logits, np.log(TRAIN), strength=6)) == pytest.approx(expected)
+
+
+def test_em_with_a_dirichlet_prior_has_the_highest_posterior_density():
+    logits, _ = gaussians(SHIFTED, 20, seed=2)
+
+    def log_density(prior: np.ndarray) -> float:
+        likelihood = logsumexp(logits + np.log(prior), axis=1).sum()
+        return likelihood + 3 * TRAIN @ np.log(prior)
+
+    best = np.exp(em_prior(logits, np.log(TRAIN), strength=3))
+    draws = np.random.default_rng(0).dirichlet(50 * best, size=500)
+    assert log_density(best) > max(map(log_density, draws))
+
+
+def test_pacc_recovers_a_shift_and_stays_where_there_is_none():
+    validation, labels = gaussians(TRAIN, 20_000, seed=3)
+    for prior in (SHIFTED, TRAIN):
+        logits, _ = gaussians(prior, 20_000, seed=4)
+        estimate = pacc_prior(validation, labels, logits, np.log(TRAIN))
+        assert np.exp(estimate) == pytest.approx(prior, abs=0.02)
+
+
+def test_pacc_by_hand():
+    # Certain posteriors: 8 of 10 right, 4 of 5 right; 0.35 = 0.8 / 4 + 0.2 * 3 / 4 are seen as 0.
+    labels = np.repeat([0, 1], [1_000, 500])
+    seen = np.array([0] * 800 + [1] * 200 + [0] * 100 + [1] * 400)
+    test = np.array([0] * 350 + [1] * 650)
+    prior = np.array([2 / 3, 1 / 3])
+    logits = 1_000 * np.eye(2)
+    # Least squares along (w, 1 - w): 0.72 (w - 1/4) + 2 (w - 2/3) / 5,000 = 0.
+    weight = (0.72 / 4 + 4 / 15_000) / (0.72 + 2 / 5_000)
+    expected = (1_000 * np.array([weight, 1 - weight]) + prior) / 1_001
+    estimate = pacc_prior(logits[seen], labels, logits[test], np.log(prior))
+    assert np.exp(estimate) == pytest.approx(expected, abs=1e-6)
+
+
+def test_pacc_leaves_two_classes_that_look_the_same_in_their_training_ratio():
+    validation, labels = gaussians(TRAIN, 9_000, seed=3)
+    logits, _ = gaussians(SHIFTED, 9_000, seed=4)
+    validation[:, 2] = logits[:, 2] = -50  # class 2 is never seen, what it looks like is split
+    prior = np.exp(pacc_prior(validation, labels, logits, np.log(TRAIN)))
+    assert prior.sum() == pytest.approx(1) and (prior > 0).all()
+    with pytest.raises(UserError, match=r"rank 2 for 3 classes; use pacc or em"):
+        bbse_prior(validation.argmax(axis=1), labels, logits.argmax(axis=1), 3)
+
+
+def test_pacc_without_samples_of_a_class_is_an_error():
+    with pytest.raises(UserError, match=r"^pacc: classes \[1\] have no validation samples"):
+        pacc_prior(np.eye(3)[[0, 2]], np.array([0, 2]), np.eye(3), np.log(TRAIN))
 
 
 def test_total_variation_by_hand():
@@ -195,69 +248,3 @@ def test_a_prior_that_is_not_a_text_file_is_an_error(tmp_path, name):
 def test_an_endless_file_is_not_read_to_its_end():
     with pytest.raises(UserError, match=r"^/dev/zero: over 4036 bytes"):
         read_prior(Path("/dev/zero"), NAMES)
-
-
-def test_long_tailed_prior_follows_the_training_counts_or_turns_them_around():
-    counts = np.array([10, 1000, 100])
-    forward = np.exp(long_tailed_prior(counts, 4))
-    assert forward == pytest.approx(np.array([1 / 4, 1, 1 / 2]) / 1.75)
-    backward = np.exp(long_tailed_prior(counts, 4, backward=True))
-    assert backward == pytest.approx(np.array([1, 1 / 4, 1 / 2]) / 1.75)
-    equals = np.exp(long_tailed_prior(np.array([5, 5, 9, 5]), 8))
-    assert equals == pytest.approx(np.array([4, 2, 8, 1]) / 15)
-
-
-def test_shifts_go_from_the_training_order_to_its_reverse_then_draw():
-    counts = np.array([300, 20, 5])
-    shifts = list(label_shifts(counts, np.random.default_rng(0)))
-    assert [(name, ratio) for name, ratio, _ in shifts[:11]] == [
-        *(("forward", ratio) for ratio in (50, 25, 10, 5, 2)),
-        ("uniform", 1),
-        *(("backward", ratio) for ratio in (2, 5, 10, 25, 50)),
-    ]
-    assert [name for name, _, _ in shifts[11:]] == [f"dirichlet {i}" for i in range(1, 6)]
-    for name, ratio, log_prior in shifts:
-        prior = np.exp(log_prior)
-        assert prior.sum() == pytest.approx(1)
-        assert prior.max() / prior.min() == pytest.approx(ratio)
-        if name in ("forward", "backward"):
-            assert prior.argmax() == {"forward": 0, "backward": 2}[name]
-    assert len({log_prior.tobytes() for *_, log_prior in shifts[11:]}) == 5
-    again, other = (list(label_shifts(counts, np.random.default_rng(seed))) for seed in (0, 1))
-    assert np.array_equal(shifts[-1][2], again[-1][2])
-    assert not np.array_equal(shifts[-1][2], other[-1][2])
-
-
-@pytest.mark.parametrize(
-    ("available", "prior", "expected"),
-    [
-        ([100, 100, 100], [0.5, 0.3, 0.2], [100, 60, 40]),
-        ([100, 100, 100], [1 / 3, 1 / 3, 1 / 3], [100, 100, 100]),
-        ([10, 10, 10], [0.6, 0.25, 0.15], [10, 4, 2]),  # 16.67 samples: 4.17 and 2.5
-        ([10, 10, 10], [0.9, 0.09, 0.01], [10, 1, 1]),  # 0.1 of a sample becomes one
-        ([30, 10, 5], [0.2, 0.3, 0.5], [2, 3, 5]),
-        ([7, 7, 7], [0.7, 0.2, 0.1], [7, 2, 1]),  # 2 and 1 exactly, whatever floats make of it
-    ],
-)
-def test_a_shifted_sample_has_exactly_its_counts_without_replacement(available, prior, expected):
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3), available))
-    rows = sample_shifted(labels, np.log(prior), np.random.default_rng(1))
-    assert np.bincount(labels[rows]).tolist() == expected
-    assert (np.diff(rows) > 0).all()  # ascending, none twice
-
-
-def test_a_shifted_sample_is_drawn_by_its_generator_and_evenly():
-    labels = np.repeat([0, 1], 20)
-    draws = [
-        sample_shifted(labels, np.log([0.8, 0.2]), np.random.default_rng(seed))
-        for seed in (0, 0, *range(1, 400))
-    ]
-    assert np.array_equal(draws[0], draws[1]) and not np.array_equal(draws[0], draws[2])
-    often = np.bincount(np.concatenate(draws[1:]), minlength=40) / 400
-    assert often[:20].tolist() == [1] * 20
-    assert often[20:] == pytest.approx(np.full(20, 1 / 4), abs=0.09)  # four standard errors
-
-
-def test_a_test_set_without_a_class_cannot_be_shifted():
-    with pytest.raises(UserError, match=r"classes \[1\] have no samples in the test set"):
-        sample_shifted(np.array([0, 2, 2]), np.log(TRAIN), np.random.default_rng(0))

@@ -1,0 +1,154 @@
+"""Calibration of PC-softmax logits on validation samples, chosen by cross-validation.
+
+The candidates are the logits as they are, one temperature, and a temperature with class biases
+(bias-corrected temperature scaling; Alexandari, Kundaje and Shrikumar 2020), whose biases a normal
+prior holds near zero, more or less narrowly.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+BIAS_SDS = (0.0, 0.1, 0.3, 1.0)  # of the biases' prior; at 0 there is a temperature alone
+FOLDS = 5
+STEPS, TOLERANCE = 100, 1e-7  # nats, of all samples together
+LARGEST_LOG_SCALE = 10.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibrated logits are `scale * logits + bias`.
+
+    Attributes:
+        scale: above zero; the inverse of the temperature.
+        bias: (K,) class biases.
+        bias_sd: standard deviation of the biases' normal prior, 0 for a temperature alone, None
+            for logits as they are.
+    """
+
+    scale: float
+    bias: np.ndarray
+    bias_sd: float | None
+
+    @classmethod
+    def none(cls, num_classes: int) -> "Calibration":
+        return cls(1.0, np.zeros(num_classes), None)
+
+    @property
+    def name(self) -> str:
+        if self.bias_sd is None:
+            return "none"
+        return "temperature and class biases" if self.bias_sd else "temperature"
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """(N, K) -> (N, K)."""
+        return self.scale * logits + self.bias
+
+
+def fit(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    log_prior: np.ndarray,
+    bias_sd: float,
+    start: Calibration | None = None,
+) -> Calibration:
+    """The scale and class biases of highest posterior density, by Fisher scoring.
+
+    The likelihood is that of the labels under softmax(scale * f + bias + log prior); the priors are
+    standard normal on log scale and N(0, bias_sd^2) on each bias. With `bias_sd` 1 this is the
+    optimum of `mi_common.calibration.fit_calibration`, two to ten times as fast, which counts
+    where cross-validation fits it twenty times.
+
+    (N, K) PC-softmax logits, (N,) labels and the (K,) log class frequencies of these samples.
+    """
+    num_classes, precision = logits.shape[1], bias_sd**-2 if bias_sd else 0.0
+    counts = np.bincount(labels, minlength=num_classes)
+    label_logits = logits[np.arange(len(labels)), labels].sum()
+
+    def objective(log_scale: float, bias: np.ndarray) -> tuple[float, np.ndarray]:
+        joint = np.exp(log_scale) * logits + (bias + log_prior)
+        log_total = logsumexp(joint, axis=1)
+        loss = log_total.sum() - np.exp(log_scale) * label_logits - counts @ bias
+        loss += (log_scale**2 + precision * bias @ bias) / 2
+        return loss, np.exp(joint - log_total[:, None])
+
+    start = start or Calibration.none(num_classes)
+    log_scale, bias = np.log(start.scale), start.bias if bias_sd else np.zeros(num_classes)
+    loss, posterior = objective(log_scale, bias)
+    for _ in range(STEPS):
+        scaled = np.exp(log_scale) * logits
+        mean = (posterior * scaled).sum(axis=1)
+        gradient = mean.sum() - np.exp(log_scale) * label_logits + log_scale
+        curvature = (posterior * scaled**2).sum() - mean @ mean + 1
+        step, bias_step = gradient / curvature, 0.0
+        if bias_sd:
+            information = np.empty((num_classes + 1, num_classes + 1))
+            information[0, 0] = curvature
+            information[0, 1:] = (posterior * (scaled - mean[:, None])).sum(axis=0)
+            information[1:, 0] = information[0, 1:]
+            information[1:, 1:] = np.diag(posterior.sum(axis=0) + precision)
+            information[1:, 1:] -= posterior.T @ posterior
+            gradients = posterior.sum(axis=0) - counts + precision * bias
+            step, *bias_step = np.linalg.solve(information, np.append(gradient, gradients))
+        size, bias_step, before = 1.0, np.array(bias_step), loss
+        while size > 1e-6:  # halved until the loss does not rise
+            tried = np.clip(log_scale - size * step, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+            loss, tried_posterior = objective(tried, bias - size * bias_step)
+            if loss <= before:
+                log_scale, bias, posterior = tried, bias - size * bias_step, tried_posterior
+                break
+            size /= 2
+        if not before - loss > TOLERANCE:
+            break
+    return Calibration(float(np.exp(log_scale)), bias, bias_sd)
+
+
+def fit_again(like: Calibration, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """A calibration of the same kind, fitted to (N, K) logits and (N,) labels."""
+    if like.bias_sd is None:
+        return like
+    return fit(logits, labels, _log_frequencies(labels, logits.shape[1]), like.bias_sd, like)
+
+
+def choose(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """The simplest calibration within one standard error of the best in cross-validation.
+
+    The loss is the negative log likelihood of samples that a calibration was not fitted to, in five
+    folds; the standard error is that of the paired differences to the best (one-standard-error
+    rule; Breiman et al. 1984). The prior is that of the samples themselves, so that chance in their
+    class frequencies becomes no bias; a class without samples gets no bias.
+
+    (N, K) PC-softmax logits of validation samples and their (N,) labels.
+    """
+    num_classes, rows = logits.shape[1], np.arange(len(labels))
+    candidates = [Calibration.none(num_classes)]
+    if len(labels) < 2 * FOLDS:
+        return candidates[0]
+    log_prior = _log_frequencies(labels, num_classes)
+    folds = np.empty(len(labels), dtype=int)
+    folds[np.argsort(labels, kind="stable")] = rows % FOLDS  # classes spread evenly
+
+    def losses(calibrated: np.ndarray) -> np.ndarray:
+        return logsumexp(calibrated + log_prior, axis=1) - calibrated[rows, labels]
+
+    by_candidate = [losses(logits)]
+    for bias_sd in BIAS_SDS:
+        candidates.append(fit(logits, labels, log_prior, bias_sd, candidates[-1]))
+        calibrated = np.empty_like(logits)
+        for fold in range(FOLDS):
+            inside = folds != fold
+            fold_fit = fit(logits[inside], labels[inside], log_prior, bias_sd, candidates[-1])
+            calibrated[~inside] = fold_fit(logits[~inside])
+        by_candidate.append(losses(calibrated))
+    best = min(by_candidate, key=np.mean)
+    for candidate, values in zip(candidates, by_candidate, strict=True):
+        excess = values - best
+        if excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)):
+            return candidate
+    raise AssertionError("the best is within one standard error of itself")
+
+
+def _log_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(np.bincount(labels, minlength=num_classes) / len(labels))
