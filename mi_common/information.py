@@ -91,20 +91,21 @@ def pc_softmax_loss(
     if target.shape == logits.shape:
         if ignore_index >= 0:
             raise UserError(f"ignore_index {ignore_index}: not for targets that are probabilities")
-        counted = None
         target = at_least_float32(target)
         smoothed = (1 - label_smoothing) * target + label_smoothing / len(log_prior)
         loss = -(smoothed * information).sum(dim)
+        count = loss.numel()
     else:
         if target.is_floating_point():
             shapes = f"{tuple(target.shape)} for logits of shape {tuple(logits.shape)}"
             raise UserError(f"probabilities of shape {shapes}: the shapes must be equal")
         target = target.long()  # before it is compared with -100, which is no uint8
-        counted = target != ignore_index
+        is_counted = target != ignore_index
+        count = is_counted.sum()
         contiguous = information.contiguous()  # pixels' logits may have their channels last
         loss = F.nll_loss(contiguous, target, ignore_index=ignore_index, reduction="none")
         if label_smoothing:
-            smooth = -information.mean(dim).where(counted, 0)
+            smooth = -information.mean(dim).where(is_counted, 0)
             loss = (1 - label_smoothing) * loss + label_smoothing * smooth
     match reduction:
         case "none":
@@ -112,7 +113,7 @@ def pc_softmax_loss(
         case "sum":
             return loss.sum()
         case "mean":
-            return loss.mean() if counted is None else loss.sum() / counted.sum()
+            return loss.sum() / count
     raise UserError(f"reduction {reduction!r}: use mean, sum or none")
 
 
@@ -120,19 +121,21 @@ def logits_from_softmax(logits: Tensor, log_prior: Tensor) -> Tensor:
     """Logits of softmax cross-entropy turned into those of PC-softmax: g - log p(y).
 
     Softmax learns g = log p(y | x) up to a constant of x, so subtracting the training prior
-    leaves the log density ratio. (N, K) and (K,) -> (N, K).
+    leaves the log density ratio. (N, K), (N, K, d1, ...) or (K,) logits and a (K,) log prior.
     """
     logits = at_least_float32(logits)
-    return logits - log_prior.to(logits)
+    return logits - along_classes(log_prior, logits)
 
 
 def log_posterior(logits: Tensor, log_target_prior: Tensor) -> Tensor:
     """log p_t(y | x) under the class prior t, from PC-softmax logits: log softmax(f + log t).
 
-    (N, K) and (K,) -> (N, K). With t uniform, the argmax is the argmax of the logits.
+    (N, K), (N, K, d1, ...) or (K,) logits and a (K,) log prior t. With t uniform, the argmax is the
+    argmax of the logits.
     """
     logits = at_least_float32(logits)
-    return torch.log_softmax(logits + log_target_prior.to(logits), dim=1)
+    logits = logits + along_classes(log_target_prior, logits)
+    return logits.log_softmax(class_dimension(logits))
 
 
 def entropy(log_prior: Tensor) -> Tensor:

@@ -88,6 +88,22 @@ def test_posterior_under_a_target_prior_is_the_ratio_times_that_prior(problem, s
     np.testing.assert_allclose(log_posterior(logits, target).exp().numpy(), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "formula", [pointwise_mutual_information, logits_from_softmax, log_posterior]
+)
+def test_logits_of_pixels_and_of_one_sample_are_those_of_rows(formula):
+    logits = torch.randn(2, 5, 5, 3, generator=torch.Generator().manual_seed(0)).double()
+    log_prior = log_prior_from_counts(torch.arange(1, 6), dtype=torch.float64)
+    rows = formula(logits.movedim(1, -1).reshape(-1, 5), log_prior)
+    pixels = formula(logits, log_prior)
+    torch.testing.assert_close(pixels.movedim(1, -1).reshape(-1, 5), rows)
+    torch.testing.assert_close(formula(logits[0, :, 0, 0], log_prior), rows[0])
+    with pytest.raises(
+        UserError, match=r"shape \(2, 5, 5, 3\): dimension 1 must have the 3 classes"
+    ):
+        formula(logits, log_prior[:3])
+
+
 def test_logits_of_ten_thousand_give_exact_values_and_finite_gradients():
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], requires_grad=True)
     log_prior = log_prior_from_counts(torch.tensor([1, 1, 2]))
