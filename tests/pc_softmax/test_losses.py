@@ -280,11 +280,17 @@ def test_options_change_the_losses_that_have_them(batch):
         (build_loss("class-balanced", COUNTS, beta=0.9), WeightedLoss(weight)),
         (build_loss("focal", COUNTS, beta=0.9, drw=0), FocalLoss(weight)),
         (
+            build_loss("pc-softmax", COUNTS, label_smoothing=0.1),
+            PCSoftmaxLoss.from_counts(COUNTS, label_smoothing=0.1),
+        ),
+        (
             build_loss("ldam", COUNTS, beta=0.9, margin=0.7, scale=9, drw=0),
             LDAMLoss(margins, scale=9, class_weight=weight),
         ),
     ):
         assert value(*batch) == expected(*batch)
+    plain = build_loss("pc-softmax", COUNTS)(*batch)
+    assert build_loss("pc-softmax", COUNTS, label_smoothing=0.1)(*batch) != plain
 
 
 def test_an_unknown_loss_is_named():
