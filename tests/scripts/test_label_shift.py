@@ -1,0 +1,65 @@
+"""The simulation of label shift, and the comparison of estimators on real data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pc_softmax.adaptation import Adapter
+from scripts import label_shift, label_shift_quapy, label_shift_simulation, quapy_comparison
+
+
+@pytest.mark.parametrize("quality", label_shift.QUALITIES)
+def test_logits_of_a_simulated_classifier_are_calibrated_or_not_as_it_says(quality):
+    rng = np.random.default_rng(0)
+    classifier = label_shift.Classifier.draw(10, quality, rng)
+    logits, labels = classifier.sample(np.full(10, 300), rng)
+    names, uniform = list("abcdefghij"), np.full(10, -np.log(10))
+    chosen = Adapter(uniform, uniform, names, (logits, labels)).calibration
+    assert (chosen.name == "none") == (quality == "calibrated")
+    if quality == "over-confident":
+        assert chosen.scale < 0.5
+
+
+def test_validation_counts_hold_the_training_ratio_above_the_rarest_class():
+    assert label_shift.validation_counts(4, "balanced", 3).tolist() == [3, 3, 3, 3]
+    counts = label_shift.validation_counts(3, "imbalanced, softmax", 10)
+    assert counts.tolist() == [100, 32, 10]
+
+
+def test_a_grid_has_every_cell_once_and_its_table_counts_losses_without_warning(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(label_shift, "TEST_REPEATS", {})
+    words = ["--classes", "2", "--draws", "1", "--per-class", "2", "30", "--tests", "50"]
+    label_shift_simulation.main([*words, "--output-dir", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "label_shift_simulation.csv")
+    assert not table.duplicated(label_shift.CELL).any()
+    # Three shifts of balanced training, five of each imbalanced one.
+    assert len(table) == 2 * 3 * (3 + 5 + 5) * len(label_shift.METHODS)
+    auto = table[(table["validation"] == 2) & (table["method"] == "auto")]
+    assert (auto["gain"] == 0).all() and (auto["warned"] == 1).all()
+    em = table[(table["validation"] == 30) & (table["method"] == "em")]
+    assert em["gain"].mean() > 1 and (em["warned"] == 0).all()
+    assert "of 39" in capsys.readouterr().out
+
+
+def test_cells_below_the_limit_count_only_without_warning():
+    cells = {"validation": 10, "method": "em", "total_variation": 1.0}
+    rows = [
+        cells | {"gain": gain, "gain_ci": 0.1, "warned": warned}
+        for gain, warned in ((-0.29, 0), (-0.35, 0), (-0.5, 0), (-0.5, 1), (2.0, 0))
+    ]
+    (line,) = label_shift.shown(pd.DataFrame(rows)).to_dict("records")
+    assert line["below -0.3 without warning"] == "2 of 5" and line["significantly"] == 1
+    assert line["least gain"] == "-0.50" and line["warned"] == "20 %"
+
+
+def test_comparison_without_quapy_has_our_rows_of_every_shift(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(quapy_comparison, "tabular", quapy_comparison.digits)
+    label_shift_quapy.main(["--resamples", "1", "--output-dir", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "label_shift_quapy.csv")
+    assert len(table) == 2 * 12 * len(label_shift.METHODS)
+    assert set(table["ratio"][table["shift"] == "backward"]) == {10, 50, 100}
+    assert (table["worst_total_variation"] >= table["total_variation"] - 1e-3).all()
+    assert "Without rows of QuaPy" in capsys.readouterr().out
