@@ -12,8 +12,10 @@ from scipy import stats
 from mi_common.errors import UserError
 from mi_common.tables import (
     formatted,
+    holm,
     interval_half_width,
     paired_differences,
+    paired_p_value,
     summarise,
     to_latex,
     to_markdown,
@@ -89,6 +91,32 @@ def test_paired_differences_by_hand():
     # by seed: 0.90 - 0.87, 0.92 - 0.90, 0.97 - 0.93 = 0.03, 0.02, 0.04
     assert paired["accuracy"].item() == pytest.approx(0.03)
     assert paired["accuracy_ci"].item() == pytest.approx(4.30265273 * 0.01 / math.sqrt(3))
+
+
+def test_p_values_are_those_of_a_paired_t_test():
+    paired = paired_differences(
+        three_seeds(), ["data"], "method", "softmax", ["accuracy"], test="accuracy"
+    )
+    expected = stats.ttest_rel([0.90, 0.92, 0.97], [0.87, 0.90, 0.93]).pvalue
+    assert paired["accuracy_p"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("differences", "p"), [([0, 0], 1), ([2, 2], 0), ([1], math.nan)])
+def test_p_values_without_spread(differences, p):
+    assert paired_p_value(differences) == pytest.approx(p, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        # The example of the step-down: 4 x 0.005, 3 x 0.01, 2 x 0.03, 1 x 0.04 raised to 0.06.
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.6, 0.7], [1, 1]),
+        ([0.04], [0.04]),
+    ],
+)
+def test_holms_p_values_by_hand(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted)
 
 
 def test_paired_differences_stay_within_their_setting():

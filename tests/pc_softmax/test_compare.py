@@ -1,5 +1,6 @@
 """`pc_softmax.compare` end to end on generated digits: rows, rules, differences, resume."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 from mi_common.information import log_posterior
 from mi_common.records import RunFolder
@@ -173,6 +175,12 @@ def test_a_prior_in_the_logits_is_subtracted_and_otherwise_one_is_added(name):
     assert len(rules) == (3 if name == "softmax" else 2)
 
 
+def test_only_softmax_with_a_linear_head_is_tau_normalised():
+    log_prior = np.log(np.array([0.9, 0.1]))
+    saved = Predictions(log_prior, np.array([9, 1]), log_prior, list("ab"), {}, None)
+    assert list(by_rule(saved, np.zeros((1, 2)), "softmax")) == ["as trained", "prior subtracted"]
+
+
 def test_rounding_errors_of_class_weights_are_not_a_prior():
     generator = torch.Generator().manual_seed(321)
     counts = torch.randint(1, 20_000, (200,), generator=generator)
@@ -248,6 +256,26 @@ def test_figure_shows_the_mean_accuracy_of_each_class_and_the_span_of_seeds(
     assert second[0].get_ydata() == pytest.approx([20, 30])
     bars = [segment[:, 1] for segment in first[2][0].get_segments()]
     assert np.concatenate(bars) == pytest.approx([50, 70, 80, 100])
+
+
+def test_p_values_are_holms_of_one_baseline_on_one_test_set(compared, rows):
+    _, printed = compared
+    rows = rows.assign(
+        loss=rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
+    )
+    scores = rows.set_index(["test_set", "loss", "seed"])["balanced_accuracy"].sort_index()
+    for test_set, baseline in itertools.product(SIZES, TWO):
+        by_loss = {name: values.to_numpy() for name, values in scores[test_set].groupby("loss")}
+        base = by_loss.pop(baseline)
+        tested = {k: v for k, v in by_loss.items() if not k.endswith("prior added")}
+        values = {k: stats.ttest_rel(v, base).pvalue for k, v in tested.items()}
+        for rank, name in enumerate(sorted(values, key=values.get)):
+            smaller = sorted(values.values())[: rank + 1]
+            expected = max(p * (len(values) - i) for i, p in enumerate(smaller))
+            cell = row_of(printed, "mnist", test_set, f"{name} - {baseline}", "2")[4]
+            assert float(cell) == pytest.approx(min(expected, 1), rel=1e-3)
+        added = row_of(printed, "mnist", test_set, f"pc-softmax, prior added - {baseline}", "2")
+        assert added[4] == ""
 
 
 TWO = ["softmax", "pc-softmax"]

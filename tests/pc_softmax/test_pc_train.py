@@ -13,8 +13,10 @@ from mi_common.errors import UserError
 from mi_common.recipes import flat
 from mi_common.records import RunFolder
 from pc_softmax.data import load_data
+from pc_softmax.losses import build_loss
 from pc_softmax.networks import PaperNet
-from pc_softmax.recipes import RECIPES
+from pc_softmax.predictions import Predictions
+from pc_softmax.recipes import RECIPES, Settings
 from pc_softmax.train import main
 
 SQUEEZENET = ["--network", "squeezenet1_1", "--weights", "none"]
@@ -110,17 +112,47 @@ def test_saved_logits_and_head_are_those_of_the_checkpoint(run, digits_dir):
     assert np.array_equal(saved["head_bias"], bias)
 
 
-def test_logits_of_ldam_are_its_cosines_times_the_scale_of_its_loss(digits_dir, tmp_path):
-    main(arguments(digits_dir, tmp_path / "run", "--loss", "ldam"))
-    run = RunFolder(tmp_path / "run")
-    network = PaperNet(cosine_head=True)
+@pytest.mark.parametrize(
+    ("loss", "words", "cosine", "scale"),
+    [
+        ("softmax", [], False, 1),
+        ("pc-softmax", ["--head", "cosine"], True, 30),
+        ("pc-softmax", ["--head", "cosine", "--scale", 7], True, 7),
+        ("ldam", [], True, 30),
+        ("ldam", ["--head", "linear", "--scale", 7], False, 1),
+    ],
+)
+def test_a_cosine_heads_logits_are_its_scale_times_the_cosines(
+    digits_dir, tmp_path, loss, words, cosine, scale
+):
+    still = ["--epochs", 1, "--lr", 1e-30]  # the epoch's loss is that of the saved network
+    main(arguments(digits_dir, tmp_path / "run", "--loss", loss, *still, *words))
+    run, data = RunFolder(tmp_path / "run"), load_data("mnist", digits_dir, imbalance="paper")
+    network = PaperNet(cosine_head=cosine)
     network.load_state_dict(run.load_checkpoint()["model"])
-    images = load_data("mnist", digits_dir, imbalance="paper").tests["official"].images
+    pixels = {
+        name: (images.images.float() / 255 - 0.1307) / 0.3081
+        for name, images in (("train", data.train), ("official", data.tests["official"]))
+    }
     with torch.inference_mode():
-        cosines = network((images.float() / 255 - 0.1307) / 0.3081).numpy()
+        outputs = {name: network(images) for name, images in pixels.items()}
+        # LDAM scales cosines itself, behind the margins.
+        factor, options = (1, {"scale": scale}) if loss == "ldam" else (scale, {})
+        value = build_loss(loss, data.counts, **options)(
+            factor * outputs["train"], data.train.labels
+        )
     saved = arrays(run)
-    np.testing.assert_allclose(saved["official_logits"], 30 * cosines, rtol=0, atol=1e-4)
-    assert not saved.keys() & {"head_norms", "head_bias"}
+    np.testing.assert_allclose(
+        saved["official_logits"], scale * outputs["official"], rtol=0, atol=1e-4
+    )
+    assert run.load_checkpoint()["metrics"][0]["loss"] == pytest.approx(value.item(), abs=1e-4)
+    assert (Predictions.load(run.path / "predictions.npz").head is None) == cosine
+    flags = json.loads((run.path / "config.json").read_text())["flags"]
+    assert flags["head"] == ("cosine" if cosine else "linear")
+    # Runs from before there was the flag have the loss's own head.
+    assert Settings.from_flags(flags | {"head": None}).head == (
+        "cosine" if loss == "ldam" else "linear"
+    )
 
 
 def test_the_data_sets_recipe_is_the_originals_and_flags_change_it(run):
