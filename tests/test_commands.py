@@ -95,13 +95,14 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
         ("reproduce_mi.sh", [], 6),
         ("reproduce_mi.sh", ["--smoke"], 6),
         ("reproduce_pc_softmax.sh", [], 4),
+        ("reproduce_pc_softmax.sh", ["--fair"], 5),
         ("reproduce_pc_softmax.sh", ["--smoke"], 2),
         ("reproduce_infocam.sh", [], 13),
         ("reproduce_infocam.sh", ["--smoke"], 3),
     ],
 )
 def test_every_command_of_a_script_parses(copy, script, arguments, number):
-    for name in ("tiny-imagenet-200", "CUB_200_2011"):  # as if they had been downloaded
+    for name in ("tiny-imagenet-200", "CUB_200_2011", "MNIST", "FashionMNIST"):  # as if downloaded
         (copy / "data" / name).mkdir(parents=True)
     (copy / "scripts/setup.sh").write_text("exit 0\n")
     python = copy / ".venv/bin/python"
