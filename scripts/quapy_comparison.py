@@ -179,17 +179,20 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each data set and method: means over shifts, intervals over resamples.
 
-    `worst` is the resample whose mean over shifts is worst; `least gain` that of the shift with
-    the least mean over resamples.
+    `worst resample` is the largest total variation of a resample, `least gain of a shift` the least
+    mean over resamples. The last lines are means over the data sets, of methods that are in all.
     """
-    lines = []
-    for (data, method), group in rows.groupby(["data", "method"], sort=False):
+    lines, rows = [], rows.assign(of=rows["data"])
+    everywhere = rows.groupby("method")["data"].nunique() == rows["data"].nunique()
+    together = rows[rows["method"].map(everywhere)].assign(data="mean")
+    parts = [rows, together] if rows["data"].nunique() > 1 else [rows]
+    for (data, method), group in pd.concat(parts).groupby(["data", "method"], sort=False):
         by_resample = group.groupby("resample")[["total_variation", "gain"]].mean()
-        by_shift = group.groupby(["shift", "ratio"])["gain"].mean()
         cells = {"data": data, "method": method}
         for name, sign in (("total_variation", ""), ("gain", "+")):
             mean, half = by_resample[name].mean(), interval_half_width(by_resample[name])
             cells[name.replace("_", " ")] = f"{mean:{sign}.2f} ± {half:.2f}"
         cells["worst resample"] = f"{by_resample['total_variation'].max():.2f}"
+        by_shift = group.groupby(["of", "shift", "ratio"])["gain"].mean()
         lines.append(cells | {"least gain of a shift": f"{by_shift.min():+.2f}"})
     return pd.DataFrame(lines)

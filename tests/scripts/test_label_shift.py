@@ -63,3 +63,19 @@ def test_comparison_without_quapy_has_our_rows_of_every_shift(tmp_path, monkeypa
     assert set(table["ratio"][table["shift"] == "backward"]) == {10, 50, 100}
     assert (table["worst_total_variation"] >= table["total_variation"] - 1e-3).all()
     assert "Without rows of QuaPy" in capsys.readouterr().out
+
+
+def test_the_table_has_means_over_data_sets_of_methods_that_are_in_all():
+    setting = {"shift": "uniform", "ratio": 1, "n": 9}
+    rows = [
+        setting | {"data": data, "method": "em", "resample": k, "total_variation": v, "gain": -v}
+        for data, values in (("a", (1.0, 3.0)), ("b", (5.0, 11.0)))
+        for k, v in enumerate(values)
+    ]
+    rows.append(rows[0] | {"method": "KDEy"})
+    table = quapy_comparison.shown(pd.DataFrame(rows)).set_index(["data", "method"])
+    assert set(table.index) == {("a", "em"), ("a", "KDEy"), ("b", "em"), ("mean", "em")}
+    # Student's t with one degree of freedom: 12.706 times the standard error, 2.
+    assert table.loc[("mean", "em"), "total variation"] == "5.00 ± 25.41"
+    assert table.loc[("mean", "em"), "worst resample"] == "7.00"
+    assert table.loc[("mean", "em"), "least gain of a shift"] == "-8.00"
