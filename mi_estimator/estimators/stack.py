@@ -55,7 +55,7 @@ class StackedMI(LogRatioEstimator):
     features carry information (see `informative_features`), each candidate trains once on all
     features and once on these; up to WIDE features, to save time, those of SELECTED_ONLY train on
     these alone. For images the network is the only one that trains. One more candidate
-    ignores the features: without information it keeps the estimate near zero.
+    ignores the features; it is used alone unless the mixture beats it (`beats_label_frequencies`).
 
     Attributes:
         settings: `candidates` are the estimators by name, `select_features` says whether they
@@ -120,7 +120,12 @@ class StackedMI(LogRatioEstimator):
         constant = LabelFrequencies().train(x, y, num_classes)
         self.candidates_["label-frequencies"] = (constant, slice(None))
         log_ratios.append(torch.zeros(len(validation), dtype=torch.float64))
-        weights = pool_weights(torch.stack(log_ratios))
+        log_ratios = torch.stack(log_ratios)
+        weights = pool_weights(log_ratios)
+        gains = torch.logsumexp(log_ratios + weights.log()[:, None], dim=0)
+        if not beats_label_frequencies(gains, y[validation]):
+            weights = torch.zeros_like(weights)
+            weights[-1] = 1.0
         kept = weights >= LEAST_WEIGHT
         weights = torch.where(kept, weights, 0) / weights[kept].sum()
         pairs = zip(self.candidates_, weights.tolist(), strict=True)
@@ -164,6 +169,16 @@ def pool_weights(log_ratio: Tensor, *, steps: int = 300) -> Tensor:
         weights = share.sum(dim=1) + PSEUDO_COUNT
         weights = weights / weights.sum()
     return weights
+
+
+def beats_label_frequencies(gains: Tensor, labels: Tensor) -> bool:
+    """Whether a mixture predicts labels better than their frequencies, by a standard error.
+
+    (N,) log ratios of the (N,) labels of the validation set. True without a test if some class has
+    only one sample there, as a standard error then means little.
+    """
+    rarest = labels.unique(return_counts=True)[1].min()
+    return bool(rarest < 2 or gains.mean() >= gains.std() / len(gains) ** 0.5)
 
 
 def informative_features(x: Tensor, y: Tensor, seed: int) -> Tensor:
