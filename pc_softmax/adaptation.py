@@ -16,6 +16,7 @@ from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS, VALIDATION_PRIORS
 from pc_softmax.priors import (
     bbse_prior,
     em_prior,
+    em_priors,
     normalised_log,
     pacc_prior,
     posterior_under,
@@ -28,6 +29,7 @@ from pc_softmax.shifts import resample
 MIN_CALIBRATION_SAMPLES, ENOUGH_SAMPLES = 3, 10
 MIN_TESTS_PER_CLASS = 5  # test samples per class under which estimates come with a note
 EM_STRENGTH = 0.1  # of EM's Dirichlet prior, in samples per class
+RESAMPLE_TOLERANCE = 1e-5  # change of a probability at which EM ends for a resample
 MAX_LISTED = 5  # classes in a note
 
 
@@ -109,8 +111,7 @@ class Adapter:
             case "train":
                 return self.log_prior
             case "em":
-                strength = EM_STRENGTH * len(self.log_prior)
-                return em_prior(self.calibration(logits), self.log_prior, strength=strength)
+                return em_prior(self.calibration(logits), self.log_prior, strength=self._strength)
             case "bbse":
                 predicted, labels = validation[0].argmax(axis=1), validation[1]
                 return bbse_prior(predicted, labels, logits.argmax(axis=1), len(self.log_prior))
@@ -121,6 +122,25 @@ class Adapter:
             names = ", ".join(TARGET_PRIORS)
             raise UserError(f"--target-prior {brief(target)}: neither {names} nor a file")
         return read_prior(Path(target), self.class_names)
+
+    def resampled_priors(
+        self, target: str, logits: np.ndarray, draws: np.ndarray, first: np.ndarray
+    ) -> np.ndarray:
+        """The estimates of `target_log_prior` for R resamples of the test samples.
+
+        (N, K) logits, (R, N) positions of the samples drawn and the (K,) estimate of all samples ->
+        (R, K) probabilities. Those of `em` are within about a tenth of their standard deviation.
+        UserErrors of `target_log_prior`.
+        """
+        if self.resolved(target) != "em":
+            return np.exp([self.target_log_prior(target, logits[rows]) for rows in draws])
+        weights = np.stack([np.bincount(rows, minlength=len(logits)) for rows in draws])
+        options = {"strength": self._strength, "first": first, "tolerance": RESAMPLE_TOLERANCE}
+        return em_priors(self.calibration(logits), self.log_prior, weights.astype(float), **options)
+
+    @property
+    def _strength(self) -> float:
+        return EM_STRENGTH * len(self.log_prior)
 
     def adapt(self, logits: np.ndarray, target: str) -> Adapted:
         """Predictions of (N, K) PC-softmax logits, not calibrated; errors as `target_log_prior`.

@@ -20,6 +20,7 @@ from pc_softmax.priors import posterior_under
 
 SHOWN = 10  # classes in the printed table
 TOP = 5  # classes of a sample in the table
+SHARED = 10  # resamples of the samples for each of the validation samples
 ROWS = 10_000  # whose posteriors are in memory at once
 
 
@@ -66,25 +67,27 @@ def class_frequencies(
 
     The interval is the bootstrap's, between the 2.5 and 97.5 percentiles of the estimates from
     resampled samples. Validation samples, which calibration, BBSE and PACC rest on, are resampled
-    too, class by class. It covers the sampling, not posteriors that are wrong.
+    too, class by class, once for `SHARED` resamples, as calibration takes the most time. It covers
+    the sampling, not posteriors that are wrong.
 
     (N, K) PC-softmax logits and one of ESTIMATED_PRIORS -> a row per class with `train` (its share
     of the training data), `estimate`, `lower` and `upper` (NaN without replicates); and the reasons
-    of the replicates without an estimate. UserErrors of `Adapter.target_log_prior`.
+    of the resamples of validation samples without an estimate. UserErrors of
+    `Adapter.target_log_prior`.
     """
     adapter = predictions.adapter
     estimate = np.exp(adapter.target_log_prior(estimator, logits))
     estimates, failures = [], []
-    for _ in tqdm(range(replicates), desc="bootstrap", disable=None):
-        resampled = adapter.resampled(generator)
-        rows = generator.integers(len(logits), size=len(logits))
+    for start in tqdm(range(0, replicates, SHARED), desc="bootstrap", disable=None):
+        size = min(SHARED, replicates - start), len(logits)
+        draws, resampled = generator.integers(len(logits), size=size), adapter.resampled(generator)
         try:
-            estimates.append(np.exp(resampled.target_log_prior(estimator, logits[rows])))
+            estimates.append(resampled.resampled_priors(estimator, logits, draws, estimate))
         except UserError as error:
             failures.append(str(error))
     interval = np.full((2, len(estimate)), np.nan)
     if estimates:
-        interval = np.percentile(estimates, [2.5, 97.5], axis=0)
+        interval = np.percentile(np.concatenate(estimates), [2.5, 97.5], axis=0)
     columns = {"class": predictions.unique_names, "train": np.exp(predictions.log_prior)}
     columns |= {"estimate": estimate, "lower": interval[0], "upper": interval[1]}
     return pd.DataFrame(columns), failures
@@ -154,7 +157,7 @@ def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path
     print(f"\nClass frequencies by {decisions.estimator}{largest}\n")
     print(to_markdown(shown.head(SHOWN)))
     if failures := decisions.failures:
-        print(f"{len(failures)} resamples have no estimate, such as: {failures[0]}")
+        print(f"No estimate for {len(failures)} resamples of validation, such as: {failures[0]}")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -59,18 +59,40 @@ def em_prior(
     (K,) log prior, such as that of the training data -> (K,) log prior; without `strength` the
     probability of an absent class is close to zero. UserError without convergence.
     """
-    start = prior = np.exp(start_log_prior)
+    options = {"strength": strength, "tolerance": EM_TOLERANCE}
+    prior = em_priors(logits, start_log_prior, np.ones((1, len(logits))), **options)[0]
+    with np.errstate(divide="ignore"):
+        return np.log(prior)
+
+
+def em_priors(
+    logits: np.ndarray,
+    start_log_prior: np.ndarray,
+    weights: np.ndarray,
+    *,
+    strength: float,
+    tolerance: float,
+    first: np.ndarray | None = None,
+) -> np.ndarray:
+    """The estimates of `em_prior` for several weightings of the same samples at once.
+
+    (N, K) logits and (R, N) weights, such as how often each of R resamples draws a sample -> (R, K)
+    probabilities. The iteration begins at the (K,) probabilities `first`, else at the start, and
+    ends when none changes by more than the tolerance.
+    UserError without convergence.
+    """
+    start = np.exp(start_log_prior)
     posterior = np.exp(posterior_under(logits, start_log_prior))
-    total = len(posterior) + strength
+    total = weights.sum(axis=1, keepdims=True) + strength
+    priors = np.tile(start if first is None else first, (len(weights), 1))
     for _ in range(EM_STEPS):
-        ratios = prior / start
+        ratios = priors / start
         # p_t(k | x) is proportional to the posterior under the start times these ratios.
-        counts = ratios * ((1 / (posterior @ ratios)) @ posterior)
+        counts = ratios * ((weights / (ratios @ posterior.T)) @ posterior)
         updated = (counts + strength * start) / total
-        change, prior = np.abs(updated - prior).max(), updated
-        if change <= EM_TOLERANCE:
-            with np.errstate(divide="ignore"):
-                return np.log(prior)
+        change, priors = np.abs(updated - priors).max(), updated
+        if change <= tolerance:
+            return priors
     raise UserError(f"em: no convergence after {EM_STEPS} steps; use bbse or a known prior")
 
 

@@ -11,6 +11,7 @@ from pc_softmax import priors
 from pc_softmax.priors import (
     bbse_prior,
     em_prior,
+    em_priors,
     pacc_prior,
     posterior_under,
     read_prior,
@@ -59,6 +60,18 @@ def test_em_is_the_iteration_of_mean_posteriors_and_its_limit_forgets_the_start(
     for start in (TRAIN, SHIFTED, np.full(3, 1 / 3)):
         estimate = em_prior(logits, np.log(start))
         assert np.exp(estimate) == pytest.approx(np.exp(log_prior), abs=1e-9)
+
+
+def test_em_of_weighted_samples_is_em_of_repeated_samples():
+    logits, _ = gaussians(SHIFTED, 200, seed=2)
+    draws = np.random.default_rng(0).integers(200, size=(3, 150))
+    weights = np.stack([np.bincount(rows, minlength=200) for rows in draws]).astype(float)
+    options = {"strength": 2.0, "tolerance": 1e-8, "first": SHIFTED}
+    for prior, rows in zip(
+        em_priors(logits, np.log(TRAIN), weights, **options), draws, strict=True
+    ):
+        expected = np.exp(em_prior(logits[rows], np.log(TRAIN), strength=2.0))
+        assert prior == pytest.approx(expected, abs=1e-6)
 
 
 def test_em_returns_the_training_prior_if_there_is_no_shift():
