@@ -27,7 +27,7 @@ from pc_softmax.shifts import resample
 # Validation samples that every class must have, by `scripts.label_shift_simulation`: with fewer,
 # the logits are not calibrated, and `auto` takes the argmax; with fewer than ENOUGH, a note warns.
 MIN_CALIBRATION_SAMPLES, ENOUGH_SAMPLES = 3, 10
-MIN_TESTS_PER_CLASS = 5  # test samples per class under which estimates come with a note
+MIN_TESTS_PER_CLASS = 10  # test samples per class under which estimates come with a note
 EM_STRENGTH = 0.1  # of EM's Dirichlet prior, in samples per class
 RESAMPLE_TOLERANCE = 1e-5  # change of a probability at which EM ends for a resample
 MAX_LISTED = 5  # classes in a note
