@@ -1,38 +1,58 @@
-"""Shows where in a photograph a network sees a class, and why not another one.
+"""Shows where in photographs a network sees a class, and why not another one.
 
     python -m infocam.explain cat.jpg coffee.jpg --image-size 448
-    python -m infocam.explain cat.jpg --label tabby --against "Egyptian cat" --prior
+    python -m infocam.explain holiday 'more/**/*.jpg' --top 3
+    python -m infocam.explain cat.jpg --labels tabby "Egyptian cat" --prior
     python -m infocam.explain digit.png --run runs/infocam/scattered-digits-softmax-0
 
-Without --run the network has its own ImageNet head: 1,000 classes by name. Each image gets
-`STEM.png`, the picture, its maps with their boxes and the most likely classes, and `STEM.npz`:
+Reads picture files, all pictures in and below folders, and patterns. Without --run the network has
+its own ImageNet head: 1,000 classes by name. A run of `infocam.train` or `pc_softmax.train` needs
+neither its data nor its data folder. A second call adds to the output folder; a picture whose name
+is taken there gets a number. Writes
 
-    maps         (M, h, w) float32, signed, at the network's resolution
-    methods      (M,) their names; class:NUMBER subtracts the map of that class
-    boxes        (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 where there is none,
-                 as in a constant map
-    scores       (K,) logits, or with --prior pointwise mutual information in nats
-    class_names  (K,)
-    label        the number of the class that the maps are of
+    STEM.png      the picture with its box, the maps, the probabilities; STEM.svg with --format svg
+    boxes.csv     a row for each map: name (the STEM), file, class, its probability, method,
+                  x0 y0 x1 y1 (inclusive pixels of the image; empty where there is no box),
+                  score (of the class: logit, with --prior pointwise mutual information in nats)
+    boxes.json    the same rows, with `box` as a list or null
+    explain.html  all pictures of the folder, with a slider for the threshold of the boxes
+    STEM.npz      maps (M, h, w) float32, signed, at the network's resolution; methods (M,),
+                  class:NUMBER subtracts the map of that class; labels (M,) class numbers; boxes
+                  (M, 4), -1 where there is none; scores, probabilities and class_names (K,)
+
+A map that is, summed over the image, evidence against its class gets no box and says so.
 """
 
 import argparse
 from pathlib import Path
 
-from infocam.names import ALL_METHODS, DEFAULT_METHODS, MAX_REGION, NORMALISATIONS
+from infocam.names import (
+    ALL_METHODS,
+    EXPLAINED_METHODS,
+    FIGURE_FORMATS,
+    MAX_REGION,
+    NORMALISATIONS,
+)
 from mi_common import cli
 from mi_common.errors import UserError
 
+ENTRY = "infocam.explain"  # in config.json
+MAX_TOP = 20
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
+    text = "picture files, folders with pictures at any depth, and patterns such as 'a/**/*.jpg'"
+    parser.add_argument("images", type=Path, nargs="+", metavar="PICTURES", help=text)
     options = {"seed": False, "data": False, "workers": False, "resume": False}
     cli.add_common_arguments(parser, output_dir="runs/explain", **options)
     add = parser.add_argument_group("network").add_argument
-    add("--run", type=Path, help="folder that infocam.train wrote, for its network")
+    add(
+        "--run",
+        type=Path,
+        help="folder of a run of infocam.train or pc_softmax.train, for its network",
+    )
     text = "torchvision name or timm:NAME with a head trained on ImageNet, if no --run is given"
     add("--network", help=f"{text} ({DEFAULTS['network']})")
     add("--weights", help="its weights: imagenet or a file with a state dict (imagenet)")
@@ -41,18 +61,31 @@ def get_parser() -> cli.Parser:
     text = "side of the square that images are stretched to (the network's own)"
     add("--image-size", type=cli.image_side, help=text)
     add = parser.add_argument_group("maps").add_argument
-    add("--label", help="name or number of the class to look for (the most likely)")
-    add("--against", help="class to compare it with, as the method class:NAME does")
-    add("--methods", nargs="+", default=DEFAULT_METHODS, help=f"maps to draw: {ALL_METHODS}")
+    text = "names or numbers of the classes to look for, in one figure (the most likely class)"
+    add("--labels", "--label", nargs="+", metavar="CLASS", help=text)
+    text = "look for so many of the most likely classes"
+    add("--top", type=cli.count_to(MAX_TOP), metavar="N", help=f"{text} (1)")
+    text = "class to compare them with, as the method class:NAME does, in place of the runner-up"
+    add("--against", metavar="CLASS", help=text)
+    text = f"maps of each class: {ALL_METHODS} (infocam, and for a single class similar)"
+    add("--methods", nargs="+", metavar="METHOD", help=text)
     text = "side of a mean filter on the maps in cells, odd"
     add("--region", type=cli.count_to(MAX_REGION), default=1, help=text)
     text = "boxes enclose values above this fraction of the normalised map's largest"
     add("--threshold", type=cli.fraction, default=0.3, help=text)
-    text = "scale of maps for their boxes: minmax and percentile make the smallest value 0, max "
-    text += "all values below 0"
-    add("--normalisation", choices=NORMALISATIONS, default="minmax", help=text)
+    text = "scale of maps for their boxes: max boxes only evidence for the class, minmax and "
+    text += "percentile make the smallest value 0"
+    add("--normalisation", choices=NORMALISATIONS, default="max", help=text)
     text = "maps and scores in nats of pointwise mutual information, under the training prior"
     add("--prior", action=argparse.BooleanOptionalAction, default=False, help=text)
+    text = "of the figures"
+    add(
+        "--format",
+        choices=FIGURE_FORMATS,
+        default=FIGURE_FORMATS[0],
+        dest="figure_format",
+        help=text,
+    )
     return parser
 
 
@@ -74,51 +107,62 @@ def set_network_defaults(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     set_network_defaults(args)
+    if args.labels is not None and args.top is not None:
+        raise UserError(f"--top {args.top} with --labels: leave one of them out")
 
-    from infocam.explanation import summary_tables, unique_stems, write_explanation
+    from infocam.explanation import Options, explain_files, print_report
     from infocam.maps.methods import class_number, parse_methods
-    from infocam.maps.photographs import explain
-    from infocam.models.classifiers import imagenet_classifier, run_classifier
+    from infocam.models.classifiers import imagenet_classifier
+    from infocam.models.pc_softmax_runs import classifier_of_run
     from mi_common import runtime
-    from mi_common.pictures import read_image
+    from mi_common.pictures import picture_files, printable
     from mi_common.records import check_output, prepare_output
-    from mi_common.tables import to_markdown
 
     device = runtime.from_flags(args)
     if device.world_size > 1:
         raise UserError("infocam.explain is one process; run it without torchrun")
-    for path in args.images:
-        read_image(path)
-    check_output(args.output_dir, vars(args), overwrite=args.overwrite)
+    paths, others = picture_files(args.images)
+    output = {"overwrite": args.overwrite, "adds_to": ENTRY}
+    check_output(args.output_dir, vars(args), **output)
     if args.run:
-        classifier, source = run_classifier(args.run, runtime=device), f"run {args.run}"
+        classifier, source = classifier_of_run(args.run, runtime=device), f"run {args.run}"
     else:
         options = {"weights": args.weights, "output_stride": args.output_stride}
         classifier = imagenet_classifier(args.network, **options, runtime=device)
         source = f"{args.network} ({args.weights})"
-    names = classifier.class_names
-    label = None if args.label is None else class_number(args.label, names, "--label")
-    methods = parse_methods(args.methods, names)
+    names, labels = classifier.class_names, None
+    if args.labels is not None:
+        labels = list(dict.fromkeys(class_number(text, names, "--labels") for text in args.labels))
+    several = (args.top or len(labels or [0])) > 1
+    methods = parse_methods(args.methods or EXPLAINED_METHODS[1 + several], names)
     if args.against is not None:
+        methods = [name for name in methods if args.methods or name != "similar"]
         methods.append(f"class:{class_number(args.against, names, '--against')}")
-    device.say(f"infocam: {device.describe()}, {source}, writing {args.output_dir}")
-
-    flags = ("image_size", "region", "threshold", "normalisation", "prior")
-    options = {name: getattr(args, name) for name in flags} | {"label": label, "runtime": device}
-    methods = list(dict.fromkeys(methods))
-    explanations = [
-        explain(read_image(path), classifier, methods, **options) for path in args.images
-    ]
-    prepare_output(args.output_dir, vars(args), overwrite=args.overwrite)
-    written = []
-    stems = unique_stems(args.images)
-    for path, stem, explanation in zip(args.images, stems, explanations, strict=True):
-        written += write_explanation(args.output_dir / stem, path, explanation, names, args.prior)
-        reason = "the likeliest class" if label is None else "as asked for"
-        device.say(f"\n{path}: {names[explanation.label]} ({explanation.label}), {reason}\n")
-        for table in summary_tables(explanation, names, args.prior):
-            device.say(to_markdown(table))
-    device.say(f"wrote {', '.join(map(str, written))}")
+    device.say(f"infocam: {device.describe()}, {source}, {len(paths)} pictures")
+    if others:
+        first = printable(others[0])
+        device.say(f"left out {len(others)} files that are no pictures, such as {first}")
+    report = explain_files(
+        paths,
+        args.output_dir,
+        classifier,
+        Options(
+            methods=list(dict.fromkeys(methods)),
+            labels=labels,
+            top=args.top or 1,
+            image_size=args.image_size,
+            region=args.region,
+            threshold=args.threshold,
+            normalisation=args.normalisation,
+            prior=args.prior,
+            figure_format=args.figure_format,
+        ),
+        prepare=lambda: prepare_output(
+            args.output_dir, vars(args), description={"entry": ENTRY}, **output
+        ),
+        runtime=device,
+    )
+    print_report(report, args.output_dir)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,227 @@
-"""The picture, the arrays and the tables of one explained photograph."""
+"""Explains picture files one after another, and writes what it finds as it goes."""
 
 import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from infocam.figures.overlay import Overlay, save_explanation
-from infocam.maps.photographs import Explanation
+from infocam.box_table import BoxTable
+from infocam.figures.evidence import (
+    LEGEND,
+    ClassBar,
+    Figure,
+    Panel,
+    percent,
+    save_explanation,
+    shrunk,
+)
+from infocam.figures.page import THRESHOLDS, page_record, write_pages
+from infocam.maps.photographs import Explanation, boxes_at, explain
+from infocam.models.classifiers import Classifier
 from infocam.names import GRADIENT_METHODS
+from mi_common.errors import UserError
 from mi_common.files import save_arrays
-from mi_common.pictures import read_image
+from mi_common.pictures import printable, read_image
+from mi_common.progress import Progress
+from mi_common.runtime import Runtime
+from mi_common.tables import to_markdown
 
-MAX_CLASSES_SHOWN = 5  # most likely classes
-SCORE = {False: "logit", True: "pointwise mutual information (nats)"}  # without and with --prior
-
-
-def likeliest(explanation: Explanation) -> list[int]:
-    """The most likely classes, best first, and the label if it is not among them."""
-    best = np.argsort(-explanation.scores, kind="stable")[:MAX_CLASSES_SHOWN].tolist()
-    return best if explanation.label in best else [*best, explanation.label]
+MAX_ROWS = 20  # of the printed table
+MAX_BARS = 5  # most likely classes in the chart
+SCALE_LOGS = 3  # the colours end at this times log K, or further: see `colour_scale`
 
 
-def rank_of(explanation: Explanation, k: int) -> int:
-    """One more than the number of classes above class k."""
-    return 1 + int((explanation.scores > explanation.scores[k]).sum())
+@dataclass(frozen=True)
+class Options:
+    """How pictures are explained and drawn; see `infocam.maps.photographs.explain`."""
+
+    methods: list[str]
+    labels: list[int] | None
+    top: int
+    image_size: int | None
+    region: int
+    threshold: float
+    normalisation: str
+    prior: bool
+    figure_format: str
+
+
+@dataclass
+class Report:
+    """What became of the files: rows of boxes.csv, and the unreadable files with a reason each."""
+
+    rows: list[dict] = field(default_factory=list)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def explain_files(
+    paths: list[Path],
+    folder: Path,
+    classifier: Classifier,
+    options: Options,
+    *,
+    prepare: Callable[[], None],
+    runtime: Runtime,
+) -> Report:
+    """Explains the files and adds figures, arrays, boxes.csv, boxes.json and the page to a folder.
+
+    `prepare` makes the folder; it is called when the first picture is explained. UserError if no
+    file is readable, and for options that do not fit the network.
+    """
+    report, table = Report(), None
+    chosen = {name: getattr(options, name) for name in _EXPLAIN_OPTIONS}
+    try:
+        with Progress("pictures", len(paths)) as progress:
+            for path in paths:
+                try:
+                    image = read_image(path)
+                except UserError as error:
+                    reason = str(error).removeprefix(f"{path}: ")
+                    report.unreadable.append((path, reason))
+                    progress.step()
+                    continue
+                explanation = explain(image, classifier, options.methods, **chosen, runtime=runtime)
+                if table is None:
+                    prepare()
+                    table = BoxTable(folder)
+                    taken = {existing.stem for existing in folder.iterdir()}
+                stem = free_stem(path.stem, taken)
+                taken.add(stem)
+                write_explanation(
+                    folder / stem, printable(path), image, explanation, classifier, options
+                )
+                rows = box_rows(stem, printable(path), explanation, classifier.class_names)
+                table.add(rows)
+                report.rows += rows
+                progress.step()
+                progress.finish(f"{path.name}: {_in_words(explanation, classifier.class_names)}")
+    finally:
+        if table is not None:  # after an interruption too
+            table.write_json()
+            write_pages(folder, table.names())
+    if table is None:
+        path, reason = report.unreadable[0]
+        raise UserError(f"none of {len(paths)} pictures could be read, first {path}: {reason}")
+    return report
+
+
+def print_report(report: Report, folder: Path) -> None:
+    """Prints a table of the first boxes, the unreadable files, and what was written."""
+    shown = report.rows[:MAX_ROWS]
+    columns = {"name": [], "class": [], "probability": [], "method": [], "box x0 y0 x1 y1": []}
+    for row in shown:
+        box = " ".join(str(row[side]) for side in ("x0", "y0", "x1", "y1")).strip()
+        probability = percent(float(row["probability"]))
+        values = (row["name"], row["class"], probability, row["method"], box or "none")
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+    print("\n" + to_markdown(pd.DataFrame(columns)))
+    if len(report.rows) > len(shown):
+        print(f"and {len(report.rows) - len(shown)} more rows in {folder}/boxes.csv")
+    for path, reason in report.unreadable:
+        print(f"left out {printable(path)}: {reason}")
+    pictures = len({row["name"] for row in report.rows})
+    print(f"wrote {folder}: {pictures} figures, boxes.csv, boxes.json; open explain.html")
+
+
+_EXPLAIN_OPTIONS = ("labels", "top", "image_size", "region", "threshold", "normalisation", "prior")
+
+
+def _in_words(explanation: Explanation, class_names: list[str]) -> str:
+    best = int(explanation.probabilities.argmax())
+    return f"{class_names[best]} {percent(explanation.probabilities[best])}"
+
+
+def write_explanation(
+    stem: Path,
+    file: str,
+    image: Image.Image,
+    explanation: Explanation,
+    classifier: Classifier,
+    options: Options,
+) -> None:
+    """Writes the figure and then the arrays of one picture."""
+    figure = figure_of(image, explanation, classifier.class_names, options)
+    save_explanation(stem.with_name(f"{stem.name}.{options.figure_format}"), figure)
+    boxes = [boxes_at(m, *image.size, THRESHOLDS, options.normalisation) for m in explanation.maps]
+    boxes = np.where(np.array(explanation.mostly_against)[:, None, None], -1, boxes)
+    names = ("maps", "methods", "labels", "boxes", "scores", "probabilities")
+    arrays = {name: getattr(explanation, name) for name in names}
+    record, picture = page_record(file, figure, boxes, options.threshold)
+    arrays |= {"class_names": classifier.class_names, "page": record, "picture": picture}
+    save_arrays(stem.with_name(f"{stem.name}.npz"), **arrays)
+
+
+def figure_of(
+    image: Image.Image, explanation: Explanation, class_names: list[str], options: Options
+) -> Figure:
+    """What is drawn of an explanation, in words and colours."""
+    positions = {label: i for i, label in enumerate(dict.fromkeys(explanation.labels))}
+    scale = colour_scale(explanation)
+    panels = []
+    for i, method in enumerate(explanation.methods):
+        label, values = explanation.labels[i], explanation.maps[i]
+        of_gradient = method in GRADIENT_METHODS
+        unit = "" if of_gradient else ("nats" if options.prior else "logits")
+        own_scale = float(values.max()) or 1.0
+        against = explanation.mostly_against[i]
+        note = "mostly evidence against it, so no box" if against else ""
+        title = title_of(method, class_names[label], explanation.against[i])
+        end = own_scale if of_gradient else scale
+        box = explanation.boxes[i]
+        panels.append(Panel(title, values, box, positions[label], end, unit, note))
+    probabilities, names = explanation.probabilities, list(map(class_names.__getitem__, positions))
+    title = f"picture with the box of {names[0]}" if len(names) == 1 else "picture with boxes"
+    shown = np.argsort(-probabilities, kind="stable")[:MAX_BARS].tolist()
+    shown += [label for label in positions if label not in shown]
+    bars = []
+    for k in shown:
+        rank = 1 + int((probabilities > probabilities[k]).sum())
+        detail = f"PMI {explanation.scores[k]:.1f} nats" if options.prior else ""
+        name = class_names[k] if rank <= MAX_BARS else f"{class_names[k]} (rank {rank:,})"
+        bars.append(ClassBar(name, float(probabilities[k]), positions.get(k), detail))
+    shares = "one and two thirds"
+    height = "range" if options.normalisation != "max" else "highest value"
+    return Figure(
+        picture=shrunk(np.asarray(image)),
+        size=image.size,
+        title=title,
+        panels=panels,
+        bars=bars,
+        chart_title="probability of each class, by the network",
+        legend=LEGEND.format(shares, options.threshold, height),
+    )
+
+
+def colour_scale(explanation: Explanation) -> float:
+    """The value at which the colours of all maps of one figure end, except of gradient methods.
+
+    It is the largest absolute value, but at least 3 log K. A map must average log K nats over the
+    image to single out one class of K, so 3 log K where the object covers a third of the image.
+    Weaker maps, such as those of a picture of one colour, stay pale.
+    """
+    pairs = zip(explanation.methods, explanation.maps, strict=True)
+    largest = [float(np.abs(m).max()) for method, m in pairs if method not in GRADIENT_METHODS]
+    return max([SCALE_LOGS * math.log(max(len(explanation.scores), 2)), *largest])
+
+
+def title_of(method: str, name: str, against: str) -> str:
+    """What a map shows, in words."""
+    kind, _, _ = method.partition(":")
+    return {
+        "cam": f"class activation map of {name}",
+        "infocam": f"evidence for {name}",
+        "infocam+": f"{name} rather than {against}, the least likely class",
+        "lowest": f"{name} rather than the least likely ({against})",
+        "similar": f"{name} rather than {against}",
+        "posterior": f"{name} rather than the likely others",
+        "class": f"{name} rather than {against}",
+    }.get(kind, f"{method} of {name}")
 
 
 def method_name(method: str, class_names: list[str]) -> str:
@@ -32,56 +229,20 @@ def method_name(method: str, class_names: list[str]) -> str:
     return f"class:{class_names[int(number)]}" if kind == "class" else method
 
 
-def summary_tables(
-    explanation: Explanation, class_names: list[str], prior: bool
-) -> tuple[pd.DataFrame, ...]:
-    """Tables of the most likely classes, and of the methods with their boxes."""
-    shown = likeliest(explanation)
-    classes = {
-        "rank": [rank_of(explanation, k) for k in shown],
-        "class": [class_names[k] for k in shown],
-        "number": shown,
-        SCORE[prior]: [f"{explanation.scores[k]:.2f}" for k in shown],
-    }
-    boxes = explanation.boxes.tolist()
-    methods = {
-        "method": [method_name(method, class_names) for method in explanation.methods],
-        "against": explanation.against,
-        "box x0 y0 x1 y1": [" ".join(map(str, b)) if b[0] >= 0 else "none" for b in boxes],
-    }
-    return pd.DataFrame(classes), pd.DataFrame(methods)
+def box_rows(stem: str, file: str, explanation: Explanation, class_names: list[str]) -> list[dict]:
+    """A row of boxes.csv for each map."""
+    rows = []
+    for i, (label, method) in enumerate(zip(explanation.labels, explanation.methods, strict=True)):
+        box = explanation.boxes[i].tolist()
+        row = {"name": stem, "file": file, "class": class_names[label]}
+        row["probability"] = f"{explanation.probabilities[label]:.6g}"
+        row["method"] = method_name(method, class_names)
+        row |= dict(zip(("x0", "y0", "x1", "y1"), box if box[0] >= 0 else [""] * 4, strict=True))
+        rows.append(row | {"score": f"{explanation.scores[label]:.6g}"})
+    return rows
 
 
-def write_explanation(
-    stem: Path, path: Path, explanation: Explanation, class_names: list[str], prior: bool
-) -> list[Path]:
-    """Writes the PNG and the arrays of one image."""
-    png, npz = (stem.with_name(stem.name + end) for end in (".png", ".npz"))
-    titles = []
-    for method, against in zip(explanation.methods, explanation.against, strict=True):
-        name = "map" if method.startswith("class:") else method_name(method, class_names)
-        unit = ", nats" if prior and method not in GRADIENT_METHODS else ""
-        titles.append(name + unit + (f", minus {against}" if against in class_names else ""))
-    boxes = {t: box for t, box in zip(titles, explanation.boxes, strict=True) if box[0] >= 0}
-    maps = dict(zip(titles, explanation.maps, strict=True))
-    shown, label = likeliest(explanation), class_names[explanation.label]
-    save_explanation(
-        png,
-        Overlay(np.asarray(read_image(path)), maps, boxes, np.zeros((0, 4)), label),
-        [f"{rank_of(explanation, k)}. {class_names[k]}" for k in shown],
-        explanation.scores[shown],
-        marked=shown.index(explanation.label),
-        score=SCORE[prior],
-    )
-    arrays = {name: getattr(explanation, name) for name in ("maps", "methods", "boxes", "scores")}
-    save_arrays(npz, **arrays, class_names=class_names, label=explanation.label)
-    return [png, npz]
-
-
-def unique_stems(paths: list[Path]) -> list[str]:
-    """File names without their endings; the second `cat` becomes `cat-2`."""
-    stems: list[str] = []
-    for path in paths:
-        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
-        stems.append(next(s for s in itertools.chain([path.stem], numbered) if s not in stems))
-    return stems
+def free_stem(stem: str, taken: set[str]) -> str:
+    """The stem itself if it is not taken, otherwise with the first free number: `cat-2`."""
+    numbered = (f"{stem}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([stem], numbered) if name not in taken)

@@ -1,5 +1,9 @@
-"""The one reader of pictures: upright, 8-bit RGB."""
+"""The one reader of pictures: upright, 8-bit RGB; and which files are pictures."""
 
+import glob
+import itertools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +47,42 @@ def image_size(path: Path) -> tuple[int, int]:
             return image.size[::-1] if turned else image.size
     except UNREADABLE as error:
         raise _not_readable(path, error) from error
+
+
+def picture_files(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The pictures in and below folders by name, and other files there.
+
+    A place that is not there may be a pattern, such as `photos/*.jpg` or `photos/**/cat*`. Files
+    that are given themselves are pictures whatever their ending. Hidden files and folders are left
+    out, links to folders are not followed, and each file counts once. UserError for a path that is
+    not there, a pattern without a match, and for no pictures.
+    """
+    pictures: dict[Path, None] = {}
+    others = []
+    for place in itertools.chain.from_iterable(map(_matches, places)):
+        if not place.is_dir():
+            pictures[place] = None
+        for folder, inner, names in os.walk(place):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            for name in sorted(name for name in names if not name.startswith(".")):
+                path = Path(folder, name)
+                if path.suffix.lower() in EXTENSIONS:
+                    pictures[path] = None
+                else:
+                    others.append(path)
+    if not pictures:
+        raise UserError(f"{places[0]}: no pictures; use files that end in {' '.join(EXTENSIONS)}")
+    return list(pictures), others
+
+
+def _matches(place: Path) -> list[Path]:
+    if os.path.exists(place):
+        return [place]
+    is_pattern = glob.has_magic(str(place))
+    matches = sorted(glob.glob(str(place), recursive=True)) if is_pattern else []
+    if not matches:
+        raise UserError(f"{place}: no such file or folder" + (", and no match" * is_pattern))
+    return [Path(match) for match in matches]
 
 
 def printable(path: Path) -> str:

@@ -26,11 +26,16 @@ def plain(name: str, longest: int = 40) -> str:
 
 
 def save_figure(figure: plt.Figure, path: Path, *, dpi: int = 150) -> None:
-    """Writes a PNG atomically, without the frame above and to the right, and closes the figure."""
+    """Writes a PNG or SVG atomically, without frames above and to the right; closes the figure."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     with warnings.catch_warnings():  # about letters that no font has, and labels that overlap
         warnings.simplefilter("ignore", UserWarning)
         figure.tight_layout()
-        write_atomically(path, lambda partial: figure.savefig(partial, dpi=dpi))
+        if path.suffix == ".svg":  # the same bytes each time
+            with plt.rc_context({"svg.hashsalt": path.stem}):
+                options = {"dpi": dpi, "metadata": {"Date": None}}
+                write_atomically(path, lambda partial: figure.savefig(partial, **options))
+        else:
+            write_atomically(path, lambda partial: figure.savefig(partial, dpi=dpi))
     plt.close(figure)

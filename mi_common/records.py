@@ -41,6 +41,7 @@ def check_output(
     resume: bool | None = None,
     extendable: tuple[str, ...] = (),
     data: dict | None = None,
+    adds_to: str | None = None,
 ) -> None:
     """Raises the errors of `prepare_output`, without writing; locks a folder that has content.
 
@@ -49,16 +50,22 @@ def check_output(
         resume: None if the script cannot continue an earlier run.
         extendable: flags that may differ when a run is resumed, such as `seeds`.
         data: fingerprints of the data by name; None if unknown yet.
+        adds_to: an entry, to whose earlier output the script adds files, whatever the flags were.
 
-    UserError if the folder has content and neither flag is given; for `overwrite` of a folder that
-    is a link, holds an input, or holds a file that no script wrote; for `resume` with changed flags
-    or data; if another process writes into the folder.
+    UserError if the folder has content and neither flag is given, unless the entry `adds_to` wrote
+    it; for `overwrite` of a folder that is a link, holds an input, or holds a file that no script
+    wrote; for `resume` with changed flags or data; if another process writes into the folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another --output-dir")
     if not folder.exists() or all(_is_left_over(path) for path in folder.iterdir()):
         return
     config = folder / "config.json"
+    if adds_to is not None and not overwrite and config.exists():
+        if files.read_json(config).get("entry") != adds_to:
+            raise UserError(f"{folder}: not an output of {adds_to}; choose another --output-dir")
+        files.lock(folder)
+        return
     if not (overwrite or resume):
         choices = "--overwrite" if resume is None else "--resume, --overwrite"
         raise UserError(f"{folder} exists; use {choices} or another --output-dir")

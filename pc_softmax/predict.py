@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from mi_common import runtime
     from mi_common.files import write_json
-    from mi_common.pictures import printable
+    from mi_common.pictures import picture_files, printable
     from mi_common.records import check_output, prepare_output
     from pc_softmax import prediction
     from pc_softmax.decisions import decide, write_decisions
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     if device.world_size > 1:
         raise UserError("pc_softmax.predict is one process; run it without torchrun")
     check_output(folder, flags, overwrite=args.overwrite)
-    paths, others = prediction.picture_files(args.pictures)
+    paths, others = picture_files(args.pictures)
     network = TrainedNetwork.load(args.run, runtime=device, num_workers=args.num_workers)
     prediction.check_target_prior(network.predictions, args.target_prior)
     device.say(f"pc_softmax: {device.describe()}, {args.run}, {len(paths)} pictures")

@@ -1,45 +1,15 @@
-"""The work of `pc_softmax.predict`: which files are pictures, and the files that it writes."""
+"""The files that `pc_softmax.predict` writes, and the check of its target prior."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mi_common.errors import UserError
 from mi_common.files import save_arrays
-from mi_common.pictures import EXTENSIONS
 from pc_softmax.decisions import write_csv
 from pc_softmax.predictions import Predictions
 
 MAX_LISTED = 10  # unreadable files
-
-
-def picture_files(places: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The pictures in and below folders by name, and other files there.
-
-    Files that are given themselves are pictures whatever their ending. Hidden files and folders are
-    left out, links to folders are not followed, and each file counts once. UserError for a path
-    that is not there, and for no pictures.
-    """
-    pictures: dict[Path, None] = {}
-    others = []
-    for place in places:
-        if not os.path.exists(place):
-            raise UserError(f"{place}: no such file or folder")
-        if not place.is_dir():
-            pictures[place] = None
-        for folder, inner, names in os.walk(place):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
-            for name in sorted(name for name in names if not name.startswith(".")):
-                path = Path(folder, name)
-                if path.suffix.lower() in EXTENSIONS:
-                    pictures[path] = None
-                else:
-                    others.append(path)
-    if not pictures:
-        raise UserError(f"{places[0]}: no pictures; use files that end in {' '.join(EXTENSIONS)}")
-    return list(pictures), others
 
 
 def check_target_prior(predictions: Predictions, target: str) -> None:

@@ -64,7 +64,11 @@ def test_the_wheel_holds_the_modules_of_the_four_packages(installed):
     ]
     for package in PACKAGES:
         modules = {
-            root: {path.relative_to(root) for path in (root / package).rglob("*.py")}
+            root: {
+                p.relative_to(root)
+                for end in ("py", "html")
+                for p in (root / package).rglob(f"*.{end}")
+            }
             for root in (installed, REPO)
         }
         assert modules[installed] == modules[REPO] and len(modules[REPO]) > 1

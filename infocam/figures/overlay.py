@@ -22,9 +22,7 @@ from mi_common.plots import plain, save_figure
 
 COLOURS, MAP_SHARE = "cividis", 0.65
 TRUE_COLOUR, PREDICTED_COLOUR, HALO_COLOUR = "#ffffff", "#ff9248", "#000000"
-MARKED_COLOUR = "#f2cf4a"  # the class of the maps, in the chart
-PANEL, WIDE_PANEL = 2.2, 2.7  # inches, the width of a panel in a gallery and in an explanation
-COLUMNS, LONGEST_NAME = 3, 26  # panels in a line of an explanation; characters
+PANEL = 2.2  # inches, the width of a panel
 LARGEST_SIDE = 480  # pixels of a drawn picture; more would not be visible
 
 
@@ -56,58 +54,6 @@ def save_gallery(path: Path, rows: list[Overlay]) -> None:
             iou = f"  IoU {box_iou(box[None], row.truths).max():.2f}" if has_iou else ""
             panel.set_title(method + iou, fontsize=8)
     save_figure(figure, path, dpi=110)
-
-
-def save_explanation(
-    path: Path,
-    overlay: Overlay,
-    class_names: list[str],
-    scores: np.ndarray,
-    *,
-    marked: int,
-    score: str,
-) -> None:
-    """One image, its maps with their scales, and a chart of its most likely classes.
-
-    Names and scores are those of the classes in the chart, best first; `marked` is the position of
-    the maps' class there, `score` the name and unit of the scores.
-    """
-    cells = ["picture", *overlay.maps]
-    cells += ["scores"] * (COLUMNS - len(cells) % COLUMNS)  # at least one
-    lines = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
-    height = len(lines) * (WIDE_PANEL * _aspect(overlay.picture) + 0.6) + 0.25
-    figure, panels = plt.subplot_mosaic(lines, figsize=(COLUMNS * WIDE_PANEL, height))
-    draw_panel(panels["picture"], overlay.picture, truths=overlay.truths)
-    for method, values in overlay.maps.items():
-        panel, box = panels[method], overlay.boxes.get(method)
-        drawn = draw_panel(panel, overlay.picture, values, box=box, truths=overlay.truths)
-        low, high = drawn.get_clim()
-        below = panel.inset_axes((0, -0.1, 1, 0.05))
-        scale = figure.colorbar(drawn, cax=below, orientation="horizontal", ticks=[low, 0, high])
-        scale.set_ticklabels([f"{low:.3g}", "0", f"{high:.3g}"], fontsize=8)
-        scale.outline.set_visible(False)
-    _draw_chart(panels["scores"], class_names, scores, marked)
-    titles = {"picture": overlay.title, "scores": score}
-    for name, panel in panels.items():
-        panel.set_anchor("N")  # aligned at the top, whatever is below
-        panel.set_title(plain(titles.get(name, name)), fontsize=9)
-    legend = f"yellow: evidence for {plain(overlay.title)}, blue: against it"
-    legend += "; white line: zero; dashed: box"
-    figure.supxlabel(legend, fontsize=9)
-    save_figure(figure, path, dpi=110)
-
-
-def _draw_chart(chart: plt.Axes, names: list[str], scores: np.ndarray, marked: int) -> None:
-    """A bar per class, with name and score over its left end."""
-    places = range(len(names))
-    chart.barh(places, scores, color=[MARKED_COLOUR if k == marked else "0.85" for k in places])
-    shown = [plain(name, LONGEST_NAME) for name in names]
-    texts = [f"{name}  {score:.2f}" for name, score in zip(shown, scores, strict=True)]
-    chart.set_yticks(places, texts, fontsize=8, ha="left")
-    chart.tick_params(length=0, pad=-5)
-    chart.set_xticks([])
-    chart.invert_yaxis()
-    chart.spines[["left", "bottom"]].set_visible(False)
 
 
 def draw_panel(

@@ -1,5 +1,6 @@
 """Maps and boxes of one photograph, for any network and any of its classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,22 +11,36 @@ from torch import Tensor
 from infocam.maps.cam import Maps, coefficients, method_maps
 from infocam.models.classifiers import Classifier
 from infocam.names import GRADIENT_METHODS
-from infocam.scoring.boxes import largest_contour_box, resize_map, to_8bit
+from infocam.scoring.boxes import contour_boxes, resize_map, to_8bit
 from mi_common.errors import UserError
-from mi_common.information import pointwise_mutual_information
+from mi_common.information import log_posterior, pointwise_mutual_information
 from mi_common.runtime import Runtime
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Maps, boxes and scores of one image and one class."""
+    """M maps of one image, those of the first class first, and the scores of its K classes.
 
-    maps: np.ndarray  # (M, h, w) float32, signed, at the network's resolution
-    methods: list[str]  # M names
-    boxes: np.ndarray  # (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 if there is none
-    scores: np.ndarray  # (K,) logits, or pointwise mutual information in nats
-    label: int
-    against: list[str]  # M texts: the class whose map the method subtracts, or how many classes
+    Attributes:
+        maps: (M, h, w) float32, signed, at the network's resolution.
+        methods: M names.
+        labels: M class numbers.
+        against: M texts: the class whose map the method subtracts, or how many classes.
+        mostly_against: M booleans: whether a map, summed over the image, is evidence against its
+            class. Only for maps with a meaningful zero: contrasts, and with the prior `cam`.
+        boxes: (M, 4) x0 y0 x1 y1, inclusive pixels of the image; -1 where there is none.
+        scores: (K,) logits, or pointwise mutual information in nats.
+        probabilities: (K,) of the classes; see `explain`.
+    """
+
+    maps: np.ndarray
+    methods: list[str]
+    labels: list[int]
+    against: list[str]
+    mostly_against: list[bool]
+    boxes: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
 
 
 @torch.inference_mode()
@@ -34,7 +49,8 @@ def explain(
     classifier: Classifier,
     methods: list[str],
     *,
-    label: int | None = None,
+    labels: Sequence[int] | None = None,
+    top: int = 1,
     image_size: int | None = None,
     region: int = 1,
     threshold: float = 0.3,
@@ -42,40 +58,61 @@ def explain(
     prior: bool = False,
     runtime: Runtime,
 ) -> Explanation:
-    """Maps and boxes of one image.
+    """Maps and boxes of one image by each method for each label, from one pass of the network.
+
+    Maps that are mostly against their class have no box.
 
     Args:
         methods: as `parse_method` returns them.
-        label: None means the most likely class.
+        labels: classes; None means the `top` most likely ones.
         image_size: side of the square that the image is stretched to; None means the network's.
         region: side of the mean filter on the maps, in cells.
         threshold: of the boxes, a fraction of the largest value of the normalised map.
         normalisation: see `boxes.normalise`; with "max" boxes show evidence for the class only.
-        prior: whether the mean of a contrast is pointwise mutual information.
+        prior: whether the mean of a contrast is pointwise mutual information. Then probabilities
+            are those under the class frequencies of the training data. Otherwise they are the
+            softmax of the logits, which assumes equal frequencies after PC-softmax.
 
-    UserError for a size that the network cannot process, an even region, or a method that sets the
+    UserError for a size that the network cannot process, an even region, or a method that sets a
     label against itself.
     """
     head, names = classifier.network.head, classifier.class_names
     features = _features(image, classifier, image_size, runtime)
     logits = scores = head(features.mean(dim=(2, 3)))
     prior_options, pc_softmax_logits = classifier.prior if prior else {}, logits
+    log_probabilities = logits.log_softmax(dim=1)
     if prior:
+        log_prior = prior_options["log_prior"]
         pc_softmax_logits = logits + prior_options["prior_shift"]
-        scores = pointwise_mutual_information(pc_softmax_logits, prior_options["log_prior"])
-    labels = scores.argmax(dim=1) if label is None else torch.tensor([label], device=logits.device)
-    label = int(labels)
-    if f"class:{label}" in methods:
-        raise UserError(f"class {names[label]} is the label itself; choose another")
-    maps = []
-    for method in methods:
+        scores = pointwise_mutual_information(pc_softmax_logits, log_prior)
+        log_probabilities = log_posterior(pc_softmax_logits, log_prior)
+    if labels is None:
+        labels = scores[0].topk(min(top, len(names))).indices.tolist()
+    maps, boxes, against, mostly_against = [], [], [], []
+    pairs = [(label, method) for label in labels for method in methods]
+    for label, method in pairs:
+        if method == f"class:{label}":
+            raise UserError(f"class {names[label]} is the label itself; choose another")
+        classes = torch.tensor([label], device=logits.device)
         options = Maps([method], [region], **prior_options)
-        values = method_maps(options, features, head, labels, logits)[method, region]
-        maps.append(values[0].float().cpu().numpy())
-    boxes = [box_of(values, *image.size, threshold, normalisation) for values in maps]
-    against = [opponents(method, pc_softmax_logits, labels, names) for method in methods]
-    scores = scores[0].cpu().numpy()
-    return Explanation(np.stack(maps), methods, np.stack(boxes), scores, label, against)
+        values = method_maps(options, features, head, classes, logits)[method, region]
+        values = values[0].float().cpu().numpy()
+        has_zero = method not in GRADIENT_METHODS and (prior or method != "cam")
+        mostly_against.append(has_zero and bool(values.mean() < 0))
+        box = box_of(values, *image.size, threshold, normalisation)
+        maps.append(values)
+        boxes.append(np.full(4, -1) if mostly_against[-1] else box)
+        against.append(opponents(method, pc_softmax_logits, classes, names))
+    return Explanation(
+        maps=np.stack(maps),
+        methods=[method for _, method in pairs],
+        labels=[label for label, _ in pairs],
+        against=against,
+        mostly_against=mostly_against,
+        boxes=np.stack(boxes),
+        scores=scores[0].cpu().numpy(),
+        probabilities=log_probabilities[0].exp().cpu().numpy(),
+    )
 
 
 def _features(
@@ -83,8 +120,10 @@ def _features(
 ) -> Tensor:
     """(1, C, h, w) float32 feature maps of one image."""
     network = classifier.network
-    if len(network.spec.mean) == 1:
+    if classifier.grey:
         image = image.convert("L")
+        if len(network.spec.mean) == 3:
+            image = image.convert("RGB")
     pixels = network.spec.transform(image_size)(image)[None].to(runtime.device)
     backbone = torch.compile(network.backbone) if runtime.compile else network.backbone
     try:
@@ -102,10 +141,18 @@ def box_of(
     values: np.ndarray, width: int, height: int, threshold: float, normalisation: str
 ) -> np.ndarray:
     """(4,) box of the largest contour above the threshold; -1 if the normalised map is zero."""
+    return boxes_at(values, width, height, np.array([threshold]), normalisation)[0]
+
+
+def boxes_at(
+    values: np.ndarray, width: int, height: int, thresholds: np.ndarray, normalisation: str
+) -> np.ndarray:
+    """(T, 4) boxes of the largest contours above T thresholds; -1 if the normalised map is zero."""
     levels = to_8bit(resize_map(values, width, height), normalisation)
     if not levels.any():
-        return np.full(4, -1)
-    return largest_contour_box((levels > int(threshold * levels.max())).astype(np.uint8))
+        return np.full((len(thresholds), 4), -1)
+    boxes, starts = contour_boxes(levels, (thresholds * levels.max()).astype(int))
+    return boxes[starts]
 
 
 def opponents(method: str, logits: Tensor, labels: Tensor, class_names: list[str]) -> str:

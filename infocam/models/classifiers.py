@@ -27,13 +27,15 @@ class Classifier:
     network: GlobalAveragePoolClassifier
     class_names: list[str]  # (K,)
     log_prior: Tensor  # (K,) of the training data
-    softmax: bool  # trained by softmax: logits contain the log prior, those of PC-softmax do not
+    # (K,) The class prior that is in the logits: the training data's after softmax, none (zeros)
+    # after PC-softmax.
+    logit_log_prior: Tensor
+    grey: bool = False  # whether it was trained on grey images, which may fill three channels
 
     @property
     def prior(self) -> dict[str, Tensor]:
         """Arguments of `infocam.maps.cam.Maps` for pointwise mutual information."""
-        shift = -self.log_prior if self.softmax else torch.zeros_like(self.log_prior)
-        return {"log_prior": self.log_prior, "prior_shift": shift}
+        return {"log_prior": self.log_prior, "prior_shift": -self.logit_log_prior}
 
 
 def imagenet_classifier(
@@ -51,7 +53,7 @@ def imagenet_classifier(
         )
     network = network.to(runtime.device, memory_format=torch.channels_last).eval()
     prior = log_prior_from_counts(torch.ones(len(names), device=runtime.device))
-    return Classifier(network, names, prior, softmax=True)
+    return Classifier(network, names, prior, prior)
 
 
 @dataclass(frozen=True)
@@ -112,4 +114,6 @@ def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:
     source = str(run.folder.checkpoint_file)
     classifier.load(run.folder, head_only=settings.freeze_backbone, source=source)
     prior = log_prior_from_counts(torch.tensor(run.class_counts, device=runtime.device))
-    return Classifier(network.eval(), run.class_names, prior, softmax=settings.loss == "softmax")
+    in_logits = prior if settings.loss == "softmax" else torch.zeros_like(prior)
+    grey = len(network.spec.mean) == 1
+    return Classifier(network.eval(), run.class_names, prior, in_logits, grey)

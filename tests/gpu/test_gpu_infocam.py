@@ -121,7 +121,7 @@ def test_evaluate_on_pictures(run_on_both, picture_runs, pictures):
 def assert_same_explanation(folders: tuple[Path, Path], name: str) -> None:
     expected, found = (np.load(folder / f"{name}.npz") for folder in folders)
     assert set(found.files) == set(expected.files)
-    for key in ("methods", "class_names", "label"):
+    for key in ("methods", "class_names", "labels"):
         np.testing.assert_array_equal(found[key], expected[key])
     for key in ("maps", "scores"):
         scale = np.abs(expected[key]).max()

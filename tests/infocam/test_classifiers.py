@@ -29,7 +29,8 @@ def test_imagenet_classes_have_their_names_each_once(imagenet):
     assert len(imagenet.class_names) == len(set(imagenet.class_names)) == 1000
     assert [imagenet.class_names[k] for k in (0, 281, 999)] == ["tench", "tabby", "toilet tissue"]
     torch.testing.assert_close(imagenet.log_prior, torch.full((1000,), 0.001).log())
-    assert imagenet.softmax and not imagenet.network.training
+    torch.testing.assert_close(imagenet.logit_log_prior, imagenet.log_prior)
+    assert not imagenet.network.training and not imagenet.grey
 
 
 def test_the_output_stride_makes_larger_maps_of_the_same_weights(imagenet):
@@ -46,7 +47,8 @@ def test_a_head_without_training_is_refused(cpu):
 def test_a_run_brings_its_network_names_and_class_frequencies(digits_run, cpu, small_window):
     classifier = run_classifier(digits_run.folder, runtime=cpu)
     assert classifier.class_names == [str(k) for k in range(10)]
-    assert classifier.softmax and not classifier.network.training
+    torch.testing.assert_close(classifier.logit_log_prior, classifier.log_prior)
+    assert classifier.grey and not classifier.network.training
     sets = load_splits("scattered-digits", digits_run.data_dir, **DIGITS, splits=("train",))
     counts = torch.bincount(sets["train"].labels, minlength=10)
     assert counts.min() < counts.max()
@@ -74,7 +76,11 @@ FLAGS += [{"data_dir": 5}, {"freeze_backbone": "no"}, {"weights": 1}, {"seed": N
     [
         *(({"flags": flags}, "config.json: damaged") for flags in FLAGS),
         ({"flags": "none"}, "config.json: damaged"),
-        ({"entry": "pc_softmax.train"}, "written by pc_softmax.train; give a run of infocam.train"),
+        (
+            {"entry": "mi_estimator.rank"},
+            "written by mi_estimator.rank; give a run of infocam.train",
+        ),
+        ({"entry": "pc_softmax.train"}, "run: no predictions.npz; train again"),
         ({"entry": None}, "written by an unknown script; give a run of infocam.train"),
         ({"class_names": [], "class_counts": []}, "config.json: damaged"),
         (

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from infocam.figures import overlay
-from infocam.figures.overlay import Overlay, draw_panel, save_explanation, save_gallery
+from infocam.figures.overlay import Overlay, draw_panel, save_gallery
 
 NO_TRUTHS = np.zeros((0, 4), int)
 # Viewing without long, middle or short-wave cones, on linear RGB (Machado et al. 2009).
@@ -108,27 +108,3 @@ def test_a_gallery_has_a_line_an_image_a_column_a_method_and_the_overlaps(drawn,
         *("cow", "cam", "infocam"),
     ]
     assert [len(panel.patches) // 2 for panel in figure.axes] == [1, 2, 2, 2, 3, 3, 0, 1, 0]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_an_explanation_shows_picture_maps_scales_and_scores(drawn, tmp_path, count):
-    maps = {f"method {k}": np.array([[-1.0, k + 1]]) for k in range(count)}
-    boxes = {"method 0": np.array([2, 2, 5, 5])}
-    scores, names = np.array([2.5, 1.0, -0.5]), ["cat", "an otherwise endless name of a dog", "cow"]
-    shown = Overlay(picture(40, 30), maps, boxes, NO_TRUTHS, "cow")
-    save_explanation(tmp_path / "x.png", shown, names, scores, marked=2, score="logit")
-    panels = {panel.get_title(): panel for panel in drawn[0].axes}
-    assert list(panels) == ["cow", *maps, "logit"]
-    for k, (method, values) in enumerate(maps.items()):
-        (scale,) = panels[method].child_axes
-        low, zero, high = (text.get_text() for text in scale.get_xticklabels())
-        end = panels[method].images[1].get_clim()[1]
-        assert (low, zero, high) == (f"{-end:.3g}", "0", f"{end:.3g}")
-        assert end == pytest.approx(np.abs(values).max(), rel=0.3)  # bicubic maps overshoot
-        assert len(panels[method].patches) == (2 if k == 0 else 0)
-    chart = panels["logit"]
-    assert [bar.get_width() for bar in chart.patches] == scores.tolist()
-    colours = [bar.get_facecolor() for bar in chart.patches]
-    assert colours[0] == colours[1] != colours[2]
-    texts = [text.get_text() for text in chart.get_yticklabels()]
-    assert texts == ["cat  2.50", "an otherwise endless name…  1.00", "cow  -0.50"]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from infocam.maps.photographs import box_of, explain
+from infocam.maps.photographs import box_of, boxes_at, explain
 from infocam.models.classifiers import Classifier
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 
@@ -22,7 +22,9 @@ def classifier_of(softmax: bool = True, channels: int = 3) -> Classifier:
     trunk = nn.Sequential(nn.Conv2d(channels, 6, 4, stride=2, padding=1), nn.ReLU())
     spec = InputSpec(16, (0.5,) * channels, (0.5,) * channels)
     network = GlobalAveragePoolClassifier(trunk, 6, len(NAMES), spec).eval()
-    return Classifier(network, NAMES, torch.tensor(PRIOR).log(), softmax)
+    prior = torch.tensor(PRIOR).log()
+    in_logits = prior if softmax else torch.zeros(4)
+    return Classifier(network, NAMES, prior, in_logits, grey=channels == 1)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def slow_box(values: np.ndarray, width: int, height: int, threshold: float) -> l
 @pytest.mark.parametrize(("size", "threshold"), [(None, 0.8), (24, 0.8), (None, 0.1)])
 def test_maps_boxes_and_scores_equal_their_definitions(image, cpu, size, threshold):
     classifier = classifier_of()
-    options = {"label": 2, "image_size": size, "threshold": threshold}
+    options = {"labels": [2], "image_size": size, "threshold": threshold}
     found = explain(image, classifier, CONTRASTS, **options, runtime=cpu)
     maps, logits = slow_maps(classifier, features_of(classifier, image, size or 16))
     others = [0, 1, 3]
@@ -76,9 +78,12 @@ def test_maps_boxes_and_scores_equal_their_definitions(image, cpu, size, thresho
     assert found.maps.shape[1:] == ((8, 8) if size is None else (12, 12))
     np.testing.assert_allclose(found.scores, logits, atol=1e-6)
     assert found.against == ["", "3 classes", NAMES[low], NAMES[high], "dog"]
-    assert found.methods == CONTRASTS and found.label == 2
-    assert found.boxes.tolist() == [slow_box(m, 40, 30, threshold) for m in found.maps]
-    assert threshold < 0.5 or len(set(map(tuple, found.boxes.tolist()))) > 1
+    assert found.methods == CONTRASTS and found.labels == [2] * 5
+    # A contrast that is negative in sum has no box; the class's own map has no meaningful zero.
+    assert found.mostly_against == [False, *(bool(m.sum() < 0) for m in expected[1:])]
+    boxes = [[-1] * 4 if m.sum() < 0 else slow_box(m, 40, 30, threshold) for m in expected[1:]]
+    assert found.boxes.tolist() == [slow_box(maps[2], 40, 30, threshold), *boxes]
+    assert 0 < sum(found.mostly_against) < 4
 
 
 def test_the_label_is_the_likeliest_class_unless_given(image, cpu):
@@ -87,15 +92,15 @@ def test_the_label_is_the_likeliest_class_unless_given(image, cpu):
         with torch.no_grad():
             classifier.network.head.bias[:] = 10.0 * torch.eye(4)[k]
         found = explain(image, classifier, ["cam"], runtime=cpu)
-        given = explain(image, classifier, ["cam"], label=k, runtime=cpu)
-        assert found.label == k == found.scores.argmax()
+        given = explain(image, classifier, ["cam"], labels=[k], runtime=cpu)
+        assert found.labels == [k] and k == found.scores.argmax()
         np.testing.assert_array_equal(found.maps, given.maps)
 
 
 def test_region_takes_the_mean_of_neighbouring_cells(image, cpu):
     classifier = classifier_of()
     plain, mean = (
-        explain(image, classifier, ["infocam", "layer-cam"], label=1, region=r, runtime=cpu)
+        explain(image, classifier, ["infocam", "layer-cam"], labels=[1], region=r, runtime=cpu)
         for r in (1, 3)
     )
     for before, after in zip(plain.maps, mean.maps, strict=True):
@@ -108,7 +113,7 @@ def test_region_takes_the_mean_of_neighbouring_cells(image, cpu):
 @pytest.mark.parametrize("softmax", [True, False])
 def test_with_the_prior_means_are_pointwise_mutual_information(image, cpu, softmax, region):
     classifier = classifier_of(softmax)
-    options = {"label": 2, "region": region, "runtime": cpu}
+    options = {"labels": [2], "region": region, "runtime": cpu}
     plain = explain(image, classifier, [*CONTRASTS, "grad-cam"], **options)
     found = explain(image, classifier, [*CONTRASTS, "grad-cam"], prior=True, **options)
     _, logits = slow_maps(classifier, features_of(classifier, image))
@@ -120,7 +125,10 @@ def test_with_the_prior_means_are_pointwise_mutual_information(image, cpu, softm
     means = found.maps.mean(axis=(1, 2))
     np.testing.assert_allclose(means[:5], information[2] - against, atol=1e-5)
     np.testing.assert_array_equal(found.maps[5], plain.maps[5])  # no contrast: no such unit
-    assert found.boxes[1].tolist() == plain.boxes[1].tolist()
+    assert found.mostly_against[:5] == (means[:5] < 0).tolist() and not found.mostly_against[5]
+    for explanation in (plain, found):  # whatever is added to a map, its box stays
+        box = [-1] * 4 if explanation.mostly_against[1] else slow_box(plain.maps[1], 40, 30, 0.3)
+        assert explanation.boxes[1].tolist() == box
 
 
 def test_the_prior_says_which_classes_are_likely(image, cpu):
@@ -131,16 +139,16 @@ def test_the_prior_says_which_classes_are_likely(image, cpu):
     plain, prior = (
         explain(image, classifier, ["infocam+"], prior=p, runtime=cpu) for p in (False, True)
     )
-    assert (plain.label, plain.against) == (3, ["cow"])
+    assert (plain.labels, plain.against) == ([3], ["cow"])
     # Less the log prior: 2.70, 1.91, 1.40, 1.42.
-    assert (prior.label, prior.against) == (0, ["cow"])
+    assert (prior.labels, prior.against) == ([0], ["cow"])
 
 
 def test_a_map_that_is_constant_has_no_box(image, cpu):
     classifier = classifier_of()
     with torch.no_grad():
         classifier.network.head.weight[1] = -1
-    found = explain(image, classifier, ["grad-cam", "cam"], label=1, runtime=cpu)
+    found = explain(image, classifier, ["grad-cam", "cam"], labels=[1], runtime=cpu)
     assert not found.maps[0].any()
     assert found.boxes[0].tolist() == [-1, -1, -1, -1] and found.boxes[1].min() >= 0
     assert box_of(np.full((3, 3), 2.0), 9, 9, 0.3, "minmax").tolist() == [-1, -1, -1, -1]
@@ -153,16 +161,52 @@ def test_boxes_of_what_speaks_for_the_class_leave_out_the_rest(image, cpu):
     assert box_of(values, 8, 8, 0.3, "minmax").tolist() == [0, 6, 7, 7]
     assert box_of(values, 8, 8, 0.3, "max").tolist() == [1, 2, 4, 3]
     assert box_of(-1 - np.eye(4), 8, 8, 0.3, "max").tolist() == [-1, -1, -1, -1]
-    options = {"label": 1, "normalisation": "max", "runtime": cpu}
+    options = {"labels": [1], "normalisation": "max", "runtime": cpu}
     found = explain(image, classifier_of(), ["cam", "class:0", "class:2"], **options)
-    own, other = (
-        [box_of(m, 40, 30, 0.3, how).tolist() for m in found.maps] for how in ("max", "minmax")
-    )
-    assert found.boxes.tolist() == own != other
+    expected = [
+        [-1] * 4 if against else box_of(m, 40, 30, 0.3, "max").tolist()
+        for m, against in zip(found.maps, found.mostly_against, strict=True)
+    ]
+    assert found.boxes.tolist() == expected
+
+
+def test_boxes_at_many_thresholds_are_those_at_each():
+    values = np.random.default_rng(0).normal(size=(7, 9))
+    thresholds = np.arange(100) / 100
+    for normalisation in ("max", "minmax"):
+        boxes = boxes_at(values, 60, 45, thresholds, normalisation)
+        each = [box_of(values, 60, 45, t, normalisation) for t in thresholds]
+        np.testing.assert_array_equal(boxes, each)
+        assert len(np.unique(boxes, axis=0)) > 20
+
+
+def test_several_classes_come_from_one_pass_of_the_network(image, cpu):
+    classifier = classifier_of()
+    passes = []
+    classifier.network.backbone.register_forward_hook(lambda *_: passes.append(1))
+    found = explain(image, classifier, ["infocam", "similar"], top=3, runtime=cpu)
+    assert len(passes) == 1
+    best = np.argsort(-found.scores, kind="stable")[:3].tolist()
+    assert found.labels == [best[0], best[0], best[1], best[1], best[2], best[2]]
+    assert found.methods == ["infocam", "similar"] * 3
+    for i, k in enumerate(best):
+        alone = explain(image, classifier, ["infocam", "similar"], labels=[k], runtime=cpu)
+        np.testing.assert_array_equal(found.maps[2 * i : 2 * i + 2], alone.maps)
+        np.testing.assert_array_equal(found.boxes[2 * i : 2 * i + 2], alone.boxes)
+    probabilities = np.exp(found.scores) / np.exp(found.scores).sum()
+    np.testing.assert_allclose(found.probabilities, probabilities, rtol=1e-5)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_with_the_prior_probabilities_are_those_at_the_training_frequencies(image, cpu, softmax):
+    found = explain(image, classifier_of(softmax), ["cam"], prior=True, runtime=cpu)
+    expected = np.array(PRIOR) * np.exp(found.scores)
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4)
+    assert found.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_network_of_grey_images_gets_grey(image, cpu):
     classifier = classifier_of(channels=1)
-    found = explain(image, classifier, ["cam"], label=0, runtime=cpu)
+    found = explain(image, classifier, ["cam"], labels=[0], runtime=cpu)
     maps, _ = slow_maps(classifier, features_of(classifier, image.convert("L")))
     np.testing.assert_allclose(found.maps[0], maps[0], atol=1e-6)
