@@ -60,6 +60,10 @@ def main(argv: list[str] | None = None) -> None:
     names = list(dict.fromkeys(args.test_sets or predictions.tests))
     if unknown := [name for name in names if name not in predictions.tests]:
         raise UserError(f"--test-sets {unknown[0]}: the run has {', '.join(predictions.tests)}")
+    shifted = "official" if "official" in names else names[0]
+    lacking = {name: predictions.classes_without_tests(name) for name in names}
+    if args.shift and lacking[shifted]:
+        raise UserError(f"--shift: no samples of {lacking[shifted]} in {shifted}; leave it out")
     check_output(folder, flags, overwrite=args.overwrite)
     print(f"pc_softmax: {args.run}, target prior {args.target_prior}, writing {folder}", flush=True)
 
@@ -67,13 +71,15 @@ def main(argv: list[str] | None = None) -> None:
         name: evaluation.evaluate(predictions, name, args.target_prior) for name in names
     }
     if args.shift:
-        shifted = "official" if "official" in names else names[0]
         generator = np.random.default_rng(args.seed)
         rows, failures = shift_tables.shift_table(
             predictions, shifted, generator, resamples=args.resamples
         )
     for note in evaluation.notes(predictions, names, args.target_prior, shift=args.shift):
         print(f"Note: {note}.")
+    for name, missing in lacking.items():
+        if missing:
+            print(f"Note: no samples of {missing} in {name}; scores leave these classes out.")
     prepare_output(folder, flags, overwrite=args.overwrite)
     evaluation.write_evaluation(evaluations, predictions, args.target_prior, folder)
     posteriors = {name: e.log_posterior for name, e in evaluations.items()}
@@ -87,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     figures = "confusion.png, reliability.png, mistakes" + (", shift.png" if args.shift else "")
     print(f"wrote {folder}: table.md, scores.csv, per_class.csv, confusion.csv, {figures}")
     if not args.shift:
-        words = [args.run, "--target-prior", "em", "--shift", "--output-dir", f"{folder}-em"]
+        words = [args.run, "--target-prior", "em", "--output-dir", f"{folder}-em"]
+        words += [] if lacking[shifted] else ["--shift"]
         print(f"next: python -m pc_softmax.evaluate {shlex.join(map(str, words))}")
 
 

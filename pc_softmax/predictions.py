@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
 from mi_common.files import read_arrays
 from mi_common.information import logits_from_softmax
 from pc_softmax.adaptation import Adapter, unique_names
 
+MAX_LISTED = 5  # classes in a message
 REMEDY = "train again with --overwrite"
 KINDS = {"iu": "whole numbers", "f": "floats", "U": "text"}  # of NumPy's dtypes
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # a byte of a folder's name that is not UTF-8
@@ -87,6 +89,13 @@ class Predictions:
     def pc_softmax_logits(self, logits: np.ndarray) -> np.ndarray:
         log_prior = torch.from_numpy(self.logit_log_prior)
         return logits_from_softmax(torch.from_numpy(logits), log_prior).numpy()
+
+    def classes_without_tests(self, test_set: str) -> str:
+        """The names of the classes that a test set has no sample of, at most `MAX_LISTED`."""
+        counts = np.bincount(self.tests[test_set][1], minlength=len(self.counts))
+        names = [brief(self.unique_names[k], 40) for k in np.flatnonzero(counts == 0)]
+        more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+        return ", ".join(names[:MAX_LISTED]) + more
 
     @functools.cached_property
     def test_logits(self) -> dict[str, np.ndarray]:

@@ -31,7 +31,9 @@ def pictures(tmp_path):
     return root
 
 
-def test_a_class_with_one_image_trains_and_notes_say_what_is_lacking(pictures, tmp_path, capsys):
+def test_a_class_with_one_image_trains_and_notes_say_what_is_lacking(
+    pictures, tmp_path, capsys, user_error
+):
     loaded = load_data("folder", pictures, imbalance="none", val_fraction=0.1)
     assert loaded.counts.tolist() == [19, 9, 1]
     assert loaded.validation.labels.tolist() == [0, 0]
@@ -42,6 +44,11 @@ def test_a_class_with_one_image_trains_and_notes_say_what_is_lacking(pictures, t
         f"Note: {note.format(root=pictures)}." for note in NOTES
     ]
     evaluate.main([str(tmp_path / "run")])
+    printed = capsys.readouterr().out.splitlines()
+    assert "Note: no samples of cow in official; scores leave these classes out." in printed
+    assert "--shift" not in printed[-1] and printed[-1].startswith("next: python -m pc_softmax.")
+    line = user_error(evaluate.main, [tmp_path / "run", "--shift", "--overwrite"])
+    assert line == "error: --shift: no samples of cow in official; leave it out"
     rows = pd.read_csv(tmp_path / "run/evaluation/per_class.csv")
     assert rows["n"].tolist() == [6, 6, 0] and np.isnan(rows["accuracy"][2])
 
