@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         parts.append(rows.assign(data=name))
     rows = pd.concat(parts)
     table, shown = quapy_comparison.summary(rows), quapy_comparison.shown(rows)
-    options = {"index": False, "float_format": "%.3f"}
+    options = {"index": False, "float_format": "%.2f"}
     write_atomically(
         folder / "label_shift_quapy.csv", lambda partial: table.to_csv(partial, **options)
     )

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         table = pd.concat(summaries)
         write_atomically(
             folder / "label_shift_simulation.csv",
-            lambda partial, table=table: table.to_csv(partial, index=False, float_format="%.3f"),
+            lambda partial, table=table: table.to_csv(partial, index=False, float_format="%.2f"),
         )
     shown = label_shift.shown(table)
     write_tables(shown, folder / "table")

@@ -22,7 +22,7 @@ def test_logits_of_a_simulated_classifier_are_calibrated_or_not_as_it_says(quali
 
 def test_validation_counts_hold_the_training_ratio_above_the_rarest_class():
     assert label_shift.validation_counts(4, "balanced", 3).tolist() == [3, 3, 3, 3]
-    counts = label_shift.validation_counts(3, "imbalanced, softmax", 10)
+    counts = label_shift.validation_counts(3, "softmax", 10)
     assert counts.tolist() == [100, 32, 10]
 
 
@@ -44,14 +44,16 @@ def test_a_grid_has_every_cell_once_and_its_table_counts_losses_without_warning(
 
 
 def test_cells_below_the_limit_count_only_without_warning():
-    cells = {"validation": 10, "method": "em", "total_variation": 1.0}
+    cells = {"classes": 2, "validation": 10, "method": "auto", "total_variation": 1.0}
     rows = [
         cells | {"gain": gain, "gain_ci": 0.1, "warned": warned}
         for gain, warned in ((-0.29, 0), (-0.35, 0), (-0.5, 0), (-0.5, 1), (2.0, 0))
     ]
+    rows += [row | {"method": "em", "total_variation": k} for k, row in enumerate(rows)]
     (line,) = label_shift.shown(pd.DataFrame(rows)).to_dict("records")
+    assert line["em: total variation"] == "2.00" and line["auto: gain"] == "+0.07"
     assert line["below -0.3 without warning"] == "2 of 5" and line["significantly"] == 1
-    assert line["least gain"] == "-0.50" and line["warned"] == "20 %"
+    assert line["least"] == "-0.50" and line["warned"] == "20 %"
 
 
 def test_comparison_without_quapy_has_our_rows_of_every_shift(tmp_path, monkeypatch, capsys):
