@@ -77,7 +77,9 @@ def save_gallery(table: pd.DataFrame, images: ImageSet, title: str, path: Path) 
         picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
         panel.imshow(picture)
         predicted, true = (plain(name, LONGEST_NAME) for name in (row.predicted, row.true_class))
-        text = f"{predicted} {row.probability:.2f}\ntrue: {true} {row.true_probability:.2f}"
+        text = (
+            f"{predicted}, p = {row.probability:.2f}\ntrue: {true}, p = {row.true_probability:.2f}"
+        )
         panel.set_title(text, fontsize=7)
     save_figure(figure, path)
 
@@ -101,7 +103,7 @@ def write_mistakes(
             if len(table):
                 shown = min(len(table), MISTAKES)
                 title = f"{test_set}: {shown} of {len(table)} wrong predictions, the most probable "
-                title += "first (predicted class, true class, their probabilities)"
+                title += "first (predicted and true class, with their probabilities p)"
                 save_gallery(table, images, title, folder / f"mistakes_{test_set}.png")
             if not images.in_memory:
                 files = [printable(images.images[i]) for i in table["index"]]

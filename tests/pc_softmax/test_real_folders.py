@@ -102,6 +102,6 @@ def test_a_gallery_shows_each_picture_with_both_classes(pictures, monkeypatch):
     table = mistakes(np.log([[0.7, 0.2, 0.1]] * 12), images.labels.numpy(), images.class_names)
     gallery.save_gallery(table, images, "official: 6", pictures / "x.png")
     titles = [panel.get_title() for panel in figures[0].axes]
-    assert titles == ["ant 0.70\ntrue: bee 0.20"] * 6
+    assert titles == ["ant, p = 0.70\ntrue: bee, p = 0.20"] * 6
     shown = figures[0].axes[0].images[0].get_array()
     assert np.array_equal(shown, np.asarray(Image.open(pictures / "test/bee/00.jpg")))
