@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.labels is not None and args.top is not None:
         raise UserError(f"--top {args.top} with --labels: leave one of them out")
 
-    from infocam.explanation import Options, explain_files, print_report
+    from infocam.explanation import Options, counted, explain_files, print_report
     from infocam.maps.methods import class_number, parse_methods
     from infocam.models.classifiers import imagenet_classifier
     from infocam.models.pc_softmax_runs import classifier_of_run
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.against is not None:
         methods = [name for name in methods if args.methods or name != "similar"]
         methods.append(f"class:{class_number(args.against, names, '--against')}")
-    device.say(f"infocam: {device.describe()}, {source}, {len(paths)} pictures")
+    device.say(f"infocam: {device.describe()}, {source}, {counted(len(paths))}")
     if others:
         first = printable(others[0])
         device.say(f"left out {len(others)} files that are no pictures, such as {first}")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from infocam.box_table import BoxTable
 from infocam.figures.evidence import (
+    CONTOURS,
     LEGEND,
     ClassBar,
     Figure,
@@ -125,8 +126,8 @@ def print_report(report: Report, folder: Path) -> None:
         print(f"and {len(report.rows) - len(shown)} more rows in {folder}/boxes.csv")
     for path, reason in report.unreadable:
         print(f"left out {printable(path)}: {reason}")
-    pictures = len({row["name"] for row in report.rows})
-    print(f"wrote {folder}: {pictures} figures, boxes.csv, boxes.json; open explain.html")
+    pictures = counted(len({row["name"] for row in report.rows}))
+    print(f"wrote {folder}: figures of {pictures}, boxes.csv, boxes.json; open explain.html")
 
 
 _EXPLAIN_OPTIONS = ("labels", "top", "image_size", "region", "threshold", "normalisation", "prior")
@@ -168,13 +169,26 @@ def figure_of(
         label, values = explanation.labels[i], explanation.maps[i]
         of_gradient = method in GRADIENT_METHODS
         unit = "" if of_gradient else ("nats" if options.prior else "logits")
-        own_scale = float(values.max()) or 1.0
-        against = explanation.mostly_against[i]
-        note = "mostly evidence against it, so no box" if against else ""
+        end = float(values.max()) or 1.0 if of_gradient else scale
+        note = ""
+        if explanation.mostly_against[i]:
+            note = "(mostly evidence against it, so no box)"
+        elif values.max() < end * CONTOURS[0]:
+            note = f"(weak: nowhere above {values.max():.2g} {unit})"
         title = title_of(method, class_names[label], explanation.against[i])
-        end = own_scale if of_gradient else scale
-        box = explanation.boxes[i]
-        panels.append(Panel(title, values, box, positions[label], end, unit, note))
+        panels.append(
+            Panel(
+                title=title,
+                values=values,
+                box=explanation.boxes[i],
+                position=positions[label],
+                scale=end,
+                unit=unit,
+                class_name=class_names[label],
+                signed=not of_gradient,
+                note=note,
+            )
+        )
     probabilities, names = explanation.probabilities, list(map(class_names.__getitem__, positions))
     title = f"picture with the box of {names[0]}" if len(names) == 1 else "picture with boxes"
     shown = np.argsort(-probabilities, kind="stable")[:MAX_BARS].tolist()
@@ -208,6 +222,10 @@ def colour_scale(explanation: Explanation) -> float:
     pairs = zip(explanation.methods, explanation.maps, strict=True)
     largest = [float(np.abs(m).max()) for method, m in pairs if method not in GRADIENT_METHODS]
     return max([SCALE_LOGS * math.log(max(len(explanation.scores), 2)), *largest])
+
+
+def counted(pictures: int) -> str:
+    return f"{pictures:,} picture{'s' * (pictures != 1)}"
 
 
 def title_of(method: str, name: str, against: str) -> str:

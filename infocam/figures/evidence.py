@@ -15,14 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.colors import ListedColormap, to_rgb
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from infocam.scoring.boxes import resize_map
 from mi_common.plots import plain, save_figure
 
 FOR_COLOUR, AGAINST_COLOUR = "#ffe11a", "#0b2a6b"
-HIGHEST_SHARE = 0.75  # of the map at the end of its scale, where it covers the picture most
+HIGHEST_SHARE = 0.65  # of the map at the end of its scale, where it covers the picture most
 CONTOURS = (1 / 3, 2 / 3)  # of the scale
 # Of the explained classes (Okabe and Ito 2008): on the picture and in the chart.
 CLASS_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00")
@@ -46,7 +45,9 @@ class Panel:
         box: (4,) inclusive pixels of the picture; -1 for none.
         position: of its class among the explained ones.
         scale: the value, above zero, at which the colours end.
-        unit: of the values.
+        unit: of the values; empty for none.
+        class_name: written at the box if the picture has the boxes of several classes.
+        signed: whether values below zero can occur.
         note: below the title, such as why there is no box.
     """
 
@@ -56,6 +57,8 @@ class Panel:
     position: int
     scale: float
     unit: str
+    class_name: str
+    signed: bool = True
     note: str = ""
 
 
@@ -118,11 +121,11 @@ def save_explanation(path: Path, figure: Figure) -> None:
     first, *others = grid.flat
     draw_picture(first, figure)
     for axes, panel in zip(others, figure.panels, strict=False):
-        drawn_map = draw_map(axes, figure, panel)
-        _draw_scale(axes, drawn_map, panel)
+        draw_map(axes, figure, panel)
+        _draw_scale(axes, panel)
         set_title(axes, panel.title, panel.note)
     draw_chart(others[len(figure.panels)], figure.bars)
-    others[len(figure.panels)].set_title(figure.chart_title, fontsize=9)
+    set_title(others[len(figure.panels)], figure.chart_title)
     for axes in others[len(figure.panels) + 1 :]:
         axes.set_axis_off()
     for axes in grid.flat:
@@ -133,8 +136,9 @@ def save_explanation(path: Path, figure: Figure) -> None:
 
 
 def set_title(axes: plt.Axes, title: str, note: str = "") -> None:
-    lines = textwrap.wrap(plain(title, 90), 42)
-    axes.set_title("\n".join([*lines, *([note] if note else [])]), fontsize=9)
+    lines = textwrap.wrap(plain(title, 90), 42) + [note] * bool(note)
+    below_scales = axes.get_subplotspec().rowspan.start > 0
+    axes.set_title("\n".join(lines), fontsize=9, pad=18 if below_scales else 6)
 
 
 def draw_picture(axes: plt.Axes, figure: Figure) -> None:
@@ -144,16 +148,20 @@ def draw_picture(axes: plt.Axes, figure: Figure) -> None:
     for position in sorted(set(positions)):
         panel = figure.panels[positions.index(position)]
         draw_box(axes, panel.box, position)
+        if len(set(positions)) > 1 and panel.box[0] >= 0:
+            style = {"facecolor": "k", "edgecolor": "none", "pad": 1.5, "alpha": 0.75}
+            options = {"fontsize": 7.5, "va": "top", "color": _class_colour(position)}
+            axes.text(*panel.box[:2], plain(panel.class_name, 25), bbox=style, **options)
     set_title(axes, figure.title)
 
 
-def draw_map(axes: plt.Axes, figure: Figure, panel: Panel) -> AxesImage:
+def draw_map(axes: plt.Axes, figure: Figure, panel: Panel) -> None:
     """The picture under a map, with contours and box."""
     extent = _show(axes, figure)
     height, width = figure.picture.shape[:2]
     values = resize_map(panel.values, width, height)
     options = {"extent": extent, "vmin": -panel.scale, "vmax": panel.scale}
-    drawn = axes.imshow(values, cmap=colours(), interpolation="bilinear", **options)
+    axes.imshow(values, cmap=colours(), interpolation="bilinear", **options)
     for sign, dashes in ((1, "-"), (-1, (0, (3, 2)))):
         levels = sorted(sign * panel.scale * share for share in CONTOURS)
         if levels[0] > values.max() or levels[-1] < values.min():
@@ -164,7 +172,6 @@ def draw_map(axes: plt.Axes, figure: Figure, panel: Panel) -> AxesImage:
         halo = patheffects.withStroke(linewidth=1.8, foreground="k")
         lines.set(linewidth=0.9, path_effects=[halo])
     draw_box(axes, panel.box, panel.position)
-    return drawn
 
 
 def draw_box(axes: plt.Axes, box: np.ndarray, position: int) -> None:
@@ -201,20 +208,32 @@ def _class_colour(position: int) -> str:
     return CLASS_COLOURS[position % len(CLASS_COLOURS)]
 
 
-def _draw_scale(axes: plt.Axes, drawn: AxesImage, panel: Panel) -> None:
-    below = axes.inset_axes((0, -0.085, 1, 0.045))
-    ticks = [-panel.scale, 0, panel.scale]
-    bar = axes.figure.colorbar(drawn, cax=below, orientation="horizontal", ticks=ticks)
-    below.set_facecolor("0.6")
-    bar.outline.set_visible(False)
-    bar.solids.set_edgecolor("face")
-    bar.set_ticklabels(
-        [f"against  −{panel.scale:.3g}", f"0 {panel.unit}", f"for  {panel.scale:.3g}"]
+def _draw_scale(axes: plt.Axes, panel: Panel) -> None:
+    """A bar below the map: its colours on grey, the lines of its contours, ends and unit."""
+    bar = axes.inset_axes((0, -0.085, 1, 0.045))
+    low = -panel.scale if panel.signed else 0
+    bar.set_facecolor("0.6")
+    bar.imshow(
+        np.linspace(low, panel.scale, 500)[None],
+        cmap=colours(),
+        vmin=-panel.scale,
+        vmax=panel.scale,
+        extent=(low, panel.scale, 0, 1),
+        aspect="auto",
     )
-    below.tick_params(labelsize=7.5, length=2, pad=1)
-    left, _, right = below.get_xticklabels()
-    left.set_ha("left")
-    right.set_ha("right")
+    for share in CONTOURS:
+        for value, dashes in ((share, "-"), (-share, (0, (2, 1)))):
+            bar.axvline(value * panel.scale, color="w", linewidth=0.9, linestyle=dashes)
+    bar.set_xlim(low, panel.scale)
+    bar.set_yticks([])
+    bar.spines[:].set_visible(False)
+    ticks = {low: f"against  −{panel.scale:.3g}"} if panel.signed else {}
+    ticks |= {0: f"0 {panel.unit}".strip(), panel.scale: f"for  {panel.scale:.3g}"}
+    bar.set_xticks(list(ticks), list(ticks.values()))
+    bar.tick_params(labelsize=7.5, length=2, pad=1)
+    first, *_, last = bar.get_xticklabels()
+    first.set_ha("left")
+    last.set_ha("right")
 
 
 def _show(axes: plt.Axes, figure: Figure) -> tuple[float, float, float, float]:

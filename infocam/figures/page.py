@@ -41,6 +41,7 @@ def page_record(
             "colour": CLASS_COLOURS[panel.position % len(CLASS_COLOURS)],
             "scale": panel.scale,
             "unit": panel.unit,
+            "signed": panel.signed,
             "box": panel.box.tolist(),
             "boxes": boxes[i].tolist(),
         }

@@ -54,10 +54,12 @@ def classifier_of_run(path: Path, *, runtime: Runtime) -> Classifier:
         raise UserError(f"{path}/predictions.npz: no logit_log_prior of its classes; train again")
     try:
         network, grey = _network(run, config["flags"], len(names), runtime)
-    except (AttributeError, KeyError, TypeError) as error:
+        if isinstance(network.head, CosineHead):
+            _make_linear(network, float(config["flags"]["scale"]))
+    except UserError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}/config.json: damaged; train again with --overwrite") from error
-    if isinstance(network.head, CosineHead):
-        _make_linear(network, float(config["flags"]["scale"]))
     prior = log_prior_from_counts(torch.tensor(counts, device=runtime.device))
     in_logits = torch.from_numpy(in_logits).to(prior)
     return Classifier(network.eval(), names, prior, in_logits, grey)
@@ -67,9 +69,10 @@ def _network(
     run: RunFolder, flags: dict[str, Any], num_classes: int, runtime: Runtime
 ) -> tuple[GlobalAveragePoolClassifier, bool]:
     """The trained network, and whether its images were grey."""
-    head_only = flags["freeze_backbone"] or flags["retrain_head"]
+    # Runs of earlier versions lack some flags.
+    head_only = flags["freeze_backbone"] or flags.get("retrain_head")
     spec, channels = _input_of(run)
-    if head_only and flags["init"] is not None:
+    if head_only and flags.get("init") is not None:
         first = RunFolder(Path(flags["init"]))
         first_flags = first.require_entry(ENTRY)["flags"]
         network, _ = _network(first, first_flags, num_classes, runtime)

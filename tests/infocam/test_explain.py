@@ -85,9 +85,12 @@ def test_imagenets_own_head_explains_a_photograph(picture, run):
     path = picture("noise.jpg", (100, 60))
     folder, printed = run(path, "--image-size", 96, "--methods", "infocam", "cam", "layer-cam")
     lines = printed.splitlines()
-    pattern = r"infocam: cpu \(1 threads\), fp32, efficientnet_lite0 \(imagenet\), 1 pictures"
+    pattern = r"infocam: cpu \(1 threads\), fp32, efficientnet_lite0 \(imagenet\), 1 picture"
     assert re.fullmatch(pattern, lines[0])
-    assert lines[-1] == f"wrote {folder}: 1 figures, boxes.csv, boxes.json; open explain.html"
+    assert (
+        lines[-1]
+        == f"wrote {folder}: figures of 1 picture, boxes.csv, boxes.json; open explain.html"
+    )
     assert files(folder) == COMMON | {"noise.npz", "noise.png"}
     with np.load(folder / "noise.npz") as arrays:
         maps, scores, names = arrays["maps"], arrays["scores"], arrays["class_names"]
@@ -184,7 +187,7 @@ def test_a_run_brings_its_network_and_names_wherever_it_is_and_without_its_data(
         np.testing.assert_allclose(arrays["maps"], expected.maps, atol=1e-5)
         assert arrays["maps"].shape == (2, 16, 16)
         assert arrays["class_names"].tolist() == [str(k) for k in range(10)]
-    assert "fp32, run moved, 1 pictures" in printed
+    assert "fp32, run moved, 1 picture" in printed
 
 
 @pytest.mark.parametrize(
