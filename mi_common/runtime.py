@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from mi_common.allocator import keep_freed_memory
 from mi_common.errors import UserError, require_memory
 from mi_common.process import end_with_parent
 
@@ -111,6 +112,7 @@ def setup(
     deterministic: bool = False,
 ) -> Runtime:
     """Resolves the device and joins torchrun's process group; UserError without such a device."""
+    keep_freed_memory()
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import pandas as pd
 import torch
 
+from mi_common.allocator import keep_freed_memory
 from mi_common.errors import UserError, require_memory
 from mi_common.files import release_locks
 from mi_common.process import end_with_parent, killed_on_error
@@ -30,6 +31,7 @@ CLUSTER_SECONDS = 20  # within which a scheduler must answer
 
 def _start_worker(parent: int) -> None:
     end_with_parent(parent)
+    keep_freed_memory()
     torch.set_num_threads(1)
 
 
