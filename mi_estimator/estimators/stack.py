@@ -27,6 +27,7 @@ from mi_estimator.estimators.registry import CROSS_ENTROPY, NETWORKS, Settings, 
 PSEUDO_COUNT = 0.1  # validation samples that each candidate gets beforehand: a uniform prior
 BIAS_SD = 0.3  # of the calibration of candidates: few samples calibrate many
 LEAST_WEIGHT = 0.003  # a candidate below this weight is dropped, to save its time
+MIN_EFFECTIVE = 5  # validation samples behind a standard error
 SELECTION_SAMPLES = 20_000  # that choose features
 MAX_VALIDATION = 20_000  # samples that give the weights
 SELECTED = "selected features: "
@@ -123,7 +124,7 @@ class StackedMI(LogRatioEstimator):
         log_ratios = torch.stack(log_ratios)
         weights = pool_weights(log_ratios)
         gains = torch.logsumexp(log_ratios + weights.log()[:, None], dim=0)
-        if not beats_label_frequencies(gains, y[validation]):
+        if not beats_label_frequencies(gains):
             weights = torch.zeros_like(weights)
             weights[-1] = 1.0
         kept = weights >= LEAST_WEIGHT
@@ -171,14 +172,15 @@ def pool_weights(log_ratio: Tensor, *, steps: int = 300) -> Tensor:
     return weights
 
 
-def beats_label_frequencies(gains: Tensor, labels: Tensor) -> bool:
+def beats_label_frequencies(gains: Tensor) -> bool:
     """Whether a mixture predicts labels better than their frequencies, by a standard error.
 
-    (N,) log ratios of the (N,) labels of the validation set. True without a test if some class has
-    only one sample there, as a standard error then means little.
+    (N,) log ratios of the labels of the validation set. True without a test where few of them make
+    up the sum, as in rare classes: fewer than MIN_EFFECTIVE by the effective sample size
+    (sum |g|)^2 / sum g^2. A standard error then means little.
     """
-    rarest = labels.unique(return_counts=True)[1].min()
-    return bool(rarest < 2 or gains.mean() >= gains.std() / len(gains) ** 0.5)
+    effective = gains.abs().sum() ** 2 / gains.square().sum()
+    return bool(effective < MIN_EFFECTIVE or gains.mean() >= gains.std() / len(gains) ** 0.5)
 
 
 def informative_features(x: Tensor, y: Tensor, seed: int) -> Tensor:
