@@ -61,8 +61,7 @@ def fit(
 
     The likelihood is that of the labels under softmax(scale * f + bias + log prior); the priors are
     standard normal on log scale and N(0, bias_sd^2) on each bias. With `bias_sd` 1 this is the
-    optimum of `mi_common.calibration.fit_calibration`, two to ten times as fast, which counts
-    where cross-validation fits it twenty times.
+    optimum of `mi_common.calibration.fit_calibration`.
 
     (N, K) PC-softmax logits, (N,) labels and the (K,) log class frequencies of these samples.
     """
