@@ -77,6 +77,8 @@ def pair_case(rng, folder: Path, shop) -> Told:
     state = scene.begin(rng)
     if COMMANDS[name].resumes and state != "over" and "--resume" not in scene.words:
         scene.words.append("--resume")
+    if name == "explain" and "--overwrite" not in scene.words:  # a second call would add files
+        scene.words.append("--overwrite")
     apart = float(rng.uniform(0, scene.measured["seconds"])) * float(rng.random() < 0.7)
 
     def act(victims: list[Victim]) -> bool:
