@@ -5,13 +5,14 @@ the file is opened.
 """
 
 import errno
+import glob
 import hashlib
 import io
 import itertools
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,13 @@ from tqdm import tqdm
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError, require_disk
 from mi_common.files import release, write_atomically
+from mi_common.fingerprints import files_digest
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import READER_VERSION
 from mi_common.runtime import Runtime
 
 BLOCK_BYTES = 1 << 24  # bytes of the array that share a checksum
+PART_ROWS = 512  # images that an interruption can lose
 
 
 @torch.no_grad()
@@ -45,7 +48,9 @@ def cached_features(
     """Feature maps of image files in eval mode, from the cache where they are already there.
 
     The file is keyed by the images, the backbone's weights, the size and the precision, so a change
-    of any makes a new file; it appears only when it is complete. The result is a memory-mapped
+    of any makes a new file; it appears only when it is complete. Images whose features another file
+    of the same network, or an interrupted computation, holds are not computed again; a float16 may
+    then differ by rounding, because the size of the last batch may. The result is a memory-mapped
     float16 array; what is written to it does not reach the file.
 
     Args:
@@ -55,19 +60,26 @@ def cached_features(
     UserError for an unreadable image, a damaged file of features, or too little space on the disk.
     """
     spec, size = network.spec, network.spec.size
-    key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
-    key.update(f"{network.output_stride or 32} {augmentation}{images.fingerprint}".encode())
-    hash_weights(key, network.backbone)
-    target = cache_dir / f"{images.name}-{kind}-{size}-{key.hexdigest()[:16]}.npy"
+
+    def digest(fingerprint: str) -> str:
+        key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
+        key.update(f"{network.output_stride or 32} {augmentation}{fingerprint}".encode())
+        hash_weights(key, network.backbone)
+        return key.hexdigest()[:16]
+
+    prefix = f"{images.name}-{kind}-{size}"
+    target = cache_dir / f"{prefix}-{digest(images.fingerprint)}.npy"
 
     # In every process: all must have the same memory layout, which DistributedDataParallel checks.
     backbone = network.backbone.to(runtime.device, memory_format=torch.channels_last).eval()
     transform = spec.transform() if augmentation is None else spec.random_transform()
     files = ImageFileDataset(images.images, transform, seed=augmentation)
-    loader = torch.utils.data.DataLoader(files, batch_size=batch_size, num_workers=num_workers)
 
-    def feature_batches() -> Iterator[np.ndarray]:
-        compute_maps = torch.compile(backbone) if runtime.compile else backbone
+    compute_maps = torch.compile(backbone) if runtime.compile else backbone
+
+    def feature_batches(positions: list[int]) -> Iterator[np.ndarray]:
+        subset = torch.utils.data.Subset(files, positions)
+        loader = torch.utils.data.DataLoader(subset, batch_size=batch_size, num_workers=num_workers)
         for batch in tqdm(loader, desc=f"features of {images.name}", disable=None):
             batch = batch.to(runtime.device, memory_format=torch.channels_last)
             with runtime.autocast():
@@ -79,8 +91,9 @@ def cached_features(
         if target.exists():
             return
         cache_dir.mkdir(parents=True, exist_ok=True)
-        # Another run may compute the same features.
-        lock = FileLock(cache_dir / f".{target.stem}.lock")
+        group = digest("")
+        # Another run may compute some of the same features.
+        lock = FileLock(cache_dir / f".{prefix}-{group}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -88,13 +101,79 @@ def cached_features(
             lock.acquire()
         try:
             if not target.exists():
-                count, batches = len(images), feature_batches()
-                write_atomically(target, lambda path: write_rows(path, count, batches))
+                keys = image_keys(images.images, augmentation)
+                StoredRows(cache_dir, prefix, group).complete(target, keys, feature_batches)
         finally:
             release(lock)
 
     runtime.on_main(compute)
     return read_rows(target)
+
+
+def image_keys(paths: list[Path], augmentation: int | None) -> np.ndarray:
+    """(N, 32) uint8: a hash of what the features of each image depend on beside the network."""
+    digests = [files_digest([path]) for path in paths]
+    if augmentation is not None:  # the random part of an image depends on its position
+        places = (f"{len(paths)} {i}".encode() for i in range(len(paths)))
+        digests = [hashlib.sha256(d + p).digest() for d, p in zip(digests, places, strict=True)]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+
+class StoredRows:
+    """The rows of one network in a cache folder; each file has a neighbour with its image keys."""
+
+    def __init__(self, folder: Path, prefix: str, group: str):
+        self.folder, self.prefix, self.ending = folder, prefix, f".{group}.keys"
+        self.part = f"{prefix}-{group}-part-"
+
+    def complete(
+        self,
+        target: Path,
+        keys: np.ndarray,
+        compute: Callable[[list[int]], Iterator[np.ndarray]],
+    ) -> None:
+        """Writes the rows of all keys; computes those that no file holds, `PART_ROWS` at a time.
+
+        A part is kept until the target is complete, so what an interruption loses is one part.
+        """
+        names, places = [key.tobytes() for key in keys], self._places()
+        missing = [i for i, name in enumerate(names) if name not in places]
+        if len(missing) == len(names) <= PART_ROWS:
+            self._write(target, keys, compute(missing))
+            return
+        for start in range(0, len(missing), PART_ROWS):
+            part = missing[start : start + PART_ROWS]
+            key = hashlib.sha256(keys[part].tobytes()).hexdigest()[:16]
+            path = self.folder / f"{self.part}{key}.npy"
+            self._write(path, keys[part], compute(part))
+        places = self._places()
+        arrays = {path: read_rows(path) for path in {places[name][0] for name in names}}
+        rows = (arrays[path][row][None] for path, row in map(places.__getitem__, names))
+        self._write(target, keys, rows)
+        del rows, arrays  # Windows deletes no mapped file
+        for path in self.folder.glob(f"{glob.escape(self.part)}*"):
+            path.unlink()
+
+    def _keys_of(self, path: Path) -> Path:
+        return path.with_name(path.stem + self.ending)
+
+    def _files(self) -> list[Path]:
+        """The files of rows, without one that was deleted."""
+        keys = sorted(self.folder.glob(f"{glob.escape(self.prefix)}-*{self.ending}"))
+        paths = [path.with_name(path.name.removesuffix(self.ending) + ".npy") for path in keys]
+        return [path for path in paths if path.exists()]
+
+    def _places(self) -> dict[bytes, tuple[Path, int]]:
+        return {
+            key.tobytes(): (path, row)
+            for path in self._files()
+            for row, key in enumerate(read_rows(self._keys_of(path)))
+        }
+
+    def _write(self, path: Path, keys: np.ndarray, batches: Iterator[np.ndarray]) -> None:
+        """The keys come second: without them the file is complete, but others do not use it."""
+        write_atomically(path, lambda partial: write_rows(partial, len(keys), batches))
+        write_atomically(self._keys_of(path), lambda p: write_rows(p, len(keys), iter([keys])))
 
 
 def hash_weights(digest, module: nn.Module) -> None:

@@ -215,3 +215,52 @@ def test_a_picture_replaced_in_a_folder_of_ones_own_is_computed_anew(network, tm
     write(own.images[1])
     after = features(network, replace(own), tmp_path / "cache")  # as another run reads it
     assert [np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [1, 0, 1, 1, 1]
+
+
+def test_more_or_fewer_images_compute_only_what_no_file_holds(network, files, tmp_path):
+    cache = tmp_path / "cache"
+    features(network, files.select(torch.tensor([3, 0])), cache)
+    assert network.backbone.seen == 2
+    maps = features(network, files, cache)
+    assert network.backbone.seen == 5
+    np.testing.assert_allclose(maps, slow_maps(network, files), rtol=1e-3, atol=1e-3)
+    seen = network.backbone.seen
+    assert np.array_equal(
+        features(network, files.select(torch.tensor([4, 1])), cache), maps[[4, 1]]
+    )
+    assert network.backbone.seen == seen
+
+
+def test_after_an_interruption_only_the_rest_is_computed(network, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("mi_common.features.PART_ROWS", 2)
+    cache = tmp_path / "cache"
+    expected = np.array(features(network, files, tmp_path / "whole"))
+    network.backbone.seen = 0
+
+    def interrupted(module, inputs):
+        if network.backbone.seen == 4:
+            raise KeyboardInterrupt
+
+    hook = network.backbone.register_forward_pre_hook(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        features(network, files, cache)
+    hook.remove()
+    assert len(list(cache.glob("*-part-*.npy"))) == 2
+    maps = features(network, files, cache)
+    assert network.backbone.seen == 5
+    assert np.array_equal(maps, expected)
+    assert len(list(cache.glob("*.npy"))) == len(list(cache.glob("*.keys"))) == 1
+
+
+def test_a_damaged_file_that_others_would_use_is_named(network, files, tmp_path):
+    cache = tmp_path / "cache"
+    features(network, files.select(torch.tensor([3, 0])), cache)
+    (path,) = cache.glob("*.npy")
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name}: damaged; delete it"):
+        features(network, files, cache)
+    path.unlink()
+    maps = features(network, files, cache)
+    np.testing.assert_allclose(maps, slow_maps(network, files), rtol=1e-3, atol=1e-3)
