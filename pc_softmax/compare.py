@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     for run_flags in runs.values():
         training.check_loss(Settings.from_flags(run_flags), data)
     if args.tune:
-        tuning_settings = tuning.settings_of(flags, losses[0], folder)
+        tuning_settings = tuning.settings_of(flags, folder)
         tuning_images = tuning.tuning_images(tuning_settings.data)
     if not (args.resume and first_flags["output_dir"].exists()):
         # Before a folder is made, to find what cannot work, unreadable images too; and before

@@ -71,9 +71,8 @@ def class_frequencies(
     the sampling, not posteriors that are wrong.
 
     (N, K) PC-softmax logits and one of ESTIMATED_PRIORS -> a row per class with `train` (its share
-    of the training data), `estimate`, `lower` and `upper` (NaN without replicates); and the reasons
-    of the resamples of validation samples without an estimate. UserErrors of
-    `Adapter.target_log_prior`.
+    of the training data), `estimate`, `lower` and `upper` (NaN without replicates); and the reason
+    of each resample without an estimate. UserErrors of `Adapter.target_log_prior`.
     """
     adapter = predictions.adapter
     estimate = np.exp(adapter.target_log_prior(estimator, logits))
@@ -84,7 +83,7 @@ def class_frequencies(
         try:
             estimates.append(resampled.resampled_priors(estimator, logits, draws, estimate))
         except UserError as error:
-            failures.append(str(error))
+            failures += [str(error)] * len(draws)
     interval = np.full((2, len(estimate)), np.nan)
     if estimates:
         interval = np.percentile(np.concatenate(estimates), [2.5, 97.5], axis=0)
@@ -128,9 +127,14 @@ def decide(
     replicates: int,
     seed: int,
 ) -> Decisions:
-    """Decisions on (N, K) PC-softmax logits; errors of `Adapter.target_log_prior`."""
-    estimator = target if target in ESTIMATED_PRIORS else "em"
+    """Decisions on (N, K) PC-softmax logits; errors of `Adapter.target_log_prior`.
+
+    The class frequencies are those of EM if the target prior is not an estimate: also where `auto`
+    is the argmax.
+    """
     adapter = predictions.adapter
+    resolved = adapter.resolved(target)
+    estimator = resolved if resolved in ESTIMATED_PRIORS else "em"
     log_prior = adapter.target_log_prior(target, logits)
     decision_logits = adapter.decision_logits(logits, target)
     rows = decision_table(decision_logits, log_prior, predictions.unique_names)
@@ -157,7 +161,7 @@ def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path
     print(f"\nClass frequencies by {decisions.estimator}{largest}\n")
     print(to_markdown(shown.head(SHOWN)))
     if failures := decisions.failures:
-        print(f"No estimate for {len(failures)} resamples of validation, such as: {failures[0]}")
+        print(f"No estimate for {len(failures)} resamples, such as: {failures[0]}")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

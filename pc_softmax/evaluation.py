@@ -81,7 +81,7 @@ def evaluate(predictions: Predictions, test_set: str, target: str) -> Evaluation
         **metrics.mutual_information(logits, labels),
     }
     prior = np.exp(log_prior)
-    if target in ESTIMATED_PRIORS:
+    if adapted.target in ESTIMATED_PRIORS:
         truth = priors.label_frequencies(labels, len(prior))
         scores["prior_total_variation"] = priors.total_variation(prior, truth)
     return Evaluation(prior, scores, confusion, calibration, log_posterior)

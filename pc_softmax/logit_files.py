@@ -11,7 +11,7 @@ from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
 from mi_common.files import read_arrays
 from pc_softmax.predictions import Predictions
-from pc_softmax.priors import normalised_log
+from pc_softmax.priors import normalised_log, read_class_numbers
 
 SPLIT = "logits"  # the name of the samples among the tests of `Predictions`
 
@@ -76,6 +76,8 @@ def _from_csv(path: Path) -> Logits:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{path}: cannot be read as CSV ({type(error).__name__})") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first cells as row names
+        raise UserError(f"{path}: rows have more cells than the header; name every column")
     texts = {name: frame.pop(name) for name in ("file", "label") if name in frame}
     names = [str(name) for name in frame.columns]
     try:
@@ -116,24 +118,13 @@ def checked_labels(values: np.ndarray, count: int, num_classes: int, where: str)
 
 
 def read_counts(words: list[str], class_names: list[str]) -> np.ndarray:
-    """(K,) training samples of each class: K numbers, or a file with a number a line.
+    """(K,) training samples of each class: K numbers, or a file of `read_class_numbers`.
 
     UserError for other numbers than K whole ones above zero.
     """
     source = " ".join(words)
     if len(words) == 1 and os.path.isfile(words[0]):
-        try:
-            rows = [line.split(",") for line in Path(words[0]).read_text("utf-8-sig").split("\n")]
-        except ValueError as error:
-            raise UserError(f"--train-counts {source}: not a text file") from error
-        rows = [[cell.strip() for cell in row] for row in rows if row != [""]]
-        if rows and rows[0] == ["class", "count"]:
-            given = {row[0]: row[-1] for row in rows[1:]}
-            if missing := [name for name in class_names if name not in given]:
-                raise UserError(f"--train-counts {source}: no class {brief(missing[0])!r}")
-            words = [given[name] for name in class_names]
-        else:
-            words = [row[0] for row in rows if len(row) == 1]
+        words = read_class_numbers(Path(source), "count", class_names)
     try:
         counts = np.array([int(word) for word in words], dtype=np.int64)
     except (ValueError, OverflowError):

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     prepare_output(folder, flags, overwrite=args.overwrite)
     files = [printable(path) for path in read]
     prediction.write_logits(network.predictions, logits, files, folder / "logits.npz")
-    pc_logits = network.predictions.pc_softmax_logits(logits).astype(float)
+    pc_logits = network.predictions.pc_softmax_logits(logits.astype(float))
     options = {"target": args.target_prior, "replicates": args.bootstrap, "seed": args.seed}
     decisions = decide(network.predictions, pc_logits, files, **options)
     write_decisions(network.predictions, decisions, folder)

@@ -87,6 +87,7 @@ class Predictions:
         return cls(**priors, counts=counts, **named)
 
     def pc_softmax_logits(self, logits: np.ndarray) -> np.ndarray:
+        """(N, K) logits of the network -> (N, K) PC-softmax logits, which hold no class prior."""
         log_prior = torch.from_numpy(self.logit_log_prior)
         return logits_from_softmax(torch.from_numpy(logits), log_prior).numpy()
 

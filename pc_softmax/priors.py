@@ -175,20 +175,9 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
     normalised. UserError for anything else.
     """
     num_classes = len(class_names)
-    limit = 4 * sum(map(len, class_names)) + BYTES_A_LINE * (num_classes + 1)
+    texts = read_class_numbers(path, "probability", class_names)
     try:
-        with open(path, "rb") as file:
-            content = file.read(limit + 1)
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text) if row]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as text ({type(error).__name__})") from error
-    if len(content) > limit:
-        raise UserError(f"{path}: over {limit} bytes, too long for {num_classes} probabilities")
-    if rows and rows[0] == ["class", "probability"]:
-        rows = _in_class_order(rows[1:], path, class_names)
-    try:
-        values = np.array([float(cell) for (cell,) in rows])
+        values = np.array([float(text) for text in texts])
     except ValueError as error:
         raise UserError(f"{path}: use the header class,probability or a number a line") from error
     if len(values) != num_classes:
@@ -202,10 +191,35 @@ def read_prior(path: Path, class_names: list[str]) -> np.ndarray:
     return normalised_log(values)
 
 
+def read_class_numbers(path: Path, column: str, class_names: list[str]) -> list[str]:
+    """The texts in a file with a number for each class, in the order of the classes.
+
+    It is a CSV file with the header `class,COLUMN` and the classes in any order, or one number a
+    line in the order of the classes. UserError for a file that is no text or too long, a line of
+    another width, and unknown, repeated and missing classes.
+    """
+    num_classes = len(class_names)
+    limit = 4 * sum(map(len, class_names)) + BYTES_A_LINE * (num_classes + 1)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as text ({type(error).__name__})") from error
+    if len(content) > limit:
+        raise UserError(f"{path}: over {limit} bytes, too long for {num_classes} numbers")
+    if rows and rows[0] == ["class", column]:
+        rows = _in_class_order(rows[1:], path, class_names)
+    if any(len(row) != 1 for row in rows):
+        raise UserError(f"{path}: use the header class,{column} or a number a line")
+    return [text for (text,) in rows]
+
+
 def _in_class_order(
     rows: list[list[str]], path: Path, class_names: list[str]
 ) -> list[tuple[str, ...]]:
-    """Rows (class, probability) -> rows (probability,) in the order of the classes."""
+    """Rows (class, number) -> rows (number,) in the order of the classes."""
     in_file, in_run = [row[0] for row in rows], [name.strip() for name in class_names]
     for problem, names in (
         ("give one number a line: two classes of the run are named", _repeated(in_run)),

@@ -51,9 +51,10 @@ def grid(flags: Mapping[str, Any], loss: str) -> list[tuple[str, float]]:
     return list(itertools.product(heads, rates))
 
 
-def settings_of(flags: Mapping[str, Any], loss: str, folder: Path) -> Settings:
-    """Of a run of the grid; for its images and the network's features."""
-    return Settings.from_flags(_run_flags(flags, loss, 0, folder, *grid(flags, loss)[0], {}))
+def settings_of(flags: Mapping[str, Any], folder: Path) -> Settings:
+    """Of one run of softmax in the grid; for the images and the backbone, which all runs share."""
+    head, lr = grid(flags, "softmax")[0]
+    return Settings.from_flags(_run_flags(flags, "softmax", 0, folder, head, lr, {}))
 
 
 def tune(
@@ -74,7 +75,7 @@ def tune(
         {"head": name, "lr": rate} by loss. UserError if all runs of a loss diverged.
     """
     results = ResultsFile(folder / "tuning.csv", COLUMNS, KEY, text=TEXT)
-    fingerprints = training.fingerprints(settings_of(flags, losses[0], folder), data)
+    fingerprints = training.fingerprints(settings_of(flags, folder), data)
     shared = (fingerprints, training.description(data), computing["runtime"])
     chosen: dict[str, dict[str, Any]] = {}
     for second_stage in (False, True):  # cRT starts from softmax's chosen runs

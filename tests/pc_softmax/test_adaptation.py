@@ -9,6 +9,7 @@ import pytest
 from mi_common.errors import UserError
 from pc_softmax import adaptation
 from pc_softmax.adaptation import Adapter
+from pc_softmax.decisions import class_frequencies, decide
 from pc_softmax.evaluation import evaluate
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import posterior_under
@@ -139,6 +140,34 @@ def test_few_validation_samples_of_a_class_are_named_and_end_calibration(count, 
     assert notes.pop(0) == f"auto is {auto}"
     assert not notes if said is None else re.match(said, notes[0])
     assert adapter.notes("argmax", 3) == []
+
+
+def test_where_auto_is_the_argmax_class_frequencies_are_those_of_em():
+    saved = few(FIVE, seed=0)  # one validation sample of e
+    logits = saved.test_logits["test"]
+    files = list(map(str, range(len(logits))))
+    options = {"replicates": 20, "seed": 0}
+    auto, em = (decide(saved, logits, files, target=name, **options) for name in ("auto", "em"))
+    assert auto.estimator == "em" and np.exp(auto.log_prior) == pytest.approx(np.full(5, 0.2))
+    estimates = ["class", "estimate", "lower", "upper"]
+    assert auto.frequencies[estimates].equals(em.frequencies[estimates])
+    assert (auto.frequencies["lower"] < auto.frequencies["upper"]).all()
+    assert "auto is argmax" in auto.notes
+    assert "prior_total_variation" not in evaluate(saved, "test", "auto").scores
+
+
+def test_failures_are_counted_by_resample():
+    logits, labels = np.eye(3)[[0, 0, 1, 1, 2, 0]], np.array([0, 0, 1, 1, 2, 2])
+    third = np.full(3, -np.log(3))
+    counts = np.full(3, 2)
+    saved = Predictions(
+        third, counts, third, list("abc"), {"t": (logits, labels)}, (logits, labels)
+    )
+    options = {"replicates": 100, "generator": np.random.default_rng(0)}
+    table, failures = class_frequencies(saved, logits, "bbse", **options)
+    # With probability 1/4, both validation samples of c are the one that is predicted as a.
+    assert len(failures) % 10 == 0 and 0 < len(failures) < 100
+    assert np.isfinite(table["lower"]).all()
 
 
 def test_a_note_names_the_classes_and_their_validation_samples():

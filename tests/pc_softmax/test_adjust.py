@@ -98,6 +98,7 @@ def write(folder, **files: str) -> None:
         ("a,b\n1,2\n", [], "the training prior is unknown; give --train-counts or --validation"),
         ("a,b\n1,x\n", [], "row 1 has 'x' in column 'b'; give a number"),
         ("a,b\n1,\n", [], "row 1 has '' in column 'b'; give a number"),
+        ("a,b\n1,2,3\n", [], "rows have more cells than the header; name every column"),
         ("a,b\n1,inf\n", [], "1 of 1 samples have no finite logits"),
         ("a\n1\n", [], "1 samples of 1 classes"),
         ("a,b\n", [], "0 samples of 2 classes"),
@@ -105,17 +106,22 @@ def write(folder, **files: str) -> None:
         ("a,b,label\n1,2,2\n", [], "column label: 2 is no class; use 0 to 1"),
         ("a,b\n1,2\n", ["--train-counts", 5], "--train-counts 5: give 2 whole numbers above 0"),
         ("a,b\n1,2\n", ["--train-counts", 5, 0], "--train-counts 5 0: give 2 whole numbers"),
-        ("a,b\n1,2\n", ["--train-counts", "{x}"], "x.csv: give 2 whole numbers above 0"),
+        ("a,b\n1,2\n", ["--train-counts", "{counts}"], "two lines for class 'a'"),
+        ("a,b\n1,2\n", ["--train-counts", "{long}"], "long.csv: give 2 whole numbers above 0"),
+        ("a,b\n1,2\n", ["--train-counts", "{wide}"], "use the header class,count or a number a"),
         ("a,b\n1,2\n", ["--validation", "{x}"], "--validation: the file has no labels"),
         ("a,b\n1,2\n", ["--validation", "{y}"], "--validation: its classes are not those"),
         ("a,c\n1,2\n", ["--validation", "{y}"], "--validation: no sample of class 'c'"),
     ],
 )
 def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, user_error, text, words, said):
-    write(tmp_path, x=text, y="a,c,label\n1,2,a\n")
-    words = [str(word).format(x=tmp_path / "x.csv", y=tmp_path / "y.csv") for word in words]
+    texts = {"x": text, "y": "a,c,label\n1,2,a\n", "wide": "5\n6\n7,8\n", "long": "5\n6\n7\n"}
+    texts["counts"] = "class,count\na,5\nb,6\na,7\n"
+    write(tmp_path, **texts)
+    paths = {name: tmp_path / f"{name}.csv" for name in texts}
+    words = [str(word).format(**paths) for word in words]
     assert said in user_error(adjust.main, [tmp_path / "x.csv", *words])
-    assert {path.name for path in tmp_path.iterdir()} == {"x.csv", "y.csv"}
+    assert set(tmp_path.iterdir()) == set(paths.values())
 
 
 @pytest.mark.parametrize(

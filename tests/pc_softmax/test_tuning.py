@@ -17,7 +17,7 @@ from pc_softmax.data import load_data
 from pc_softmax.predictions import Predictions
 from pc_softmax.train import main as train_main
 
-LOSSES = ["softmax", "pc-softmax", "crt"]
+LOSSES = ["crt", "softmax", "pc-softmax"]  # crt starts from softmax, in any order
 RATES = [0.003, 0.1]
 
 
