@@ -64,6 +64,8 @@ def as_tensor(what: str, values: Values) -> Tensor:
 def positive(what: str, values: Values) -> Tensor:
     """Values as a (K,) float64 tensor; UserError unless all are finite and positive."""
     values = as_tensor(what, values).double()
+    if values.ndim != 1 or not len(values):
+        raise UserError(f"{what} of shape {tuple(values.shape)}: give one number for each class")
     wrong = (~(values.isfinite() & (values > 0))).nonzero().flatten()[:10]
     if len(wrong):
         raise UserError(

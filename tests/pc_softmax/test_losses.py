@@ -238,6 +238,12 @@ def test_counts_and_weights_that_are_not_positive_are_errors_that_name_the_class
             call()
 
 
+@pytest.mark.parametrize("counts", [[], 5, [[900, 90, 10]]])
+def test_counts_of_another_shape_are_errors(counts):
+    with pytest.raises(UserError, match=r"class counts of shape .*: give one number for each"):
+        PCSoftmaxLoss.from_counts(counts)
+
+
 def test_labels_out_of_range_or_missing_are_errors():
     with pytest.raises(UserError, match="label 4: 4 classes"):
         LDAMLoss.from_labels(torch.tensor([0, 1, 2, 3, 4]), 4)
