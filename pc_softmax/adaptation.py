@@ -60,6 +60,8 @@ class Adapter:
         validation: (M, K) PC-softmax logits and (M,) labels of samples distributed as the training
             data that the network was not trained on, or None.
         like: a calibration whose kind is fitted again; it is chosen by cross-validation if None.
+        from_run: messages ask for --val-fraction in training; else for --validation of
+            `pc_softmax.adjust`.
     """
 
     log_prior: np.ndarray
@@ -67,6 +69,7 @@ class Adapter:
     class_names: list[str]
     validation: tuple[np.ndarray, np.ndarray] | None
     like: Calibration | None = None
+    from_run: bool = True
 
     @functools.cached_property
     def calibration(self) -> Calibration:
@@ -102,7 +105,7 @@ class Adapter:
         """
         target, validation = self.resolved(target), self.validation
         if target in VALIDATION_PRIORS and validation is None:
-            raise UserError(f"{target} needs validation samples: train with --val-fraction")
+            raise UserError(f"{target} needs validation samples: {self._remedy}")
         match target:
             case "argmax":
                 return self.logit_log_prior
@@ -178,19 +181,26 @@ class Adapter:
         least, num_classes = self.least_samples, len(self.log_prior)
         estimated = target in ESTIMATED_PRIORS
         if estimated and self.validation is None:
-            notes.append("logits are not calibrated; train with --val-fraction")
+            notes.append(f"logits are not calibrated; {self._remedy}")
         elif estimated and least < MIN_CALIBRATION_SAMPLES:
             few = self._few(MIN_CALIBRATION_SAMPLES)
-            notes.append(f"logits are not calibrated: {few}; train with a larger --val-fraction")
+            notes.append(f"logits are not calibrated: {few}; {self._remedy}")
         elif MIN_CALIBRATION_SAMPLES <= least < ENOUGH_SAMPLES:
             few = self._few(ENOUGH_SAMPLES)
-            notes.append(f"calibration is uncertain: {few}; train with a larger --val-fraction")
+            notes.append(f"calibration is uncertain: {few}; {self._remedy}")
         if estimated and test_samples < MIN_TESTS_PER_CLASS * num_classes:
             notes.append(
                 f"the estimated prior is uncertain: {test_samples} test samples for {num_classes} "
                 "classes; give more, or use uniform or train"
             )
         return notes
+
+    @property
+    def _remedy(self) -> str:
+        """How to get more validation samples."""
+        if self.from_run:
+            return f"train with {'' if self.validation is None else 'a larger '}--val-fraction"
+        return f"give {'' if self.validation is None else 'more with '}--validation"
 
     def _few(self, limit: int) -> str:
         """The classes with fewer validation samples than a limit."""

@@ -72,12 +72,21 @@ def _from_npz(path: Path) -> Logits:
 
 
 def _from_csv(path: Path) -> Logits:
+    options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0]
+        frame = pd.read_csv(path, **options)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{path}: cannot be read as CSV ({type(error).__name__})") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first cells as row names
         raise UserError(f"{path}: rows have more cells than the header; name every column")
+    if header.duplicated().any():
+        raise UserError(
+            f"{path}: two columns are named {brief(header[header.duplicated()].iloc[0])!r}"
+        )
+    numbers = pd.to_numeric(header, errors="coerce").dropna()
+    if (numbers % 1 != 0).any():
+        raise UserError(f"{path}: the first row holds numbers; it must hold the names of classes")
     texts = {name: frame.pop(name) for name in ("file", "label") if name in frame}
     names = [str(name) for name in frame.columns]
     try:
@@ -183,4 +192,5 @@ def to_predictions(
         class_names=logits.class_names,
         tests={SPLIT: (logits.values, labels)},
         validation=None if validation is None else (validation.values, validation.labels),
+        from_run=False,
     )

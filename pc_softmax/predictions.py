@@ -34,6 +34,7 @@ class Predictions:
         tests: (N, K) logits and (N,) labels by test set.
         validation: (M, K) logits and (M,) labels of validation samples, or None.
         head: (K,) lengths of the head's weight vectors and its (K,) bias; None for a cosine head.
+        from_run: whether `pc_softmax.train` saved them; False for logits of a file.
 
     Priors and logits are float64.
     """
@@ -45,6 +46,7 @@ class Predictions:
     tests: dict[str, tuple[np.ndarray, np.ndarray]]
     validation: tuple[np.ndarray, np.ndarray] | None
     head: tuple[np.ndarray, np.ndarray] | None = None
+    from_run: bool = True
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
@@ -117,7 +119,8 @@ class Predictions:
     def adapter(self) -> Adapter:
         """Predictions under other priors, from PC-softmax logits."""
         validation = self.validation and (self.validation_logits, self.validation[1])
-        return Adapter(self.log_prior, self.logit_log_prior, self.class_names, validation)
+        options = {"validation": validation, "from_run": self.from_run}
+        return Adapter(self.log_prior, self.logit_log_prior, self.class_names, **options)
 
 
 def _checked(

@@ -46,12 +46,15 @@ def test_scores_are_those_of_evaluate_on_the_same_logits(tmp_path, target):
     assert right.mean() == pytest.approx(expected["accuracy"])
 
 
-def test_without_labels_the_posterior_and_the_priors_are_written(tmp_path):
+def test_without_labels_the_posterior_and_the_priors_are_written(tmp_path, capsys):
     logits = exact_logits([0.2, 0.2, 0.6], 3_000, seed=5)[0]
     pd.DataFrame(logits, columns=NAMES).to_csv(tmp_path / "x.csv", index=False)
     (tmp_path / "counts.csv").write_text("class,count\ncat,10\nape,150\nbee,40\n")
     words = ["--train-counts", tmp_path / "counts.csv", "--logits", "pc-softmax", *FEW]
     run_main(adjust.main, tmp_path / "x.csv", *words, "--output-dir", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "Note: logits are not calibrated; give --validation." in printed
+    assert "bbse needs validation samples: give --validation\n" in printed
     priors = pd.read_csv(tmp_path / "out/priors.csv").set_index("class")
     assert priors.index.tolist() == NAMES and "bbse" not in priors
     assert priors["train"].to_numpy() == pytest.approx(COUNTS / 200)
@@ -99,6 +102,8 @@ def write(folder, **files: str) -> None:
         ("a,b\n1,x\n", [], "row 1 has 'x' in column 'b'; give a number"),
         ("a,b\n1,\n", [], "row 1 has '' in column 'b'; give a number"),
         ("a,b\n1,2,3\n", [], "rows have more cells than the header; name every column"),
+        ("a,a\n1,2\n", [], "two columns are named 'a'"),
+        ("0.5,1.2\n1,2\n", [], "the first row holds numbers; it must hold the names of classes"),
         ("a,b\n1,inf\n", [], "1 of 1 samples have no finite logits"),
         ("a\n1\n", [], "1 samples of 1 classes"),
         ("a,b\n", [], "0 samples of 2 classes"),
