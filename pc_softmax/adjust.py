@@ -32,7 +32,7 @@ Writes
 from pathlib import Path
 
 from mi_common import cli
-from pc_softmax.names import TARGET_PRIORS
+from pc_softmax.recipes import add_bootstrap, add_target_prior
 
 
 def get_parser() -> cli.Parser:
@@ -55,12 +55,8 @@ def get_parser() -> cli.Parser:
     text += "pc-softmax (they do not); softmax if the file does not say"
     add("--logits", choices=("softmax", "pc-softmax"), help=text)
     add = parser.add_argument_group("estimate").add_argument
-    metavar = "{" + ",".join(TARGET_PRIORS) + ",FILE}"
-    text = "class prior that predictions assume; a FILE holds the header class,probability and a "
-    text += "line for each class, or one probability a line"
-    add("--target-prior", metavar=metavar, default="em", help=text)
-    text = "resamples for the intervals of the class frequencies; 0 for none"
-    add("--bootstrap", type=cli.non_negative_int, metavar="N", default=100, help=text)
+    add_target_prior(add, default="em")
+    add_bootstrap(add)
     return parser
 
 

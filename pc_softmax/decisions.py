@@ -18,6 +18,7 @@ from pc_softmax.names import ESTIMATED_PRIORS
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import posterior_under
 
+MAX_LISTED = 10  # unreadable files
 SHOWN = 10  # classes in the printed table
 TOP = 5  # classes of a sample in the table
 SHARED = 10  # resamples of the samples for each of the validation samples
@@ -166,3 +167,13 @@ def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
+
+
+def write_unreadable(unreadable: list[tuple[Path, str]], folder: Path) -> None:
+    """Writes unreadable.csv, and prints its first lines."""
+    rows = [(str(path), reason) for path, reason in unreadable]
+    write_csv(pd.DataFrame(rows, columns=["file", "reason"]), folder / "unreadable.csv")
+    for path, reason in unreadable[:MAX_LISTED]:
+        print(f"left out {path}: {reason}")
+    if len(unreadable) > MAX_LISTED:
+        print(f"and {len(unreadable) - MAX_LISTED} more in {folder}/unreadable.csv")

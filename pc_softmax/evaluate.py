@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mi_common import cli
 from mi_common.errors import UserError
-from pc_softmax.names import TARGET_PRIORS
+from pc_softmax.recipes import add_target_prior
 
 
 def get_parser() -> cli.Parser:
@@ -32,10 +32,7 @@ def get_parser() -> cli.Parser:
     add("--output-dir", type=Path, help="folder to write, RUN/evaluation if not given")
     add("--overwrite", action="store_true", help="delete what is in the output folder first")
     add = parser.add_argument_group("evaluation").add_argument
-    metavar = "{" + ",".join(TARGET_PRIORS) + ",FILE}"
-    text = "class prior that predictions assume; a FILE holds the header class,probability and a "
-    text += "line for each class, or one probability a line"
-    add("--target-prior", metavar=metavar, default="uniform", help=text)
+    add_target_prior(add, default="uniform")
     add("--test-sets", nargs="+", metavar="NAME", help="test sets to score, all if not given")
     add("--shift", action="store_true", help="also score subsets with shifted class priors")
     text = "resamples of the test set for each prior of --shift"

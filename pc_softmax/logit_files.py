@@ -1,4 +1,4 @@
-"""Reads logits of anybody's classifier, as the docstring of `pc_softmax.adjust` describes them."""
+"""Files of logits, as the docstring of `pc_softmax.adjust` describes them."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ import pandas as pd
 
 from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
-from mi_common.files import read_arrays
+from mi_common.files import read_arrays, save_arrays
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import normalised_log, read_class_numbers
 
@@ -194,3 +194,20 @@ def to_predictions(
         validation=None if validation is None else (validation.values, validation.labels),
         from_run=False,
     )
+
+
+def write_logits(
+    predictions: Predictions, logits: np.ndarray, files: list[str], path: Path
+) -> None:
+    """The (N, K) logits as the network gives them, with all that `pc_softmax.adjust` needs."""
+    arrays = {
+        "logits": logits,
+        "files": files,
+        "class_names": predictions.class_names,
+        "counts": predictions.counts,
+        "logit_log_prior": predictions.logit_log_prior,
+    }
+    if predictions.validation is not None:
+        names = ("validation_logits", "validation_labels")
+        arrays |= dict(zip(names, predictions.validation, strict=True))
+    save_arrays(path, **arrays)

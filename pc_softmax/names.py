@@ -16,7 +16,7 @@ REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is 
 # --label-smoothing is for these
 SMOOTHED_LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced")
 
-# Target priors of `pc_softmax.adaptation.Adapter`, in addition to files.
+# Target priors of `pc_softmax.adapter.Adapter`, in addition to files.
 TARGET_PRIORS = ("argmax", "uniform", "train", "em", "bbse", "pacc", "auto")
 ESTIMATED_PRIORS = ("em", "bbse", "pacc", "auto")  # from the test set without its labels
 VALIDATION_PRIORS = ("bbse", "pacc")  # need validation samples

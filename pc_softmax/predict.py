@@ -26,7 +26,7 @@ from pathlib import Path
 
 from mi_common import cli
 from mi_common.errors import UserError
-from pc_softmax.names import TARGET_PRIORS
+from pc_softmax.recipes import add_bootstrap, add_target_prior
 
 
 def get_parser() -> cli.Parser:
@@ -38,12 +38,8 @@ def get_parser() -> cli.Parser:
         parser, output_dir=None, folder="RUN/predicted", data=False, resume=False
     )
     add = parser.add_argument_group("estimate").add_argument
-    metavar = "{" + ",".join(TARGET_PRIORS) + ",FILE}"
-    text = "class prior that predictions assume; a FILE holds the header class,probability and a "
-    text += "line for each class, or one probability a line"
-    add("--target-prior", metavar=metavar, default="uniform", help=text)
-    text = "resamples for the intervals of the class frequencies; 0 for none"
-    add("--bootstrap", type=cli.non_negative_int, metavar="N", default=100, help=text)
+    add_target_prior(add, default="uniform")
+    add_bootstrap(add)
     return parser
 
 
@@ -58,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.files import write_json
     from mi_common.pictures import picture_files, printable
     from mi_common.records import check_output, prepare_output
-    from pc_softmax import prediction
-    from pc_softmax.decisions import decide, write_decisions
+    from pc_softmax.decisions import decide, write_decisions, write_unreadable
+    from pc_softmax.logit_files import write_logits
     from pc_softmax.trained import TrainedNetwork
 
     device = runtime.from_flags(args)
@@ -68,7 +64,10 @@ def main(argv: list[str] | None = None) -> None:
     check_output(folder, flags, overwrite=args.overwrite)
     paths, others = picture_files(args.pictures)
     network = TrainedNetwork.load(args.run, runtime=device, num_workers=args.num_workers)
-    prediction.check_target_prior(network.predictions, args.target_prior)
+    predictions = network.predictions
+    if args.target_prior != "em":  # what cannot work is said before pictures are read
+        logits = next(iter(predictions.test_logits.values()))
+        predictions.adapter.target_log_prior(args.target_prior, logits)
     device.say(f"pc_softmax: {device.describe()}, {args.run}, {len(paths)} pictures")
     if others:
         first = printable(others[0])
@@ -79,12 +78,12 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"none of {len(paths)} pictures could be read, first {path}: {reason}")
     prepare_output(folder, flags, overwrite=args.overwrite)
     files = [printable(path) for path in read]
-    prediction.write_logits(network.predictions, logits, files, folder / "logits.npz")
-    pc_logits = network.predictions.pc_softmax_logits(logits.astype(float))
+    write_logits(predictions, logits, files, folder / "logits.npz")
+    pc_logits = predictions.pc_softmax_logits(logits.astype(float))
     options = {"target": args.target_prior, "replicates": args.bootstrap, "seed": args.seed}
-    decisions = decide(network.predictions, pc_logits, files, **options)
-    write_decisions(network.predictions, decisions, folder)
-    prediction.write_unreadable(unreadable, folder)
+    decisions = decide(predictions, pc_logits, files, **options)
+    write_decisions(predictions, decisions, folder)
+    write_unreadable(unreadable, folder)
     counts = {"n": len(read), "n_unreadable": len(unreadable)}
     write_json(
         folder / "result.json", {"target_prior": args.target_prior} | counts | decisions.summary

@@ -13,7 +13,7 @@ from mi_common.annotation_lines import brief
 from mi_common.errors import UserError
 from mi_common.files import read_arrays
 from mi_common.information import logits_from_softmax
-from pc_softmax.adaptation import Adapter, unique_names
+from pc_softmax.adapter import Adapter, unique_names
 
 MAX_LISTED = 5  # classes in a message
 REMEDY = "train again with --overwrite"

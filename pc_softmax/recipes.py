@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mi_common.recipes import (
     set_defaults,
     take,
 )
-from pc_softmax.names import SMOOTHED_LOSSES
+from pc_softmax.names import SMOOTHED_LOSSES, TARGET_PRIORS
 
 IDX_DATASETS = ("mnist", "fashion-mnist")
 FILE_DATASETS = ("tiny-imagenet", "cub", "folder")
@@ -169,6 +169,18 @@ def add_arguments(parser: cli.Parser) -> None:
     add("--vs-tau", type=cli.non_negative_float, default=1.25, help="of the prior in VS loss")
     text = f"of {', '.join(SMOOTHED_LOSSES)}"
     add("--label-smoothing", type=cli.fraction, default=0.0, help=text)
+
+
+def add_target_prior(add: Callable, *, default: str) -> None:
+    metavar = "{" + ",".join(TARGET_PRIORS) + ",FILE}"
+    text = "class prior that predictions assume; a FILE holds the header class,probability and a "
+    text += "line for each class, or one probability a line"
+    add("--target-prior", metavar=metavar, default=default, help=text)
+
+
+def add_bootstrap(add: Callable) -> None:
+    text = "resamples for the intervals of the class frequencies; 0 for none"
+    add("--bootstrap", type=cli.non_negative_int, metavar="N", default=100, help=text)
 
 
 def resolve(args: argparse.Namespace) -> None:

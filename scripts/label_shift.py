@@ -8,7 +8,7 @@ import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.tables import interval_half_width
-from pc_softmax.adaptation import Adapter
+from pc_softmax.adapter import Adapter
 from pc_softmax.priors import label_frequencies, normalised_log, total_variation
 from pc_softmax.shifts import long_tailed_prior
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from mi_common.tables import interval_half_width
-from pc_softmax.adaptation import Adapter
+from pc_softmax.adapter import Adapter
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import posterior_under
 from pc_softmax.shifts import label_shifts, resample, sample_shifted

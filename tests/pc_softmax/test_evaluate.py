@@ -11,7 +11,8 @@ from PIL import Image
 
 from mi_common.errors import UserError
 from mi_common.files import lock, release_locks, write_text
-from pc_softmax import adaptation, evaluation, plots
+from pc_softmax import adapter as adapter_module
+from pc_softmax import evaluation, plots
 from pc_softmax.evaluate import main
 from pc_softmax.evaluation import evaluate
 from pc_softmax.plots import plot_shift
@@ -252,7 +253,7 @@ def test_shift_without_validation_leaves_two_out_and_an_estimate_that_fails_is_n
     tmp_path, capsys, monkeypatch
 ):
     save_run(tmp_path, validation=False)
-    monkeypatch.setattr(adaptation, "em_prior", raising(UserError("em: no estimate")))
+    monkeypatch.setattr(adapter_module, "em_prior", raising(UserError("em: no estimate")))
     main([str(tmp_path), "--shift", "--test-sets", "imbalanced", "--resamples", "1"])
     rows = pd.read_csv(tmp_path / "evaluation/shift.csv")
     assert not any(column.startswith(("bbse", "pacc")) for column in rows)

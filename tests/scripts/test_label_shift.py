@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pc_softmax.adaptation import Adapter
+from pc_softmax.adapter import Adapter
 from scripts import label_shift, label_shift_quapy, label_shift_simulation, quapy_comparison
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mi_common.errors import UserError
-from pc_softmax import adaptation
-from pc_softmax.adaptation import Adapter
+from pc_softmax import adapter as adapter_module
+from pc_softmax.adapter import Adapter
 from pc_softmax.decisions import class_frequencies, decide
 from pc_softmax.evaluation import evaluate
 from pc_softmax.predictions import Predictions
@@ -108,7 +108,7 @@ def test_em_with_31_validation_samples_is_as_good_as_the_argmax(monkeypatch, see
 
 
 def test_calibration_on_31_validation_samples_loses_much_less_since_it_is_chosen(monkeypatch):
-    monkeypatch.setattr(adaptation, "MIN_CALIBRATION_SAMPLES", 1)
+    monkeypatch.setattr(adapter_module, "MIN_CALIBRATION_SAMPLES", 1)
     losses = []
     for seed in (13, 43, 44, 65, 107):  # a fit with biases lost eight points or more with each
         saved = few(FIVE, seed)
@@ -117,7 +117,7 @@ def test_calibration_on_31_validation_samples_loses_much_less_since_it_is_chosen
     assert np.mean(losses) < 0.015
 
 
-LIMIT, ENOUGH = adaptation.MIN_CALIBRATION_SAMPLES, adaptation.ENOUGH_SAMPLES
+LIMIT, ENOUGH = adapter_module.MIN_CALIBRATION_SAMPLES, adapter_module.ENOUGH_SAMPLES
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_note_names_the_classes_and_their_validation_samples():
 
 def test_a_small_test_set_is_noted_for_estimated_priors_alone():
     adapter = predictions(distorted=False, validation=True).adapter
-    few_tests = adaptation.MIN_TESTS_PER_CLASS * 3 - 1
+    few_tests = adapter_module.MIN_TESTS_PER_CLASS * 3 - 1
     for target in ("em", "bbse", "pacc"):
         (note,) = adapter.notes(target, few_tests)
         assert note.startswith(f"the estimated prior is uncertain: {few_tests} test samples for 3 ")
