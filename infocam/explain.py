@@ -62,7 +62,7 @@ def get_parser() -> cli.Parser:
     add("--image-size", type=cli.image_side, help=text)
     add = parser.add_argument_group("maps").add_argument
     text = "names or numbers of the classes to look for, in one figure (the most likely class)"
-    add("--labels", "--label", nargs="+", metavar="CLASS", help=text)
+    add("--labels", nargs="+", metavar="CLASS", help=text)
     text = "look for so many of the most likely classes"
     add("--top", type=cli.count_to(MAX_TOP), metavar="N", help=f"{text} (1)")
     text = "class to compare them with, as the method class:NAME does, in place of the runner-up"
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
             threshold=args.threshold,
             normalisation=args.normalisation,
             prior=args.prior,
-            figure_format=args.figure_format,
+            figure_format=args.format,
         ),
         prepare=lambda: prepare_output(
             args.output_dir, vars(args), description={"entry": ENTRY}, **output

@@ -133,7 +133,7 @@ def assert_same_explanation(folders: tuple[Path, Path], name: str) -> None:
 def test_explain_by_a_run(run_on_both, picture_runs, pictures):
     image = pictures / "test/red/0.png"
     words = [image, "--run", picture_runs[0], "--prior"]
-    folders = run_on_both(explain, *words, "--methods", *METHODS, "class:blue", "--label", "red")
+    folders = run_on_both(explain, *words, "--methods", *METHODS, "class:blue", "--labels", "red")
     assert_same_explanation(folders, "0")
 
 

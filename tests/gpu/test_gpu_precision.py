@@ -65,7 +65,7 @@ def localiser(device, run_on, digits_dir) -> Path:
 
 def maps_by(run_on, device, localiser, pictures, *words) -> dict:
     """The maps and scores that explain a picture by the run on scattered digits."""
-    words = ["--run", localiser, "--label", 3, *words]
+    words = ["--run", localiser, "--labels", 3, *words]
     folder = run_on(device, explain, pictures / "test/red/0.png", *words)
     return dict(np.load(folder / "0.npz"))
 

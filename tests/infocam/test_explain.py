@@ -147,7 +147,7 @@ def test_one_class_is_set_against_the_runner_up_and_several_beside_each_other(sm
 
 def test_methods_are_taken_once_with_classes_by_name(small, picture, run):
     words = ["similar", "class:Hen", "class:6", "similar", "lowest:2", "grad-cam++"]
-    folder, _ = run(picture(), "--label", "dog", "--methods", *words, "--against", "hen")
+    folder, _ = run(picture(), "--labels", "dog", "--methods", *words, "--against", "hen")
     with np.load(folder / "cat.npz") as arrays:
         assert arrays["methods"].tolist() == ["similar", "class:6", "lowest:2", "grad-cam++"]
     methods = boxes(folder)["method"].tolist()
@@ -179,7 +179,7 @@ def test_a_run_brings_its_network_and_names_wherever_it_is_and_without_its_data(
     (moved / "config.json").write_text(json.dumps(config))
     monkeypatch.chdir(tmp_path)
     path = picture("digit.png", (64, 64))
-    folder, printed = run(path, "--run", "moved", "--label", "7", "--against", "1", *words)
+    folder, printed = run(path, "--run", "moved", "--labels", "7", "--against", "1", *words)
     classifier = run_classifier(digits_run.folder, runtime=CPU)
     options = {"labels": [7], "prior": bool(words), "normalisation": "max", "runtime": CPU}
     expected = explain_image(read_image(path), classifier, ["infocam", "class:1"], **options)
@@ -315,12 +315,12 @@ def test_overwrite_does_not_delete_what_it_is_to_explain(small, picture, run, tm
     ("words", "said"),
     [
         (
-            ["--label", "cat"],
+            ["--labels", "cat"],
             "--labels cat: several classes; give a name or a number below 7, such",
         ),
-        (["--label", "tabbi"], "--labels tabbi: no such class; .*, such as tabby = 1$"),
+        (["--labels", "tabbi"], "--labels tabbi: no such class; .*, such as tabby = 1$"),
         (["--against", "7"], "--against 7: no such class"),
-        (["--label", "fox", "--against", "4"], "class fox is the label itself"),
+        (["--labels", "fox", "--against", "4"], "class fox is the label itself"),
         (["--methods", "gradcam"], r"method 'gradcam': use one of cam, .*, layer-cam$"),
         (["--methods", "class:horse"], "--methods class horse: no such class"),
         (["--region", "2"], "region 2: use an odd number"),

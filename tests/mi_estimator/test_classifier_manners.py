@@ -28,7 +28,7 @@ TINY = {
 
 def test_parameters_are_those_of_the_signature_and_nothing_else():
     given = TINY | {"objective": "softmax", "members": 3, "seed": 7, "val_fraction": 0.2}
-    given |= {"weight_decay": 0.1, "runtime": Runtime(torch.device("cpu"))}
+    given |= {"weight_decay": 0.1, "bias_sd": 0.5, "runtime": Runtime(torch.device("cpu"))}
     assert set(given) == set(inspect.signature(ClassifierMI).parameters)
     assert ClassifierMI(**given).get_params() == given
     assert ClassifierMI(**given).fit(X, Y).get_params() == given
