@@ -83,7 +83,6 @@ def get_parser() -> cli.Parser:
         "--format",
         choices=FIGURE_FORMATS,
         default=FIGURE_FORMATS[0],
-        dest="figure_format",
         help=text,
     )
     return parser
