@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from infocam.box_table import BoxTable
+from infocam.box_table import BOX, BoxTable
 from infocam.figures.evidence import (
     CONTOURS,
     LEGEND,
@@ -34,6 +34,7 @@ from mi_common.tables import to_markdown
 
 MAX_ROWS = 20  # of the printed table
 MAX_BARS = 5  # most likely classes in the chart
+EXPLAIN_OPTIONS = ("labels", "top", "image_size", "region", "threshold", "normalisation", "prior")
 SCALE_LOGS = 3  # the colours end at this times log K, or further: see `colour_scale`
 
 
@@ -75,7 +76,7 @@ def explain_files(
     file is readable, and for options that do not fit the network.
     """
     report, table = Report(), None
-    chosen = {name: getattr(options, name) for name in _EXPLAIN_OPTIONS}
+    explain_options = {name: getattr(options, name) for name in EXPLAIN_OPTIONS}
     try:
         with Progress("pictures", len(paths)) as progress:
             for path in paths:
@@ -86,7 +87,9 @@ def explain_files(
                     report.unreadable.append((path, reason))
                     progress.step()
                     continue
-                explanation = explain(image, classifier, options.methods, **chosen, runtime=runtime)
+                explanation = explain(
+                    image, classifier, options.methods, **explain_options, runtime=runtime
+                )
                 if table is None:
                     prepare()
                     table = BoxTable(folder)
@@ -113,24 +116,23 @@ def explain_files(
 
 def print_report(report: Report, folder: Path) -> None:
     """Prints a table of the first boxes, the unreadable files, and what was written."""
-    shown = report.rows[:MAX_ROWS]
-    columns = {"name": [], "class": [], "probability": [], "method": [], "box x0 y0 x1 y1": []}
-    for row in shown:
-        box = " ".join(str(row[side]) for side in ("x0", "y0", "x1", "y1")).strip()
-        probability = percent(float(row["probability"]))
-        values = (row["name"], row["class"], probability, row["method"], box or "none")
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
-    print("\n" + to_markdown(pd.DataFrame(columns)))
-    if len(report.rows) > len(shown):
-        print(f"and {len(report.rows) - len(shown)} more rows in {folder}/boxes.csv")
+    rows = [
+        {
+            "name": row["name"],
+            "class": row["class"],
+            "probability": percent(float(row["probability"])),
+            "method": row["method"],
+            "box x0 y0 x1 y1": " ".join(str(row[side]) for side in BOX).strip() or "none",
+        }
+        for row in report.rows[:MAX_ROWS]
+    ]
+    print("\n" + to_markdown(pd.DataFrame(rows)))
+    if len(report.rows) > len(rows):
+        print(f"and {len(report.rows) - len(rows)} more rows in {folder}/boxes.csv")
     for path, reason in report.unreadable:
         print(f"left out {printable(path)}: {reason}")
     pictures = counted(len({row["name"] for row in report.rows}))
     print(f"wrote {folder}: figures of {pictures}, boxes.csv, boxes.json; open explain.html")
-
-
-_EXPLAIN_OPTIONS = ("labels", "top", "image_size", "region", "threshold", "normalisation", "prior")
 
 
 def _in_words(explanation: Explanation, class_names: list[str]) -> str:
@@ -255,7 +257,7 @@ def box_rows(stem: str, file: str, explanation: Explanation, class_names: list[s
         row = {"name": stem, "file": file, "class": class_names[label]}
         row["probability"] = f"{explanation.probabilities[label]:.6g}"
         row["method"] = method_name(method, class_names)
-        row |= dict(zip(("x0", "y0", "x1", "y1"), box if box[0] >= 0 else [""] * 4, strict=True))
+        row |= dict(zip(BOX, box if box[0] >= 0 else [""] * 4, strict=True))
         rows.append(row | {"score": f"{explanation.scores[label]:.6g}"})
     return rows
 

@@ -31,6 +31,7 @@ from mi_common.runtime import Runtime
 
 BLOCK_BYTES = 1 << 24  # bytes of the array that share a checksum
 PART_ROWS = 512  # images that an interruption can lose
+BATCH_SIZE = 16  # as quick as 64, with less memory
 
 
 @torch.no_grad()
@@ -42,7 +43,7 @@ def cached_features(
     kind: str,
     runtime: Runtime,
     augmentation: int | None = None,
-    batch_size: int = 16,  # as quick as 64, with less memory
+    batch_size: int = BATCH_SIZE,
     num_workers: int = 2,
 ) -> np.ndarray:
     """Feature maps of image files in eval mode, from the cache where they are already there.

@@ -1,10 +1,12 @@
-"""Networks of `pc_softmax.train` that other scripts load too: a small one, and a cosine head."""
+"""What other scripts need to load a network of `pc_softmax.train`."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.errors import UserError
+from mi_common.records import RunFolder
 
 
 class CosineHead(nn.Module):
@@ -34,3 +36,15 @@ def small_cnn(channels: int, num_classes: int, spec: InputSpec) -> GlobalAverage
         layers += [nn.BatchNorm2d(width), nn.ReLU(), *[nn.MaxPool2d(2)] * halve]
         channels = width
     return GlobalAveragePoolClassifier(nn.Sequential(*layers), channels, num_classes, spec)
+
+
+def input_of_run(run: RunFolder) -> tuple[InputSpec, int]:
+    """Size and scale of the network's input, and the channels of the images, by result.json.
+
+    UserError for a run of an earlier version, which does not say.
+    """
+    values = run.result().get("input")
+    if not isinstance(values, dict) or values.keys() != {"size", "mean", "std", "channels"}:
+        raise UserError(f"{run.path}/result.json: no size of its images in it; train again")
+    spec = InputSpec(values["size"], tuple(values["mean"]), tuple(values["std"]))
+    return spec, values["channels"]

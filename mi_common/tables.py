@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from mi_common.errors import UserError
-from mi_common.files import write_text
+from mi_common.files import write_atomically, write_text
 
 
 def interval_half_width(values: Sequence[float]) -> float:
@@ -143,6 +143,10 @@ def write_tables(table: pd.DataFrame, stem: Path) -> None:
     """Writes `stem.md` and `stem.tex`."""
     write_text(stem.with_suffix(".md"), to_markdown(table))
     write_text(stem.with_suffix(".tex"), to_latex(table))
+
+
+def write_csv(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
+    write_atomically(path, lambda partial: table.to_csv(partial, index=index))
 
 
 def _text(table: pd.DataFrame) -> pd.DataFrame:

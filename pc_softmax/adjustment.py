@@ -8,8 +8,9 @@ import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.files import save_arrays, write_json
+from mi_common.tables import write_csv
 from pc_softmax import evaluation
-from pc_softmax.decisions import Decisions, decide, write_csv, write_decisions
+from pc_softmax.decisions import Decisions, decide, write_decisions
 from pc_softmax.logit_files import SPLIT, Logits
 from pc_softmax.names import TARGET_PRIORS
 from pc_softmax.predictions import Predictions
@@ -76,4 +77,6 @@ def write_adjustment(adjusted: Adjustment, folder: Path) -> None:
         evaluations = {SPLIT: adjusted.evaluation}
         evaluation.write_evaluation(evaluations, predictions, target, folder)
         evaluation.write_result(evaluations, predictions, target, folder)
-    print(f"wrote {folder}: predictions.csv, posterior.npz, class_frequencies.csv, priors.csv")
+    scores = "" if adjusted.evaluation is None else ", scores.csv, per_class.csv, confusion.csv"
+    written = "predictions.csv, posterior.npz, class_frequencies.csv, priors.csv" + scores
+    print(f"wrote {folder}: {written}")

@@ -109,10 +109,10 @@ def main(argv: list[str] | None = None) -> None:
     computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
     columns, text = comparison.COLUMNS, comparison.TEXT
     if args.tune:
-        chosen = tuning.tune(flags, losses, folder, tuning_images, **computing)
-        print("\n".join(tuning.notes(flags, chosen)), flush=True)
+        best_settings = tuning.tune(flags, losses, folder, tuning_images, **computing)
+        print("\n".join(tuning.notes(flags, best_settings)), flush=True)
         for (_, loss, _), run_flags in runs.items():
-            run_flags |= chosen[loss]
+            run_flags |= best_settings[loss]
         columns, text = comparison.TUNED_COLUMNS, comparison.TUNED_TEXT
     results = ResultsFile(folder / "results.csv", columns, comparison.KEY, text=text)
     shared = (fingerprints, training.description(data), device)

@@ -11,9 +11,8 @@ from scipy import special
 from tqdm import tqdm
 
 from mi_common.errors import UserError
-from mi_common.files import write_atomically
 from mi_common.information import pointwise_mutual_information
-from mi_common.tables import to_markdown
+from mi_common.tables import to_markdown, write_csv
 from pc_softmax.names import ESTIMATED_PRIORS
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import posterior_under
@@ -163,10 +162,6 @@ def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path
     print(to_markdown(shown.head(SHOWN)))
     if failures := decisions.failures:
         print(f"No estimate for {len(failures)} resamples, such as: {failures[0]}")
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    write_atomically(path, lambda partial: table.to_csv(partial, index=False))
 
 
 def write_unreadable(unreadable: list[tuple[Path, str]], folder: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mi_common.files import write_atomically, write_json
-from mi_common.tables import to_markdown, write_tables
+from mi_common.files import write_json
+from mi_common.tables import to_markdown, write_csv, write_tables
 from pc_softmax import metrics, priors
 from pc_softmax.names import ESTIMATED_PRIORS
 from pc_softmax.plots import plot_confusion, plot_reliability
@@ -117,9 +117,9 @@ def write_evaluation(
     per_class = pd.concat(tables, names=["test_set"]).reset_index("test_set")
     true_class = pd.Index(names, name="true_class")
     frames = {k: pd.DataFrame(c, true_class, names) for k, c in confusions.items()}
-    _write_csv(pd.DataFrame(scores), folder / "scores.csv")
-    _write_csv(per_class, folder / "per_class.csv")
-    _write_csv(pd.concat(frames, names=["test_set"]), folder / "confusion.csv", index=True)
+    write_csv(pd.DataFrame(scores), folder / "scores.csv")
+    write_csv(per_class, folder / "per_class.csv")
+    write_csv(pd.concat(frames, names=["test_set"]), folder / "confusion.csv", index=True)
     plot_confusion(confusions, names, folder / "confusion.png")
     plot_reliability({k: e.calibration for k, e in evaluations.items()}, folder / "reliability.png")
     shown = shown_scores(evaluations, target)
@@ -148,7 +148,3 @@ def write_result(
         "test_sets": test_sets,
     }
     write_json(folder / "result.json", result)
-
-
-def _write_csv(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
-    write_atomically(path, lambda partial: table.to_csv(partial, index=index))

@@ -14,8 +14,8 @@ from mi_common.image_sets import ImageSet
 from mi_common.pictures import printable
 from mi_common.plots import plain, save_figure
 from mi_common.records import RunFolder
+from mi_common.tables import write_csv
 from pc_softmax.data import images_of_test_set
-from pc_softmax.decisions import write_csv
 
 MISTAKES = 24  # pictures in a gallery
 COLUMNS, PANEL = 6, 1.7  # panels in a row; inches

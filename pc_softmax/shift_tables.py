@@ -9,8 +9,14 @@ from sklearn.metrics import accuracy_score
 from tqdm import tqdm
 
 from mi_common.errors import UserError
-from mi_common.files import write_atomically
-from mi_common.tables import formatted, interval_half_width, summarise, to_markdown, write_tables
+from mi_common.tables import (
+    formatted,
+    interval_half_width,
+    summarise,
+    to_markdown,
+    write_csv,
+    write_tables,
+)
 from pc_softmax import priors, shifts
 from pc_softmax.names import ESTIMATED_PRIORS, TARGET_PRIORS, VALIDATION_PRIORS
 from pc_softmax.plots import plot_shift
@@ -108,7 +114,7 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
 def write_shift(rows: pd.DataFrame, failures: Counter[str], test_set: str, folder: Path) -> None:
     """Prints the tables of shifts and gains, and writes them with their figure."""
     shown, gained = shown_shifts(rows), gains(rows)
-    write_atomically(folder / "shift.csv", lambda partial: rows.to_csv(partial, index=False))
+    write_csv(rows, folder / "shift.csv")
     write_tables(shown, folder / "shift")
     write_tables(gained, folder / "shift_gains")
     means = rows.groupby(SETTING, sort=False).mean(numeric_only=True).reset_index()

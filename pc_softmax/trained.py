@@ -12,9 +12,10 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from mi_common import cli
-from mi_common.backbones import InputSpec
 from mi_common.errors import UserError
+from mi_common.features import BATCH_SIZE
 from mi_common.image_sets import ImageSet
+from mi_common.networks import input_of_run
 from mi_common.pictures import read_image
 from mi_common.progress import Progress
 from mi_common.records import RunFolder
@@ -25,8 +26,6 @@ from pc_softmax.data import ImbalancedData
 from pc_softmax.names import LOSSES
 from pc_softmax.predictions import Predictions
 from pc_softmax.recipes import DATASETS, FILE_DATASETS, Settings, add_arguments, resolve
-
-BATCH_SIZE = 64  # as `mi_common.features` has it, so that a run's pictures get the same logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +57,10 @@ class TrainedNetwork:
         run.require_files("predictions.npz", "checkpoint.pt")
         predictions = Predictions.load(path / "predictions.npz")
         settings = _settings(config["flags"], num_workers, path)
-        dataset, spec = settings.data.dataset, _input_spec(run)
+        dataset, channels = settings.data.dataset, 3
         images: list | Tensor = []
         if dataset not in FILE_DATASETS:
-            if spec is None:
-                raise UserError(f"{path}/result.json: no size of its images in it; train again")
-            spec, channels = spec
+            spec, channels = input_of_run(run)
             images = torch.zeros(2, channels, spec.size, spec.size, dtype=torch.uint8)
         empty = ImageSet(dataset, images, torch.zeros(len(images)), predictions.class_names)
         built = settings
@@ -75,7 +72,6 @@ class TrainedNetwork:
         classifier.load(run, head_only=settings.head_only, source=source)
         if dataset not in FILE_DATASETS:
             classifier.network.spec = spec
-        channels = images.shape[1] if isinstance(images, Tensor) else 3
         scale = training.logit_scale(settings)
         return cls(classifier, predictions, settings, channels, scale)
 
@@ -115,7 +111,7 @@ class TrainedNetwork:
         """
         loader = torch.utils.data.DataLoader(
             _PictureFiles(paths, self.transform),
-            batch_size=BATCH_SIZE,
+            batch_size=BATCH_SIZE,  # so that a run's pictures get the same logits
             num_workers=self.classifier.num_workers,
             collate_fn=_collate,
         )
@@ -150,15 +146,6 @@ def _settings(flags: dict, num_workers: int, path: Path) -> Settings:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}/config.json: damaged; train again with --overwrite") from error
-
-
-def _input_spec(run: RunFolder) -> tuple[InputSpec, int] | None:
-    """Size and scale of the network's input, and its channels, as result.json has them."""
-    values = run.result().get("input")
-    if not isinstance(values, dict) or values.keys() != {"size", "mean", "std", "channels"}:
-        return None
-    spec = InputSpec(values["size"], tuple(values["mean"]), tuple(values["std"]))
-    return spec, values["channels"]
 
 
 def _pixels(image: Image.Image, *, side: int, grey: bool) -> Tensor:

@@ -77,13 +77,13 @@ def tune(
     results = ResultsFile(folder / "tuning.csv", COLUMNS, KEY, text=TEXT)
     fingerprints = training.fingerprints(settings_of(flags, folder), data)
     shared = (fingerprints, training.description(data), computing["runtime"])
-    chosen: dict[str, dict[str, Any]] = {}
+    best_settings: dict[str, dict[str, Any]] = {}
     for second_stage in (False, True):  # cRT starts from softmax's chosen runs
         stage = [loss for loss in losses if (loss == "crt") == second_stage]
         cells = {
             (flags["dataset"], loss, head, lr, seed): (
                 loss,
-                _run_flags(flags, loss, seed, folder, head, lr, chosen),
+                _run_flags(flags, loss, seed, folder, head, lr, best_settings),
                 *shared,
             )
             for loss in stage
@@ -91,8 +91,8 @@ def tune(
             for seed in flags["tune_seeds"]
         }
         rows = run_cells(tune_one, cells, results, **computing)
-        chosen |= {loss: choose(rows[rows["loss"] == loss], loss) for loss in stage}
-    return chosen
+        best_settings |= {loss: choose(rows[rows["loss"] == loss], loss) for loss in stage}
+    return best_settings
 
 
 def tune_one(
@@ -146,11 +146,11 @@ def choose(rows: pd.DataFrame, loss: str) -> dict[str, Any]:
     return {"head": head, "lr": float(lr)}
 
 
-def notes(flags: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def notes(flags: Mapping[str, Any], best_settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line a loss: what was chosen, and whether the rate is at an end of the grid."""
     rates = sorted(flags["tune_rates"])
     lines = []
-    for loss, values in chosen.items():
+    for loss, values in best_settings.items():
         line = f"{loss}: {values['head']} head, learning rate {values['lr']:g}"
         if "lr" in flags["tune"] and len(rates) > 1 and values["lr"] in (rates[0], rates[-1]):
             line += f", {'lowest' if values['lr'] == rates[0] else 'highest'} of the grid"
@@ -165,13 +165,13 @@ def _run_flags(
     folder: Path,
     head: str,
     lr: float,
-    chosen: Mapping[str, Mapping[str, Any]],
+    best_settings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     def path(loss: str, head: str, lr: float) -> Path:
         return folder / "tuning" / f"{loss}-{head}-{lr:g}-{seed}"
 
     run_flags = train_flags(flags, loss, seed, path(loss, head, lr))
     run_flags |= {"head": head, "lr": lr, "val_fraction": flags["tune_fraction"]}
-    if loss == "crt" and "softmax" in chosen:
-        run_flags["init"] = path("softmax", **chosen["softmax"])
+    if loss == "crt" and "softmax" in best_settings:
+        run_flags["init"] = path("softmax", **best_settings["softmax"])
     return run_flags

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infocam.models.classifiers import Classifier, run_classifier
-from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
+from mi_common.backbones import GlobalAveragePoolClassifier, build_backbone
 from mi_common.errors import UserError
 from mi_common.files import read_arrays, read_json
 from mi_common.information import log_prior_from_counts
-from mi_common.networks import CosineHead, small_cnn
+from mi_common.networks import CosineHead, input_of_run, small_cnn
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier
@@ -71,7 +71,7 @@ def _network(
     """The trained network, and whether its images were grey."""
     # Runs of earlier versions lack some flags.
     head_only = flags["freeze_backbone"] or flags.get("retrain_head")
-    spec, channels = _input_of(run)
+    spec, channels = input_of_run(run)
     if head_only and flags.get("init") is not None:
         first = RunFolder(Path(flags["init"]))
         first_flags = first.require_entry(ENTRY)["flags"]
@@ -100,15 +100,6 @@ def _head_names(run: RunFolder, head_only: bool) -> list[str]:
     """Names of the head's parameters in the checkpoint."""
     names = run.load_checkpoint()["model"].keys()
     return [name for name in names if head_only or name.startswith("head.")]
-
-
-def _input_of(run: RunFolder) -> tuple[InputSpec, int]:
-    """Size and scale of the network's input, and the channels of the images, by result.json."""
-    values = run.result().get("input")
-    if not isinstance(values, dict) or values.keys() != {"size", "mean", "std", "channels"}:
-        raise UserError(f"{run.path}/result.json: no size of its images in it; train again")
-    spec = InputSpec(values["size"], tuple(values["mean"]), tuple(values["std"]))
-    return spec, values["channels"]
 
 
 @torch.no_grad()

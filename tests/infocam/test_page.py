@@ -84,12 +84,12 @@ def test_the_slider_moves_the_boxes_and_reset_brings_back_those_of_the_table(tmp
     seen = json.loads(title)
 
     def expected(threshold: float) -> list:
-        found = []
+        box_pairs = []
         for i, values in enumerate(maps):
             x0, y0, x1, y1 = box_of(values, 60, 45, threshold, "max").tolist()
             box = None if i % 3 == 2 else [x0, y0, x1 - x0 + 1, y1 - y0 + 1]
-            found.append([box, box])
-        return found
+            box_pairs.append([box, box])
+        return box_pairs
 
     shown = [None, *values, "reset", "none"]  # at last the maps are hidden, and the boxes stay
     assert [value for value, _, _ in seen] == shown
@@ -126,6 +126,6 @@ def test_contours_of_the_page_lie_where_the_map_crosses_thirds_of_the_scale():
     drawn = page._overlay(ramp, 3.0, 600, 450)
     for name, values in (("above", [1, 2]), ("below", [-1, -2])):
         x = [float(point.split()[0]) for point in re.findall(r"[\d.]+ [\d.]+", drawn[name])]
-        found = np.interp(np.array(x) / 10 - 0.5, np.arange(60), ramp[0])
-        distance = np.abs(found[:, None] - values).min(axis=1)
+        on_ramp = np.interp(np.array(x) / 10 - 0.5, np.arange(60), ramp[0])
+        distance = np.abs(on_ramp[:, None] - values).min(axis=1)
         assert len(x) > 20 and distance.max() < 0.1

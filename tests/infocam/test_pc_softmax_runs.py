@@ -47,10 +47,12 @@ def test_a_run_gives_the_logits_of_its_own_package_and_maps_that_average_to_them
     logits = network.logits(network.transform(digit)[None]).numpy()[0]
     classifier = classifier_of_run(runs[name], runtime=CPU)
     assert classifier.grey and classifier.class_names == [str(k) for k in range(10)]
-    found = explain_image(digit, classifier, ["cam"], labels=range(10), runtime=CPU)
-    np.testing.assert_allclose(found.scores, logits, rtol=1e-4, atol=1e-4)
+    explanation = explain_image(digit, classifier, ["cam"], labels=range(10), runtime=CPU)
+    np.testing.assert_allclose(explanation.scores, logits, rtol=1e-4, atol=1e-4)
     bias = classifier.network.head.bias.detach().numpy()
-    np.testing.assert_allclose(found.maps.mean(axis=(1, 2)) + bias, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        explanation.maps.mean(axis=(1, 2)) + bias, logits, rtol=1e-4, atol=1e-4
+    )
     assert (name == "cosine") == (not bias.any())
 
     prior = explain_image(digit, classifier, ["cam"], prior=True, runtime=CPU)

@@ -63,7 +63,7 @@ def slow_box(values: np.ndarray, width: int, height: int, threshold: float) -> l
 def test_maps_boxes_and_scores_equal_their_definitions(image, cpu, size, threshold):
     classifier = classifier_of()
     options = {"labels": [2], "image_size": size, "threshold": threshold}
-    found = explain(image, classifier, CONTRASTS, **options, runtime=cpu)
+    explained = explain(image, classifier, CONTRASTS, **options, runtime=cpu)
     maps, logits = slow_maps(classifier, features_of(classifier, image, size or 16))
     others = [0, 1, 3]
     low, high = (pick(others, key=lambda k: logits[k]) for pick in (min, max))
@@ -74,16 +74,16 @@ def test_maps_boxes_and_scores_equal_their_definitions(image, cpu, size, thresho
         maps[2] - maps[high],
         maps[2] - maps[1],
     ]
-    np.testing.assert_allclose(found.maps, expected, atol=1e-6)
-    assert found.maps.shape[1:] == ((8, 8) if size is None else (12, 12))
-    np.testing.assert_allclose(found.scores, logits, atol=1e-6)
-    assert found.against == ["", "3 classes", NAMES[low], NAMES[high], "dog"]
-    assert found.methods == CONTRASTS and found.labels == [2] * 5
+    np.testing.assert_allclose(explained.maps, expected, atol=1e-6)
+    assert explained.maps.shape[1:] == ((8, 8) if size is None else (12, 12))
+    np.testing.assert_allclose(explained.scores, logits, atol=1e-6)
+    assert explained.against == ["", "3 classes", NAMES[low], NAMES[high], "dog"]
+    assert explained.methods == CONTRASTS and explained.labels == [2] * 5
     # A contrast that is negative in sum has no box; the class's own map has no meaningful zero.
-    assert found.mostly_against == [False, *(bool(m.sum() < 0) for m in expected[1:])]
+    assert explained.mostly_against == [False, *(bool(m.sum() < 0) for m in expected[1:])]
     boxes = [[-1] * 4 if m.sum() < 0 else slow_box(m, 40, 30, threshold) for m in expected[1:]]
-    assert found.boxes.tolist() == [slow_box(maps[2], 40, 30, threshold), *boxes]
-    assert 0 < sum(found.mostly_against) < 4
+    assert explained.boxes.tolist() == [slow_box(maps[2], 40, 30, threshold), *boxes]
+    assert 0 < sum(explained.mostly_against) < 4
 
 
 def test_the_label_is_the_likeliest_class_unless_given(image, cpu):
@@ -91,10 +91,10 @@ def test_the_label_is_the_likeliest_class_unless_given(image, cpu):
     for k in range(4):
         with torch.no_grad():
             classifier.network.head.bias[:] = 10.0 * torch.eye(4)[k]
-        found = explain(image, classifier, ["cam"], runtime=cpu)
+        explained = explain(image, classifier, ["cam"], runtime=cpu)
         given = explain(image, classifier, ["cam"], labels=[k], runtime=cpu)
-        assert found.labels == [k] and k == found.scores.argmax()
-        np.testing.assert_array_equal(found.maps, given.maps)
+        assert explained.labels == [k] and k == explained.scores.argmax()
+        np.testing.assert_array_equal(explained.maps, given.maps)
 
 
 def test_region_takes_the_mean_of_neighbouring_cells(image, cpu):
@@ -115,18 +115,20 @@ def test_with_the_prior_means_are_pointwise_mutual_information(image, cpu, softm
     classifier = classifier_of(softmax)
     options = {"labels": [2], "region": region, "runtime": cpu}
     plain = explain(image, classifier, [*CONTRASTS, "grad-cam"], **options)
-    found = explain(image, classifier, [*CONTRASTS, "grad-cam"], prior=True, **options)
+    explained = explain(image, classifier, [*CONTRASTS, "grad-cam"], prior=True, **options)
     _, logits = slow_maps(classifier, features_of(classifier, image))
     f = logits - np.log(PRIOR) if softmax else logits
     information = f - np.log(np.sum(PRIOR * np.exp(f)))
-    np.testing.assert_allclose(found.scores, information, atol=1e-5)
+    np.testing.assert_allclose(explained.scores, information, atol=1e-5)
     others = information[[0, 1, 3]]
     against = [0, others.mean(), others.min(), others.max(), information[1]]
-    means = found.maps.mean(axis=(1, 2))
+    means = explained.maps.mean(axis=(1, 2))
     np.testing.assert_allclose(means[:5], information[2] - against, atol=1e-5)
-    np.testing.assert_array_equal(found.maps[5], plain.maps[5])  # no contrast: no such unit
-    assert found.mostly_against[:5] == (means[:5] < 0).tolist() and not found.mostly_against[5]
-    for explanation in (plain, found):  # whatever is added to a map, its box stays
+    np.testing.assert_array_equal(explained.maps[5], plain.maps[5])  # no contrast: no such unit
+    assert (
+        explained.mostly_against[:5] == (means[:5] < 0).tolist() and not explained.mostly_against[5]
+    )
+    for explanation in (plain, explained):  # whatever is added to a map, its box stays
         box = [-1] * 4 if explanation.mostly_against[1] else slow_box(plain.maps[1], 40, 30, 0.3)
         assert explanation.boxes[1].tolist() == box
 
@@ -148,9 +150,9 @@ def test_a_map_that_is_constant_has_no_box(image, cpu):
     classifier = classifier_of()
     with torch.no_grad():
         classifier.network.head.weight[1] = -1
-    found = explain(image, classifier, ["grad-cam", "cam"], labels=[1], runtime=cpu)
-    assert not found.maps[0].any()
-    assert found.boxes[0].tolist() == [-1, -1, -1, -1] and found.boxes[1].min() >= 0
+    explained = explain(image, classifier, ["grad-cam", "cam"], labels=[1], runtime=cpu)
+    assert not explained.maps[0].any()
+    assert explained.boxes[0].tolist() == [-1, -1, -1, -1] and explained.boxes[1].min() >= 0
     assert box_of(np.full((3, 3), 2.0), 9, 9, 0.3, "minmax").tolist() == [-1, -1, -1, -1]
 
 
@@ -162,12 +164,12 @@ def test_boxes_of_what_speaks_for_the_class_leave_out_the_rest(image, cpu):
     assert box_of(values, 8, 8, 0.3, "max").tolist() == [1, 2, 4, 3]
     assert box_of(-1 - np.eye(4), 8, 8, 0.3, "max").tolist() == [-1, -1, -1, -1]
     options = {"labels": [1], "normalisation": "max", "runtime": cpu}
-    found = explain(image, classifier_of(), ["cam", "class:0", "class:2"], **options)
+    explained = explain(image, classifier_of(), ["cam", "class:0", "class:2"], **options)
     expected = [
         [-1] * 4 if against else box_of(m, 40, 30, 0.3, "max").tolist()
-        for m, against in zip(found.maps, found.mostly_against, strict=True)
+        for m, against in zip(explained.maps, explained.mostly_against, strict=True)
     ]
-    assert found.boxes.tolist() == expected
+    assert explained.boxes.tolist() == expected
 
 
 def test_boxes_at_many_thresholds_are_those_at_each():
@@ -184,29 +186,29 @@ def test_several_classes_come_from_one_pass_of_the_network(image, cpu):
     classifier = classifier_of()
     passes = []
     classifier.network.backbone.register_forward_hook(lambda *_: passes.append(1))
-    found = explain(image, classifier, ["infocam", "similar"], top=3, runtime=cpu)
+    explained = explain(image, classifier, ["infocam", "similar"], top=3, runtime=cpu)
     assert len(passes) == 1
-    best = np.argsort(-found.scores, kind="stable")[:3].tolist()
-    assert found.labels == [best[0], best[0], best[1], best[1], best[2], best[2]]
-    assert found.methods == ["infocam", "similar"] * 3
+    best = np.argsort(-explained.scores, kind="stable")[:3].tolist()
+    assert explained.labels == [best[0], best[0], best[1], best[1], best[2], best[2]]
+    assert explained.methods == ["infocam", "similar"] * 3
     for i, k in enumerate(best):
         alone = explain(image, classifier, ["infocam", "similar"], labels=[k], runtime=cpu)
-        np.testing.assert_array_equal(found.maps[2 * i : 2 * i + 2], alone.maps)
-        np.testing.assert_array_equal(found.boxes[2 * i : 2 * i + 2], alone.boxes)
-    probabilities = np.exp(found.scores) / np.exp(found.scores).sum()
-    np.testing.assert_allclose(found.probabilities, probabilities, rtol=1e-5)
+        np.testing.assert_array_equal(explained.maps[2 * i : 2 * i + 2], alone.maps)
+        np.testing.assert_array_equal(explained.boxes[2 * i : 2 * i + 2], alone.boxes)
+    probabilities = np.exp(explained.scores) / np.exp(explained.scores).sum()
+    np.testing.assert_allclose(explained.probabilities, probabilities, rtol=1e-5)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_with_the_prior_probabilities_are_those_at_the_training_frequencies(image, cpu, softmax):
-    found = explain(image, classifier_of(softmax), ["cam"], prior=True, runtime=cpu)
-    expected = np.array(PRIOR) * np.exp(found.scores)
-    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4)
-    assert found.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    explained = explain(image, classifier_of(softmax), ["cam"], prior=True, runtime=cpu)
+    expected = np.array(PRIOR) * np.exp(explained.scores)
+    np.testing.assert_allclose(explained.probabilities, expected, rtol=1e-4)
+    assert explained.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_network_of_grey_images_gets_grey(image, cpu):
     classifier = classifier_of(channels=1)
-    found = explain(image, classifier, ["cam"], labels=[0], runtime=cpu)
+    explained = explain(image, classifier, ["cam"], labels=[0], runtime=cpu)
     maps, _ = slow_maps(classifier, features_of(classifier, image.convert("L")))
-    np.testing.assert_allclose(found.maps[0], maps[0], atol=1e-6)
+    np.testing.assert_allclose(explained.maps[0], maps[0], atol=1e-6)

@@ -73,8 +73,8 @@ def test_predictions_are_those_of_calibrated_logits_but_argmax_is_the_networks_o
     best = posterior_under(exact, adapted.log_prior)
     same = (adapted.log_posterior.argmax(axis=1) == best.argmax(axis=1)).mean()
     assert same > 0.98 > 0.9 > (logits.argmax(axis=1) == exact.argmax(axis=1)).mean()
-    own = adapter.adapt(logits, "argmax").log_posterior
-    assert own == pytest.approx(posterior_under(logits, np.full(3, -np.log(3))))
+    log_posterior = adapter.adapt(logits, "argmax").log_posterior
+    assert log_posterior == pytest.approx(posterior_under(logits, np.full(3, -np.log(3))))
 
 
 # Few validation samples.

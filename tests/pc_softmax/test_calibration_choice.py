@@ -67,16 +67,16 @@ def test_at_any_scale_of_separable_logits_the_fit_is_finite():
 def test_what_is_wrong_with_logits_is_corrected_and_what_is_right_stays(scale, bias, name):
     exact, labels = gaussians([300, 200, 100], seed=2)
     logits = scale * exact + bias * np.array([1.0, -1.0, 0.0])
-    chosen = choose(logits, labels)
-    assert chosen.name == name
-    calibrated = chosen(logits)
+    calibration = choose(logits, labels)
+    assert calibration.name == name
+    calibrated = calibration(logits)
     assert calibrated[:, 0] - calibrated[:, 1] == pytest.approx(exact[:, 0] - exact[:, 1], abs=1.5)
 
 
 def test_a_class_without_samples_gets_no_bias_and_few_samples_no_calibration():
     logits, labels = gaussians([200, 200, 0], seed=3)
-    chosen = choose(3 * logits + np.array([2.0, 0.0, 5.0]), labels)
-    assert chosen.name != "none" and chosen.bias[2] == 0
+    calibration = choose(3 * logits + np.array([2.0, 0.0, 5.0]), labels)
+    assert calibration.name != "none" and calibration.bias[2] == 0
     assert choose(50 * logits[195:204], labels[195:204]).name == "none"
 
 

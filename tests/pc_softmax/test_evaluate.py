@@ -17,7 +17,7 @@ from pc_softmax.evaluate import main
 from pc_softmax.evaluation import evaluate
 from pc_softmax.plots import plot_shift
 from pc_softmax.predictions import Predictions
-from pc_softmax.shift_tables import gains, shift_table, shown_shifts
+from pc_softmax.shift_tables import shift_table
 
 COUNTS = np.array([150, 40, 10])
 LOG_PRIOR = np.log(COUNTS / 200)
@@ -205,36 +205,6 @@ def test_shift_shows_every_prior_on_subsets_of_the_official_test_set(shifted):
     assert last["oracle: known prior"] > last["uniform"] + 0.05 > last["train"] + 0.2
     assert (abs(rows["em"] - rows["oracle: known prior"]) < 0.02).all()
     assert (rows[distances] < 0.08).all().all() and (rows[distances] > 0).all().all()
-
-
-def shift_rows() -> pd.DataFrame:
-    """Three resamples of two shifts; bbse fails in one of the shifts."""
-    return pd.DataFrame(
-        {
-            "shift": ["forward"] * 3 + ["backward"] * 3,
-            "ratio": 10.0,
-            "resample": [0, 1, 2] * 2,
-            "n": 50,
-            "argmax": [0.90, 0.91, 0.92, 0.70, 0.71, 0.72],
-            "em": [0.95, 0.97, 0.99, 0.69, 0.71, 0.70],
-            "bbse": [0.92, 0.92, 0.92] + [np.nan] * 3,
-            "em_total_variation": [0.1, 0.2, 0.3, 0.1, 0.1, 0.1],
-        }
-    )
-
-
-def test_tables_of_shifts_have_intervals_over_resamples_and_the_least_gain_of_all_shifts():
-    shown = shown_shifts(shift_rows())
-    half_width = 4.302653 * 0.01 / math.sqrt(3)  # Student's t with two degrees of freedom
-    assert shown["argmax"].tolist() == [f"{p}.00 ± {100 * half_width:.2f}" for p in (91, 71)]
-    assert shown["bbse"].tolist() == ["92.00 ± 0.00", ""]
-    assert shown["em_total_variation"][0] == f"0.2000 ± {10 * half_width:.4f}"
-    assert shown["n"].tolist() == [50, 50]
-    # The differences are 5, 6, 7 and -1, 0, -2 points.
-    em, bbse = gains(shift_rows()).to_dict("records")
-    assert em["mean gain"] == "+2.50" and em["at"] == "backward, 10"
-    assert em["least gain"] == f"-1.00 ± {100 * half_width:.2f}"
-    assert (bbse["mean gain"], bbse["at"]) == ("+1.00", "forward, 10")
 
 
 def test_shift_is_drawn_by_the_seed(shifted):

@@ -1,9 +1,13 @@
-"""Shifted class priors, and subsets of a test set that have them."""
+"""Shifted class priors, subsets of a test set that have them, and the tables of their scores."""
+
+import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mi_common.errors import UserError
+from pc_softmax.shift_tables import gains, shown_shifts
 from pc_softmax.shifts import label_shifts, long_tailed_prior, resample, sample_shifted
 
 TRAIN = np.array([0.7, 0.2, 0.1])
@@ -83,3 +87,33 @@ def test_a_resample_keeps_the_number_of_each_class_and_repeats_evenly():
     often = np.bincount(draws.ravel(), minlength=8) / 2_000
     assert often == pytest.approx(np.ones(8), abs=0.09)  # four standard errors
     assert often[3] == 1  # the only one of its class
+
+
+def shift_rows() -> pd.DataFrame:
+    """Three resamples of two shifts; bbse fails in one of the shifts."""
+    return pd.DataFrame(
+        {
+            "shift": ["forward"] * 3 + ["backward"] * 3,
+            "ratio": 10.0,
+            "resample": [0, 1, 2] * 2,
+            "n": 50,
+            "argmax": [0.90, 0.91, 0.92, 0.70, 0.71, 0.72],
+            "em": [0.95, 0.97, 0.99, 0.69, 0.71, 0.70],
+            "bbse": [0.92, 0.92, 0.92] + [np.nan] * 3,
+            "em_total_variation": [0.1, 0.2, 0.3, 0.1, 0.1, 0.1],
+        }
+    )
+
+
+def test_tables_of_shifts_have_intervals_over_resamples_and_the_least_gain_of_all_shifts():
+    shown = shown_shifts(shift_rows())
+    half_width = 4.302653 * 0.01 / math.sqrt(3)  # Student's t with two degrees of freedom
+    assert shown["argmax"].tolist() == [f"{p}.00 ± {100 * half_width:.2f}" for p in (91, 71)]
+    assert shown["bbse"].tolist() == ["92.00 ± 0.00", ""]
+    assert shown["em_total_variation"][0] == f"0.2000 ± {10 * half_width:.4f}"
+    assert shown["n"].tolist() == [50, 50]
+    # The differences are 5, 6, 7 and -1, 0, -2 points.
+    em, bbse = gains(shift_rows()).to_dict("records")
+    assert em["mean gain"] == "+2.50" and em["at"] == "backward, 10"
+    assert em["least gain"] == f"-1.00 ± {100 * half_width:.2f}"
+    assert (bbse["mean gain"], bbse["at"]) == ("+1.00", "forward, 10")

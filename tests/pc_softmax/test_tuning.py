@@ -92,15 +92,15 @@ def test_the_final_runs_have_what_was_chosen_and_train_on_all_images(tuned, rows
 
 def test_crt_is_tuned_on_the_chosen_run_of_softmax(tuned, rows):
     flags = json.loads((tuned / "tuning/crt-linear-0.1-0/config.json").read_text())["flags"]
-    chosen = tuning.choose(rows[rows["loss"] == "softmax"], "softmax")
-    assert flags["init"] == str(tuned / f"tuning/softmax-{chosen['head']}-{chosen['lr']:g}-0")
+    best = tuning.choose(rows[rows["loss"] == "softmax"], "softmax")
+    assert flags["init"] == str(tuned / f"tuning/softmax-{best['head']}-{best['lr']:g}-0")
 
 
 def test_a_final_run_is_that_of_train_with_the_chosen_flags(tuned, rows, digits_dir, tmp_path):
-    chosen = tuning.choose(rows[rows["loss"] == "pc-softmax"], "pc-softmax")
+    best = tuning.choose(rows[rows["loss"] == "pc-softmax"], "pc-softmax")
     words = ["--data-dir", digits_dir, "--output-dir", tmp_path / "run", "--device", "cpu"]
     words += ["--epochs", 1, "--batch-size", 32, "--seed", 1, "--loss", "pc-softmax"]
-    train_main([str(w) for w in [*words, "--head", chosen["head"], "--lr", chosen["lr"]]])
+    train_main([str(w) for w in [*words, "--head", best["head"], "--lr", best["lr"]]])
     alone = RunFolder(tmp_path / "run").result()["test_sets"]
     assert alone == RunFolder(tuned / "pc-softmax-1").result()["test_sets"]
 
@@ -132,7 +132,7 @@ def table(*rows: tuple) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("rows", "chosen"),
+    ("rows", "head_and_rate"),
     [
         # The mean over seeds decides, then the NLL.
         ([("linear", 1, 0, 0.9, 1, "ok"), ("linear", 1, 1, 0.5, 1, "ok"),
@@ -144,8 +144,8 @@ def table(*rows: tuple) -> pd.DataFrame:
          ("linear", 1)),
     ],
 )  # fmt: skip
-def test_the_best_mean_is_chosen(rows, chosen):
-    assert tuning.choose(table(*rows), "x") == dict(zip(("head", "lr"), chosen, strict=True))
+def test_the_best_mean_is_chosen(rows, head_and_rate):
+    assert tuning.choose(table(*rows), "x") == dict(zip(("head", "lr"), head_and_rate, strict=True))
 
 
 def test_a_grid_that_diverges_everywhere_is_an_error():

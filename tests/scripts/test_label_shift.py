@@ -14,10 +14,10 @@ def test_logits_of_a_simulated_classifier_are_calibrated_or_not_as_it_says(quali
     classifier = label_shift.Classifier.draw(10, quality, rng)
     logits, labels = classifier.sample(np.full(10, 300), rng)
     names, uniform = list("abcdefghij"), np.full(10, -np.log(10))
-    chosen = Adapter(uniform, uniform, names, (logits, labels)).calibration
-    assert (chosen.name == "none") == (quality == "calibrated")
+    calibration = Adapter(uniform, uniform, names, (logits, labels)).calibration
+    assert (calibration.name == "none") == (quality == "calibrated")
     if quality == "over-confident":
-        assert chosen.scale < 0.5
+        assert calibration.scale < 0.5
 
 
 def test_validation_counts_hold_the_training_ratio_above_the_rarest_class():
