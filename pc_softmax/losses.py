@@ -156,7 +156,7 @@ class VSLoss(LogitAdjustedLoss):
     """Vector scaling: -log softmax(d f + tau log p)_y with d_k = (n_k / max n)^gamma.
 
     The argmax of f, without the factors d, is the prediction (Kini et al. 2021). gamma = 0 is
-    logit adjustment. The defaults are the paper's for CIFAR-10-LT of ratio 100; for CIFAR-100-LT
+    logit adjustment. The defaults are in use for CIFAR-10-LT of ratio 100; for CIFAR-100-LT
     they are 0.05 and 0.75.
     """
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, gets MNIST for the tests that need real digits, and runs linter and tests.
 #
-#   bash scripts/test.sh               linter and fast tests, 7 to 9 minutes on two cores
+#   bash scripts/test.sh               linter and fast tests, 8 minutes on two cores
 #   bash scripts/test.sh ARGUMENTS     linter, and pytest with these arguments alone
 #   bash scripts/test.sh --all         the slow tests as well
 #   bash scripts/test.sh -m gpu        does the project work on this machine's GPU?

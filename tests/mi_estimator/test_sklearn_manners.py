@@ -185,7 +185,11 @@ def test_cross_validation_and_searches_go_by_nats():
     useless = Settings(candidates=("lda",), val_fraction=0.5)
     options = {"settings": [useless, Settings(candidates=("lda", "logistic-regression"))]}
     search = GridSearchCV(StackedMI(), options, cv=folds).fit(X, CODES)
-    assert list(search.best_estimator_.weights_) == ["lda", "logistic-regression"]
+    assert list(search.best_estimator_.weights_) == [
+        "lda",
+        "logistic-regression",
+        "label-frequencies",
+    ]
 
 
 def test_a_pipeline_encodes_text_and_scores_in_nats():
