@@ -26,12 +26,14 @@ class FrequencyLoss(nn.Module):
         """From training labels of any shape; options as in `from_counts`.
 
         Labels that equal `ignore_index`, -100 if it is not given, are not counted. UserError for
-        labels that are not whole numbers, and as in `class_counts`.
+        labels that are not whole numbers or are one-hot, and as in `class_counts`.
         """
         labels = as_tensor("labels", labels)
         if labels.is_floating_point():
             raise UserError(f"labels {labels.dtype}: must be whole numbers, 0..{num_classes - 1}")
         labels = labels.long()
+        if labels.ndim == 2 and labels.shape[1] == num_classes and _is_one_hot(labels):
+            raise UserError("labels are one-hot; give class numbers, labels.argmax(1)")
         labels = labels[labels != options.get("ignore_index", -100)]
         return cls.from_counts(information.class_counts(labels, num_classes), **options)
 
@@ -86,6 +88,10 @@ def class_counts(counts: Values) -> Tensor:
             "samples of each class, or PCSoftmaxLoss the logarithms of probabilities"
         )
     return counts
+
+
+def _is_one_hot(rows: Tensor) -> bool:
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(dim=1) == 1).all())
 
 
 def shown(values: Values) -> str:

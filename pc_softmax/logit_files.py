@@ -46,8 +46,6 @@ def read_logits(path: Path) -> Logits:
     if min(logits.values.shape) < 1 or logits.values.shape[1] < 2:
         rows, columns = logits.values.shape
         raise UserError(f"{path}: {rows} samples of {columns} classes; give one or more of two")
-    if wrong := (~np.isfinite(logits.values)).any(axis=1).sum():
-        raise UserError(f"{path}: {wrong} of {len(logits.values)} samples have no finite logits")
     return logits
 
 
@@ -55,9 +53,7 @@ def _from_npz(path: Path) -> Logits:
     arrays = read_arrays(path)
     if "logits" not in arrays:
         raise UserError(f"{path}: no array 'logits' but {', '.join(sorted(arrays)) or 'none'}")
-    values = arrays.pop("logits")
-    if values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise UserError(f"{path}: logits are {values.dtype} {values.shape}; give (N, K) numbers")
+    values = checked_values(arrays.pop("logits"), f"{path}: logits")
     names = arrays.pop("class_names", np.arange(values.shape[1]).astype(str))
     if names.shape != values.shape[1:] or names.dtype.kind != "U":
         raise UserError(f"{path}: class_names must be {values.shape[1]} texts")
@@ -68,7 +64,7 @@ def _from_npz(path: Path) -> Logits:
     if labels is not None:
         labels = checked_labels(labels, len(values), values.shape[1], f"{path}: labels")
     files = None if files is None else files.tolist()
-    return Logits(values.astype(np.float64), labels, names.tolist(), files, arrays)
+    return Logits(values, labels, names.tolist(), files, arrays)
 
 
 def _from_csv(path: Path) -> Logits:
@@ -96,6 +92,7 @@ def _from_csv(path: Path) -> Logits:
         row, column = np.argwhere(numeric.isna().to_numpy())[0]
         cell = f"{brief(frame.iloc[row, column])!r} in column {brief(names[column])!r}"
         raise UserError(f"{path}: row {row + 1} has {cell}; give a number") from None
+    values = checked_values(values, f"{path}: logits")
     labels = None
     if "label" in texts:
         labels = _label_numbers(texts["label"], names, path)
@@ -113,6 +110,17 @@ def _label_numbers(texts: pd.Series, names: list[str], path: Path) -> np.ndarray
         wrong = next(text for text in texts if text not in position)
         raise UserError(f"{path}: label {brief(wrong)!r} is no class; classes: {brief(str(names))}")
     return checked_labels(numbers.to_numpy(), len(texts), len(names), f"{path}: column label")
+
+
+def checked_values(values: np.ndarray, where: str) -> np.ndarray:
+    """(N, K) float64; UserError for another number of axes, texts, and values not finite."""
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise UserError(f"{where} are {values.dtype} {values.shape}; give (N, K) numbers")
+    if wrong := (~np.isfinite(values)).any(axis=1).sum():
+        raise UserError(
+            f"{where}: {wrong} of {len(values)} samples have values that are not finite"
+        )
+    return values.astype(np.float64)
 
 
 def checked_labels(values: np.ndarray, count: int, num_classes: int, where: str) -> np.ndarray:
@@ -161,11 +169,13 @@ def to_predictions(
     """
     num_classes, more = len(logits.class_names), logits.more
     if validation is None and {"validation_logits", "validation_labels"} <= more.keys():
-        values = more["validation_logits"]
+        values = checked_values(more["validation_logits"], "validation_logits")
+        if values.shape[1:] != (num_classes,):
+            raise UserError(f"validation_logits: {values.shape}; give (M, {num_classes}) numbers")
         labels = checked_labels(
             more["validation_labels"], len(values), num_classes, "validation_labels"
         )
-        validation = Logits(values.astype(np.float64), labels, logits.class_names)
+        validation = Logits(values, labels, logits.class_names)
     if validation is not None:
         if validation.labels is None:
             raise UserError("--validation: the file has no labels; add them")

@@ -104,7 +104,7 @@ def write(folder, **files: str) -> None:
         ("a,b\n1,2,3\n", [], "rows have more cells than the header; name every column"),
         ("a,a\n1,2\n", [], "two columns are named 'a'"),
         ("0.5,1.2\n1,2\n", [], "the first row holds numbers; it must hold the names of classes"),
-        ("a,b\n1,inf\n", [], "1 of 1 samples have no finite logits"),
+        ("a,b\n1,inf\n", [], "logits: 1 of 1 samples have values that are not finite"),
         ("a\n1\n", [], "1 samples of 1 classes"),
         ("a,b\n", [], "0 samples of 2 classes"),
         ("a,b,label\n1,2,c\n", [], "label 'c' is no class"),
@@ -129,6 +129,14 @@ def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, user_error, text, 
     assert set(tmp_path.iterdir()) == set(paths.values())
 
 
+def validation(logits) -> dict:
+    return {
+        "logits": np.zeros((2, 2)),
+        "validation_logits": logits,
+        "validation_labels": np.array([0, 1]),
+    }
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
@@ -137,6 +145,10 @@ def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, user_error, text, 
         ({"logits": np.zeros((2, 2)), "labels": np.zeros(3)}, "labels: float64 (3,); give 2 whole"),
         ({"logits": np.zeros((2, 2)), "labels": np.array([0, 0.5])}, "give 2 whole numbers"),
         ({"logits": np.zeros((2, 2)), "class_names": np.array(["a"])}, "must be 2 texts"),
+        ({"logits": np.zeros((2, 2)), "files": np.array([1, "b"], object)}, "holds Python objects"),
+        (validation(np.zeros(2)), "validation_logits are float64 (2,); give (N, K) numbers"),
+        (validation(np.zeros((2, 3))), "validation_logits: (2, 3); give (M, 2) numbers"),
+        (validation(np.full((2, 2), np.nan)), "validation_logits: 2 of 2 samples have values that"),
     ],
 )
 def test_wrong_arrays_are_named(tmp_path, user_error, arrays, said):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from mi_common.calibration import fit_calibration
@@ -18,15 +19,26 @@ def gaussians(counts: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("bias_sd", [0.1, 0.3, 1.0])
 @pytest.mark.parametrize(("counts", "scale"), [([40, 10], 3.0), ([30, 5, 12], 0.4), ([4] * 8, 2.0)])
-def test_fisher_scoring_finds_the_optimum_of_the_slower_fit(counts, scale, bias_sd):
+def test_fisher_scoring_finds_the_optimum_of_a_general_minimiser(counts, scale, bias_sd):
     logits, labels = gaussians(counts, seed=0)
     logits = scale * logits + np.linspace(-1, 1, len(counts))
     log_prior = np.log(np.array(counts) / sum(counts))
-    arrays = map(torch.from_numpy, (logits, labels, log_prior))
-    expected_scale, expected_bias = fit_calibration(*arrays, bias_sd=bias_sd)
+
+    def objective(x: np.ndarray) -> float:
+        calibrated = np.exp(x[0]) * logits + x[1:]
+        loss = (
+            logsumexp(calibrated + log_prior, axis=1) - calibrated[np.arange(len(labels)), labels]
+        )
+        return loss.sum() + (x[0] ** 2 + ((x[1:] / bias_sd) ** 2).sum()) / 2
+
+    expected = minimize(objective, np.zeros(1 + len(counts)), tol=1e-9).x
     fitted = fit(logits, labels, log_prior, bias_sd)
-    assert fitted.scale == pytest.approx(expected_scale.item(), rel=2e-4)
-    assert fitted.bias == pytest.approx(expected_bias.numpy(), abs=2e-4)
+    assert fitted.scale == pytest.approx(np.exp(expected[0]), rel=2e-4)
+    assert fitted.bias == pytest.approx(expected[1:], abs=2e-4)
+    scale, bias = fit_calibration(
+        *map(torch.from_numpy, (logits, labels, log_prior)), bias_sd=bias_sd
+    )
+    assert scale.item() == fitted.scale and (bias.numpy() == fitted.bias).all()
     started = fit(logits, labels, log_prior, bias_sd, Calibration(3.0, np.ones(len(counts)), 1.0))
     assert started.scale == pytest.approx(fitted.scale, rel=2e-4)
 

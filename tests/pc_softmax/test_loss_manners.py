@@ -235,6 +235,7 @@ def test_ignored_labels_are_not_counted(ignored):
             lambda: PCSoftmaxLoss.from_labels([0.0, 1.0], 2),
             "labels torch.float64: must be whole .*0..1",
         ),
+        (lambda: PCSoftmaxLoss.from_labels(np.eye(2, dtype=int), 2), r"one-hot; give class num"),
         (lambda: PCSoftmaxLoss.from_labels([0, 2], 3), r"classes \[1\] have no training samples"),
         (
             lambda: PCSoftmaxLoss.from_counts(COUNTS, reduction="avg"),
