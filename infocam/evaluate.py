@@ -23,7 +23,7 @@ from mi_common import cli
 from mi_common.errors import UserError
 from mi_common.recipes import take
 
-FOR_RUNS = ("methods", "region", "region_padding", "prior", "data_dir", "test_images")
+FOR_RUNS = ("methods", "region", "region_padding", "padding", "prior", "data_dir", "test_images")
 FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
 
 
@@ -44,6 +44,8 @@ def get_parser() -> cli.Parser:
     add("--region", type=region, nargs="+", default=[1], help="sides of a mean filter, cells")
     text = "border of the mean filter"
     add("--region-padding", choices=names.PADDINGS, default="same", help=text)
+    text = "how images continue beyond their edges (default: as in the run's training)"
+    add("--padding", choices=names.IMAGE_PADDINGS, help=text)
     text = "of maps before their boxes: the smallest value becomes 0, or all below zero (max)"
     add("--normalisation", choices=names.NORMALISATIONS, default="minmax", help=text)
     text = "choose classes by pointwise mutual information, and give maps in nats"

@@ -11,7 +11,7 @@ from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.figures.plots import plot_threshold_curves
 from infocam.localise import Maps, faithfulness, localise
 from infocam.maps.methods import parse_methods
-from infocam.models.classifiers import TrainedRun, run_classifier
+from infocam.models.classifiers import EARLIER_DEFAULTS, TrainedRun, run_classifier
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
 from infocam.scoring import scores
@@ -36,6 +36,7 @@ class Options:
     methods: tuple[str, ...]
     region: tuple[int, ...]
     region_padding: str
+    padding: str | None
     normalisation: str
     prior: bool
     protocol: str
@@ -55,7 +56,7 @@ def evaluate_run(
 ) -> tuple[pd.DataFrame, dict[str, ScoredMaps]]:
     """Rows of results.csv of one run on its validation and test images, and the maps by split."""
     settings = run.settings
-    trained = run_classifier(run.folder.path, runtime=runtime)
+    trained = run_classifier(run.folder.path, padding=options.padding, runtime=runtime)
     regions, protocol = sorted({1, *options.region}), PROTOCOLS[options.protocol]
     maps = Maps(
         [*parse_methods(options.methods, trained.class_names), RANDOM],
@@ -122,7 +123,7 @@ def check_runs(runs: list[TrainedRun]) -> None:
     """UserError for runs that the tables cannot tell apart, or that differ in their training."""
     seen: dict[tuple, tuple[Path, dict]] = {}
     for run in runs:
-        path, flags = run.folder.path, run.folder.config("flags")
+        path, flags = run.folder.path, EARLIER_DEFAULTS | run.folder.config("flags")
         seed = flags.pop("seed")
         columns = ("dataset", "network", "loss", "image_size", "output_stride")
         key = tuple(flags.get(name) for name in columns)

@@ -30,6 +30,7 @@ from infocam.names import (
     ALL_METHODS,
     EXPLAINED_METHODS,
     FIGURE_FORMATS,
+    IMAGE_PADDINGS,
     MAX_REGION,
     NORMALISATIONS,
 )
@@ -39,6 +40,7 @@ from mi_common.errors import UserError
 ENTRY = "infocam.explain"  # in config.json
 MAX_TOP = 20
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}
+DEFAULT_PADDING = "reflect"  # of the default network, whose maps have bands with zeros
 
 
 def get_parser() -> cli.Parser:
@@ -60,6 +62,9 @@ def get_parser() -> cli.Parser:
     add("--output-stride", type=cli.positive_int, help=text)
     text = "side of the square that images are stretched to (the network's own)"
     add("--image-size", type=cli.image_side, help=text)
+    text = "how pictures continue beyond their edges "
+    text += f"({DEFAULT_PADDING} for {DEFAULTS['network']}, that of the run, else zero)"
+    add("--padding", choices=IMAGE_PADDINGS, help=text)
     add = parser.add_argument_group("maps").add_argument
     text = "names or numbers of the classes to look for, in one figure (the most likely class)"
     add("--labels", nargs="+", metavar="CLASS", help=text)
@@ -97,6 +102,8 @@ def set_network_defaults(args: argparse.Namespace) -> None:
     if args.run is not None:
         return
     default_network = args.network in (None, DEFAULTS["network"])
+    if args.padding is None:
+        args.padding = DEFAULT_PADDING if default_network else "zero"
     for name, value in DEFAULTS.items():
         if name not in given and (name != "output_stride" or default_network):
             setattr(args, name, value)
@@ -124,10 +131,12 @@ def main(argv: list[str] | None = None) -> None:
     output = {"overwrite": args.overwrite, "adds_to": ENTRY}
     check_output(args.output_dir, vars(args), **output)
     if args.run:
-        classifier, source = classifier_of_run(args.run, runtime=device), f"run {args.run}"
+        classifier = classifier_of_run(args.run, padding=args.padding, runtime=device)
+        source = f"run {args.run}"
     else:
         options = {"weights": args.weights, "output_stride": args.output_stride}
-        classifier = imagenet_classifier(args.network, **options, runtime=device)
+        options |= {"padding": args.padding, "runtime": device}
+        classifier = imagenet_classifier(args.network, **options)
         source = f"{args.network} ({args.weights})"
     names, labels = classifier.class_names, None
     if args.labels is not None:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, replace
 from typing import Any
 
+from infocam.names import IMAGE_PADDINGS
 from mi_common import cli
 from mi_common.errors import UserError
 from mi_common.recipes import (
@@ -80,7 +81,7 @@ class Settings:
     """Everything that a run of `infocam.train` depends on.
 
     The network and its weights are those of `infocam.models.networks.build_network`, `adl` and
-    `adl_gamma` those of `infocam.models.adl`.
+    `adl_gamma` those of `infocam.models.adl`; `padding` is one of `IMAGE_PADDINGS`.
     """
 
     data: DataSettings
@@ -88,6 +89,7 @@ class Settings:
     weights: str
     output_stride: int | None
     image_size: int | None
+    padding: str
     freeze_backbone: bool
     adl: tuple[str, ...]
     adl_gamma: float
@@ -138,6 +140,8 @@ def add_arguments(parser: cli.Parser) -> None:
     add(group, "image_size", text, type=cli.image_side)
     text = "pixels from one cell of the map to the next"
     add(group, "output_stride", text, type=int, choices=(8, 16, 32))
+    text = "how images continue beyond their edges"
+    add(group, "padding", text, choices=IMAGE_PADDINGS, default="zero")
     add(group, "freeze_backbone", "train the head alone", action=argparse.BooleanOptionalAction)
     text = "attention-based dropout behind these layers; without names, behind the default ones"
     add(group, "adl", text, nargs="*", metavar="LAYER")

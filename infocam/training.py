@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from infocam.models.adl import add_adl
 from infocam.models.networks import build_network
 from infocam.recipes import Settings
-from mi_common.backbones import check_input_and_freeze_unused
+from mi_common.backbones import check_input_and_freeze_unused, reflect_images
 from mi_common.files import write_json
 from mi_common.fingerprints import file_fingerprint
 from mi_common.image_sets import ImageSet
@@ -34,6 +34,8 @@ def build_classifier(
     )
     if settings.network != "small-cnn":
         check_input_and_freeze_unused(network, settings.network)
+    if settings.padding == "reflect":
+        reflect_images(network, settings.network)
     if settings.adl:
         add_adl(network, settings.adl, gamma=settings.adl_gamma)
     return ImageClassifier(

@@ -17,12 +17,14 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode, v2
 
 from mi_common.errors import UserError
 from mi_common.weights import efficientnet_lite0_state_dict, load_file, load_state, unavailable
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+REFLECTED = 2 / 7  # of the map's side, on each side of an image: see `reflect_images`
 # What torchvision's networks have after their last feature map.
 _AFTER_FEATURES = {"avgpool", "dropout", "fc", "classifier", "AuxLogits", "aux1", "aux2"}
 _TORCHVISION = [
@@ -76,6 +78,8 @@ class GlobalAveragePoolClassifier(nn.Module):
     Attributes:
         output_stride: pixels from one cell of the feature map to the next, if the backbone's last
             strides were changed to reach it; None for an unchanged backbone.
+        border: pixels by which images are continued on each side, and cells that are cut from each
+            side of their map; see `reflect_images`.
     """
 
     def __init__(
@@ -90,10 +94,16 @@ class GlobalAveragePoolClassifier(nn.Module):
         self.backbone = backbone
         self.head = nn.Linear(channels, num_classes)
         self.spec, self.output_stride = spec, output_stride
+        self.border = (0, 0)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) images -> (B, C, H, W) feature maps."""
-        return self.backbone(images)
+        pixels, cells = self.border
+        if not pixels:
+            return self.backbone(images)
+        continued = F.pad(images, [pixels] * 4, mode="reflect")
+        maps = self.backbone(continued.contiguous(memory_format=torch.channels_last))
+        return maps[..., cells:-cells, cells:-cells]
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) images -> (B, C) means of the feature maps."""
@@ -158,6 +168,36 @@ def build_backbone(
     if image_size is not None:
         network.spec = replace(network.spec, size=image_size)
     return network.train()
+
+
+@torch.no_grad()
+def reflect_images(network: GlobalAveragePoolClassifier, name: str) -> None:
+    """Makes a network see each image continued by its mirror image, and cuts its maps to size.
+
+    Convolutions continue images with zeros, which shows as bands along the edges of feature maps.
+    Here that edge lies two sevenths of the side outside the image: two cells of a 7 x 7 map. The
+    maps keep their size; with 224 pixels they take 2.5 times as long.
+
+    UserError for a network whose map does not grow in step with its image.
+    """
+    side, training = network.spec.size, network.training
+    image = torch.zeros(1, len(network.spec.mean), side, side, device=network.head.weight.device)
+    map_side = network.eval().features(image).shape[-1]
+    cells = math.ceil(map_side * REFLECTED)
+    pixels = cells * 2 ** round(math.log2(side / map_side))
+    network.border = (pixels, cells)
+    try:
+        fits = network.features(image).shape[-1] == map_side
+    except (RuntimeError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        fits = False
+    if not fits:
+        raise UserError(
+            f"--padding reflect: {name} cannot take images of {side + 2 * pixels} pixels, or its "
+            "map does not grow with them; use --padding zero"
+        )
+    network.train(training)
 
 
 def check_input_and_freeze_unused(network: GlobalAveragePoolClassifier, name: str) -> None:

@@ -48,11 +48,11 @@ def cached_features(
 ) -> np.ndarray:
     """Feature maps of image files in eval mode, from the cache where they are already there.
 
-    The file is keyed by the images, the backbone's weights, the size and the precision, so a change
-    of any makes a new file; it appears only when it is complete. Images whose features another file
-    of the same network, or an interrupted computation, holds are not computed again; a float16 may
-    then differ by rounding, because the size of the last batch may. The result is a memory-mapped
-    float16 array; what is written to it does not reach the file.
+    The file is keyed by the images, the backbone's weights, the size, the border and the precision,
+    so a change of any makes a new file; it appears only when it is complete. Images whose features
+    another file of the same network, or an interrupted computation, holds are not computed again; a
+    float16 may then differ by rounding, because the size of the last batch may. The result is a
+    memory-mapped float16 array; what is written to it does not reach the file.
 
     Args:
         kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
@@ -65,6 +65,8 @@ def cached_features(
     def digest(fingerprint: str) -> str:
         key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
         key.update(f"{network.output_stride or 32} {augmentation}{fingerprint}".encode())
+        if any(network.border):
+            key.update(f" border {network.border}".encode())
         hash_weights(key, network.backbone)
         return key.hexdigest()[:16]
 
@@ -72,11 +74,11 @@ def cached_features(
     target = cache_dir / f"{prefix}-{digest(images.fingerprint)}.npy"
 
     # In every process: all must have the same memory layout, which DistributedDataParallel checks.
-    backbone = network.backbone.to(runtime.device, memory_format=torch.channels_last).eval()
+    network.backbone.to(runtime.device, memory_format=torch.channels_last).eval()
     transform = spec.transform() if augmentation is None else spec.random_transform()
     files = ImageFileDataset(images.images, transform, seed=augmentation)
 
-    compute_maps = torch.compile(backbone) if runtime.compile else backbone
+    compute_maps = torch.compile(network.features) if runtime.compile else network.features
 
     def feature_batches(positions: list[int]) -> Iterator[np.ndarray]:
         subset = torch.utils.data.Subset(files, positions)

@@ -125,10 +125,10 @@ def _features(
         if len(network.spec.mean) == 3:
             image = image.convert("RGB")
     pixels = network.spec.transform(image_size)(image)[None].to(runtime.device)
-    backbone = torch.compile(network.backbone) if runtime.compile else network.backbone
+    compute = torch.compile(network.features) if runtime.compile else network.features
     try:
         with runtime.autocast():
-            return backbone(pixels.contiguous(memory_format=torch.channels_last)).float()
+            return compute(pixels.contiguous(memory_format=torch.channels_last)).float()
     except (RuntimeError, AssertionError) as error:
         if image_size is None or isinstance(error, torch.OutOfMemoryError):
             raise

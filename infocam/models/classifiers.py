@@ -10,14 +10,17 @@ import torchvision
 from torch import Tensor
 
 from infocam.models.networks import build_network
+from infocam.names import IMAGE_PADDINGS
 from infocam.recipes import DATASETS, LOSSES, Settings
-from mi_common.backbones import GlobalAveragePoolClassifier
+from mi_common.backbones import GlobalAveragePoolClassifier, reflect_images
 from mi_common.errors import UserError
 from mi_common.information import log_prior_from_counts
 from mi_common.recipes import take
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier
+
+EARLIER_DEFAULTS = {"padding": "zero"}  # flags that runs of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,12 @@ class Classifier:
 
 
 def imagenet_classifier(
-    name: str, *, weights: str, output_stride: int | None, runtime: Runtime
+    name: str, *, weights: str, output_stride: int | None, padding: str = "zero", runtime: Runtime
 ) -> Classifier:
-    """A network with its trained head of ImageNet's 1,000 classes; UserError if it has none."""
+    """A network with its trained head of ImageNet's 1,000 classes; UserError if it has none.
+
+    `padding` is one of `IMAGE_PADDINGS`; see `mi_common.backbones.reflect_images`.
+    """
     names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
     options = {"weights": weights, "num_classes": len(names), "output_stride": output_stride}
     network = build_network(name, **options)
@@ -52,6 +58,8 @@ def imagenet_classifier(
             "its pooled map; use efficientnet_lite0, resnet50 or the --run of a trained network"
         )
     network = network.to(runtime.device, memory_format=torch.channels_last).eval()
+    if padding == "reflect":
+        reflect_images(network, name)
     prior = log_prior_from_counts(torch.ones(len(names), device=runtime.device))
     return Classifier(network, names, prior, prior)
 
@@ -73,9 +81,10 @@ def read_run(path: Path) -> TrainedRun:
     config = run.require_entry("infocam.train", keys=("class_names", "class_counts"))
     flags = config["flags"]
     try:
-        settings, data_dir = take(Settings, Namespace(**flags)), Path(flags["data_dir"])
+        settings = take(Settings, Namespace(**EARLIER_DEFAULTS | flags))
+        data_dir = Path(flags["data_dir"])
         good = settings.loss in LOSSES and settings.data.dataset in DATASETS
-        good = good and _well_typed(settings, Settings)
+        good = good and settings.padding in IMAGE_PADDINGS and _well_typed(settings, Settings)
     except (AttributeError, KeyError, TypeError):
         good = False
     class_names, class_counts = config["class_names"], config["class_counts"]
@@ -94,10 +103,11 @@ def _well_typed(value: object, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:
+def run_classifier(path: Path, *, padding: str | None = None, runtime: Runtime) -> Classifier:
     """The network of a finished run of `infocam.train`, from the run's folder alone.
 
-    The `spec` of the network makes images of the size that it was trained on.
+    The `spec` of the network makes images of the size that it was trained on. A `padding` of
+    `IMAGE_PADDINGS` takes the place of the run's.
 
     UserError as in `read_run`, and for other weights of the backbone than the run's.
     """
@@ -110,6 +120,8 @@ def run_classifier(path: Path, *, runtime: Runtime) -> Classifier:
         output_stride=settings.output_stride,
         image_size=settings.image_size,
     )
+    if (padding or settings.padding) == "reflect":
+        reflect_images(network, settings.network)
     classifier = ImageClassifier(network, head_only=False, cache_dir=path, runtime=runtime)
     source = str(run.folder.checkpoint_file)
     classifier.load(run.folder, head_only=settings.freeze_backbone, source=source)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infocam.models.classifiers import Classifier, run_classifier
-from mi_common.backbones import GlobalAveragePoolClassifier, build_backbone
+from mi_common.backbones import GlobalAveragePoolClassifier, build_backbone, reflect_images
 from mi_common.errors import UserError
 from mi_common.files import read_arrays, read_json
 from mi_common.information import log_prior_from_counts
@@ -37,14 +37,16 @@ class UnitMean(nn.Module):
         return maps / means.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def classifier_of_run(path: Path, *, runtime: Runtime) -> Classifier:
+def classifier_of_run(path: Path, *, padding: str | None = None, runtime: Runtime) -> Classifier:
     """The network of a finished run of `infocam.train` or `pc_softmax.train`, from its folder.
+
+    `padding`: see `run_classifier`; runs of `pc_softmax.train` have zero padding.
 
     UserError as in `run_classifier`, and for a network of `pc_softmax.train` without feature maps.
     """
     config = path / "config.json"
     if not (config.is_file() and read_json(config).get("entry") == ENTRY):
-        return run_classifier(path, runtime=runtime)
+        return run_classifier(path, padding=padding, runtime=runtime)
     run = RunFolder(path)
     config = run.require_entry(ENTRY, keys=("class_names", "class_counts"))
     run.require_files("predictions.npz", "checkpoint.pt")
@@ -60,6 +62,8 @@ def classifier_of_run(path: Path, *, runtime: Runtime) -> Classifier:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}/config.json: damaged; train again with --overwrite") from error
+    if padding == "reflect":
+        reflect_images(network, str(path))
     prior = log_prior_from_counts(torch.tensor(counts, device=runtime.device))
     in_logits = torch.from_numpy(in_logits).to(prior)
     return Classifier(network.eval(), names, prior, in_logits, grey)

@@ -204,7 +204,7 @@ def test_the_stride_is_sixteen_where_the_default_network_is_meant(
 ):
     asked = []
 
-    def classifier(network, *, weights, output_stride, runtime):
+    def classifier(network, *, weights, output_stride, padding, runtime):
         asked.append((network, weights, output_stride))
         return small
 

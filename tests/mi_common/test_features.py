@@ -101,12 +101,15 @@ def test_the_second_call_does_not_run_the_network(network, files, tmp_path):
 def test_whatever_changes_the_values_makes_a_new_file(network, files, tmp_path):
     cache = tmp_path / "cache"
     features(network, files, cache)
+    reflected = GlobalAveragePoolClassifier(network.backbone, 6, 4, network.spec)
+    reflected.border = (4, 1)
     variants = [
         {"kind": "pooled"},
         {"size": 16},
         {"runtime": Runtime(torch.device("cpu"), "bf16")},
         {"files": files.select(torch.tensor([0, 1, 2, 4, 3]))},
         {"files": files.select(torch.tensor([0, 1]))},
+        {"network": reflected},
     ]
     for count, variant in enumerate(variants, start=2):
         features(**{"network": network, "files": files, "cache": cache} | variant)
