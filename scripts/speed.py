@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     write_json(folder / "hardware.json", environment())
     print(tables.to_markdown(table))
     print(f"wrote {folder}/table.md, table.tex and hardware.json")
-    print("next: compare with README.md, section Speed")
+    print("next: compare with scripts/README.md, section Speed")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every command that the README, the docstrings and the shell scripts show is one that works."""
+"""Every command that the pages, the docstrings and the shell scripts show is one that works."""
 
 import importlib
 import os
@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from scripts.pages import PAGES, code_blocks
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = sorted(
@@ -30,10 +32,6 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(match[1], comments=True) for match in matches if match]
 
 
-def readme_blocks() -> str:
-    return "\n".join(re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-
-
 def parse(words: list[str]) -> None:
     module, *arguments = words
     assert module in ENTRIES, f"python -m {module}: no such script"
@@ -43,16 +41,18 @@ def parse(words: list[str]) -> None:
         pytest.fail(f"python -m {shlex.join(words)}: exit status {error.code}")
 
 
-def test_the_readme_shows_every_script_and_each_command_parses():
-    shown = commands(readme_blocks())
+def test_the_pages_show_every_script_and_each_command_parses():
+    shown = commands("\n".join(code_blocks("bash")))
     for words in shown:
         parse(words)
     assert {words[0] for words in shown} == set(ENTRIES)
 
 
-def test_the_readme_names_shell_scripts_that_are_there():
-    named = re.findall(r"bash (scripts/\S+\.sh)", (ROOT / "README.md").read_text())
-    assert {"scripts/quickstart.sh", "scripts/test.sh"} <= set(named)
+def test_the_pages_name_every_shell_script_and_each_is_there():
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"bash\s(scripts/\S+\.sh)", text))
+    scripts = {f"scripts/{path.name}" for path in ROOT.glob("scripts/*.sh")}
+    assert named == scripts - {"scripts/setup.sh"}  # which the others call
     for name in named:
         assert subprocess.run(["bash", "-n", ROOT / name]).returncode == 0
 

@@ -1,4 +1,4 @@
-"""The wheel holds the four packages alone, and the README's snippets work with nothing else."""
+"""The wheel holds the four packages alone, and the pages' snippets work with nothing else."""
 
 import importlib.metadata
 import os
@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from scripts.pages import code_blocks
+
 REPO = Path(__file__).resolve().parents[1]
 PACKAGES = ("infocam", "mi_common", "mi_estimator", "pc_softmax")
 SNIPPETS = [
     snippet
-    for snippet in re.findall(r"```python\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
+    for snippet in code_blocks("python")
     if "dask_jobqueue" not in snippet  # needs a Slurm cluster
     and "Trainer(" not in snippet  # needs transformers; see test_drop_in
 ]
@@ -84,7 +86,7 @@ def test_the_wheel_names_what_it_needs(installed):
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_a_snippet_of_the_readme_runs_from_another_folder(installed, tmp_path, number):
+def test_a_snippet_of_the_pages_runs_from_another_folder(installed, tmp_path, number):
     check = "\nimport mi_common; print(mi_common.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", INPUTS + SNIPPETS[number] + check],

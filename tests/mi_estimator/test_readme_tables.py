@@ -1,4 +1,4 @@
-"""The README's tables: its snippet writes them, and one command each estimates from them."""
+"""The pages' example tables: a snippet writes them, and every command estimates from them."""
 
 import json
 import re
@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 
 from mi_estimator.estimate import main
+from scripts.pages import code_blocks
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-(SNIPPET,) = re.findall(r"```python\n([^`]*patients\.csv[^`]*)```", README)
-COMMANDS = re.findall(r"^python -m mi_estimator\.estimate ((\w+)\.csv .*)$", README, re.MULTILINE)
-COMMANDS = {name: words for words, name in COMMANDS}
+(SNIPPET,) = [block for block in code_blocks("python") if "patients.csv" in block]
+COMMANDS = re.findall(
+    r"^python -m mi_estimator\.estimate ((\w+)\.csv .*)$",
+    "\n".join(code_blocks("bash")),
+    re.MULTILINE,
+)
 FLAGS = ["--folds", "3", "--device", "cpu", "--permutations", "19"]
 # Samples, features, label entropy, and a range of the information that linear classifiers see.
 ENTROPY = {2: np.log(2), 3: np.log(3), 4: np.log(4)}
@@ -37,10 +40,15 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_one_command_estimates_from_a_table(folder, name, monkeypatch, capsys):
+def test_there_is_a_command_for_each_table():
+    assert {name for _, name in COMMANDS} == set(EXPECTED)
+
+
+@pytest.mark.parametrize(("words", "name"), COMMANDS)
+def test_one_command_estimates_from_a_table(folder, words, name, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    main([*shlex.split(COMMANDS[name]), "--estimator", "logistic-regression", *FLAGS])
+    flags = ["--estimator", "logistic-regression", *FLAGS, "--overwrite"]
+    main([*shlex.split(words), *flags])
     result = json.loads(Path(f"runs/mi_estimator/{name}/estimate.json").read_text())
     samples, features, entropy, low, high = EXPECTED[name]
     assert (result["samples"], len(result["features"])) == (samples, features)
