@@ -10,6 +10,10 @@ Beside it stand the scores at a given threshold (`fixed`) and at the best thresh
 images themselves (`oracle`). Centre box, whole image and maps of a random direction are the
 baselines. Several runs make a table over seeds.
 
+Options of boxes add rows: each option alone, and all together.
+
+    python -m infocam.evaluate RUN --propagate --prior-map --threshold-rule adaptive --box-rule mean
+
 Writes `results.csv`, `table` and, for several runs, `differences` (`.md`, `.tex`),
 `threshold_curves` (`.csv`, `.png`), `overlays/` and galleries of the best, the worst and the most
 different boxes, all of the first run; with `--save-maps` `maps/SPLIT/METHOD/NAME.npy` and
@@ -24,7 +28,9 @@ from mi_common.errors import UserError
 from mi_common.recipes import take
 
 FOR_RUNS = ("methods", "region", "region_padding", "padding", "prior", "data_dir", "test_images")
+FOR_RUNS += ("propagate", "prior_map", "threshold_rule", "box_rule")
 FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
+EXPONENT, PRIOR_WEIGHTS = 4.0, (0, 0.25, 0.5, 1)  # candidates of flags without values
 
 
 def get_parser() -> cli.Parser:
@@ -50,6 +56,11 @@ def get_parser() -> cli.Parser:
     add("--normalisation", choices=names.NORMALISATIONS, default="minmax", help=text)
     text = "choose classes by pointwise mutual information, and give maps in nats"
     add("--prior", action="store_true", help=text)
+    text = "add maps that are propagated between places with like features; exponents of the "
+    text += "cosine similarity to choose from (4)"
+    add(
+        "--propagate", type=cli.positive_float, nargs="*", default=(), metavar="EXPONENT", help=text
+    )
     add = parser.add_argument_group("scores").add_argument
     text = "infocam: in the pixels of the image; wsol: of the benchmark of Choe et al. (2020); "
     text += "infocam-legacy: of the original code with its faults"
@@ -59,6 +70,15 @@ def get_parser() -> cli.Parser:
     add("--fixed-threshold", type=cli.fraction, default=0.2, help=text)
     text = "images with insertion and deletion curves, some 70 passes of the network each"
     add("--faithfulness", type=cli.non_negative_int, default=0, help=text)
+    add = parser.add_argument_group("boxes, each option alone and all together").add_argument
+    text = "add the mean map of the validation images to each map; weights to choose from "
+    text += f"({' '.join(map(str, PRIOR_WEIGHTS))})"
+    add("--prior-map", type=cli.non_negative_float, nargs="*", metavar="WEIGHT", help=text)
+    text = "adaptive: a share of the map's mean is added to the threshold"
+    add("--threshold-rule", choices=names.THRESHOLD_RULES, default="fixed", help=text)
+    text = "box of the largest contour, mean of these boxes at five thresholds, or box of the "
+    text += "component that holds the peak"
+    add("--box-rule", choices=names.BOX_RULES, default="largest", help=text)
     add = parser.add_argument_group("pictures and files").add_argument
     add("--overlays", type=cli.non_negative_int, default=12, help="number of overlays")
     add("--gallery", type=cli.non_negative_int, default=6, help="rows of each gallery")
@@ -69,6 +89,14 @@ def get_parser() -> cli.Parser:
     add("--val-maps", type=Path, help="maps of validation images, to choose the threshold on")
     add("--val-annotations", type=Path, help="true boxes of the validation images")
     return parser
+
+
+def set_candidates(args) -> None:
+    """Fills in the candidates of flags that were given without any."""
+    if args.propagate == []:
+        args.propagate = [EXPONENT]
+    if args.prior_map == []:
+        args.prior_map = list(PRIOR_WEIGHTS)
 
 
 def check_flags(parser: cli.Parser, args) -> None:
@@ -91,6 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = get_parser()
     args = parser.parse_args(argv)
     check_flags(parser, args)
+    set_candidates(args)
 
     from contextlib import nullcontext
 
@@ -154,7 +183,9 @@ def main(argv: list[str] | None = None) -> None:
     accuracy = 100 * rows[0]["accuracy"].iloc[0]
     print(f"{len(images[0]['test'])} test images; top-1 accuracy {accuracy:.1f} %.\n")
     evaluation.write_results(pd.concat(rows, ignore_index=True), folder)
-    print(f"wrote {folder}/results.csv, table, threshold_curves, galleries and overlays/")
+    print(
+        f"wrote {folder}/results.csv, choices.csv, table, threshold_curves, galleries and overlays/"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """The scores of trained runs on their validation and test images, and the tables."""
 
+import functools
+import itertools
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,13 +12,14 @@ import pandas as pd
 from infocam.data.load import load_splits
 from infocam.figures.gallery import save_galleries, save_overlays
 from infocam.figures.plots import plot_threshold_curves
-from infocam.localise import Maps, faithfulness, localise
+from infocam.localise import Maps, SplitMaps, faithfulness, score_maps, split_maps
 from infocam.maps.methods import parse_methods
 from infocam.models.classifiers import EARLIER_DEFAULTS, TrainedRun, run_classifier
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
+from infocam.refinement import box_grids, keep_best_exponents, refined_curves
 from infocam.scoring import scores
-from infocam.scoring.metrics import ScoredMaps
+from infocam.scoring.metrics import Evaluator, ScoredMaps
 from infocam.scoring.protocols import PROTOCOLS
 from infocam.scoring.tables import differences, shown, summary
 from mi_common.errors import UserError
@@ -37,10 +41,14 @@ class Options:
     region: tuple[int, ...]
     region_padding: str
     padding: str | None
+    propagate: tuple[float, ...]
     normalisation: str
     prior: bool
     protocol: str
     fixed_threshold: float
+    prior_map: tuple[float, ...] | None
+    threshold_rule: str
+    box_rule: str
     faithfulness: int
     data_dir: Path | None
     num_workers: int
@@ -58,11 +66,13 @@ def evaluate_run(
     settings = run.settings
     trained = run_classifier(run.folder.path, padding=options.padding, runtime=runtime)
     regions, protocol = sorted({1, *options.region}), PROTOCOLS[options.protocol]
+    methods = parse_methods(options.methods, trained.class_names)
     maps = Maps(
-        [*parse_methods(options.methods, trained.class_names), RANDOM],
+        [*methods, RANDOM],
         regions,
         padding=options.region_padding,
         normalisation=options.normalisation,
+        exponents=options.propagate,
         **(trained.prior if options.prior else {}),
     )
     classifier = ImageClassifier(
@@ -73,10 +83,10 @@ def evaluate_run(
         runtime=runtime,
     )
     misread = settings.data.dataset == "tiny-imagenet" and protocol.legacy
-    scored = {
-        split: localise(classifier, images, maps, protocol, misread=misread, workers=workers)
-        for split, images in sets.items()
-    }
+    scoring = {"normalisation": options.normalisation, "misread": misread, "workers": workers}
+    evaluator = functools.partial(Evaluator, protocol, **scoring)
+    found = {split: split_maps(classifier, images, maps) for split, images in sets.items()}
+    scored, choices = refine(found, sets, methods, options, evaluator)
     test, validation = scored["test"], scored["validation"]
     weights = protocol.weights(sets["test"].labels.numpy())
     side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
@@ -87,14 +97,47 @@ def evaluate_run(
     boxes = [(sets[split].boxes, sets[split].sizes) for split in ("test", "validation")]
     of_test = {"ranks": test.ranks, "weights": weights, "misread": misread}
     baselines = scores.baseline_rows(*boxes, protocol, **of_test)
-    methods = scores.method_rows(test, validation, weights, fixed=options.fixed_threshold)
-    rows = pd.DataFrame([shared | row for row in (*baselines, *methods)])
+    of_methods = scores.method_rows(test, validation, weights, fixed=options.fixed_threshold)
+    rows = pd.DataFrame([shared | row for row in (*baselines, *of_methods)])
     if len(regions) > 1:
         rows = scores.with_best_regions(rows, scores.best_regions(validation))
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
         rows = rows.merge(areas, on="method", how="left")
+    for method, chosen in choices.items():
+        settings_of_method = ", ".join(f"{name} {value}" for name, value in chosen.items())
+        print(f"{run.folder.path}: validation images choose for {method}: {settings_of_method}")
     return rows, scored
+
+
+def refine(
+    found: dict[str, SplitMaps],
+    sets: dict[str, ImageSet],
+    methods: list[str],
+    options: Options,
+    evaluator: Callable[..., Evaluator],
+) -> tuple[dict[str, ScoredMaps], dict[str, dict]]:
+    """Scores all maps by split, plain and with options of boxes, and what each method's are."""
+    curves = {
+        split: score_maps(of.maps, sets[split], {key: evaluator() for key in of.maps})
+        for split, of in found.items()
+    }
+    chosen: dict[str, dict] = {}
+    if options.propagate:
+        exponents = keep_best_exponents(found, curves, methods, options.propagate)
+        chosen = {method: {"exponent": exponent} for method, exponent in exponents.items()}
+    grids = box_grids(options.prior_map, options.threshold_rule, options.box_rule)
+    for method, (name, grid) in itertools.product((*methods, *chosen), grids.items()):
+        maps = {split: of.maps[method, 1] for split, of in found.items()}
+        refined = f"{method}, {name}"
+        best, of_splits = refined_curves(
+            maps, sets, grid, evaluator, normalisation=options.normalisation
+        )
+        chosen[refined] = chosen.get(method, {}) | asdict(best)
+        for split, of_split in of_splits.items():
+            curves[split][refined, 1] = of_split
+    scored = {split: of.scored(curves[split]) for split, of in found.items()}
+    return scored, chosen
 
 
 def read_images(

@@ -1,6 +1,8 @@
 """The maps of a split by all methods from one pass of the network, and their scores."""
 
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -11,15 +13,66 @@ from tqdm import tqdm
 from infocam.data.masks import read_mask
 from infocam.maps.cam import Maps, method_maps
 from infocam.scoring.faithfulness import insertion_deletion
-from infocam.scoring.metrics import Evaluator, ScoredMaps
+from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
 from infocam.scoring.protocols import Protocol
 from mi_common.image_sets import ImageSet
 from mi_common.training import ImageClassifier
 
 MAX_IMAGES, MAX_MASK_PIXELS = 1000, 2**28  # in memory at once
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class SplitMaps:
+    """The maps of a split, and the network's predictions; see `ScoredMaps`."""
+
+    maps: dict[tuple[str, int], np.ndarray]  # (N, h, w) float32 by method and region
+    predictions: np.ndarray
+    ranks: np.ndarray
+
+    def scored(self, curves: dict[tuple[str, int], Curves]) -> ScoredMaps:
+        """The maps without region filter, with the scores of all."""
+        unfiltered = {method: maps for (method, region), maps in self.maps.items() if region == 1}
+        return ScoredMaps(curves, unfiltered, self.predictions, self.ranks)
 
 
 @torch.no_grad()
+def split_maps(classifier: ImageClassifier, data: ImageSet, options: Maps) -> SplitMaps:
+    """The maps of every image of a split by all methods, from one pass of the network."""
+    head = classifier.network.head
+    # One array for each method: many small ones between large temporary ones would keep the heap
+    # from shrinking.
+    maps: dict[tuple[str, int], np.ndarray] = {}
+    predicted, ranks = np.empty(len(data), np.int64), np.empty(len(data), np.int64)
+    for rows, features in classifier.feature_maps(data):
+        logits = head(features.mean(dim=(2, 3)))
+        labels = data.labels[rows].to(logits.device)
+        label_logits = logits.gather(1, labels[:, None])
+        ranks[rows] = (logits > label_logits).sum(dim=1).cpu().numpy()
+        predicted[rows] = logits.argmax(dim=1).cpu().numpy()
+        for key, values in method_maps(options, features, head, labels, logits).items():
+            if key not in maps:
+                maps[key] = np.empty((len(data), *values.shape[1:]), np.float32)
+            maps[key][rows] = values.cpu().numpy()
+    return SplitMaps(maps, predicted, ranks)
+
+
+def score_maps(
+    maps: dict[Key, np.ndarray], data: ImageSet, evaluators: dict[Key, Evaluator]
+) -> dict[Key, Curves]:
+    """The scores of (N, h, w) maps of all images of a split by their evaluators."""
+    step = MAX_IMAGES
+    if data.mask_files is not None:
+        step = max(1, min(MAX_IMAGES, MAX_MASK_PIXELS // int(data.sizes.prod(axis=1).max())))
+    for start in tqdm(range(0, len(data), step), desc="boxes", disable=None):
+        block = range(start, min(start + step, len(data)))
+        masks = data.mask_files and [read_mask(data.mask_files[i], *data.sizes[i]) for i in block]
+        boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
+        for key, values in maps.items():
+            evaluators[key].accumulate(values[block], boxes, sizes, masks)
+    return {key: evaluator.compute() for key, evaluator in evaluators.items()}
+
+
 def localise(
     classifier: ImageClassifier,
     data: ImageSet,
@@ -30,38 +83,12 @@ def localise(
     workers: Executor | None,
 ) -> ScoredMaps:
     """Boxes and scores of every image of a split; `misread`, `workers`: see `Evaluator`."""
-    head = classifier.network.head
-    # One array for each method: many small ones between large temporary ones would keep the heap
-    # from shrinking.
-    all_maps: dict[tuple[str, int], np.ndarray] = {}
-    predicted, ranks = np.empty(len(data), np.int64), np.empty(len(data), np.int64)
-    for rows, features in classifier.feature_maps(data):
-        logits = head(features.mean(dim=(2, 3)))
-        labels = data.labels[rows].to(logits.device)
-        label_logits = logits.gather(1, labels[:, None])
-        ranks[rows] = (logits > label_logits).sum(dim=1).cpu().numpy()
-        predicted[rows] = logits.argmax(dim=1).cpu().numpy()
-        for key, values in method_maps(options, features, head, labels, logits).items():
-            if key not in all_maps:
-                all_maps[key] = np.empty((len(data), *values.shape[1:]), np.float32)
-            all_maps[key][rows] = values.cpu().numpy()
     scoring = {"normalisation": options.normalisation, "misread": misread, "workers": workers}
-    evaluators = {key: Evaluator(protocol, **scoring) for key in all_maps}
-    step = MAX_IMAGES
-    if data.mask_files is not None:
-        step = max(1, min(MAX_IMAGES, MAX_MASK_PIXELS // int(data.sizes.prod(axis=1).max())))
-    for start in tqdm(range(0, len(data), step), desc="boxes", disable=None):
-        block = range(start, min(start + step, len(data)))
-        masks = data.mask_files and [read_mask(data.mask_files[i], *data.sizes[i]) for i in block]
-        boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
-        for key, evaluator in evaluators.items():
-            evaluator.accumulate(all_maps[key][block], boxes, sizes, masks)
-    return ScoredMaps(
-        {key: evaluator.compute() for key, evaluator in evaluators.items()},
-        {method: all_maps[method, 1] for method in options.methods},
-        predicted,
-        ranks,
+    found = split_maps(classifier, data, options)
+    curves = score_maps(
+        found.maps, data, {key: Evaluator(protocol, **scoring) for key in found.maps}
     )
+    return found.scored(curves)
 
 
 @torch.no_grad()

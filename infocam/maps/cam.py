@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infocam.maps.gradient import gradient_maps
+from infocam.maps.propagation import with_propagation
 from infocam.names import GRADIENT_METHODS, PADDINGS, RANDOM
 from mi_common.errors import UserError
 from mi_common.information import at_least_float32, pointwise_mutual_information
@@ -125,12 +126,21 @@ class Maps:
     # softmax, zeros for PC-softmax.
     prior_shift: Tensor | None = None
     log_prior: Tensor | None = None  # (K,) of the training data; None: maps without bias and prior
+    exponents: tuple[float, ...] = ()  # of propagated maps beside the others; see `propagate`
+
+
+def propagated(method: str, exponent: float) -> str:
+    """The name of a method's propagated maps, such as `infocam~4`."""
+    return f"{method}~{exponent:g}"
 
 
 def method_maps(
     options: Maps, features: Tensor, head: nn.Linear, labels: Tensor, logits: Tensor
 ) -> dict[tuple[str, int], Tensor]:
-    """(B, h, w) maps by method and region, from (B, C, h, w) features and (B, K) logits."""
+    """(B, h, w) maps by method and region, from (B, C, h, w) features and (B, K) logits.
+
+    Propagated maps have no region filter, no unit and no zero, and there are none of `RANDOM`.
+    """
     contrasts = [m for m in options.methods if m not in (*GRADIENT_METHODS, RANDOM)]
     unfiltered, rows = {}, None
     if contrasts:
@@ -153,4 +163,9 @@ def method_maps(
             shift = pointwise_information_shift(row, logits, maps, options.log_prior)
             maps = (maps + shift)[:, 0]
         filtered[method, region] = maps
+    methods = [method for method in options.methods if method != RANDOM]
+    for exponent in options.exponents:
+        maps = torch.stack([unfiltered[method] for method in methods])
+        for method, values in zip(methods, with_propagation(maps, features, exponent), strict=True):
+            filtered[propagated(method, exponent), 1] = values
     return filtered

@@ -4,11 +4,44 @@ Boxes are x0 y0 x1 y1 of inclusive pixels: a box of one pixel has x0 = x1. Some 
 `infocam.scoring.protocols` differ.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from infocam.names import NORMALISATIONS
 from mi_common.errors import UserError
+
+# What the rule "mean" adds to the threshold; no shift comes first.
+MEAN_SHIFTS = np.array([0, -0.1, -0.05, 0.05, 0.1])
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """What a map's box depends on beside the threshold.
+
+    Attributes:
+        prior_weight: how much of the prior map is added to the map; see `add_prior_map`.
+        mean_weight: how much of the mean of the 0..1 map is added to the threshold.
+        box_rule: "largest", the box of the largest contour; "mean", the mean of these boxes at five
+            thresholds from 0.1 below to 0.1 above; "peak", the box of the component that holds the
+            map's largest value.
+    """
+
+    prior_weight: float = 0.0
+    mean_weight: float = 0.0
+    box_rule: str = "largest"
+
+    def cuts(self, thresholds: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """(T, S) 8-bit levels of the masks of the box at each of T thresholds, from the 0..1 map.
+
+        Foreground is above a level, so that the largest, 254, leaves the map's peak. The first
+        level of a row is that of the threshold itself.
+        """
+        shifts = MEAN_SHIFTS if self.box_rule == "mean" else np.zeros(1)
+        if self.mean_weight:
+            thresholds = thresholds + self.mean_weight * float(scores.mean())
+        return ((thresholds[:, None] + shifts) * 255).astype(int).clip(0, 254)
 
 
 def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -92,6 +125,32 @@ def contour_boxes(
         boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
     boxes[empty] = (0, 0, 1, 1) if box_end == "beyond" else (0, 0, 0, 0)
     return boxes, np.array(starts)[mask_of_cut]
+
+
+def peak_boxes(levels: np.ndarray, cuts: np.ndarray, peak: int, *, box_end: str) -> np.ndarray:
+    """(T, 4) boxes of the component that holds the flat position `peak` above each of T cuts.
+
+    Arguments as those of `contour_boxes`; a peak that is not above a cut has the box of nothing.
+    """
+    boxes = {}
+    for cut in np.unique(cuts).tolist():
+        mask = (levels > cut).astype(np.uint8)
+        labels = cv2.connectedComponents(mask, connectivity=8)[1]
+        component = (labels == labels.flat[peak]).astype(np.uint8) * mask.flat[peak]
+        boxes[cut] = contour_boxes(component, np.array([0]), box_end=box_end)[0][0]
+    return np.stack([boxes[cut] for cut in cuts.tolist()])
+
+
+def add_prior_map(
+    maps: np.ndarray, prior_map: np.ndarray, weight: float, normalisation: str = "minmax"
+) -> np.ndarray:
+    """(N, h, w) maps in 0..1 with `weight` times an (h, w) prior map added."""
+    return np.stack([normalise(values, normalisation) for values in maps]) + weight * prior_map
+
+
+def mean_map(maps: np.ndarray, normalisation: str = "minmax") -> np.ndarray:
+    """The mean of (N, h, w) maps in 0..1: where objects are on average, as a network sees it."""
+    return np.mean([normalise(values, normalisation) for values in maps], axis=0)
 
 
 def _above(profile: np.ndarray, thresholds: np.ndarray) -> tuple[list[int], list[int]]:

@@ -29,7 +29,15 @@ import cv2
 import numpy as np
 
 from infocam.data.masks import FOREGROUND
-from infocam.scoring.boxes import centre_boxes, contour_boxes, normalise, resize_map, to_8bit
+from infocam.scoring.boxes import (
+    BoxOptions,
+    centre_boxes,
+    contour_boxes,
+    normalise,
+    peak_boxes,
+    resize_map,
+    to_8bit,
+)
 from infocam.scoring.protocols import Protocol
 from mi_common.errors import UserError
 
@@ -56,7 +64,9 @@ class Curves:
     """Overlaps and scores by image and threshold."""
 
     thresholds: np.ndarray  # (T,) fractions of the map's maximum; for a centred box, sides of it
-    largest: np.ndarray  # (N, T) IoU of the largest contour's box with the best true box
+    largest: (
+        np.ndarray
+    )  # (N, T) IoU of the largest contour's (or the rule's) with the best true box
     any_contour: np.ndarray  # (N, T) the best IoU of any contour's box with any true box
     pointing: np.ndarray  # (N,) whether the map's largest value lies inside a true box
     energy: np.ndarray  # (N,) share of the map inside the true boxes; NaN for a map of zeros
@@ -96,12 +106,14 @@ class Evaluator:
         protocol: Protocol,
         *,
         normalisation: str = "minmax",
+        box_options: BoxOptions = BoxOptions(),  # noqa: B008 (it cannot change)
         misread: bool = False,
         workers: Executor | None = None,
     ):
         """`misread`: see `Protocol.truths`; `workers`: processes that share the images."""
         self.protocol, self.workers = protocol, workers
         self.options = {"normalisation": normalisation, "misread": misread}
+        self.options["box_options"] = box_options
         self.scored: list[tuple] = []
 
     def accumulate(
@@ -135,23 +147,43 @@ class Evaluator:
         return Curves(self.protocol.thresholds, *stacked, **pixels)
 
 
-def _score_image(image: tuple, *, protocol: Protocol, normalisation: str, misread: bool) -> tuple:
+def _score_image(
+    image: tuple,
+    *,
+    protocol: Protocol,
+    normalisation: str,
+    box_options: BoxOptions,
+    misread: bool,
+) -> tuple:
     """Of one image: (T,) largest and any_contour, pointing, energy, (2, P) pixel counts or None."""
     values, boxes, size, mask = image
     width, height = protocol.size(size)
     scores = normalise(resize_map(values, width, height), normalisation)
     truths = protocol.truths(boxes, size, misread=misread)
     levels = protocol.levels((scores * 255).astype(np.uint8))
-    predicted, starts = contour_boxes(levels, protocol.cuts, box_end=protocol.box_end)
-    best = box_iou(predicted, truths, clamp=not protocol.legacy).max(axis=1).astype(np.float32)
+    cuts = box_options.cuts(protocol.thresholds, scores)
+    contours, starts = contour_boxes(levels, cuts.ravel(), box_end=protocol.box_end)
+    best = _best_iou(contours, truths, protocol)
     first, mask_of_cut = np.unique(starts, return_inverse=True)
-    any_contour = np.maximum.reduceat(best, first)[mask_of_cut]
+    any_contour = np.maximum.reduceat(best, first)[mask_of_cut.reshape(cuts.shape)[:, 0]]
+    largest = best[starts]
+    if box_options.box_rule == "mean":
+        boxes = contours[starts.reshape(cuts.shape)].mean(axis=1)
+        largest = _best_iou(boxes, truths, protocol)
+    elif box_options.box_rule == "peak":
+        boxes = peak_boxes(levels, cuts[:, 0], scores.argmax(), box_end=protocol.box_end)
+        largest = _best_iou(boxes, truths, protocol)
     inside = _inside(truths, width, height)
     pointing = bool(inside.flat[scores.argmax()]) and bool(scores.any())
     total = float(scores.sum())
     energy = float(scores[inside].sum()) / total if total > 0 else float("nan")
     histogram = None if mask is None else _pixel_counts(scores, mask, protocol.steps)
-    return best[starts], any_contour, pointing, energy, histogram
+    return largest, any_contour, pointing, energy, histogram
+
+
+def _best_iou(boxes: np.ndarray, truths: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """(R,) float32 overlaps of (R, 4) boxes with the best of (M, 4) true ones."""
+    return box_iou(boxes, truths, clamp=not protocol.legacy).max(axis=1).astype(np.float32)
 
 
 def predicted_box(

@@ -10,6 +10,7 @@ percentile over resampled sets. They treat the network and the threshold as fixe
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,25 @@ SCORES = (
     *("pointing", "energy", "pxap", "peak_iou"),
 )
 RESAMPLES = 1000
+Candidate = TypeVar("Candidate")
+
+
+def hit_rates(curves: Curves) -> np.ndarray:
+    """(T,) share of images whose box hits, at each threshold."""
+    return (curves.largest >= IOU_HIT).mean(axis=0)
 
 
 def best_position(curves: Curves) -> int:
-    """Index of the threshold with the most hits of the largest contour; the lowest if several."""
-    return int((curves.largest >= IOU_HIT).mean(axis=0).argmax())
+    """Index of the threshold with the most hits; the lowest if several."""
+    return int(hit_rates(curves).argmax())
+
+
+def best_candidate(candidates: dict[Candidate, Curves]) -> Candidate:
+    """The candidate with the most hits at its best threshold; the first if several.
+
+    `candidates` holds the curves of each on the validation images.
+    """
+    return max(candidates, key=lambda candidate: float(hit_rates(candidates[candidate]).max()))
 
 
 def score_rows(
@@ -132,16 +147,11 @@ def method_rows(
 
 
 def best_regions(validation: ScoredMaps) -> dict[str, int]:
-    """The region with the most hits on the validation images by method; the smallest if several.
-
-    Each region is scored at its best threshold.
-    """
-    best: dict[str, tuple[float, int]] = {}
+    """The best region of each method on the validation images; the smallest if several."""
+    candidates: dict[str, dict[int, Curves]] = {}
     for (method, region), curves in sorted(validation.curves.items()):
-        accuracy = float((curves.largest >= IOU_HIT).mean(axis=0).max())
-        if method not in best or accuracy > best[method][0]:
-            best[method] = accuracy, region
-    return {method: region for method, (_, region) in best.items()}
+        candidates.setdefault(method, {})[region] = curves
+    return {method: best_candidate(of_method) for method, of_method in candidates.items()}
 
 
 def with_best_regions(rows: pd.DataFrame, regions: dict[str, int]) -> pd.DataFrame:

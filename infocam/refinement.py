@@ -1,0 +1,102 @@
+"""How maps become boxes, chosen on validation images by one rule.
+
+The candidate with the most hits on the validation images, at its best threshold, is chosen, and the
+first of several (`scores.best_candidate`). So are chosen the region, the exponent of propagated
+maps, and, one after the other, the weights of the prior map and of the adaptive threshold.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from infocam.localise import SplitMaps, score_maps
+from infocam.maps.cam import propagated
+from infocam.scoring.boxes import BoxOptions, add_prior_map, mean_map
+from infocam.scoring.metrics import Curves, Evaluator
+from infocam.scoring.scores import best_candidate
+from mi_common.image_sets import ImageSet
+
+MEAN_WEIGHTS = (0, 0.25, 0.5, 0.75, 1)  # candidates of the adaptive threshold
+Grid = dict[str, tuple]  # candidates by field of `BoxOptions`
+Key = tuple[str, int]  # method and region
+
+
+def box_grids(
+    prior_weights: tuple[float, ...] | None, threshold_rule: str, box_rule: str
+) -> dict[str, Grid]:
+    """The candidates of each requested option alone, and of all together, by name.
+
+    Args:
+        prior_weights: of the prior map; None without it.
+        threshold_rule, box_rule: of `names.THRESHOLD_RULES` and `names.BOX_RULES`.
+    """
+    grids: dict[str, Grid] = {}
+    if box_rule != "largest":
+        grids[f"{box_rule} box"] = {"box_rule": (box_rule,)}
+    if prior_weights is not None:
+        grids["prior map"] = {"prior_weight": prior_weights}
+    if threshold_rule == "adaptive":
+        grids["adaptive threshold"] = {"mean_weight": MEAN_WEIGHTS}
+    if len(grids) > 1:
+        together = {field: values for grid in grids.values() for field, values in grid.items()}
+        grids[", ".join(grids)] = together
+    return grids
+
+
+def keep_best_exponents(
+    found: dict[str, SplitMaps],
+    curves: dict[str, dict[Key, Curves]],
+    methods: list[str],
+    exponents: tuple[float, ...],
+) -> dict[str, float]:
+    """Leaves one of each method's propagated maps, as the method `propagated METHOD`.
+
+    `found` and `curves` are by split and change in place. Returns the exponents by new name.
+    """
+    best = {}
+    for method in methods:
+        keys = {exponent: (propagated(method, exponent), 1) for exponent in exponents}
+        candidates = {exponent: curves["validation"][key] for exponent, key in keys.items()}
+        name = f"propagated {method}"
+        best[name] = best_candidate(candidates)
+        for by_key in (*curves.values(), *(split.maps for split in found.values())):
+            of_exponent = {exponent: by_key.pop(key) for exponent, key in keys.items()}
+            by_key[name, 1] = of_exponent[best[name]]
+    return best
+
+
+def refined_curves(
+    maps: dict[str, np.ndarray],
+    sets: dict[str, ImageSet],
+    grid: Grid,
+    evaluator: Callable[..., Evaluator],
+    *,
+    normalisation: str,
+) -> tuple[BoxOptions, dict[str, Curves]]:
+    """The options of boxes that are best on validation images, and the curves by split.
+
+    Args:
+        maps: (N, h, w) of one method by split; the prior map is the mean of those of `validation`.
+        grid: the candidates of each option; the options are chosen in its order.
+        evaluator: makes an `Evaluator` for `box_options`.
+    """
+    prior_map = mean_map(maps["validation"], normalisation)
+
+    def score(split: str, candidates: list[BoxOptions]) -> dict[BoxOptions, Curves]:
+        changed = {
+            options: add_prior_map(maps[split], prior_map, options.prior_weight, normalisation)
+            if options.prior_weight
+            else maps[split]
+            for options in candidates
+        }
+        evaluators = {options: evaluator(box_options=options) for options in candidates}
+        return score_maps(changed, sets[split], evaluators)
+
+    best = BoxOptions()
+    for field, values in grid.items():
+        candidates = [replace(best, **{field: value}) for value in values]
+        best = candidates[0]
+        if len(candidates) > 1:
+            best = best_candidate(score("validation", candidates))
+    return best, {split: score(split, [best])[best] for split in maps}
