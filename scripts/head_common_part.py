@@ -1,0 +1,74 @@
+"""How much of infoCAM's gain on CAM is the part that all class weights of a head share.
+
+    python -m scripts.head_common_part runs/tiny-32-0 runs/tiny-sgd-0 --factors 0.5 1 2 --imagenet
+
+Multiplies this common part of each head by each factor, which changes no probability, and scores
+CAM again. With `--imagenet` the ImageNet head of EfficientNet-Lite0, on the features of the first
+run, is one of the heads; its images must be those of Tiny-ImageNet.
+
+Writes `common_part.csv` (see `scripts.common_part.common_part_rows`) and `common_part.png`.
+"""
+
+from pathlib import Path
+
+from mi_common import cli
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders that infocam.train wrote")
+    data = "folder of the data sets; (default: that of the run)"
+    folder = {"output_dir": "runs/head_common_part", "data": data}
+    cli.add_common_arguments(parser, seed=False, resume=False, **folder)
+    add = parser.add_argument_group("study").add_argument
+    text = "of the common part; 1 is the head as trained"
+    add("--factors", type=cli.non_negative_float, nargs="+", default=[1.0], help=text)
+    add("--imagenet", action="store_true", help="add the ImageNet head of EfficientNet-Lite0")
+    add("--names", nargs="+", help="of the heads in the table and the plot (folders of the runs)")
+    add("--test-images", type=cli.positive_int, help="test images, spread evenly (all)")
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if args.names and len(args.names) != len(args.runs):
+        parser.error(f"--names: {len(args.names)} names for {len(args.runs)} runs; name each")
+
+    import pandas as pd
+
+    from mi_common import runtime
+    from mi_common.records import check_output, prepare_output
+    from mi_common.tables import to_markdown, write_csv
+    from scripts.common_part import common_part_rows, imagenet_weights, plot_gains, synsets_of
+    from scripts.localisation import open_run
+
+    device, folder = runtime.from_flags(args), args.output_dir
+    check_output(folder, vars(args), overwrite=args.overwrite)
+    rows = []
+    for number, path in enumerate(args.runs):
+        opened = open_run(
+            path,
+            data_dir=args.data_dir,
+            test_images=args.test_images,
+            num_workers=args.num_workers,
+            runtime=device,
+        )
+        name = args.names[number] if args.names else str(path)
+        heads = {name: opened.classifier.network.head.weight.detach()}
+        if args.imagenet and number == 0:
+            heads["ImageNet head"] = imagenet_weights(synsets_of(opened.run, args.data_dir))
+        for name, weights in heads.items():
+            of_head = common_part_rows(opened.classifier, opened.sets, weights, args.factors)
+            rows += [{"head": name} | row for row in of_head]
+            print(to_markdown(pd.DataFrame(rows[-len(of_head) :])), flush=True)
+    prepare_output(folder, vars(args), overwrite=args.overwrite)
+    table = pd.DataFrame(rows)
+    write_csv(table, folder / "common_part.csv")
+    plot_gains(table, folder / "common_part.png")
+    print(f"wrote {folder}/common_part.csv and common_part.png")
+
+
+if __name__ == "__main__":
+    main()

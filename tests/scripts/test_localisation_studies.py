@@ -1,0 +1,133 @@
+"""The common part of heads and the box head, on squares whose boxes are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from infocam.maps.cam import coefficients, contrast_maps
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
+from mi_common.errors import UserError
+from mi_common.image_sets import ImageSet
+from mi_common.runtime import Runtime
+from mi_common.training import ImageClassifier
+from scripts import box_head, box_regression, common_part, head_common_part, localisation
+
+SIDE, CLASSES, CHANNELS = 16, 4, 12
+
+
+def squares(count: int, seed: int) -> ImageSet:
+    """Grey images, each with one bright square on noise."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 60, (count, 1, SIDE, SIDE)).astype(np.uint8)
+    boxes = []
+    for image in pixels:
+        side = rng.integers(4, 9)
+        x, y = rng.integers(0, SIDE - side, 2)
+        image[0, y : y + side, x : x + side] += 150
+        boxes.append(np.array([[x, y, x + side - 1, y + side - 1]]))
+    labels = torch.from_numpy(rng.integers(0, CLASSES, count))
+    sizes = np.full((count, 2), SIDE)
+    names = [str(i) for i in range(count)]
+    return ImageSet("squares", torch.from_numpy(pixels), labels, list("abcd"), boxes, sizes, names)
+
+
+@pytest.fixture
+def sets() -> dict[str, ImageSet]:
+    return {"validation": squares(200, 0), "test": squares(100, 1)}
+
+
+@pytest.fixture
+def classifier(tmp_path) -> ImageClassifier:
+    """A network that is not trained, whose weights have a common part."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(1, CHANNELS, 3, stride=2, padding=1), nn.ReLU())
+    spec = InputSpec(SIDE, (0.0,), (1.0,))
+    network = GlobalAveragePoolClassifier(backbone, CHANNELS, CLASSES, spec).eval()
+    with torch.no_grad():
+        network.head.weight += 0.3 * torch.randn(CHANNELS)
+    options = {"head_only": False, "cache_dir": tmp_path, "runtime": Runtime(torch.device("cpu"))}
+    return ImageClassifier(network, **options)
+
+
+@pytest.mark.parametrize(
+    ("weights", "share"),
+    [
+        ([[1, 0], [0, 1]], 0.5),
+        ([[2, 1], [2, 1]], 1.0),
+        ([[1, -3], [-1, 3]], 0.0),
+        ([[3], [1]], 0.8),
+    ],
+)
+def test_the_common_share_of_small_heads(weights, share):
+    assert common_part.common_share(torch.tensor(weights).float()) == pytest.approx(share)
+
+
+def test_cam_without_the_common_part_is_infocam_and_with_it_cam(classifier, sets):
+    weights = classifier.network.head.weight.detach()
+    rows = common_part.common_part_rows(classifier, sets, weights, [0.0, 1.0, 3.0])
+    none, trained, three = rows
+    assert (none["gain"], none["map_share"]) == (0, 0) and none["share"] < 1e-12
+    assert trained["share"] == pytest.approx(common_part.common_share(weights))
+    assert trained["share"] < three["share"] and trained["map_share"] < three["map_share"] < 1
+    maps = {"cam": {}, "infocam": {}}
+    for split, images in sets.items():
+        features = torch.cat([maps for _, maps in classifier.feature_maps(images)])
+        logits = classifier.network.head(features.mean(dim=(2, 3)))
+        for method in maps:
+            row = coefficients(method, logits, images.labels)[:, None]
+            maps[method][split] = contrast_maps(features, weights, row)[:, 0].detach().numpy()
+    hits = {name: localisation.hits_of_maps(of, sets) for name, of in maps.items()}
+    assert trained["cam"] == hits["cam"].mean()
+    assert {row["infocam"] for row in rows} == {hits["infocam"].mean()}
+    assert trained["gain"] == pytest.approx(hits["infocam"].mean() - hits["cam"].mean())
+    assert trained["gain_low"] <= trained["gain"] <= trained["gain_high"]
+
+
+def test_imagenets_head_has_the_synsets_in_front():
+    tabby, tench = "n02123045", "n01440764"
+    head = build_backbone("efficientnet_lite0").head.weight.detach()
+    weights = common_part.imagenet_weights([tabby, tench])
+    assert torch.equal(weights[0], head[281]) and torch.equal(weights[1:282], head[:281])
+    assert torch.equal(weights[282:], head[282:])
+    with pytest.raises(UserError, match="synset n00000001: not one of ImageNet's"):
+        common_part.imagenet_weights([tabby, "n00000001"])
+
+
+def test_true_boxes_hit_and_their_mirror_images_are_those_of_mirrored_pictures(sets):
+    images = sets["test"]
+    boxes = box_regression.unit_boxes(images)
+    assert box_regression.hits_of_boxes(boxes, images).all()
+    shifted = (boxes + torch.tensor([0.5, 0, 0.5, 0])).clamp(0, 1)
+    assert box_regression.hits_of_boxes(shifted, images).mean() < 0.1
+    mirrored = box_regression.mirrored(boxes) * SIDE
+    for image, (x0, y0, x1, y1) in zip(images.images[:10], mirrored.round().int(), strict=False):
+        bright = image[0].flip(-1) >= 100
+        assert bright[y0:y1, x0:x1].all() and bright.sum() == (x1 - x0) * (y1 - y0)
+
+
+def test_a_box_head_learns_boxes_from_features_but_not_from_a_constant_map(classifier, sets):
+    with torch.no_grad():
+        classifier.network.head.weight.zero_()
+    row, blind = box_regression.box_head_rows(
+        classifier, sets, ["features+map", "map"], epochs=40, seeds=[0]
+    )
+    assert row["gt_known"] > 0.6 and row["n"] == 100 and 1 < row["epoch"] <= 40
+    assert blind["gt_known"] < 0.3
+    assert row["gain"] == pytest.approx(row["gt_known"] - row["infocam"])
+    assert row["gain_low"] < row["gain"] < row["gain_high"]
+
+
+def test_the_scripts_write_their_tables(classifier, sets, tmp_path, monkeypatch, capsys):
+    opened = localisation.OpenRun(None, sets, classifier)
+    monkeypatch.setattr(localisation, "open_run", lambda *_, **__: opened)
+    words = [["runs/a", "--output-dir", str(tmp_path / name)] for name in ("box", "head")]
+    box_head.main([*words[0], "--seeds", "0", "1", "--inputs", "map", "--epochs", "2"])
+    rows = pd.read_csv(tmp_path / "box/box_head.csv")
+    assert rows[["inputs", "seed", "run"]].values.tolist() == [["map", k, "runs/a"] for k in (0, 1)]
+    assert f"| map | 2 | {100 * rows['gt_known'].mean():.1f} ± " in capsys.readouterr().out
+    head_common_part.main([*words[1], "--factors", "0", "1", "--names", "mine"])
+    rows = pd.read_csv(tmp_path / "head/common_part.csv")
+    assert rows["head"].tolist() == ["mine"] * 2 and rows["gain"][0] == 0
+    assert (tmp_path / "head/common_part.png").stat().st_size > 5000
