@@ -60,7 +60,7 @@ def time_mnist(data_dir: Path, device: str, precision: str, repeats: int) -> lis
     """Stages of the paper's run, and `pc_softmax.train` as a whole."""
     resolved = runtime.setup(device, precision)
     digits = load_data("mnist", data_dir, imbalance="paper").train
-    network = PaperNet().to(resolved.device)
+    network = PaperNet().to(resolved.device, memory_format=torch.channels_last)
     images = network.spec.normalise(digits.images)
     batches = engine.TensorBatches(images, digits.labels, batch_size=64, seed=0, runtime=resolved)
     scores = {}
@@ -81,12 +81,25 @@ def time_mnist(data_dir: Path, device: str, precision: str, repeats: int) -> lis
         "read and choose images": lambda: load_data("mnist", data_dir, imbalance="paper"),
         "forward, one epoch": forward,
         f"{len(batches)} steps of one epoch": lambda: fit(network, batches, 10, 1),
+        "  in a plain PyTorch loop, fp32": lambda: plain_epoch(images, digits.labels, resolved),
         "whole run": whole,
     }
     rows = [(f"MNIST, {precision}: {what}", least(repeats, run)) for what, run in stages.items()]
     accuracy = f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
     last = (*rows[-1], f"{8 * len(batches):,} steps; {accuracy}")
     return [*((*row, "") for row in rows[:-1]), last]
+
+
+def plain_epoch(images: Tensor, labels: Tensor, device: runtime.Runtime) -> None:
+    """An epoch of the same network with `DataLoader` and the defaults of PyTorch, in fp32."""
+    network = PaperNet().to(device.device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
+    loss = nn.CrossEntropyLoss()
+    data = torch.utils.data.TensorDataset(images.contiguous(), labels)
+    for inputs, targets in torch.utils.data.DataLoader(data, batch_size=64, shuffle=True):
+        optimizer.zero_grad()
+        loss(network(inputs.to(device.device)), targets.to(device.device)).backward()
+        optimizer.step()
 
 
 def fit(model: nn.Module, batches: engine.TensorBatches, classes: int, epochs: int) -> None:
