@@ -14,10 +14,11 @@ Options of boxes add rows: each option alone, and all together.
 
     python -m infocam.evaluate RUN --propagate --prior-map --threshold-rule adaptive --box-rule mean
 
-Writes `results.csv`, `table` and, for several runs, `differences` (`.md`, `.tex`),
-`threshold_curves` (`.csv`, `.png`), `overlays/` and galleries of the best, the worst and the most
-different boxes, all of the first run; with `--save-maps` `maps/SPLIT/METHOD/NAME.npy` and
-`maps/SPLIT/annotations.csv`.
+Writes `results.csv` and `table`; `differences.csv`, of each run over its images, and the table
+`differences`, of one run over images and of several over seeds, to `cam` and to the centre box;
+`chosen.json`, what the validation images chose. Of the first run `threshold_curves` (`.csv`,
+`.png`), `overlays/`, galleries of the best, the worst and the most different boxes, and with
+`--save-maps` `maps/SPLIT/METHOD/NAME.npy` and `maps/SPLIT/annotations.csv`.
 """
 
 from pathlib import Path
@@ -123,7 +124,6 @@ def main(argv: list[str] | None = None) -> None:
 
     from contextlib import nullcontext
 
-    import pandas as pd
     import torch
 
     from infocam import evaluation
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     pool = worker_pool(args.num_workers) if args.num_workers > 1 else nullcontext()
     if args.maps:
         with pool as workers:
-            rows = evaluate_saved_maps(
+            evaluation_of_maps = evaluate_saved_maps(
                 (args.maps, args.annotations),
                 (args.val_maps, args.val_annotations) if args.val_maps else None,
                 protocols.PROTOCOLS[args.protocol],
@@ -160,32 +160,31 @@ def main(argv: list[str] | None = None) -> None:
                 workers=workers,
             )
         prepare_output(folder, flags, overwrite=args.overwrite)
-        evaluation.write_results(rows, folder)
-        print(f"wrote {folder}/results.csv and table")
+        evaluation.write_results([evaluation_of_maps], folder)
+        print(f"wrote {folder}/results.csv, chosen.json, table and differences")
         return
     options = take(evaluation.Options, args)
     runs = [read_run(path) for path in args.runs]
     evaluation.check_runs(runs)
     images = evaluation.read_images(runs, args.data_dir, args.test_images)
-    rows, maps = [], None  # the maps of the first run
+    evaluations, maps = [], None  # the maps of the first run
     with pool as workers:
         for run, sets in zip(runs, images, strict=True):
-            rows_of_run, scored = evaluation.evaluate_run(
+            of_run, scored = evaluation.evaluate_run(
                 run, sets, options, runtime=device, workers=workers
             )
-            rows.append(rows_of_run)
+            evaluations.append(of_run)
             maps = maps or scored
     prepare_output(folder, flags, overwrite=args.overwrite)
     counts = {"overlays": args.overlays, "gallery": args.gallery}
-    evaluation.write_pictures(rows[0], images[0]["test"], maps, options, folder, **counts)
+    rows = evaluations[0].rows
+    evaluation.write_pictures(rows, images[0]["test"], maps, options, folder, **counts)
     for split in maps if args.save_maps else ():
         save_maps(folder / "maps" / split, images[0][split], maps[split])
-    accuracy = 100 * rows[0]["accuracy"].iloc[0]
+    accuracy = 100 * rows["accuracy"].iloc[0]
     print(f"{len(images[0]['test'])} test images; top-1 accuracy {accuracy:.1f} %.\n")
-    evaluation.write_results(pd.concat(rows, ignore_index=True), folder)
-    print(
-        f"wrote {folder}/results.csv, choices.csv, table, threshold_curves, galleries and overlays/"
-    )
+    evaluation.write_results(evaluations, folder)
+    print(f"wrote {folder}/results.csv, chosen.json, tables, curves, galleries and overlays/")
 
 
 if __name__ == "__main__":

@@ -18,15 +18,16 @@ from infocam.models.classifiers import EARLIER_DEFAULTS, TrainedRun, run_classif
 from infocam.names import RANDOM
 from infocam.recipes import DataSettings
 from infocam.refinement import box_grids, keep_best_exponents, refined_curves
-from infocam.scoring import scores
+from infocam.scoring import scores, tables
+from infocam.scoring.choice import RULE, best_regions, choices
 from infocam.scoring.metrics import Evaluator, ScoredMaps
+from infocam.scoring.paired import image_differences
 from infocam.scoring.protocols import PROTOCOLS
-from infocam.scoring.tables import differences, shown, summary
 from mi_common.errors import UserError
-from mi_common.files import write_atomically
+from mi_common.files import write_json
 from mi_common.image_sets import ImageSet
 from mi_common.runtime import Runtime
-from mi_common.tables import to_markdown, write_tables
+from mi_common.tables import to_markdown, write_csv, write_tables
 from mi_common.training import ImageClassifier
 
 # Flags that may differ between the runs of a table, because they do not change the training.
@@ -61,8 +62,8 @@ def evaluate_run(
     *,
     runtime: Runtime,
     workers: Executor | None,
-) -> tuple[pd.DataFrame, dict[str, ScoredMaps]]:
-    """Rows of results.csv of one run on its validation and test images, and the maps by split."""
+) -> tuple[scores.Evaluation, dict[str, ScoredMaps]]:
+    """The scores of one run on its validation and test images, and the maps by split."""
     settings = run.settings
     trained = run_classifier(run.folder.path, padding=options.padding, runtime=runtime)
     regions, protocol = sorted({1, *options.region}), PROTOCOLS[options.protocol]
@@ -85,8 +86,11 @@ def evaluate_run(
     misread = settings.data.dataset == "tiny-imagenet" and protocol.legacy
     scoring = {"normalisation": options.normalisation, "misread": misread, "workers": workers}
     evaluator = functools.partial(Evaluator, protocol, **scoring)
-    found = {split: split_maps(classifier, images, maps) for split, images in sets.items()}
-    scored, choices = refine(found, sets, methods, options, evaluator)
+    found = {}
+    for split, images in sets.items():
+        print(f"{run.folder.path}: {len(images)} {split} images", flush=True)
+        found[split] = split_maps(classifier, images, maps)
+    scored, settings_chosen = refine(found, sets, methods, options, evaluator)
     test, validation = scored["test"], scored["validation"]
     weights = protocol.weights(sets["test"].labels.numpy())
     side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
@@ -100,14 +104,19 @@ def evaluate_run(
     of_methods = scores.method_rows(test, validation, weights, fixed=options.fixed_threshold)
     rows = pd.DataFrame([shared | row for row in (*baselines, *of_methods)])
     if len(regions) > 1:
-        rows = scores.with_best_regions(rows, scores.best_regions(validation))
+        rows = scores.with_best_regions(rows, best_regions(validation.curves))
+    differences = image_differences(rows, ranks=test.ranks, weights=weights)
+    for column in ("seed", "protocol", "map", "loss", "network", "dataset", "run"):
+        differences.insert(0, column, shared[column])
+    rows = rows.drop(columns=scores.HITS)
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
         rows = rows.merge(areas, on="method", how="left")
-    for method, chosen in choices.items():
+    for method, chosen in settings_chosen.items():
         settings_of_method = ", ".join(f"{name} {value}" for name, value in chosen.items())
         print(f"{run.folder.path}: validation images choose for {method}: {settings_of_method}")
-    return rows, scored
+    chosen = choices(validation.curves, settings_chosen)
+    return scores.Evaluation(rows, differences, chosen), scored
 
 
 def refine(
@@ -118,10 +127,10 @@ def refine(
     evaluator: Callable[..., Evaluator],
 ) -> tuple[dict[str, ScoredMaps], dict[str, dict]]:
     """Scores all maps by split, plain and with options of boxes, and what each method's are."""
-    curves = {
-        split: score_maps(of.maps, sets[split], {key: evaluator() for key in of.maps})
-        for split, of in found.items()
-    }
+    curves = {}
+    for split, of in found.items():
+        evaluators = {key: evaluator() for key in of.maps}
+        curves[split] = score_maps(of.maps, sets[split], evaluators, label=f"{split} boxes")
     chosen: dict[str, dict] = {}
     if options.propagate:
         exponents = keep_best_exponents(found, curves, methods, options.propagate)
@@ -180,20 +189,27 @@ def check_runs(runs: list[TrainedRun]) -> None:
                 raise UserError(f"{first} and {path}: {values}; runs in one table must match in it")
 
 
-def write_results(results: pd.DataFrame, folder: Path) -> None:
-    """Writes results.csv and the tables, and prints them."""
-    write_atomically(folder / "results.csv", lambda path: results.to_csv(path, index=False))
-    if results["run"].nunique() == 1:
-        table = shown(results)
-        write_tables(table, folder / "table")
+def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
+    """Writes results.csv, differences.csv, chosen.json and the tables, and prints the tables."""
+    results = pd.concat([part.rows for part in evaluations], ignore_index=True)
+    differences = pd.concat([part.differences for part in evaluations], ignore_index=True)
+    write_csv(results, folder / "results.csv")
+    write_csv(differences, folder / "differences.csv")
+    runs = results["run"].unique()
+    chosen = dict(zip(runs, (part.chosen for part in evaluations), strict=True))
+    write_json(folder / "chosen.json", {"rule": RULE, "chosen": chosen})
+    if len(runs) == 1:
+        table, paired = tables.shown(results), tables.over_images(differences)
+        heading = "Paired differences in points over images, with 95 % intervals"
         print(to_markdown(table))
-        return
-    table, paired = summary(results), differences(results)
+    else:
+        table, paired = tables.summary(results), tables.differences(results)
+        heading = "Paired differences in points, seed by seed"
+        print("Mean ± half the 95 % interval over seeds.\n")
+        print(to_markdown(table))
     write_tables(table, folder / "table")
     write_tables(paired, folder / "differences")
-    print("Mean ± half the 95 % interval over seeds.\n")
-    print(to_markdown(table))
-    print("Paired differences in points to cam, seed by seed.\n")
+    print(f"{heading}.\n")
     print(to_markdown(paired))
 
 
@@ -209,7 +225,7 @@ def write_pictures(
 ) -> None:
     """Writes curves, overlays and galleries of the test images of one run."""
     curves = scores.curve_table(scored["test"], scored["validation"])
-    write_atomically(folder / "threshold_curves.csv", lambda path: curves.to_csv(path, index=False))
+    write_csv(curves, folder / "threshold_curves.csv")
     plot_threshold_curves(curves, rows, folder / "threshold_curves.png")
     drawing = {"protocol": PROTOCOLS[options.protocol], "rows": rows}
     drawing |= {"normalisation": options.normalisation}

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from infocam.data.masks import read_mask
 from infocam.maps.cam import Maps, method_maps
@@ -16,6 +15,7 @@ from infocam.scoring.faithfulness import insertion_deletion
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
 from infocam.scoring.protocols import Protocol
 from mi_common.image_sets import ImageSet
+from mi_common.progress import in_blocks
 from mi_common.training import ImageClassifier
 
 MAX_IMAGES, MAX_MASK_PIXELS = 1000, 2**28  # in memory at once
@@ -58,14 +58,20 @@ def split_maps(classifier: ImageClassifier, data: ImageSet, options: Maps) -> Sp
 
 
 def score_maps(
-    maps: dict[Key, np.ndarray], data: ImageSet, evaluators: dict[Key, Evaluator]
+    maps: dict[Key, np.ndarray],
+    data: ImageSet,
+    evaluators: dict[Key, Evaluator],
+    *,
+    label: str = "boxes",
 ) -> dict[Key, Curves]:
-    """The scores of (N, h, w) maps of all images of a split by their evaluators."""
+    """The scores of (N, h, w) maps of all images of a split by their evaluators.
+
+    `label` is that of the progress.
+    """
     step = MAX_IMAGES
     if data.mask_files is not None:
         step = max(1, min(MAX_IMAGES, MAX_MASK_PIXELS // int(data.sizes.prod(axis=1).max())))
-    for start in tqdm(range(0, len(data), step), desc="boxes", disable=None):
-        block = range(start, min(start + step, len(data)))
+    for block in in_blocks(len(data), step, label):
         masks = data.mask_files and [read_mask(data.mask_files[i], *data.sizes[i]) for i in block]
         boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
         for key, values in maps.items():
@@ -103,7 +109,8 @@ def faithfulness(
         with classifier.runtime.autocast():
             return torch.softmax(classifier.network(images).float(), dim=1)
 
-    for chunk in tqdm(indices.split(8), desc="insertion and deletion", disable=None):
+    for block in in_blocks(len(indices), 8, "insertion and deletion"):
+        chunk = indices[block.start : block.stop]
         images = classifier.pixels(data, chunk.tolist())
         labels = data.labels[chunk].to(images.device)
         for method, maps in scored.maps.items():

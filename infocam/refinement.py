@@ -1,7 +1,7 @@
 """How maps become boxes, chosen on validation images by one rule.
 
 The candidate with the most hits on the validation images, at its best threshold, is chosen, and the
-first of several (`scores.best_candidate`). So are chosen the region, the exponent of propagated
+first of several (`choice.best_candidate`). So are chosen the region, the exponent of propagated
 maps, and, one after the other, the weights of the prior map and of the adaptive threshold.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from infocam.localise import SplitMaps, score_maps
 from infocam.maps.cam import propagated
 from infocam.scoring.boxes import BoxOptions, add_prior_map, mean_map
+from infocam.scoring.choice import best_candidate
 from infocam.scoring.metrics import Curves, Evaluator
-from infocam.scoring.scores import best_candidate
 from mi_common.image_sets import ImageSet
 
 MEAN_WEIGHTS = (0, 0.25, 0.5, 0.75, 1)  # candidates of the adaptive threshold
@@ -91,7 +91,7 @@ def refined_curves(
             for options in candidates
         }
         evaluators = {options: evaluator(box_options=options) for options in candidates}
-        return score_maps(changed, sets[split], evaluators)
+        return score_maps(changed, sets[split], evaluators, label=f"{split} boxes")
 
     best = BoxOptions()
     for field, values in grid.items():

@@ -27,6 +27,7 @@ from mi_common.files import release, write_atomically
 from mi_common.fingerprints import files_digest
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import READER_VERSION
+from mi_common.progress import in_blocks
 from mi_common.runtime import Runtime
 
 BLOCK_BYTES = 1 << 24  # bytes of the array that share a checksum
@@ -83,7 +84,7 @@ def cached_features(
     def feature_batches(positions: list[int]) -> Iterator[np.ndarray]:
         subset = torch.utils.data.Subset(files, positions)
         loader = torch.utils.data.DataLoader(subset, batch_size=batch_size, num_workers=num_workers)
-        for batch in tqdm(loader, desc=f"features of {images.name}", disable=None):
+        for batch in tqdm(loader, desc="part", leave=False, disable=None):
             batch = batch.to(runtime.device, memory_format=torch.channels_last)
             with runtime.autocast():
                 maps = compute_maps(batch).float()
@@ -105,7 +106,8 @@ def cached_features(
         try:
             if not target.exists():
                 keys = image_keys(images.images, augmentation)
-                StoredRows(cache_dir, prefix, group).complete(target, keys, feature_batches)
+                stored = StoredRows(cache_dir, prefix, group)
+                stored.complete(target, keys, feature_batches, label=f"features of {images.name}")
         finally:
             release(lock)
 
@@ -134,18 +136,21 @@ class StoredRows:
         target: Path,
         keys: np.ndarray,
         compute: Callable[[list[int]], Iterator[np.ndarray]],
+        *,
+        label: str = "features",
     ) -> None:
         """Writes the rows of all keys; computes those that no file holds, `PART_ROWS` at a time.
 
         A part is kept until the target is complete, so what an interruption loses is one part.
+        `label` is that of the progress.
         """
         names, places = [key.tobytes() for key in keys], self._places()
         missing = [i for i, name in enumerate(names) if name not in places]
         if len(missing) == len(names) <= PART_ROWS:
             self._write(target, keys, compute(missing))
             return
-        for start in range(0, len(missing), PART_ROWS):
-            part = missing[start : start + PART_ROWS]
+        for block in in_blocks(len(missing), PART_ROWS, label):
+            part = missing[block.start : block.stop]
             key = hashlib.sha256(keys[part].tobytes()).hexdigest()[:16]
             path = self.folder / f"{self.part}{key}.npy"
             self._write(path, keys[part], compute(part))

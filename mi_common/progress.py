@@ -3,12 +3,13 @@
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
 _SECONDS = 0.5  # between two readings of the values that a bar shows
 _LEAST_LEFT = 10  # seconds; less time left is not printed
+_BETWEEN_LINES = 30  # seconds between two lines of `in_blocks`
 
 
 class Progress:
@@ -49,14 +50,14 @@ class Progress:
         """Shows the epoch or the cell that begins."""
         self._bar.set_description(f"{self._label}, {part}" if self._label else part)
 
-    def step(self, values: Callable[[], dict[str, float]] | None = None) -> None:
-        """Counts a step that is done.
+    def step(self, values: Callable[[], dict[str, float]] | None = None, *, count: int = 1) -> None:
+        """Counts a step, or several, that are done.
 
         `values` returns the numbers to show. It is called twice a second at most, and only if there
         is a bar: it may wait for a GPU.
         """
-        self._done += 1
-        self._bar.update()
+        self._done += count
+        self._bar.update(count)
         if self._shows and values is not None and time.monotonic() - self._read_at > _SECONDS:
             self._bar.set_postfix_str(_text(values()))
             self._read_at = time.monotonic()
@@ -77,6 +78,22 @@ class Progress:
         if seconds < _LEAST_LEFT:
             return ""
         return f"{seconds:.0f} s left" if seconds < 120 else f"{seconds / 60:.0f} min left"
+
+
+def in_blocks(count: int, size: int, label: str) -> Iterator[range]:
+    """Yields 0..count-1 in ranges of `size` and shows how many of the samples are done.
+
+    Without a terminal, it prints a line every half minute and one at the end.
+    """
+    with Progress(label, count) as progress:
+        printed = time.monotonic()
+        for start in range(0, count, size):
+            block = range(start, min(start + size, count))
+            yield block
+            progress.step(count=len(block))
+            if block.stop == count or time.monotonic() - printed > _BETWEEN_LINES:
+                progress.finish(f"{block.stop}/{count}")
+                printed = time.monotonic()
 
 
 def _text(values: dict[str, float]) -> str:

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from tqdm import tqdm
 
 from mi_common.engine import ImageBatches, TensorBatches, fit, predict
 from mi_common.errors import UserError
 from mi_common.features import cached_features, hash_weights
 from mi_common.image_sets import ImageFileDataset, ImageSet
+from mi_common.progress import in_blocks
 from mi_common.recipes import Training
 from mi_common.records import RunFolder
 from mi_common.runtime import Runtime, one_thread
@@ -137,13 +137,13 @@ class ImageClassifier:
     def feature_maps(self, images: ImageSet) -> Iterator[tuple[slice, Tensor]]:
         """Positions and (B, C, h, w) float32 maps on the device; those of files are cached."""
         cached = None if images.in_memory else self._cached(images, "maps")
-        for start in tqdm(range(0, len(images), MAPS_BATCH), desc="maps", disable=None):
-            rows = slice(start, start + MAPS_BATCH)
+        for block in in_blocks(len(images), MAPS_BATCH, "maps"):
+            rows = slice(block.start, block.stop)
             if cached is not None:
                 maps = torch.from_numpy(cached[rows]).to(self.runtime.device)
             else:
                 with self.runtime.autocast():
-                    maps = self.network.features(self.pixels(images, range(len(images))[rows]))
+                    maps = self.network.features(self.pixels(images, block))
             yield rows, maps.float()
 
     def pixels(self, images: ImageSet, positions: range | list[int]) -> Tensor:

@@ -7,9 +7,10 @@ import numpy as np
 
 from infocam.evaluation import read_images
 from infocam.models.classifiers import TrainedRun, read_run, run_classifier
+from infocam.scoring.choice import best_position
 from infocam.scoring.metrics import IOU_HIT, Evaluator
 from infocam.scoring.protocols import PROTOCOLS
-from infocam.scoring.scores import best_position, resampled
+from infocam.scoring.scores import resampled
 from mi_common.image_sets import ImageSet
 from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier

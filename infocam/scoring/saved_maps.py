@@ -16,13 +16,16 @@ import pandas as pd
 from infocam.data.annotations import Annotations, map_file, read_annotations, write_annotations
 from infocam.data.box_files import csv_rows
 from infocam.data.masks import read_mask
+from infocam.scoring.choice import choices
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
+from infocam.scoring.paired import image_differences
 from infocam.scoring.protocols import Protocol
-from infocam.scoring.scores import baseline_rows, score_rows
+from infocam.scoring.scores import HITS, Evaluation, baseline_rows, score_rows
 from mi_common.annotation_lines import MAX_CLASSES, MAX_PIXELS, MAX_SIDE, brief, parse_number
 from mi_common.errors import UserError, require_memory
 from mi_common.files import write_atomically
 from mi_common.image_sets import ImageSet
+from mi_common.progress import in_blocks
 
 PREDICTIONS = "predictions.csv"
 BATCH, BATCH_BYTES = 500, 2**28  # images, and bytes of maps and masks, that are scored at once
@@ -111,7 +114,8 @@ def saved_curves(
         require_memory(largest * BYTES_PER_PIXEL, f"an image of {largest} pixels", remedy)
     evaluator = Evaluator(protocol, normalisation=normalisation, workers=workers)
     images, not_finite, num_bytes = [], [], 0
-    for i, name in enumerate(annotations.names):
+    for (i,) in in_blocks(len(annotations.names), 1, f"maps of {folder}"):
+        name = annotations.names[i]
         values = read_map(folder, name)
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
@@ -135,8 +139,8 @@ def evaluate_saved_maps(
     normalisation: str,
     fixed: float,
     workers: Executor | None,
-) -> pd.DataFrame:
-    """The rows of results.csv; prints how many maps of each part are not finite.
+) -> Evaluation:
+    """The scores of saved maps; prints how many maps of each part are not finite.
 
     Args:
         test: folder of maps, and annotations (see `read_annotations`).
@@ -171,4 +175,10 @@ def evaluate_saved_maps(
     described |= {"non_finite_maps": len(not_finite["test"])}
     options |= {"validation": curves.get("validation"), "fixed": fixed}
     rows += [described | row for row in score_rows(curves["test"], **options)]
-    return pd.DataFrame([{"run": str(test[0]), "protocol": protocol.name} | row for row in rows])
+    shared = {"run": str(test[0]), "protocol": protocol.name}
+    table = pd.DataFrame([shared | row for row in rows])
+    differences = image_differences(table, ranks=ranks, weights=weights)
+    for column, value in reversed(shared.items()):
+        differences.insert(0, column, value)
+    chosen = choices({(test[0].name, 1): curves["validation"]}) if validation else None
+    return Evaluation(table.drop(columns=HITS), differences, chosen)

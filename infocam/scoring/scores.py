@@ -10,11 +10,12 @@ percentile over resampled sets. They treat the network and the threshold as fixe
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from infocam.scoring.choice import best_position
 from infocam.scoring.metrics import IOU_HIT, V2_IOUS, Curves, ScoredMaps, centre_curves
 from infocam.scoring.protocols import Protocol
 
@@ -24,25 +25,16 @@ SCORES = (
     *("pointing", "energy", "pxap", "peak_iou"),
 )
 RESAMPLES = 1000
-Candidate = TypeVar("Candidate")
+HITS = "hits"  # the column of rows with (N,) bool, whether each image is boxed right; not written
 
 
-def hit_rates(curves: Curves) -> np.ndarray:
-    """(T,) share of images whose box hits, at each threshold."""
-    return (curves.largest >= IOU_HIT).mean(axis=0)
+@dataclass(frozen=True)
+class Evaluation:
+    """What is written of one run, or of saved maps."""
 
-
-def best_position(curves: Curves) -> int:
-    """Index of the threshold with the most hits; the lowest if several."""
-    return int(hit_rates(curves).argmax())
-
-
-def best_candidate(candidates: dict[Candidate, Curves]) -> Candidate:
-    """The candidate with the most hits at its best threshold; the first if several.
-
-    `candidates` holds the curves of each on the validation images.
-    """
-    return max(candidates, key=lambda candidate: float(hit_rates(candidates[candidate]).max()))
+    rows: pd.DataFrame  # of results.csv
+    differences: pd.DataFrame  # of `paired.image_differences`
+    chosen: dict | None  # of `choice.choices`; None without validation images
 
 
 def score_rows(
@@ -53,7 +45,7 @@ def score_rows(
     validation: Curves | None,
     fixed: float | None,
 ) -> Iterator[dict]:
-    """A row of scores with intervals for each threshold rule that has its input.
+    """A row of scores with intervals, and of `HITS`, for each threshold rule that has its input.
 
     Args:
         curves: of the N test images.
@@ -93,7 +85,8 @@ def score_rows(
             row[f"{name}_low"], row[f"{name}_high"] = np.percentile(draws[name], (2.5, 97.5))
         # Rounded, because the order of a sum changes its last digits.
         row = {name: round(float(value), 12) for name, value in row.items()}
-        yield {"threshold_rule": rule, "threshold": curves.thresholds[position], **row}
+        described = {"threshold_rule": rule, "threshold": curves.thresholds[position]}
+        yield described | row | {HITS: hits[:, position]}
 
 
 @functools.cache
@@ -144,14 +137,6 @@ def method_rows(
         rule = "off" if region == 1 else "fixed"
         for row in score_rows(curves, validation=validation.curves[method, region], **options):
             yield {"method": method, "region": region, "region_rule": rule} | row
-
-
-def best_regions(validation: ScoredMaps) -> dict[str, int]:
-    """The best region of each method on the validation images; the smallest if several."""
-    candidates: dict[str, dict[int, Curves]] = {}
-    for (method, region), curves in sorted(validation.curves.items()):
-        candidates.setdefault(method, {})[region] = curves
-    return {method: best_candidate(of_method) for method, of_method in candidates.items()}
 
 
 def with_best_regions(rows: pd.DataFrame, regions: dict[str, int]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""From the rows of results.csv to printed tables: percent, and means over seeds."""
+"""From scores to printed tables: percent, differences over images, and means over seeds."""
 
 import pandas as pd
 
@@ -28,6 +28,17 @@ def shown(results: pd.DataFrame) -> pd.DataFrame:
             low, high = (_percent(results[f"{name}_{end}"]) for end in ("low", "high"))
             table[name] += " (" + low + " to " + high + ")"
     return table
+
+
+def over_images(differences: pd.DataFrame) -> pd.DataFrame:
+    """Table of the differences of one run (see `paired`), in points with intervals."""
+    table = differences[["method", *RULE, "n"]].copy()
+    for name in ("gt_known", "top1_loc"):
+        if name in differences:
+            columns = (differences[f"{name}{end}"] for end in ("", "_low", "_high"))
+            mean, low, high = (_percent(column) for column in columns)
+            table[name] = mean + " (" + low + " to " + high + ")"
+    return table.join(differences[["won", "lost", "p"]])
 
 
 def _percent(values: pd.Series) -> pd.Series:

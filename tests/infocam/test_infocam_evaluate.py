@@ -24,6 +24,7 @@ from infocam.data.load import load_splits
 from infocam.evaluate import main
 from infocam.scoring.boxes import centre_boxes
 from infocam.scoring.metrics import box_iou
+from mi_common.files import read_json
 
 
 def check_rows(rows: pd.DataFrame, parts: dict, features: dict, head, slow_hits) -> None:
@@ -126,7 +127,44 @@ def test_table_shows_the_percent_of_results(tiny_evaluation):
         cells += [f"{100 * row[name]:.1f}" for name in ("top5_loc", *shown)]
         assert line == "| " + " | ".join(cells) + " |"
     assert (tiny_evaluation / "table.tex").read_text().startswith(r"\begin{tabular}")
-    assert not (tiny_evaluation / "differences.md").exists()
+
+
+def test_differences_over_images_equal_those_of_the_rows(tiny_evaluation):
+    """A test image each is 1 / 12, so the counts must give the difference of two scores."""
+    rows = results_of(tiny_evaluation).set_index(["method", "threshold_rule"])
+    differences = pd.read_csv(tiny_evaluation / "differences.csv")
+    pairs = [(name, "cam") for name in ("infocam", "infocam+", "random")]
+    pairs += [(name, "centre-box") for name in ("cam", "infocam", "infocam+", "random")]
+    rules = {"cam": RULES, "centre-box": RULES[1:]}
+    keys = [(f"{a} - {b}", rule) for a, b in pairs for rule in rules[b]]
+    assert list(map(tuple, differences[["method", "threshold_rule"]].to_numpy())) == keys
+    for line in differences.to_dict("records"):
+        method, baseline = line["method"].split(" - ")
+        for name in ("gt_known", "top1_loc"):
+            scores = [rows.loc[(who, line["threshold_rule"]), name] for who in (method, baseline)]
+            assert line[name] == pytest.approx(scores[0] - scores[1])
+        assert (line["won"] - line["lost"]) / 12 == pytest.approx(line["gt_known"])
+        assert (line["n"], line["seed"], line["map"]) == (12, 1, "7x7")
+    text = (tiny_evaluation / "differences.md").read_text()
+    assert "| infocam - cam | off | validation | 12 |" in text
+
+
+def test_the_choice_file_holds_what_the_rows_of_the_validation_rule_use(tiny_run, tiny_evaluation):
+    rows = results_of(tiny_evaluation).query("threshold_rule == 'validation'")
+    (run, chosen), *others = read_json(tiny_evaluation / "chosen.json")["chosen"].items()
+    assert (run, others) == (str(tiny_run.folder), [])
+    curves = pd.read_csv(tiny_evaluation / "threshold_curves.csv")
+    hits = curves.groupby("method")["validation_gt_known"].max()
+    assert list(chosen["methods"]) == [*METHODS, "random"]
+    for method, choice in chosen["methods"].items():
+        (threshold,) = rows[rows["method"] == method]["threshold"]
+        assert choice == {
+            "region": 1,
+            "threshold": threshold,
+            "validation_gt_known": pytest.approx(hits[method]),
+        }
+    assert chosen["best_method"] == hits[METHODS].idxmax()
+    assert chosen["validation_images"] == 8
 
 
 def test_pictures_are_readable_and_overlays_spread_evenly(tiny_evaluation):
@@ -168,8 +206,8 @@ def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
     first = first.set_index(index).loc[list(map(tuple, again[index].to_numpy()))]
     pd.testing.assert_frame_equal(again.set_index(index), first)
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        *("config.json", "results.csv", "table.md", "table.tex"),
-        *("threshold_curves.csv", "threshold_curves.png"),
+        *("chosen.json", "config.json", "differences.csv", "differences.md", "differences.tex"),
+        *("results.csv", "table.md", "table.tex", "threshold_curves.csv", "threshold_curves.png"),
     ]
 
 
@@ -186,6 +224,16 @@ def test_fewer_test_images_do_not_move_the_validation_threshold(
     thirds = few["gt_known"] * 3
     assert thirds.tolist() == pytest.approx(thirds.round().tolist())
     assert [path.name for path in (tmp_path / "out/overlays").iterdir()] == ["00000.png"]
+
+
+def test_without_a_terminal_each_step_prints_a_line(tiny_run, tmp_path, capsys):
+    main([str(tiny_run.folder), *plain_words(tiny_run, tmp_path / "out", "--overlays", 0)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:7] == [
+        *(f"{tiny_run.folder}: 8 validation images", "maps, 8/8"),
+        *(f"{tiny_run.folder}: 12 test images", "maps, 12/12"),
+        *("validation boxes, 8/8", "test boxes, 12/12"),
+    ]
 
 
 def test_overwrite_replaces_an_evaluation(tiny_run, tiny_evaluation, evaluate_words, tmp_path):

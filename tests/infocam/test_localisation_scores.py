@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from infocam.scoring.choice import best_regions
 from infocam.scoring.metrics import Curves, ScoredMaps
 from infocam.scoring.protocols import PROTOCOLS
 from infocam.scoring.scores import (
     INTERVALS,
     RESAMPLES,
     baseline_rows,
-    best_position,
-    best_regions,
     curve_table,
     method_rows,
     resampled,
@@ -106,14 +105,6 @@ def test_weights_change_averages_and_the_oracles_threshold():
     assert fixed["energy"] == pytest.approx((0.1 * 0.2 + 0.1) / 0.9)  # of maps that have one
 
 
-def test_the_lowest_of_equal_thresholds_is_chosen():
-    assert best_position(curves_of(np.array([[0, 1, 0, 1], [0, 1, 1, 1]]))) == 1
-    assert best_position(curves_of(np.zeros((3, 4)))) == 0
-    # An overlap of just a half counts.
-    half = Curves(THRESHOLDS, np.array([[0.49, 0.5, 0.9, 0.1]]), np.ones((1, 4)), *[np.ones(1)] * 2)
-    assert best_position(half) == 1
-
-
 # Intervals.
 
 
@@ -154,14 +145,14 @@ FOUND = {
 
 
 def test_rows_of_methods_and_of_the_best_region_the_smallest_of_equals():
-    assert best_regions(FOUND["validation"]) == {"cam": 3, "infocam": 5}
+    assert best_regions(FOUND["validation"].curves) == {"cam": 3, "infocam": 5}
     rows = pd.DataFrame(method_rows(FOUND["test"], FOUND["validation"], EQUAL, fixed=0.1))
     assert len(rows) == 2 * 3 * 3
     assert set(rows[rows["region"] == 1]["region_rule"]) == {"off"}
     assert set(rows[rows["region"] > 1]["region_rule"]) == {"fixed"}
     validation = rows[rows["threshold_rule"] == "validation"]
     assert set(validation["threshold"]) == {0.3}
-    more = with_best_regions(rows, best_regions(FOUND["validation"])).iloc[len(rows) :]
+    more = with_best_regions(rows, best_regions(FOUND["validation"].curves)).iloc[len(rows) :]
     assert set(more["region_rule"]) == {"validation"}
     assert more[["method", "region"]].drop_duplicates().values.tolist() == [
         ["cam", 3],

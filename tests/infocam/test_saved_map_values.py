@@ -32,9 +32,10 @@ def write_maps(folder: Path, size: str = "8,6") -> Path:
 
 def evaluated(folder: Path, validation: Path | None = None, name: str = "infocam"):
     pairs = [where and (where / "maps", where / "boxes.csv") for where in (folder, validation)]
-    return evaluate_saved_maps(
+    evaluation = evaluate_saved_maps(
         *pairs, PROTOCOLS[name], normalisation="minmax", fixed=0.2, workers=None
     )
+    return evaluation.rows
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
@@ -50,12 +51,13 @@ def test_maps_that_are_not_finite_are_counted_and_score_as_zero_maps(tmp_path, c
     assert rows["non_finite_maps"].tolist() == [0, 0, 2, 2]
     assert rows["method"].tolist() == ["whole-image", "centre-box", "maps", "maps"]
     assert capsys.readouterr().out == (
+        f"maps of {folder}/maps, 6/6\n"
         "Note: 2 of 6 test maps hold NaN or infinite values and are scored like zeros; the first "
         f"is {folder}/maps/1.npy\n"
     )
     of_zeros = evaluated(zeros)
     assert of_zeros["non_finite_maps"].tolist() == [0] * 4
-    assert capsys.readouterr().out == ""
+    assert "Note" not in capsys.readouterr().out
     changing = ["run", "non_finite_maps"]
     assert rows.drop(columns=changing).equals(of_zeros.drop(columns=changing))
 
@@ -72,7 +74,9 @@ def test_val_maps_that_are_not_finite_are_counted_in_a_line_of_their_own(tmp_pat
     rows = evaluated(folder, validation)
     assert rows["non_finite_maps"].tolist() == [0] * len(rows)
     assert "validation" in set(rows["threshold_rule"])
-    assert capsys.readouterr().out.startswith("Note: 1 of 6 validation maps hold NaN or infinite")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"maps of {where / 'maps'}, 6/6" for where in (folder, validation)]
+    assert lines[2].startswith("Note: 1 of 6 validation maps hold NaN or infinite")
 
 
 def test_a_box_that_stands_twice_changes_no_score(tmp_path):

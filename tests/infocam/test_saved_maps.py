@@ -10,6 +10,7 @@ from infocam.evaluate import main
 from infocam.scoring.metrics import ScoredMaps
 from infocam.scoring.saved_maps import read_map, read_ranks, save_maps
 from mi_common.errors import UserError
+from mi_common.files import read_json
 from mi_common.image_sets import ImageSet
 
 NAMES = ["cat/1", "cat/2.5", "dog/1"]
@@ -125,8 +126,15 @@ def test_saved_maps_score_as_the_run_did(digits_maps, tmp_path):
         pd.testing.assert_frame_equal(rows_by_rule(rows, method), rows_by_rule(of_run, method))
     assert rows_by_rule(rows, "infocam").index.tolist() == ["fixed", "validation", "oracle"]
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        *("config.json", "results.csv", "table.md", "table.tex")
+        *("chosen.json", "config.json", "differences.csv", "differences.md", "differences.tex"),
+        *("results.csv", "table.md", "table.tex"),
     ]
+    compared = pd.read_csv(tmp_path / "out/differences.csv")
+    assert compared["method"].tolist() == ["infocam - centre-box"] * 2
+    known = rows.set_index(["method", "threshold_rule"])["gt_known"]
+    for line in compared.to_dict("records"):
+        pair = [known[name, line["threshold_rule"]] for name in ("infocam", "centre-box")]
+        assert line["gt_known"] == pytest.approx(pair[0] - pair[1])
 
 
 def test_without_val_maps_and_ranks_there_is_no_such_row_and_no_top_k(digits_maps, tmp_path):
@@ -141,6 +149,8 @@ def test_without_val_maps_and_ranks_there_is_no_such_row_and_no_top_k(digits_map
     assert rows.loc["oracle", "gt_known"] == expected
     assert rows["top1_loc"].isna().all()
     assert "top1_loc" not in (tmp_path / "out/table.md").read_text()
+    assert "top1_loc" not in (tmp_path / "out/differences.csv").read_text()
+    assert read_json(tmp_path / "out/chosen.json")["chosen"] == {str(maps / "cam"): None}
 
 
 def test_maps_of_any_resolution_with_masks_and_the_default_folder(tmp_path):

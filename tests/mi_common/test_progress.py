@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from mi_common.progress import Progress
+from mi_common.progress import Progress, in_blocks
 from mi_common.runtime import Runtime
 from mi_common.workers import run_jobs
 
@@ -51,6 +51,21 @@ def test_the_first_steps_do_not_tell_how_long_the_others_will_take(capsys, monke
             progress.step()
             progress.finish(f"{done}/40")
     assert capsys.readouterr().out.splitlines() == ["1/40", "2/40", "3/40", "4/40, 15 min left"]
+
+
+def test_blocks_cover_all_samples_and_print_a_line_every_half_minute_and_one_at_the_end(
+    capsys, monkeypatch
+):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("mi_common.progress.time", clock)
+    blocks = []
+    for block in in_blocks(10, 3, "maps"):
+        blocks.append(list(block))
+        clock.now += 20
+    assert blocks == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert capsys.readouterr().out.splitlines() == ["maps, 6/10, 27 s left", "maps, 10/10"]
+    assert list(in_blocks(0, 3, "maps")) == []
+    assert capsys.readouterr().out == ""
 
 
 def test_jobs_print_a_line_each_and_nothing_of_what_is_inside(capsys, cpu):
