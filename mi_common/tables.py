@@ -11,12 +11,15 @@ from mi_common.errors import UserError
 from mi_common.files import write_atomically, write_text
 
 
-def interval_half_width(values: Sequence[float]) -> float:
-    """Half the width of Student's 95 % interval of the mean; NaN for fewer than two values."""
+def interval_half_width(values: Sequence[float] | np.ndarray) -> float | np.ndarray:
+    """Half the width of Student's 95 % interval of the mean; NaN for fewer than two values.
+
+    (N,) values give a float, (N, M) values the half-widths of the M columns.
+    """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+        return np.full(values.shape[1:], np.nan)[()]
+    return stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
 
 
 def summarise(

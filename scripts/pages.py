@@ -1,7 +1,18 @@
-"""The project's pages in Markdown: which there are, their code blocks, links and tables."""
+"""The project's pages in Markdown: their code blocks, links, anchors, tables and checked numbers.
+
+A table between the lines `<!-- table: FUNCTION resources/FILE.csv NAME=VALUE -->` and
+`<!-- end -->` is what a function of `scripts.page_tables` makes of the rows of that file. A
+sentence of `scripts/page_sentences.txt` shows numbers that `scripts.page_values` computes.
+"""
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pandas as pd
+
+from mi_common.errors import UserError
+from mi_common.tables import to_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 # Not the pages that tools leave in hidden folders.
@@ -9,6 +20,9 @@ PAGES = [
     ROOT / "README.md",
     *sorted(p for p in ROOT.glob("*/README.md") if not p.parent.name.startswith(".")),
 ]
+TABLE = re.compile(r"^<!-- table: (.+?) -->\n(.*?)^<!-- end -->\n", re.DOTALL | re.MULTILINE)
+_NUMBER = r"[+−-]?\d(?:[\d.,]*\d)?"
+NUMBER = rf"({_NUMBER}(?:\s±\s{_NUMBER})?)"
 
 
 def name_of(page: Path) -> str:
@@ -31,7 +45,65 @@ def links(text: str) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", prose(text))
 
 
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def anchors(text: str) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
-    titles = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    return {anchor(title) for title in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)}
+
+
+def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]]) -> str:
+    """A page with the tables between its markers made anew; UserError for a wrong marker."""
+
+    def table(match: re.Match) -> str:
+        name, *words = match[1].split()
+        files = [word for word in words if "=" not in word]
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        if name not in functions:
+            raise UserError(f"<!-- table: {match[1]} -->: no function {name} in page_tables.py")
+        if missing := [file for file in files if not (ROOT / file).is_file()]:
+            raise UserError(f"<!-- table: {match[1]} -->: {missing[0]} not found")
+        rows = [pd.read_csv(ROOT / file) for file in files]
+        markdown = to_markdown(functions[name](*rows, **options))
+        return f"<!-- table: {match[1]} -->\n\n{markdown}\n<!-- end -->\n"
+
+    return TABLE.sub(table, text)
+
+
+def with_numbers(text: str, sentence: str, values: Mapping[str, str]) -> str:
+    """A page with the numbers of one sentence made anew.
+
+    Args:
+        sentence: as on the page, with `{NAME}` in place of each number; line breaks do not matter.
+        values: the numbers as shown, such as `0.9` or `1.24 ± 0.59`, by name.
+
+    UserError if a name has no value, or the page has no such sentence or more than one.
+    """
+    literals, names = re.split(r"\{[^{}]+\}", sentence), re.findall(r"\{([^{}]+)\}", sentence)
+    if unknown := [name for name in names if name not in values]:
+        raise UserError(f"{sentence!r}: no value {unknown[0]!r} in page_values.py")
+    escaped = [r"\s+".join(map(re.escape, re.split(r"\s+", literal))) for literal in literals]
+    matches = list(re.finditer(NUMBER.join(escaped), text))
+    if len(matches) != 1:
+        raise UserError(
+            f"{len(matches)} sentences like {sentence!r}; change it in page_sentences.txt, too"
+        )
+    for number, name in reversed(list(enumerate(names, start=1))):
+        start, end = matches[0].span(number)
+        if re.sub(r"\s", " ", text[start:end]).replace("−", "-") != values[name]:
+            text = text[:start] + values[name].replace("-", "−") + text[end:]
+    return text
+
+
+def read_sentences(file: Path) -> dict[str, list[str]]:
+    """Page names with their sentences, from a file with `== PAGE` lines and empty lines between."""
+    by_page = {}
+    for block in re.split(r"\n\s*\n", file.read_text()):
+        lines = [line for line in block.splitlines() if line and not line.startswith("#")]
+        if lines and lines[0].startswith("== "):
+            sentences = by_page.setdefault(lines.pop(0).removeprefix("== "), [])
+        if lines:
+            sentences.append("\n".join(lines))
+    return by_page

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up, gets MNIST for the tests that need real digits, and runs linter and tests.
+# Sets up, gets MNIST for the tests that need real digits, and runs linter, the check that the pages'
+# tables agree with the rows in resources/, and tests.
 #
 #   bash scripts/test.sh               linter and fast tests, 8 minutes on two cores
 #   bash scripts/test.sh ARGUMENTS     linter, and pytest with these arguments alone
@@ -17,4 +18,5 @@ bash scripts/setup.sh --dev
 .venv/bin/python -m scripts.download_data mnist
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+.venv/bin/python -m scripts.make_tables --check
 exec .venv/bin/python -m pytest "${arguments[@]}" "$@"

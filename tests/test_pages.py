@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from scripts.pages import PAGES, ROOT, anchors, links, name_of, prose
+from scripts.pages import PAGES, ROOT, TABLE, anchor, anchors, links, name_of, prose
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
@@ -41,3 +41,21 @@ def test_every_page_is_linked_from_the_first_which_is_short():
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in links(text)}
     assert set(PAGES) <= linked | {PAGES[0]}
     assert len(text.splitlines()) <= 250 and len(text.split()) <= 2500
+
+
+def test_each_table_is_made_from_rows_or_is_listed_as_made_by_hand():
+    page = ROOT / "resources/README.md"
+    section = page.read_text().partition("\n## Tables made by hand\n")[2].partition("\n## ")[0]
+    listed = {
+        f"{name_of((page.parent / path).resolve()) if path else name_of(page)}#{place}"
+        for path, _, place in (link.partition("#") for link in links(section))
+    }
+    by_hand = set()
+    for page in PAGES:
+        heading = ""
+        for line in TABLE.sub("", prose(page.read_text())).splitlines():
+            if line.startswith("#"):
+                heading = anchor(line.lstrip("# "))
+            elif line.lstrip().startswith("|"):
+                by_hand.add(f"{name_of(page)}#{heading}")
+    assert by_hand == listed

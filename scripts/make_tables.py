@@ -1,0 +1,50 @@
+"""Makes the tables and the numbers of all pages from the rows in `resources/`.
+
+    python -m scripts.make_tables --check
+
+changes nothing and ends with status 1 if a page and its rows disagree. Without `--check` the pages
+are written. See `scripts.pages` for the markers, and `resources/README.md`.
+"""
+
+import difflib
+import sys
+
+from mi_common import cli
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="report differences, change nothing")
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
+
+    from mi_common.files import write_text
+    from scripts import page_tables, pages
+    from scripts.page_values import compute_values
+
+    values = compute_values(pages.ROOT / "resources")
+    sentences = pages.read_sentences(pages.ROOT / "scripts/page_sentences.txt")
+    changed = 0
+    for page in pages.PAGES:
+        name, old = pages.name_of(page), page.read_text()
+        new = pages.with_tables(old, vars(page_tables))
+        for sentence in sentences.get(name, []):
+            new = pages.with_numbers(new, sentence, values)
+        if new == old:
+            continue
+        changed += 1
+        lines = [text.splitlines(keepends=True) for text in (old, new)]
+        sys.stdout.writelines(difflib.unified_diff(*lines, name, "from the rows", n=0))
+        if not args.check:
+            write_text(page, new)
+    print(f"{changed} of {len(pages.PAGES)} pages differ from the rows")
+    if args.check and changed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

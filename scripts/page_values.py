@@ -1,0 +1,237 @@
+"""The numbers that stand in sentences of the pages, by name, from the rows in `resources/`.
+
+Names are paths: `mnist/official/pc-softmax - softmax` is a paired difference, in points, on one
+test set, `tiny/adamw/7x7/infocam/gt_known` a score in percent. Numbers are texts as shown.
+"""
+
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mi_common.tables import interval_half_width
+from mi_estimator.benchmark_report import errors_and_failures
+from mi_estimator.tasks.suites import PUBLISHED, SUITES
+from scripts.label_shift import LARGEST_LOSS
+from scripts.page_tables import localisation_rows
+
+ENDINGS = {"balanced_accuracy": "", "accuracy": " accuracy", "worst_class_accuracy": " worst"}
+Values = Iterator[tuple[str, str]]  # names and numbers
+
+
+def compute_values(folder: Path) -> dict[str, str]:
+    def rows(name: str) -> pd.DataFrame:
+        return pd.read_csv(folder / f"{name}.csv")
+
+    mi, hard, tables = rows("mi_estimator"), rows("mi_hard"), rows("mi_tables")
+    mnist, fair = rows("pc_softmax_mnist"), rows("pc_softmax_fair")
+    fixed = fair[fair["tuned"].isna()].assign(loss=lambda d: d["loss"] + ", " + d["head"])
+    tuned = fair[fair["tuned"].notna()]
+    fine_tuned = rows("infocam_fine_tuned")
+    return dict(
+        [
+            *paper_task(mi),
+            *errors("hard", hard),
+            *errors("tables", tables),
+            *interval_counts(hard, tables),
+            *without_information(rows("mi_zero")),
+            *coverage(rows("mi_coverage")),
+            *class_accuracies("mnist 3 seeds", mnist[mnist["seed"] < 3]),
+            *class_accuracies("tiny", rows("pc_softmax_tiny_imagenet")),
+            *class_accuracies("mnist", pd.concat([mnist, fixed], ignore_index=True)),
+            *class_accuracies("tuned mnist", tuned[tuned["dataset"] == "mnist"]),
+            *class_accuracies("tuned tiny", tuned[tuned["dataset"] == "tiny-imagenet"]),
+            *shifts(rows("pc_softmax_shift")),
+            *prior_estimates(rows("label_shift_quapy")),
+            *simulated_shifts(rows("label_shift_simulation")),
+            *boxes(rows("infocam_tiny_imagenet")),
+            *field_protocol(rows("infocam_tiny_imagenet")),
+            *one_run("digits", rows("infocam_scattered_digits")),
+            *one_run("fine-tuned", fine_tuned[~fine_tuned["adl"]]),
+        ]
+    )
+
+
+def number(value: float, digits: int, *, sign: bool = False) -> str:
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def with_interval(values: pd.Series, digits: int, scale: float = 100) -> str:
+    half_width = scale * interval_half_width(values)
+    return f"{number(scale * values.mean(), digits)} ± {half_width:.{digits}f}"
+
+
+def over_seeds(prefix: str, by_seed: pd.DataFrame, digits: int) -> Values:
+    """Means of the columns and of the differences of any two, in percent and points.
+
+    Args:
+        by_seed: a row for each seed, a column for each method; none is missing.
+    """
+    names, values = list(by_seed), 100 * by_seed.to_numpy()
+    pairs = list(permutations(range(len(names)), 2))
+    titles = names + [f"{names[a]} - {names[b]}" for a, b in pairs]
+    left, right = np.transpose(pairs)
+    columns = np.hstack([values, values[:, left] - values[:, right]])
+    half_widths = interval_half_width(columns)
+    for title, mean, half_width in zip(titles, columns.mean(axis=0), half_widths, strict=True):
+        yield f"{prefix}/{title}", f"{number(mean, digits)} ± {half_width:.{digits}f}"
+
+
+def paper_task(rows: pd.DataFrame) -> Values:
+    """Estimates in nats, and their largest errors over the eight tasks."""
+    for (task, estimator), group in rows.groupby(["task", "estimator"]):
+        yield f"mi/{task}/{estimator}", with_interval(group["estimate"], 4, scale=1)
+    means = rows.groupby(["task", "estimator"])[["estimate", "truth"]].mean()
+    errors = (means["estimate"] - means["truth"]).unstack()
+    exact = means["truth"].unstack()["oracle"]
+    networks = errors[["softmax", "pc-softmax"]]
+    yield "mi/largest error", number(networks.abs().max(axis=None), 3)
+    difference = (networks["softmax"] - networks["pc-softmax"]).abs().max()
+    yield "mi/softmax and pc-softmax differ", f"{np.ceil(difference * 1e4) / 1e4:.4f}"
+    imbalanced = errors[errors.index.str.endswith("-imbalanced")]
+    yield "mi/log k error", number(imbalanced["softmax-log-k"].mean(), 2)
+    published = {task: value for (task, name), value in PUBLISHED.items() if name == "pc-softmax"}
+    gaps = [exact[task] - value for task, value in published.items()]
+    yield "mi/least gap of the original", number(min(gaps), 2)
+    yield "mi/largest gap of the original", number(max(gaps), 2)
+    for task, value in PUBLISHED.items():
+        yield f"mi/{'/'.join(task)}/original", f"{value:.3f}"
+    for task, truth in exact.items():
+        yield f"mi/{task}/exact", f"{truth:.4f}"
+        yield f"mi/{task}/H(Y)", f"{SUITES['paper'][task].distribution.label_entropy:.4f}"
+
+
+def errors(suite: str, rows: pd.DataFrame) -> Values:
+    """Root mean square errors in nats, and relative to the truth in percent; ranks."""
+    table, _ = errors_and_failures(rows)
+    relative = table.div(rows.groupby(["task", "n_train"])["truth"].first(), axis=0)
+    table = table.drop(columns="oracle", errors="ignore")
+    ranks = table.dropna().rank(axis=1).mean()
+    best = table.min(axis=1)
+    for name in table:
+        yield f"{suite}/{name}", number(table[name].mean(skipna=False), 3)
+        yield f"{suite}/{name}/relative", f"{100 * relative[name].median():.2g}"
+        yield f"{suite}/{name}/rank", number(ranks[name], 1)
+        for size, of_size in table.groupby("n_train"):
+            yield f"{suite}/{size}/{name}", number(of_size[name].mean(skipna=False), 3)
+    yield f"{suite}/worst gap of auto", number((table["auto"] - best).max(), 3)
+    yield f"{suite}/lines", str(len(table))
+    yield f"{suite}/auto is best", str((table["auto"].round(3) <= best.round(3)).sum())
+    truths = rows["truth"]
+    yield f"{suite}/least truth", number(truths.min(), 3)
+    yield f"{suite}/largest truth", number(truths.max(), 2)
+
+
+def interval_counts(*suites: pd.DataFrame) -> Values:
+    """How many intervals lie above the exact value."""
+    rows = pd.concat(suites)
+    rows = rows[rows["status"] == "ok"]
+    above = rows["lower"] > rows["truth"] + rows["truth_error"]
+    for name, of_estimator in above.groupby(rows["estimator"]):
+        yield f"above/{name}", str(of_estimator.sum())
+        yield f"above/{name}/rows", str(len(of_estimator))
+        yield f"above/{name}/percent", number(100 * of_estimator.mean(), 0)
+
+
+def without_information(rows: pd.DataFrame) -> Values:
+    yield "zero/data sets", str(len(rows))
+    yield "zero/below", str((rows["upper"] < 0).sum())
+    yield "zero/above", str((rows["lower"] > 0).sum())
+    yield "zero/exactly", str((rows["estimate"] == 0).sum())
+
+
+def coverage(rows: pd.DataFrame) -> Values:
+    for row in rows.to_dict("records"):
+        names = [name for name, value in row.items() if isinstance(value, float)]
+        for name in names:
+            yield f"coverage/{row['task']}/{name}", number(100 * row[name], 1)
+
+
+def class_accuracies(dataset: str, rows: pd.DataFrame) -> Values:
+    """Accuracies in percent by test set, loss and rule; balanced ones if nothing else is named.
+
+    `pc-softmax` is the loss as trained, `softmax, prior subtracted` another rule.
+    """
+    named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
+    for test_set, group in rows.assign(loss=named).groupby("test_set"):
+        for metric, ending in ENDINGS.items():
+            by_seed = group.pivot(index="seed", columns="loss", values=metric)
+            yield from over_seeds(f"{dataset}/{test_set}{ending}", by_seed, 2)
+
+
+def shifts(rows: pd.DataFrame) -> Values:
+    """Gains on the argmax in points: the mean, its interval over seeds, the least of a shift."""
+    ratio = rows["ratio"].where(~rows["shift"].str.startswith("dirichlet"), 0)
+    for name in ("em", "bbse", "pacc"):
+        gain = 100 * (rows[name] - rows["argmax"])
+        by_shift = gain.groupby([rows["seed"], rows["shift"], ratio]).mean()
+        by_seed = by_shift.groupby("seed").mean()
+        half_width = interval_half_width(by_seed)
+        yield f"shift/{name}", number(by_seed.mean(), 2)
+        yield f"shift/{name}/low", number(by_seed.mean() - half_width, 2)
+        yield f"shift/{name}/high", number(by_seed.mean() + half_width, 2)
+        yield f"shift/{name}/least", number(by_shift.min(), 2)
+        yield "shift/shifts", str(len(by_shift) // len(by_seed))
+
+
+def prior_estimates(rows: pd.DataFrame) -> Values:
+    """Total variation in percent, means over shifts, by data set and method."""
+    means = rows.groupby(["data", "method"])["total_variation"].mean()
+    for (data, method), value in means.items():
+        yield f"quapy/{data}/{method}", number(value, 2)
+    for data, of_data in means.groupby("data"):
+        peers = of_data[of_data.index.get_level_values("method").str.startswith("QuaPy")]
+        yield f"quapy/{data}/lead of the best peer", number(of_data[data, "em"] - peers.min(), 2)
+
+
+def simulated_shifts(rows: pd.DataFrame) -> Values:
+    """Settings in which `auto` loses more than LARGEST_LOSS points on the argmax."""
+    enough = (rows["validation"] >= 10) & (rows["test"] >= 10 * rows["classes"])
+    cells = rows[enough & (rows["method"] == "auto")]
+    lost = cells[cells["gain"] < -LARGEST_LOSS]
+    yield "simulation/settings", str(len(cells))
+    yield "simulation/settings that lose", str(len(lost))
+    yield "simulation/largest loss", number(-cells["gain"].min(), 2)
+    significant = lost["gain"] + lost["gain_ci"] < -LARGEST_LOSS
+    yield "simulation/significant", str(significant.sum())
+
+
+def boxes(rows: pd.DataFrame) -> Values:
+    """Localisation scores in percent by optimiser and map; differences in points.
+
+    Where the region was chosen, `, region` is added to the method. `14x14 - 7x7` compares maps.
+    """
+    for optimizer in ("adamw", "sgd"):
+        shown = localisation_rows(rows, optimizer)
+        accuracy = shown.groupby("map")["accuracy"].mean()
+        for size, value in accuracy.items():
+            yield f"boxes/{optimizer}/{size}/accuracy", number(100 * value, 1)
+        half = 50 * (shown["gt_known_high"] - shown["gt_known_low"])
+        yield f"boxes/{optimizer}/bootstrap", number(half[shown["method"] == "infocam"].mean(), 1)
+        off = shown["region_rule"] == "off"
+        shown = shown.assign(method=shown["method"] + np.where(off, "", ", region"))
+        for metric in ("gt_known", "top1_loc"):
+            both = shown.pivot(index="seed", columns=["map", "method"], values=metric)
+            for size in both.columns.unique("map"):
+                yield from over_seeds(f"boxes/{optimizer}/{size}/{metric}", both[size], 1)
+            if optimizer == "adamw":
+                gains = both["14x14"] - both["7x7"]
+                gains = gains.dropna(axis=1)
+                yield from over_seeds(f"boxes/adamw/14x14 - 7x7/{metric}", gains, 1)
+
+
+def field_protocol(rows: pd.DataFrame) -> Values:
+    rows = rows[(rows["protocol"] == "wsol") & (rows["threshold_rule"] == "validation")]
+    for row in rows.to_dict("records"):
+        for name in ("gt_known", "max_box_acc", "max_box_acc_v2"):
+            yield f"wsol/{row['method']}/{name}", number(100 * row[name], 1)
+
+
+def one_run(prefix: str, rows: pd.DataFrame) -> Values:
+    rows = rows[(rows["threshold_rule"] == "validation") & (rows["region_rule"] == "off")]
+    for row in rows.to_dict("records"):
+        for name in ("gt_known", "gt_known_low", "gt_known_high", "top1_loc"):
+            yield f"{prefix}/{row['method']}/{name}", number(100 * row[name], 1)

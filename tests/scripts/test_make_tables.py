@@ -1,0 +1,131 @@
+"""The pages' tables and numbers come from rows, and the check sees every difference."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mi_common.errors import UserError
+from scripts import page_tables, page_values, pages
+from scripts.make_tables import main
+
+SENTENCE = "PC-softmax gains {gain} points (95 % interval\n{low} to {high})."
+VALUES = {"gain": "1.24 ± 0.59", "low": "-0.10", "high": "3"}
+TRUE_TEXT = "PC-softmax gains 1.24 ±\n0.59 points (95 % interval −0.10 to 3)."
+
+
+def test_a_true_sentence_stays_as_it_is():
+    assert pages.with_numbers(TRUE_TEXT, SENTENCE, VALUES) == TRUE_TEXT
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("1.24 ±\n0.59", "1.25 ± 0.59"), ("−0.10", "0.10"), (" 3)", " 1,003)")]
+)
+def test_each_wrong_number_is_replaced(right, wrong):
+    text = f"First.\n{TRUE_TEXT.replace(right, wrong)} Last 3."
+    made = pages.with_numbers(text, SENTENCE, VALUES)
+    assert re.sub(r"\s", " ", made) == re.sub(r"\s", " ", f"First. {TRUE_TEXT} Last 3.")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TRUE_TEXT.replace("gains", "wins"), "0 sentences like"),
+        (TRUE_TEXT.replace("−0.10", "some"), "0 sentences like"),
+        (TRUE_TEXT * 2, "2 sentences like"),
+    ],
+)
+def test_a_sentence_that_is_not_there_once_is_an_error(text, message):
+    with pytest.raises(UserError, match=message):
+        pages.with_numbers(text, SENTENCE, VALUES)
+
+
+def test_a_number_without_a_value_is_an_error():
+    with pytest.raises(UserError, match="no value 'gain'"):
+        pages.with_numbers(TRUE_TEXT, SENTENCE, {})
+
+
+def test_sentences_are_read_by_page(tmp_path):
+    file = tmp_path / "sentences.txt"
+    file.write_text(
+        "# Comment.\n\n== a.md\nOne {x}\ntwo.\n\nThree {y}.\n\n== b/c.md\n\nFour {z}.\n"
+    )
+    expected = {"a.md": ["One {x}\ntwo.", "Three {y}."], "b/c.md": ["Four {z}."]}
+    assert pages.read_sentences(file) == expected
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of one page with a table and a sentence, both right."""
+    (tmp_path / "resources").mkdir()
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "resources/rows.csv").write_text("a,b\n1,0.5\n2,0.25\n")
+    (tmp_path / "scripts/page_sentences.txt").write_text("== README.md\nThe mean is {mean}.\n")
+    table = "| a | b |\n| --- | --- |\n| 2 | 0.25 |\n"
+    (tmp_path / "README.md").write_text(
+        f"# T\n\n<!-- table: above resources/rows.csv low=1 -->\n\n{table}\n<!-- end -->\n\n"
+        "The mean is 1.5.\n"
+    )
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "PAGES", [tmp_path / "README.md"])
+    monkeypatch.setattr(page_values, "compute_values", lambda folder: {"mean": "1.5"})
+    function = lambda rows, low: rows[rows["a"] > int(low)]  # noqa: E731
+    monkeypatch.setattr(page_tables, "above", function, raising=False)
+    return tmp_path / "README.md"
+
+
+def test_the_check_passes_where_text_and_rows_agree(project, capsys):
+    main(["--check"])
+    assert capsys.readouterr().out == "0 of 1 pages differ from the rows\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("| 0.25 |", "| 0.26 |"), ("is 1.5.", "is 1.6."), ("| 2 | 0.25 |\n", "")]
+)
+def test_the_check_fails_where_they_do_not_and_the_page_is_made_anew(project, capsys, old, new):
+    right = project.read_text()
+    project.write_text(right.replace(old, new))
+    with pytest.raises(SystemExit) as end:
+        main(["--check"])
+    assert end.value.code == 1 and project.read_text() == right.replace(old, new)
+    assert re.search(rf"^\+.*{re.escape(old.strip())}$", capsys.readouterr().out, re.MULTILINE)
+    main([])
+    assert project.read_text() == right
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("above", "below", "no function below"), ("rows.csv", "none.csv", "none.csv not found")],
+)
+def test_a_wrong_marker_is_an_error(project, user_error, old, new, message):
+    project.write_text(project.read_text().replace(old, new))
+    assert message in user_error(main, ["--check"])
+
+
+def test_means_and_differences_are_those_of_the_columns():
+    by_seed = pd.DataFrame({"a": [0.5, 0.6, 0.7], "b": [0.5, 0.5, 0.2]})
+    values = dict(page_values.over_seeds("x", by_seed, 1))
+    half_width = 4.302652729749 * np.std([0, 10, 50], ddof=1) / np.sqrt(3)
+    assert values == {
+        "x/a": "60.0 ± 24.8",
+        "x/b": "40.0 ± 43.0",
+        "x/a - b": f"20.0 ± {half_width:.1f}",
+        "x/b - a": f"-20.0 ± {half_width:.1f}",
+    }
+
+
+def test_differences_of_losses_have_signs_and_adjusted_p_values():
+    accuracy = {"softmax": [0.90, 0.91, 0.92], "pc-softmax": [0.95, 0.97, 0.96]}
+    rows = pd.DataFrame(
+        [
+            {"dataset": "d", "test_set": "t", "loss": loss, "rule": "as trained", "seed": seed}
+            | dict.fromkeys(("accuracy", "balanced_accuracy", "worst_class_accuracy"), value)
+            for loss, values in accuracy.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+    (line,) = page_tables.balanced_differences(rows).to_dict("records")
+    assert line["loss"] == "softmax" and line["rule"] == "as trained"
+    assert line["t: minus pc-softmax"] == "-5.00 ± 2.48"
+    assert line["t: Holm's p"] == "0.013"
