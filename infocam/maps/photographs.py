@@ -12,6 +12,7 @@ from infocam.maps.cam import Maps, coefficients, method_maps
 from infocam.models.classifiers import Classifier
 from infocam.names import GRADIENT_METHODS
 from infocam.scoring.boxes import contour_boxes, resize_map, to_8bit
+from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
 from mi_common.information import log_posterior, pointwise_mutual_information
 from mi_common.runtime import Runtime
@@ -77,8 +78,11 @@ def explain(
     label against itself.
     """
     head, names = classifier.network.head, classifier.class_names
-    features = _features(image, classifier, image_size, runtime)
-    logits = scores = head(features.mean(dim=(2, 3)))
+    features = _features(image, classifier.network, classifier.grey, image_size, runtime)
+    scored = features
+    if classifier.scorer.border != classifier.network.border:
+        scored = _features(image, classifier.scorer, classifier.grey, image_size, runtime)
+    logits = scores = head(scored.mean(dim=(2, 3)))
     prior_options, pc_softmax_logits = classifier.prior if prior else {}, logits
     log_probabilities = logits.log_softmax(dim=1)
     if prior:
@@ -116,11 +120,14 @@ def explain(
 
 
 def _features(
-    image: Image.Image, classifier: Classifier, image_size: int | None, runtime: Runtime
+    image: Image.Image,
+    network: GlobalAveragePoolClassifier,
+    grey: bool,
+    image_size: int | None,
+    runtime: Runtime,
 ) -> Tensor:
     """(1, C, h, w) float32 feature maps of one image."""
-    network = classifier.network
-    if classifier.grey:
+    if grey:
         image = image.convert("L")
         if len(network.spec.mean) == 3:
             image = image.convert("RGB")

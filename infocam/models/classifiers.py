@@ -1,5 +1,6 @@
 """Trained networks with the names and the prior of their classes, to be asked about any image."""
 
+import copy
 from argparse import Namespace
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -25,9 +26,14 @@ EARLIER_DEFAULTS = {"padding": "zero"}  # flags that runs of earlier versions la
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network in eval mode, with the names and the prior of its classes."""
+    """A trained network in eval mode, with the names and the prior of its classes.
+
+    `network` gives the maps, and `scorer` the scores. They share all weights, and differ where
+    images have another padding for the maps than in training.
+    """
 
     network: GlobalAveragePoolClassifier
+    scorer: GlobalAveragePoolClassifier
     class_names: list[str]  # (K,)
     log_prior: Tensor  # (K,) of the training data
     # (K,) The class prior that is in the logits: the training data's after softmax, none (zeros)
@@ -46,7 +52,8 @@ def imagenet_classifier(
 ) -> Classifier:
     """A network with its trained head of ImageNet's 1,000 classes; UserError if it has none.
 
-    `padding` is one of `IMAGE_PADDINGS`; see `mi_common.backbones.reflect_images`.
+    `padding`, one of `IMAGE_PADDINGS`, is that of the maps; scores keep that of the training, zero.
+    See `mi_common.backbones.reflect_images`.
     """
     names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
     options = {"weights": weights, "num_classes": len(names), "output_stride": output_stride}
@@ -58,10 +65,11 @@ def imagenet_classifier(
             "its pooled map; use efficientnet_lite0, resnet50 or the --run of a trained network"
         )
     network = network.to(runtime.device, memory_format=torch.channels_last).eval()
+    scorer = copy.copy(network)
     if padding == "reflect":
         reflect_images(network, name)
     prior = log_prior_from_counts(torch.ones(len(names), device=runtime.device))
-    return Classifier(network, names, prior, prior)
+    return Classifier(network, scorer, names, prior, prior)
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def run_classifier(path: Path, *, padding: str | None = None, runtime: Runtime) 
     """The network of a finished run of `infocam.train`, from the run's folder alone.
 
     The `spec` of the network makes images of the size that it was trained on. A `padding` of
-    `IMAGE_PADDINGS` takes the place of the run's.
+    `IMAGE_PADDINGS` takes the place of the run's for the maps.
 
     UserError as in `read_run`, and for other weights of the backbone than the run's.
     """
@@ -120,7 +128,7 @@ def run_classifier(path: Path, *, padding: str | None = None, runtime: Runtime) 
         output_stride=settings.output_stride,
         image_size=settings.image_size,
     )
-    if (padding or settings.padding) == "reflect":
+    if settings.padding == "reflect":
         reflect_images(network, settings.network)
     classifier = ImageClassifier(network, head_only=False, cache_dir=path, runtime=runtime)
     source = str(run.folder.checkpoint_file)
@@ -128,4 +136,9 @@ def run_classifier(path: Path, *, padding: str | None = None, runtime: Runtime) 
     prior = log_prior_from_counts(torch.tensor(run.class_counts, device=runtime.device))
     in_logits = prior if settings.loss == "softmax" else torch.zeros_like(prior)
     grey = len(network.spec.mean) == 1
-    return Classifier(network.eval(), run.class_names, prior, in_logits, grey)
+    scorer = copy.copy(network.eval())
+    if padding == "reflect":
+        reflect_images(network, settings.network)
+    elif padding == "zero":
+        network.border = (0, 0)
+    return Classifier(network, scorer, run.class_names, prior, in_logits, grey)

@@ -1,5 +1,6 @@
 """Runs of `pc_softmax.train` as classifiers whose maps can be drawn."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,12 @@ def classifier_of_run(path: Path, *, padding: str | None = None, runtime: Runtim
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}/config.json: damaged; train again with --overwrite") from error
+    scorer = copy.copy(network.eval())
     if padding == "reflect":
         reflect_images(network, str(path))
     prior = log_prior_from_counts(torch.tensor(counts, device=runtime.device))
     in_logits = torch.from_numpy(in_logits).to(prior)
-    return Classifier(network.eval(), names, prior, in_logits, grey)
+    return Classifier(network, scorer, names, prior, in_logits, grey)
 
 
 def _network(

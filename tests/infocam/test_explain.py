@@ -33,7 +33,7 @@ def small(monkeypatch) -> Classifier:
     backbone = nn.Sequential(nn.Conv2d(3, 8, 4, stride=2, padding=1), nn.ReLU())
     network = GlobalAveragePoolClassifier(backbone, 8, 7, InputSpec(16)).eval()
     classifier = Classifier(
-        network, NAMES, torch.full((7,), 1 / 7).log(), torch.full((7,), 1 / 7).log()
+        network, network, NAMES, torch.full((7,), 1 / 7).log(), torch.full((7,), 1 / 7).log()
     )
     monkeypatch.setattr(classifiers, "imagenet_classifier", lambda *_, **__: classifier)
     return classifier

@@ -1,17 +1,20 @@
 """Images continued by their mirror image: flat maps of uniform textures, and runs that keep it."""
 
+import functools
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from slow_evaluation import TINY, plain_words
 from torch.nn import functional as F
 
 from infocam import explain, train
 from infocam.data.load import load_splits
 from infocam.evaluate import main as evaluate
+from infocam.maps import photographs
 from infocam.maps.cam import coefficients, contrast_maps
 from infocam.models.classifiers import imagenet_classifier, read_run, run_classifier
 from infocam.models.networks import build_network, small_cnn
@@ -123,6 +126,25 @@ def test_a_run_keeps_its_padding_and_evaluation_may_take_another(
         all_maps.append(np.stack([np.load(file) for file in files]))
         np.testing.assert_allclose(all_maps[-1], cam, atol=2e-2)
     assert all_maps[0].shape == (12, 2, 2) and np.abs(all_maps[0] - all_maps[1]).max() > 0.1
+
+
+def test_a_photograph_has_the_scores_of_training_and_the_maps_of_the_padding(reflected_run, cpu):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    both = {}
+    for trained, other in (("zero", "reflect"), ("reflect", "zero")):
+        if trained == "zero":
+            options = {"weights": "imagenet", "output_stride": None, "runtime": cpu}
+            make = functools.partial(imagenet_classifier, "efficientnet_lite0", **options)
+        else:
+            make = functools.partial(run_classifier, reflected_run, runtime=cpu)
+        own, changed = (
+            photographs.explain(image, make(padding=padding), ["infocam"], prior=True, runtime=cpu)
+            for padding in (trained, other)
+        )
+        np.testing.assert_allclose(changed.scores, own.scores, atol=1e-4)
+        assert changed.maps.mean() == pytest.approx(own.maps.mean(), abs=1e-3)  # nats
+        both[trained] = np.abs(changed.maps - own.maps).max()
+    assert min(both.values()) > 0.1
 
 
 def test_runs_of_earlier_versions_have_zero_padding(tiny_run, tmp_path, cpu):

@@ -24,7 +24,7 @@ def classifier_of(softmax: bool = True, channels: int = 3) -> Classifier:
     network = GlobalAveragePoolClassifier(trunk, 6, len(NAMES), spec).eval()
     prior = torch.tensor(PRIOR).log()
     in_logits = prior if softmax else torch.zeros(4)
-    return Classifier(network, NAMES, prior, in_logits, grey=channels == 1)
+    return Classifier(network, network, NAMES, prior, in_logits, grey=channels == 1)
 
 
 @pytest.fixture
