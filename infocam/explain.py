@@ -40,7 +40,6 @@ from mi_common.errors import UserError
 ENTRY = "infocam.explain"  # in config.json
 MAX_TOP = 20
 DEFAULTS = {"network": "efficientnet_lite0", "weights": "imagenet", "output_stride": 16}
-DEFAULT_PADDING = "reflect"  # of the default network, whose maps have bands with zeros
 
 
 def get_parser() -> cli.Parser:
@@ -62,8 +61,8 @@ def get_parser() -> cli.Parser:
     add("--output-stride", type=cli.positive_int, help=text)
     text = "side of the square that images are stretched to (the network's own)"
     add("--image-size", type=cli.image_side, help=text)
-    text = "how pictures continue beyond their edges "
-    text += f"({DEFAULT_PADDING} for {DEFAULTS['network']}, that of the run, else zero)"
+    text = "how pictures continue beyond their edges, for the maps; reflect avoids bands along the "
+    text += "edges of uniform pictures (that of the run, else zero)"
     add("--padding", choices=IMAGE_PADDINGS, help=text)
     add = parser.add_argument_group("maps").add_argument
     text = "names or numbers of the classes to look for, in one figure (the most likely class)"
@@ -103,7 +102,7 @@ def set_network_defaults(args: argparse.Namespace) -> None:
         return
     default_network = args.network in (None, DEFAULTS["network"])
     if args.padding is None:
-        args.padding = DEFAULT_PADDING if default_network else "zero"
+        args.padding = "zero"
     for name, value in DEFAULTS.items():
         if name not in given and (name != "output_stride" or default_network):
             setattr(args, name, value)
