@@ -22,6 +22,7 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
+    from mi_common.errors import UserError
     from mi_common.files import write_text
     from scripts import page_tables, pages
     from scripts.page_values import compute_values
@@ -31,9 +32,12 @@ def main(argv: list[str] | None = None) -> None:
     changed = 0
     for page in pages.PAGES:
         name, old = pages.name_of(page), page.read_text()
-        new = pages.with_tables(old, vars(page_tables))
-        for sentence in sentences.get(name, []):
-            new = pages.with_numbers(new, sentence, values)
+        try:
+            new = pages.with_tables(old, vars(page_tables))
+            for sentence in sentences.pop(name, []):
+                new = pages.with_numbers(new, sentence, values)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
         if new == old:
             continue
         changed += 1
@@ -41,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.writelines(difflib.unified_diff(*lines, name, "from the rows", n=0))
         if not args.check:
             write_text(page, new)
+    if sentences:
+        raise UserError(f"page_sentences.txt: {next(iter(sentences))}: no such page")
     print(f"{changed} of {len(pages.PAGES)} pages differ from the rows")
     if args.check and changed:
         raise SystemExit(1)

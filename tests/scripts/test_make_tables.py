@@ -103,6 +103,12 @@ def test_a_wrong_marker_is_an_error(project, user_error, old, new, message):
     assert message in user_error(main, ["--check"])
 
 
+def test_a_sentence_of_no_page_is_an_error(project, user_error):
+    file = project.parent / "scripts/page_sentences.txt"
+    file.write_text(file.read_text() + "\n== none.md\nThe mean is {mean}.\n")
+    assert "none.md: no such page" in user_error(main, ["--check"])
+
+
 def test_means_and_differences_are_those_of_the_columns():
     by_seed = pd.DataFrame({"a": [0.5, 0.6, 0.7], "b": [0.5, 0.5, 0.2]})
     values = dict(page_values.over_seeds("x", by_seed, 1))
