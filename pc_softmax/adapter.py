@@ -106,6 +106,8 @@ class Adapter:
         target, validation = self.resolved(target), self.validation
         if target in VALIDATION_PRIORS and validation is None:
             raise UserError(f"{target} needs validation samples: {self._remedy}")
+        if target in VALIDATION_PRIORS and self.least_samples == 0:
+            raise UserError(f"{target}: {self._few(1)}; {self._remedy}, or use auto")
         match target:
             case "argmax":
                 return self.logit_log_prior
@@ -184,11 +186,13 @@ class Adapter:
             notes.append(f"logits are not calibrated; {self._remedy}")
         elif estimated and least < MIN_CALIBRATION_SAMPLES:
             few = self._few(MIN_CALIBRATION_SAMPLES)
-            notes.append(f"logits are not calibrated: {few}; {self._remedy}")
+            warning = "em may be wrong by more than its interval"
+            notes.append(f"logits are not calibrated: {few}; {warning}; {self._remedy}")
         elif MIN_CALIBRATION_SAMPLES <= least < ENOUGH_SAMPLES:
             few = self._few(ENOUGH_SAMPLES)
             notes.append(f"calibration is uncertain: {few}; {self._remedy}")
-        if estimated and test_samples < MIN_TESTS_PER_CLASS * num_classes:
+        few_tests = test_samples < MIN_TESTS_PER_CLASS * num_classes
+        if few_tests and self.resolved(target) in ESTIMATED_PRIORS:
             notes.append(
                 f"the estimated prior is uncertain: {test_samples} test samples for {num_classes} "
                 "classes; give more, or use uniform or train"
@@ -199,7 +203,9 @@ class Adapter:
     def _remedy(self) -> str:
         """How to get more validation samples."""
         if self.from_run:
-            return f"train with {'' if self.validation is None else 'a larger '}--val-fraction"
+            if self.validation is None:
+                return "train with --val-fraction"
+            return "train with a larger --val-fraction or more images of these classes"
         return f"give {'' if self.validation is None else 'more with '}--validation"
 
     def _few(self, limit: int) -> str:

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     figures = "confusion.png, reliability.png, mistakes" + (", shift.png" if args.shift else "")
     print(f"wrote {folder}: table.md, scores.csv, per_class.csv, confusion.csv, {figures}")
     if not args.shift:
-        words = [args.run, "--target-prior", "em", "--output-dir", f"{folder}-em"]
+        words = [args.run, "--target-prior", "auto", "--output-dir", f"{folder}-auto"]
         words += [] if lacking[shifted] else ["--shift"]
         print(f"next: python -m pc_softmax.evaluate {shlex.join(map(str, words))}")
 

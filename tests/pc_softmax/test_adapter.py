@@ -174,9 +174,9 @@ def test_a_note_names_the_classes_and_their_validation_samples():
     none = dataclasses.replace(few(FIVE, 0), validation=None).adapter.notes("em", 1000)
     assert none == ["logits are not calibrated; train with --val-fraction"]
     (note,) = few(FIVE, 0).adapter.notes("em", 1000)
-    assert f"fewer than {LIMIT} validation samples of e (1); " in note
+    assert f"fewer than {LIMIT} validation samples of e (1); em may be wrong by more " in note
     (note,) = few(3 * FIVE, 0).adapter.notes("em", 1000)
-    assert " of d (9), e (3); train with a larger --val-fraction" in note
+    assert " of d (9), e (3); train with a larger --val-fraction or more images of these c" in note
     labels = np.array([0] * 10 + [1, 3, 3])
     names = ["same", "same", "line\nbreak", "d" * 50, "e", "f", "g", "h"]
     many = Adapter(
@@ -201,3 +201,18 @@ def test_estimates_from_validation_samples_need_some(target):
     adapter = predictions(distorted=False, validation=False).adapter
     with pytest.raises(UserError, match=f"^{target} needs validation samples: train with --val-f"):
         adapter.adapt(np.eye(3), target)
+    labels = np.array([0, 0, 2])
+    without_a_class = dataclasses.replace(adapter, validation=(np.eye(3)[labels], labels))
+    name = adapter.class_names[1]
+    said = rf"^{target}: fewer than 1 validation samples of {name} \(0\); .*, or use auto$"
+    with pytest.raises(UserError, match=said):
+        without_a_class.adapt(np.eye(3), target)
+
+
+def test_no_note_on_an_estimate_where_auto_is_the_argmax():
+    adapter = few(FIVE, 0).adapter  # one validation sample of e
+    uncertain = [
+        any("prior is uncertain" in note for note in adapter.notes(target, 10))
+        for target in ("auto", "em")
+    ]
+    assert uncertain == [False, True]

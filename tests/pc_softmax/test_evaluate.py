@@ -184,7 +184,7 @@ def test_one_test_set_into_another_folder_and_the_next_command(tmp_path, capsys)
     assert not (tmp_path / "evaluation").exists()
     next_command = capsys.readouterr().out.splitlines()[-1].removeprefix("next: python -m ")
     main([*shlex.split(next_command)[1:], "--resamples", "1"])
-    assert (tmp_path / "one test set-em/shift.csv").exists()
+    assert (tmp_path / "one test set-auto/shift.csv").exists()
 
 
 def test_shift_shows_every_prior_on_subsets_of_the_official_test_set(shifted):
