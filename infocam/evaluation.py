@@ -21,6 +21,7 @@ from infocam.refinement import box_grids, keep_best_exponents, refined_curves
 from infocam.scoring import scores, tables
 from infocam.scoring.choice import RULE, best_regions, choices
 from infocam.scoring.metrics import Evaluator, ScoredMaps
+from infocam.scoring.objects import object_rows, object_table
 from infocam.scoring.paired import image_differences
 from infocam.scoring.protocols import PROTOCOLS
 from mi_common.errors import UserError
@@ -106,8 +107,10 @@ def evaluate_run(
     if len(regions) > 1:
         rows = scores.with_best_regions(rows, best_regions(validation.curves))
     differences = image_differences(rows, ranks=test.ranks, weights=weights)
+    by_object = object_rows(rows, sets["test"].boxes, sets["test"].sizes)
     for column in ("seed", "protocol", "map", "loss", "network", "dataset", "run"):
         differences.insert(0, column, shared[column])
+        by_object.insert(0, column, shared[column])
     rows = rows.drop(columns=scores.HITS)
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
@@ -116,7 +119,7 @@ def evaluate_run(
         settings_of_method = ", ".join(f"{name} {value}" for name, value in chosen.items())
         print(f"{run.folder.path}: validation images choose for {method}: {settings_of_method}")
     chosen = choices(validation.curves, settings_chosen)
-    return scores.Evaluation(rows, differences, chosen), scored
+    return scores.Evaluation(rows, differences, chosen, by_object), scored
 
 
 def refine(
@@ -190,7 +193,7 @@ def check_runs(runs: list[TrainedRun]) -> None:
 
 
 def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
-    """Writes results.csv, differences.csv, chosen.json and the tables, and prints the tables."""
+    """Writes the CSV files, chosen.json and the tables, and prints the tables."""
     results = pd.concat([part.rows for part in evaluations], ignore_index=True)
     differences = pd.concat([part.differences for part in evaluations], ignore_index=True)
     write_csv(results, folder / "results.csv")
@@ -211,6 +214,15 @@ def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
     write_tables(paired, folder / "differences")
     print(f"{heading}.\n")
     print(to_markdown(paired))
+    of_runs = [part.by_object for part in evaluations if part.by_object is not None]
+    if of_runs:
+        by_object = pd.concat(of_runs, ignore_index=True)
+        write_csv(by_object, folder / "by_object.csv")
+        table = object_table(by_object)
+        write_tables(table, folder / "by_object")
+        print("Percent given the label, by quarter of the object's distance from the centre and of")
+        print("its area, the nearest and the smallest first.\n")
+        print(to_markdown(table))
 
 
 def write_pictures(

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from infocam.scoring.scores import resampled
-
-HITS = "hits"
+from infocam.scoring.scores import HITS, resampled
 
 BASELINE = "centre-box"
 

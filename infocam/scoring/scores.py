@@ -35,6 +35,7 @@ class Evaluation:
     rows: pd.DataFrame  # of results.csv
     differences: pd.DataFrame  # of `paired.image_differences`
     chosen: dict | None  # of `choice.choices`; None without validation images
+    by_object: pd.DataFrame | None = None  # of `objects.object_rows`; None for saved maps
 
 
 def score_rows(

@@ -206,7 +206,8 @@ def test_second_evaluation_reads_the_cached_maps_and_gives_the_same(
     first = first.set_index(index).loc[list(map(tuple, again[index].to_numpy()))]
     pd.testing.assert_frame_equal(again.set_index(index), first)
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        *("chosen.json", "config.json", "differences.csv", "differences.md", "differences.tex"),
+        *("by_object.csv", "by_object.md", "by_object.tex", "chosen.json", "config.json"),
+        *("differences.csv", "differences.md", "differences.tex"),
         *("results.csv", "table.md", "table.tex", "threshold_curves.csv", "threshold_curves.png"),
     ]
 

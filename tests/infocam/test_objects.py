@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from slow_evaluation import METHODS
 
 from infocam.scoring.objects import object_properties, object_rows, object_table, quarters
 
@@ -78,3 +79,16 @@ def test_rows_are_those_of_images_picked_one_by_one():
     assert table.set_index(["method", "region_rule"]).loc[("infocam", "off"), "area 1"] == (
         f"{100 * off.loc['infocam', 'gt_known']:.1f}"
     )
+
+
+def test_the_quarters_of_an_evaluation_add_up_to_its_scores(tiny_evaluation):
+    results = pd.read_csv(tiny_evaluation / "results.csv")
+    results = results[results["threshold_rule"] == "validation"].set_index("method")["gt_known"]
+    rows = pd.read_csv(tiny_evaluation / "by_object.csv")
+    assert set(rows["method"]) == set(results.index) == {*METHODS, "centre-box", "random"}
+    for (method, _), group in rows.groupby(["method", "property"]):
+        assert group["n"].sum() == 12
+        assert group["n"] @ group["gt_known"] / 12 == pytest.approx(results[method])
+        gain = results[method] - results["centre-box"]
+        assert group["n"] @ group["gain"] / 12 == pytest.approx(gain)
+    assert "area 1" in (tiny_evaluation / "by_object.md").read_text().splitlines()[0]
