@@ -4,6 +4,7 @@ Boxes are x0 y0 x1 y1 of inclusive pixels: a box of one pixel has x0 = x1. Some 
 `infocam.scoring.protocols` differ.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,9 @@ import numpy as np
 from infocam.names import NORMALISATIONS
 from mi_common.errors import UserError
 
+FEW_MASKS = 8  # for which the groups of masks take longer than OpenCV
+# The neighbours of a pixel in circular order, (down, right): sides at even places, then corners.
+AROUND = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 # What the rule "mean" adds to the threshold; no shift comes first.
 MEAN_SHIFTS = np.array([0, -0.1, -0.05, 0.05, 0.1])
 
@@ -86,6 +90,7 @@ def contour_boxes(
     """The boxes of all contours, outer ones and holes, of the pixels above each cut.
 
     Cuts between the same two levels of the map have the same mask and share one call of OpenCV.
+    Where the number of contours is one and stays one from cut to cut, no call is needed.
 
     Args:
         levels: (H, W) uint8.
@@ -105,9 +110,16 @@ def contour_boxes(
     distinct, mask_of_cut = np.unique(level_below, return_inverse=True)
     thresholds = np.append(present, -1)[distinct]
     columns, rows = (_above(levels.max(axis=axis), thresholds) for axis in (0, 1))
-    rectangles, starts = [], []
-    for level, left, right, top, bottom in zip(thresholds.tolist(), *columns, *rows, strict=True):
+    groups = range(len(thresholds))
+    if len(thresholds) > FEW_MASKS:
+        groups = _groups_of_masks(levels)[thresholds + 1].tolist()
+    rectangles, starts, single = [], [], set()
+    by_mask = zip(groups, thresholds.tolist(), *columns, *rows, strict=True)
+    for group, level, left, right, top, bottom in by_mask:
         starts.append(len(rectangles))
+        if group in single:
+            rectangles.append((left, top, right - left, bottom - top))
+            continue
         contours = ()
         if left < right:  # OpenCV searches only the rows and columns with foreground
             part = levels[top:bottom, left:right]
@@ -115,7 +127,9 @@ def contour_boxes(
             contours, _ = cv2.findContours(
                 mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top)
             )
-        if len(contours) > 1:  # stable: of equal areas the first stays first
+        if len(contours) == 1:
+            single.add(group)
+        else:  # stable: of equal areas the first stays first
             contours = sorted(contours, key=cv2.contourArea, reverse=True)
         rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
     boxes = np.array(rectangles)
@@ -151,6 +165,38 @@ def add_prior_map(
 def mean_map(maps: np.ndarray, normalisation: str = "minmax") -> np.ndarray:
     """The mean of (N, h, w) maps in 0..1: where objects are on average, as a network sees it."""
     return np.mean([normalise(values, normalisation) for values in maps], axis=0)
+
+
+def _groups_of_masks(levels: np.ndarray) -> np.ndarray:
+    """(257,) numbers, non-decreasing, of the masks of pixels above -1, 0, ..., 255.
+
+    Masks with the same number have equally many contours. The pixels are added from the highest
+    level down, row by row where levels are equal. A pixel whose neighbours in the mask make it
+    simple changes no number of components or holes; each level with another pixel starts a new
+    number.
+    """
+    padded = cv2.copyMakeBorder(levels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    height, width = levels.shape
+    neighbours = np.zeros_like(levels)
+    for bit, (down, right) in enumerate(AROUND):
+        values = padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        is_added = values >= levels if (down, right) < (0, 0) else values > levels
+        neighbours |= is_added.view(np.uint8) << bit
+    is_new = np.bincount(levels[_not_simple()[neighbours]], minlength=256) > 0
+    is_new[0] = True  # beside pixels of level 0 the border looks like foreground
+    return np.append(0, np.cumsum(is_new))
+
+
+@functools.cache
+def _not_simple() -> np.ndarray:
+    """(256,) whether adding a pixel changes the number of 8-connected components or of holes.
+
+    The index holds the neighbours in the mask, a bit each in the order of `AROUND`. A pixel is
+    simple if the connectivity number of Yokoi et al. (1975) is one.
+    """
+    outside = 1 - (np.arange(256)[:, None] >> np.arange(8) & 1)
+    sides, corners, next_sides = (np.roll(outside, -shift, axis=1)[:, ::2] for shift in range(3))
+    return (sides - sides * corners * next_sides).sum(axis=1) != 1
 
 
 def _above(profile: np.ndarray, thresholds: np.ndarray) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from infocam.scoring.boxes import (
+    _groups_of_masks,
     centre_boxes,
     contour_boxes,
     largest_contour_box,
@@ -101,9 +102,43 @@ def test_a_thousand_thresholds_equal_one_opencv_call_each(width, height, most, f
     assert len(ends) == len(np.unique(levels))  # a call for each level that the map has
 
 
-@given(
-    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 4))
-)
+SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+@given(arrays(np.uint8, SHAPES, elements=st.integers(0, 14)))
+def test_noise_at_all_thresholds_equals_one_opencv_call_each(levels):
+    """With many components and holes, which appear, join and vanish from cut to cut."""
+    cuts = np.arange(15)
+    boxes, starts = contour_boxes(levels * 17, cuts * 17)
+    ends = np.append(np.unique(starts), len(boxes))
+    for cut, start in zip(cuts.tolist(), starts.tolist(), strict=True):
+        largest, every = direct(levels, cut, "inclusive")
+        of_cut = boxes[start : ends[np.searchsorted(ends, start) + 1]]
+        assert (tuple(of_cut[0]), sorted(map(tuple, of_cut.tolist()))) == (largest, every), cut
+
+
+@given(arrays(np.uint8, SHAPES, elements=st.integers(0, 14)))
+def test_masks_of_one_group_have_equally_many_contours(levels):
+    groups = _groups_of_masks(levels)
+    assert groups.shape == (257,) and (np.diff(groups) >= 0).all()
+    counts: dict[int, set[int]] = {}
+    for cut in range(-1, 15):
+        mask = (levels > float(cut)).astype(np.uint8)
+        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
+        counts.setdefault(groups[cut + 1], set()).add(len(contours))
+    assert all(len(of_group) == 1 for of_group in counts.values())
+
+
+def test_opencv_is_called_for_few_masks_of_a_single_blob(monkeypatch):
+    y, x = np.mgrid[:40, :60]
+    levels = to_8bit(-np.hypot(x - 20, y - 30))
+    find, calls = cv2.findContours, []
+    monkeypatch.setattr(cv2, "findContours", lambda *args, **o: calls.append(1) or find(*args, **o))
+    assert len(contour_boxes(levels, np.arange(255))[0]) > 200
+    assert len(calls) < 10
+
+
+@given(arrays(np.uint8, SHAPES, elements=st.integers(0, 4)))
 def test_the_largest_box_is_that_of_one_component_and_shrinks_inside_a_single_one(levels):
     cuts = np.arange(4)
     boxes, starts = contour_boxes(levels, cuts)
