@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from infocam.data.masks import read_mask
+from infocam.data.masks import scored_mask
 from infocam.maps.cam import Maps, method_maps
 from infocam.scoring.faithfulness import insertion_deletion
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
@@ -68,11 +68,14 @@ def score_maps(
 
     `label` is that of the progress.
     """
-    step = MAX_IMAGES
+    step, protocol = MAX_IMAGES, next(iter(evaluators.values())).protocol
     if data.mask_files is not None:
         step = max(1, min(MAX_IMAGES, MAX_MASK_PIXELS // int(data.sizes.prod(axis=1).max())))
     for block in in_blocks(len(data), step, label):
-        masks = data.mask_files and [read_mask(data.mask_files[i], *data.sizes[i]) for i in block]
+        masks = data.mask_files and [
+            scored_mask(data.mask_files[i], data.sizes[i], protocol.size(data.sizes[i]))
+            for i in block
+        ]
         boxes, sizes = data.boxes[block.start : block.stop], data.sizes[block]
         for key, values in maps.items():
             evaluators[key].accumulate(values[block], boxes, sizes, masks)

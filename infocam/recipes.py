@@ -14,7 +14,7 @@ from mi_common.recipes import (
     set_defaults,
 )
 
-WITH_VALIDATION = ("cubv2", "ilsvrc")  # data sets that come with validation images
+WITH_VALIDATION = ("cubv2", "ilsvrc", "openimages30k")  # data sets that come with validation images
 LOSSES = ("softmax", "pc-softmax")
 
 
@@ -45,6 +45,7 @@ DATA_RECIPES = {
     "cub": DataRecipe("efficientnet_lite0", True, None, 5, 30),
     "cubv2": DataRecipe("efficientnet_lite0", True, None, 0, 30),
     "ilsvrc": DataRecipe("efficientnet_lite0", True, None, 0, 10),
+    "openimages30k": DataRecipe("efficientnet_lite0", True, None, 0, 30),
     "folder": DataRecipe("efficientnet_lite0", True, None, 5, 30),
 }
 DATASETS = tuple(DATA_RECIPES)

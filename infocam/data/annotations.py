@@ -15,14 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from infocam.data.box_files import CORNERS, Annotations, csv_rows
-from infocam.data.load import image_name, require_own_names
-from infocam.data.wsol_metadata import inner_path, read_wsol_split
+from infocam.data.load import boxes_of_masks, image_name, require_own_names
+from infocam.data.masks import FOREGROUND, InstanceMasks, scored_mask
+from infocam.data.wsol_metadata import (
+    inner_path,
+    is_mask_split,
+    read_mask_split,
+    read_wsol_split,
+)
 from mi_common.annotation_lines import brief, parse_box, parse_label, parse_size
 from mi_common.errors import UserError
 from mi_common.files import write_atomically
 from mi_common.image_sets import ImageSet
+from mi_common.pictures import image_size
 
 COLUMNS = ("image", "width", "height", *CORNERS)
 _UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates replace bytes that are not UTF-8
@@ -40,7 +48,7 @@ def read_annotations(path: Path) -> Annotations:
     image; a box that starts outside its image; two images that differ only in their ending.
     """
     if os.path.isdir(path):  # False for a name that is too long, where Path.is_dir fails
-        split = read_wsol_split(path)
+        split = _read_masks(path) if is_mask_split(path) else read_wsol_split(path)
         require_own_names(split.names)
         return replace(split, names=[image_name(image) for image in split.names])
     facts: dict[str, tuple] = {}  # width, height, label, mask
@@ -67,6 +75,16 @@ def read_annotations(path: Path) -> Annotations:
     )
 
 
+def _read_masks(folder: Path) -> Annotations:
+    """A split with masks, with the sizes of its images, and the boxes around its objects."""
+    root = folder.absolute().parents[2] / folder.absolute().parent.name
+    split = read_mask_split(folder, root)
+    sizes = split.sizes
+    if sizes is None:
+        sizes = np.array([image_size(root / image) for image in split.names])
+    return replace(split, sizes=sizes, boxes=boxes_of_masks(split.masks, sizes))
+
+
 def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
     """Width, height, label and mask of a row; None if the file has no such column."""
     width, height = parse_size(row["width"], row["height"], place)
@@ -83,6 +101,9 @@ def _facts(row: dict[str, str], place: str, folder: Path) -> tuple:
 def write_annotations(path: Path, data: ImageSet) -> None:
     """Writes the CSV file of a part of a data set atomically.
 
+    The masks of an image's instances become one file, `masks/NAME.png` beside it, of the image's
+    size.
+
     UserError for an image without boxes, which training sets may have, or with a name that the file
     cannot hold.
     """
@@ -92,9 +113,24 @@ def write_annotations(path: Path, data: ImageSet) -> None:
             raise UserError(f"{path}: name {name!r} holds a line break or is not UTF-8; rename it")
         if not len(data.boxes[i]):
             raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
-        mask = [] if data.mask_files is None else [os.path.relpath(data.mask_files[i], path.parent)]
+        mask = [] if data.mask_files is None else [_mask_cell(path.parent, data, i)]
         for box in data.boxes[i].tolist():
             rows.append([name, *data.sizes[i].tolist(), *box, int(data.labels[i]), *mask])
 
     table = pd.DataFrame(rows, columns=columns)
     write_atomically(path, lambda partial: table.to_csv(partial, index=False, lineterminator="\n"))
+
+
+def _mask_cell(folder: Path, data: ImageSet, i: int) -> str:
+    """The mask of image `i` as a path relative to the folder."""
+    files = data.mask_files[i]
+    if isinstance(files, InstanceMasks):
+        size = data.sizes[i].tolist()
+        mask, files = (
+            scored_mask(files, size, tuple(size)),
+            folder / f"masks/{data.image_names[i]}.png",
+        )
+        if not (mask == FOREGROUND).any():  # it would read back as something else
+            raise UserError(f"{data.image_names[i]}: its objects are smaller than a pixel")
+        write_atomically(files, lambda partial: Image.fromarray(mask).save(partial, "png"))
+    return os.path.relpath(files, folder)

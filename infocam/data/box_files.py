@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infocam.data.masks import InstanceMasks
 from mi_common.annotation_lines import brief, parse_box
 from mi_common.errors import UserError
 from mi_common.image_files import image_folder
@@ -31,9 +32,10 @@ class Annotations:
 
     names: list[str]
     sizes: np.ndarray | None  # (N, 2) int width, height
-    boxes: list[np.ndarray]  # an (M, 4) int array x0 y0 x1 y1 of inclusive pixels for each image
+    # An (M, 4) int array x0 y0 x1 y1 of inclusive pixels for each image; None: those of the masks.
+    boxes: list[np.ndarray] | None
     labels: np.ndarray | None = None  # (N,) int64
-    masks: list[Path] | None = None  # for `infocam.data.masks`
+    masks: list[Path | InstanceMasks] | None = None
 
 
 def csv_rows(

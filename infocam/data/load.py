@@ -4,12 +4,12 @@ Networks learn from `train` without its boxes. Thresholds and all other choices 
 `validation`; results are measured on `test`.
 
     tiny-imagenet  cub  scattered-digits    as `python -m scripts.download_data NAME` leaves them
-    cubv2  ilsvrc                           the benchmark's metadata: see `wsol_metadata`
+    cubv2  ilsvrc  openimages30k            the benchmark's metadata: see `wsol_metadata`
     folder                                  your own pictures and boxes.csv: see `box_files`
 
-`data/README.md` shows the folders. In the training split of cubv2, ilsvrc and folder an image may
-have no box. Boxes are as annotated: those of cub, and by one pixel those of cubv2 and ilsvrc, may
-end outside their image.
+`data/README.md` shows the folders. In the training split of the benchmark's sets and of folder an
+image may have no box. Boxes are as annotated, but those of openimages30k are around its masks; the
+boxes of cub, and by one pixel those of cubv2 and ilsvrc, may end outside their image.
 """
 
 from dataclasses import replace
@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from infocam.data.box_files import boxed_folder, require_boxes
+from infocam.data.masks import InstanceMasks, object_boxes
 from infocam.data.scattered_digits import CANVAS, scattered_digits
 from infocam.data.wsol_metadata import WSOL_FOLDERS, wsol_image_sets
 from mi_common.annotation_lines import annotation_lines, place_of
@@ -29,6 +30,7 @@ from mi_common.errors import UserError
 from mi_common.image_files import cub, tiny_imagenet
 from mi_common.image_sets import ImageSet
 from mi_common.pictures import EXTENSIONS, image_size
+from mi_common.progress import in_blocks
 
 SPLITS = ("train", "validation", "test")
 DIGITS_TRAIN_WINDOW = 50_000  # later digits of the training file are for the validation split
@@ -52,7 +54,7 @@ def load_splits(
         images_per_class: training images of each class to use, the validation images included;
             None for all.
         val_per_class: how many of these are the validation split: the last ones of each class; 0
-            for cubv2 and ilsvrc, which have validation images.
+            for the benchmark's sets, which have validation images.
         test_images: how many test images to use, spread evenly; None means all.
     """
     data_dir = Path(data_dir)
@@ -164,10 +166,22 @@ def _described(files: ImageSet, root: Path, masks: Path | None) -> ImageSet:
     images = [path.as_posix().removeprefix(f"{root.as_posix()}/") for path in files.images]
     require_own_names(images)
     names = [image_name(image) for image in images]
-    mask_files = masks and [(masks / image).with_suffix(".png") for image in images]
-    if missing := next((path for path in mask_files or () if not path.is_file()), None):
-        raise UserError(f"no mask {missing}; give every image one, or no folder {masks}")
-    return replace(files, sizes=sizes, image_names=names, mask_files=mask_files)
+    mask_files, boxes = files.mask_files, files.boxes
+    if masks:
+        mask_files = [(masks / image).with_suffix(".png") for image in images]
+        if missing := next((path for path in mask_files if not path.is_file()), None):
+            raise UserError(f"no mask {missing}; give every image one, or no folder {masks}")
+    if boxes is None:
+        boxes = boxes_of_masks(mask_files, sizes)
+    return replace(files, boxes=boxes, sizes=sizes, image_names=names, mask_files=mask_files)
+
+
+def boxes_of_masks(masks: list[InstanceMasks], sizes: np.ndarray) -> list[np.ndarray]:
+    """The boxes of each image's objects; see `infocam.data.masks.object_boxes`."""
+    return [
+        object_boxes(masks[i], *sizes[i].tolist())
+        for (i,) in in_blocks(len(masks), 1, "boxes of masks")
+    ]
 
 
 def _check_cub_boxes(root: Path, sets: dict[str, ImageSet]) -> None:

@@ -7,16 +7,22 @@ Each split is a folder of four text files with a line per image, or per box:
 
 PATH is relative to the folder of the images. Corners are whole, inclusive pixels. The splits of CUB
 are in DATA/metadata/CUB/{train,val,test}, its images in DATA/CUB.
+
+OpenImages has masks in place of boxes, in the folder of the images: a line PATH,MASK,IGNORED for
+each object. IGNORED is the mask of what is not scored, or empty, and stands on one line of an
+image. It has no image_sizes.txt: sizes are read from the images.
 """
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from infocam.data.box_files import NO_BOXES, Annotations
+from infocam.data.masks import InstanceMasks
 from mi_common.annotation_lines import (
     annotation_lines,
     brief,
@@ -28,7 +34,8 @@ from mi_common.annotation_lines import (
 from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
 
-WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC"}
+OPENIMAGES = "openimages30k"
+WSOL_FOLDERS = {"cubv2": "CUB", "ilsvrc": "ILSVRC", OPENIMAGES: "OpenImages"}
 FOLDER_OF_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
@@ -61,6 +68,54 @@ def read_wsol_split(folder: Path, *, boxes_optional: bool = False) -> Annotation
         _require_all(folder, "localization.txt", index_of, boxes)
     stacked = [np.stack(boxes[i]) if i in boxes else NO_BOXES for i in index_of.values()]
     return Annotations(ids, sizes, stacked, labels)
+
+
+def is_mask_split(folder: Path) -> bool:
+    """Whether the first line of localization.txt names masks."""
+    lines = annotation_lines(_file(folder, "localization.txt"))
+    fields = next((line.strip().rsplit(",", 2)[1:] for _, line in lines), [])
+    return len(fields) == 2 and all(not field or field.endswith(".png") for field in fields)
+
+
+def read_mask_split(folder: Path, root: Path, *, masks_optional: bool = False) -> Annotations:
+    """The annotations of a split of OpenImages in the order of image_ids.txt.
+
+    `root` is the folder of images and masks. No file there is opened: the sizes, unless there is an
+    image_sizes.txt, and the boxes are None. With `masks_optional`, for training by labels alone,
+    localization.txt is not read, the images have no boxes (M is 0) and no masks.
+
+    UserError for a missing file or mask, an invalid line, an image without a mask, or with two
+    masks of what is not scored.
+    """
+    ids = _image_ids(_file(folder, "image_ids.txt"))
+    index_of = {image: i for i, image in enumerate(ids)}
+    labels = _value_per_image(folder, "class_labels.txt", index_of, "PATH,LABEL", parse_label)
+    sizes = None
+    if (folder / "image_sizes.txt").exists():
+        line_format = "PATH,WIDTH,HEIGHT"
+        sizes = _value_per_image(folder, "image_sizes.txt", index_of, line_format, parse_size)
+    if masks_optional:
+        return Annotations(ids, sizes, [NO_BOXES] * len(ids), labels)
+    objects: dict[int, list[Path]] = {}
+    ignored: dict[int, Path] = {}
+    for place, i, fields in _rows(folder, "localization.txt", index_of, "PATH,MASK,IGNORED"):
+        mask, region = (_mask_file(root, field.strip(), place) for field in fields)
+        if mask is None:
+            raise UserError(f"{place}: no mask; want PATH,MASK,IGNORED")
+        objects.setdefault(i, []).append(mask)
+        if region is not None and ignored.setdefault(i, region) != region:
+            raise UserError(f"{place}: a second mask of what is not scored; keep one")
+    _require_all(folder, "localization.txt", index_of, objects)
+    masks = [InstanceMasks(tuple(objects[i]), ignored.get(i)) for i in index_of.values()]
+    return Annotations(ids, sizes, None, labels, masks)
+
+
+def _mask_file(root: Path, name: str, place: str) -> Path | None:
+    if not name:
+        return None
+    if not os.path.isfile(root / inner_path(name, place)):
+        raise UserError(f"{place}: no mask {root / brief(name)}")
+    return root / name
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -126,19 +181,23 @@ def _require_all(folder: Path, name: str, index_of: dict[str, int], lines: dict)
 
 
 def wsol_image_sets(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
-    """The three splits of "cubv2" or "ilsvrc": "train", "validation" and "test".
+    """The three splits of a name of `WSOL_FOLDERS`: "train", "validation" and "test".
 
-    Classes have the names of the folders of their training images if each class has exactly one
-    folder; otherwise their numbers.
+    Images of OpenImages have masks, except in "train", and None for sizes and boxes. Classes have
+    the names of the folders of their training images if each class has exactly one folder;
+    otherwise their numbers.
 
-    UserError as in `read_wsol_split`, for an image in two splits, and for a class without training
-    images.
+    UserError as in `read_wsol_split` or `read_mask_split`, for an image in two splits, and for a
+    class without training images.
     """
     root, metadata = (data_dir / inner / WSOL_FOLDERS[dataset] for inner in ("", "metadata"))
-    splits = {
-        part: read_wsol_split(metadata / split, boxes_optional=part == "train")
-        for part, split in FOLDER_OF_SPLIT.items()
-    }
+    splits = {}
+    for part, split in FOLDER_OF_SPLIT.items():
+        folder, optional = metadata / split, part == "train"
+        if dataset == OPENIMAGES:
+            splits[part] = read_mask_split(folder, root, masks_optional=optional)
+        else:
+            splits[part] = read_wsol_split(folder, boxes_optional=optional)
     part_of: dict[str, str] = {}
     for part, split in splits.items():
         for image in split.names:
@@ -156,6 +215,7 @@ def wsol_image_sets(dataset: str, data_dir: Path) -> dict[str, ImageSet]:
     for part, split in splits.items():
         paths, labels = [root / image for image in split.names], torch.from_numpy(split.labels)
         sets[part] = ImageSet(dataset, paths, labels, names, split.boxes, split.sizes)
+        sets[part] = replace(sets[part], mask_files=split.masks)
     return sets
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from infocam.data.annotations import Annotations, map_file, read_annotations, write_annotations
 from infocam.data.box_files import csv_rows
-from infocam.data.masks import read_mask
+from infocam.data.masks import scored_mask
 from infocam.scoring.choice import choices
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
 from infocam.scoring.paired import image_differences
@@ -122,8 +122,9 @@ def saved_curves(
         if not (np.abs(values) <= LARGEST_VALUE).all():
             not_finite.append(name)
             values = np.zeros((1, 1), np.float32)
-        mask = annotations.masks and read_mask(annotations.masks[i], *annotations.sizes[i])
-        images.append((values, annotations.boxes[i], annotations.sizes[i], mask))
+        size = annotations.sizes[i]
+        mask = annotations.masks and scored_mask(annotations.masks[i], size, protocol.size(size))
+        images.append((values, annotations.boxes[i], size, mask))
         num_bytes += values.nbytes + (0 if mask is None else mask.nbytes)
         if len(images) == BATCH or num_bytes > BATCH_BYTES or i == len(annotations.names) - 1:
             evaluator.accumulate(*zip(*images, strict=True))
