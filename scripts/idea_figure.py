@@ -1,0 +1,38 @@
+"""Draws the idea of the project in one figure: scores, information, and its three uses.
+
+    python -m scripts.idea_figure coffee.png
+
+The picture's scores and map are those of EfficientNet-Lite0; the numbers are the committed rows of
+`resources/`. Writes `resources/idea.png`.
+"""
+
+from pathlib import Path
+
+from mi_common import cli
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("picture", type=Path, help="photograph of an object that ImageNet knows")
+    parser.add_argument("--output", type=Path, default=Path("resources/idea.png"), help="PNG")
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
+
+    from infocam.models.classifiers import imagenet_classifier
+    from mi_common import runtime
+    from mi_common.pictures import read_image
+    from scripts.idea_panels import draw_idea
+
+    device = runtime.setup("cpu")
+    options = {"weights": "imagenet", "output_stride": 16}
+    classifier = imagenet_classifier("efficientnet_lite0", **options, runtime=device)
+    draw_idea(args.output, read_image(args.picture), classifier, device)
+    print(f"wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()
