@@ -78,9 +78,7 @@ def get_parser() -> cli.Parser:
     add("--prior-map", type=cli.non_negative_float, nargs="*", metavar="WEIGHT", help=text)
     text = "adaptive: a share of the map's mean is added to the threshold"
     add("--threshold-rule", choices=names.THRESHOLD_RULES, default="fixed", help=text)
-    text = "box of the largest contour, mean of these boxes at five thresholds, or box of the "
-    text += "component that holds the peak"
-    add("--box-rule", choices=names.BOX_RULES, default="largest", help=text)
+    add("--box-rule", choices=names.BOX_RULES, default="largest", help=names.BOX_RULES_HELP)
     add = parser.add_argument_group("pictures and files").add_argument
     add("--overlays", type=cli.non_negative_int, default=12, help="number of overlays")
     add("--gallery", type=cli.non_negative_int, default=6, help="rows of each gallery")

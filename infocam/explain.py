@@ -28,6 +28,8 @@ from pathlib import Path
 
 from infocam.names import (
     ALL_METHODS,
+    BOX_RULES,
+    BOX_RULES_HELP,
     EXPLAINED_METHODS,
     FIGURE_FORMATS,
     IMAGE_PADDINGS,
@@ -80,6 +82,7 @@ def get_parser() -> cli.Parser:
     text = "scale of maps for their boxes: max boxes only evidence for the class, minmax and "
     text += "percentile make the smallest value 0"
     add("--normalisation", choices=NORMALISATIONS, default="max", help=text)
+    add("--box-rule", choices=BOX_RULES, default="largest", help=BOX_RULES_HELP)
     text = "maps and scores in nats of pointwise mutual information, under the training prior"
     add("--prior", action=argparse.BooleanOptionalAction, default=False, help=text)
     text = "of the figures"
@@ -161,6 +164,7 @@ def main(argv: list[str] | None = None) -> None:
             region=args.region,
             threshold=args.threshold,
             normalisation=args.normalisation,
+            box_rule=args.box_rule,
             prior=args.prior,
             figure_format=args.format,
         ),

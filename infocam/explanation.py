@@ -34,7 +34,8 @@ from mi_common.tables import to_markdown
 
 MAX_ROWS = 20  # of the printed table
 MAX_BARS = 5  # most likely classes in the chart
-EXPLAIN_OPTIONS = ("labels", "top", "image_size", "region", "threshold", "normalisation", "prior")
+EXPLAIN_OPTIONS = ("labels", "top", "image_size", "region", "threshold", "normalisation")
+EXPLAIN_OPTIONS += ("box_rule", "prior")
 SCALE_LOGS = 3  # the colours end at this times log K, or further: see `colour_scale`
 
 
@@ -49,6 +50,7 @@ class Options:
     region: int
     threshold: float
     normalisation: str
+    box_rule: str
     prior: bool
     figure_format: str
 
@@ -151,7 +153,8 @@ def write_explanation(
     """Writes the figure and then the arrays of one picture."""
     figure = figure_of(image, explanation, classifier.class_names, options)
     save_explanation(stem.with_name(f"{stem.name}.{options.figure_format}"), figure)
-    boxes = [boxes_at(m, *image.size, THRESHOLDS, options.normalisation) for m in explanation.maps]
+    rules = options.normalisation, options.box_rule
+    boxes = [boxes_at(m, *image.size, THRESHOLDS, *rules) for m in explanation.maps]
     boxes = np.where(np.array(explanation.mostly_against)[:, None, None], -1, boxes)
     names = ("maps", "methods", "labels", "boxes", "scores", "probabilities")
     arrays = {name: getattr(explanation, name) for name in names}

@@ -11,6 +11,10 @@ EXPLAINED_METHODS = {1: ["infocam", "similar"], 2: ["infocam"]}  # of one class,
 FIGURE_FORMATS = ("png", "svg")
 RANDOM = "random"  # the baseline: maps of a random direction of the features
 BOX_RULES = ("largest", "mean", "peak")
+BOX_RULES_HELP = (
+    "box of the largest contour, mean of these boxes at five thresholds, or box of the "
+)
+BOX_RULES_HELP += "component that holds the peak"
 THRESHOLD_RULES = ("fixed", "adaptive")
 PADDINGS = ("same", "legacy-full")  # of the region filter
 IMAGE_PADDINGS = ("zero", "reflect")

@@ -11,7 +11,7 @@ from torch import Tensor
 from infocam.maps.cam import Maps, coefficients, method_maps
 from infocam.models.classifiers import Classifier
 from infocam.names import GRADIENT_METHODS
-from infocam.scoring.boxes import contour_boxes, resize_map, to_8bit
+from infocam.scoring.boxes import BoxOptions, normalise, resize_map, threshold_boxes
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
 from mi_common.information import log_posterior, pointwise_mutual_information
@@ -57,6 +57,7 @@ def explain(
     threshold: float = 0.3,
     normalisation: str = "minmax",
     prior: bool = False,
+    box_rule: str = "largest",
     runtime: Runtime,
 ) -> Explanation:
     """Maps and boxes of one image by each method for each label, from one pass of the network.
@@ -70,6 +71,7 @@ def explain(
         region: side of the mean filter on the maps, in cells.
         threshold: of the boxes, a fraction of the largest value of the normalised map.
         normalisation: see `boxes.normalise`; with "max" boxes show evidence for the class only.
+        box_rule: see `boxes.BoxOptions`.
         prior: whether the mean of a contrast is pointwise mutual information. Then probabilities
             are those under the class frequencies of the training data. Otherwise they are the
             softmax of the logits, which assumes equal frequencies after PC-softmax.
@@ -103,7 +105,7 @@ def explain(
         values = values[0].float().cpu().numpy()
         has_zero = method not in GRADIENT_METHODS and (prior or method != "cam")
         mostly_against.append(has_zero and bool(values.mean() < 0))
-        box = box_of(values, *image.size, threshold, normalisation)
+        box = box_of(values, *image.size, threshold, normalisation, box_rule)
         maps.append(values)
         boxes.append(np.full(4, -1) if mostly_against[-1] else box)
         against.append(opponents(method, pc_softmax_logits, classes, names))
@@ -145,21 +147,35 @@ def _features(
 
 
 def box_of(
-    values: np.ndarray, width: int, height: int, threshold: float, normalisation: str
+    values: np.ndarray,
+    width: int,
+    height: int,
+    threshold: float,
+    normalisation: str,
+    box_rule: str = "largest",
 ) -> np.ndarray:
-    """(4,) box of the largest contour above the threshold; -1 if the normalised map is zero."""
-    return boxes_at(values, width, height, np.array([threshold]), normalisation)[0]
+    """(4,) box of a map above the threshold; -1 if the normalised map is zero."""
+    return boxes_at(values, width, height, np.array([threshold]), normalisation, box_rule)[0]
 
 
 def boxes_at(
-    values: np.ndarray, width: int, height: int, thresholds: np.ndarray, normalisation: str
+    values: np.ndarray,
+    width: int,
+    height: int,
+    thresholds: np.ndarray,
+    normalisation: str,
+    box_rule: str = "largest",
 ) -> np.ndarray:
-    """(T, 4) boxes of the largest contours above T thresholds; -1 if the normalised map is zero."""
-    levels = to_8bit(resize_map(values, width, height), normalisation)
-    if not levels.any():
+    """(T, 4) boxes of a map above T thresholds; -1 if the normalised map is zero.
+
+    `box_rule`: see `boxes.BoxOptions`; sides of the rule "mean" are rounded.
+    """
+    scores = normalise(resize_map(values, width, height), normalisation)
+    if not scores.any():
         return np.full((len(thresholds), 4), -1)
-    boxes, starts = contour_boxes(levels, (thresholds * levels.max()).astype(int))
-    return boxes[starts]
+    levels = (scores * 255).astype(np.uint8)
+    boxes = threshold_boxes(levels, scores, thresholds, BoxOptions(box_rule=box_rule))[0]
+    return np.rint(boxes).astype(int)
 
 
 def opponents(method: str, logits: Tensor, labels: Tensor, class_names: list[str]) -> str:

@@ -36,17 +36,6 @@ class BoxOptions:
     mean_weight: float = 0.0
     box_rule: str = "largest"
 
-    def cuts(self, thresholds: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """(T, S) 8-bit levels of the masks of the box at each of T thresholds, from the 0..1 map.
-
-        Foreground is above a level, so that the largest, 254, leaves the map's peak. The first
-        level of a row is that of the threshold itself.
-        """
-        shifts = MEAN_SHIFTS if self.box_rule == "mean" else np.zeros(1)
-        if self.mean_weight:
-            thresholds = thresholds + self.mean_weight * float(scores.mean())
-        return ((thresholds[:, None] + shifts) * 255).astype(int).clip(0, 254)
-
 
 def resize_map(localisation_map: np.ndarray, width: int, height: int) -> np.ndarray:
     """Bicubic interpolation as in OpenCV: (h, w) floats -> (height, width) float32."""
@@ -141,11 +130,41 @@ def contour_boxes(
     return boxes, np.array(starts)[mask_of_cut]
 
 
-def peak_boxes(levels: np.ndarray, cuts: np.ndarray, peak: int, *, box_end: str) -> np.ndarray:
-    """(T, 4) boxes of the component that holds the flat position `peak` above each of T cuts.
+def threshold_boxes(
+    levels: np.ndarray,
+    scores: np.ndarray,
+    thresholds: np.ndarray,
+    options: BoxOptions,
+    *,
+    box_end: str = "inclusive",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The box of a map at each threshold, by the rule of `options`, and those of all contours.
 
-    Arguments as those of `contour_boxes`; a peak that is not above a cut has the box of nothing.
+    Args:
+        levels: (H, W) uint8 of the map that is compared with thresholds.
+        scores: (H, W) the map in 0..1.
+        thresholds: (T,) in [0, 1); one that options raise above the map leaves its peak.
+
+    Returns:
+        (T, 4) boxes, floats for the rule "mean"; (R, 4) boxes of the contours of all masks; (T, S)
+        the rows where those of the masks of each threshold start, its own first; see
+        `contour_boxes`.
     """
+    if options.mean_weight:
+        thresholds = thresholds + options.mean_weight * float(scores.mean())
+    shifts = MEAN_SHIFTS if options.box_rule == "mean" else np.zeros(1)
+    cuts = ((thresholds[:, None] + shifts) * 255).astype(int).clip(0, 254)
+    contours, starts = contour_boxes(levels, cuts.ravel(), box_end=box_end)
+    starts = starts.reshape(cuts.shape)
+    if options.box_rule == "peak":
+        boxes = _peak_boxes(levels, cuts[:, 0], int(scores.argmax()), box_end)
+    else:
+        boxes = contours[starts[:, 0]] if len(shifts) == 1 else contours[starts].mean(axis=1)
+    return boxes, contours, starts
+
+
+def _peak_boxes(levels: np.ndarray, cuts: np.ndarray, peak: int, box_end: str) -> np.ndarray:
+    """(T, 4) boxes of the component that holds the flat position `peak` above each of T cuts."""
     boxes = {}
     for cut in np.unique(cuts).tolist():
         mask = (levels > cut).astype(np.uint8)

@@ -32,11 +32,9 @@ from infocam.data.masks import FOREGROUND
 from infocam.scoring.boxes import (
     BoxOptions,
     centre_boxes,
-    contour_boxes,
     normalise,
-    peak_boxes,
     resize_map,
-    to_8bit,
+    threshold_boxes,
 )
 from infocam.scoring.protocols import Protocol
 from mi_common.errors import UserError
@@ -161,18 +159,12 @@ def _score_image(
     scores = normalise(resize_map(values, width, height), normalisation)
     truths = protocol.truths(boxes, size, misread=misread)
     levels = protocol.levels((scores * 255).astype(np.uint8))
-    cuts = box_options.cuts(protocol.thresholds, scores)
-    contours, starts = contour_boxes(levels, cuts.ravel(), box_end=protocol.box_end)
-    best = _best_iou(contours, truths, protocol)
-    first, mask_of_cut = np.unique(starts, return_inverse=True)
-    any_contour = np.maximum.reduceat(best, first)[mask_of_cut.reshape(cuts.shape)[:, 0]]
-    largest = best[starts]
-    if box_options.box_rule == "mean":
-        boxes = contours[starts.reshape(cuts.shape)].mean(axis=1)
-        largest = _best_iou(boxes, truths, protocol)
-    elif box_options.box_rule == "peak":
-        boxes = peak_boxes(levels, cuts[:, 0], scores.argmax(), box_end=protocol.box_end)
-        largest = _best_iou(boxes, truths, protocol)
+    boxes, contours, starts = threshold_boxes(
+        levels, scores, protocol.thresholds, box_options, box_end=protocol.box_end
+    )
+    largest, best = (_best_iou(predicted, truths, protocol) for predicted in (boxes, contours))
+    first, mask_of_start = np.unique(starts, return_inverse=True)
+    any_contour = np.maximum.reduceat(best, first)[mask_of_start.reshape(starts.shape)[:, 0]]
     inside = _inside(truths, width, height)
     pointing = bool(inside.flat[scores.argmax()]) and bool(scores.any())
     total = float(scores.sum())
@@ -196,9 +188,10 @@ def predicted_box(
 ) -> np.ndarray:
     """(4,) int box of an (h, w) map's largest contour at a threshold, in pixels of the image."""
     frame, size = np.array(protocol.size(size)), np.asarray(size)
-    levels = to_8bit(resize_map(values, *frame.tolist()), normalisation)
-    boxes, starts = contour_boxes(protocol.levels(levels), np.array([int(threshold * 255)]))
-    start, end = boxes[starts[0], :2], boxes[starts[0], 2:] + 1
+    scores = normalise(resize_map(values, *frame.tolist()), normalisation)
+    levels = protocol.levels((scores * 255).astype(np.uint8))
+    ((box,), _, _) = threshold_boxes(levels, scores, np.array([threshold]), BoxOptions())
+    start, end = box[:2], box[2:] + 1
     return np.concatenate([start * size // frame, -(-end * size // frame) - 1])
 
 

@@ -9,6 +9,8 @@ from slow_evaluation import TINY, plain_words, results_of
 
 from infocam.data.load import load_splits
 from infocam.evaluate import main
+from infocam.maps.photographs import boxes_at
+from infocam.names import BOX_RULES
 from infocam.refinement import MEAN_WEIGHTS, box_grids
 from infocam.scoring.boxes import BoxOptions, add_prior_map, mean_map, normalise
 from infocam.scoring.metrics import box_iou
@@ -162,3 +164,13 @@ def test_evaluation_with_every_option_agrees_with_one_made_by_hand(
         )
     for name in names:  # an option's candidates include none of it
         assert best[f"infocam{name}"] >= best["infocam"]
+
+
+def test_photographs_take_the_rules_of_boxes():
+    values = smooth_map(1)
+    thresholds = np.array([0.2, 0.55, 0.9])
+    for rule in BOX_RULES:
+        boxes = boxes_at(values, 32, 32, thresholds, "minmax", rule)
+        expected = [slow_box(normalise(values), t, rule) for t in thresholds]
+        assert boxes.tolist() == np.rint(expected).tolist(), rule
+    assert boxes_at(values * 0, 32, 32, thresholds, "minmax", "peak").tolist() == [[-1] * 4] * 3
