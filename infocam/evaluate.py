@@ -29,10 +29,10 @@ from mi_common import cli
 from mi_common.errors import UserError
 from mi_common.recipes import take
 
-FOR_RUNS = ("methods", "region", "region_padding", "padding", "prior", "data_dir", "test_images")
-FOR_RUNS += ("propagate", "prior_map", "threshold_rule", "box_rule")
+FOR_RUNS = ("methods", "region", "region_padding", "padding", "output_stride", "prior")
+FOR_RUNS += ("data_dir", "test_images", "propagate", "prior_map", "threshold_rule", "box_rule")
 FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
-EXPONENT, PRIOR_WEIGHTS = 4.0, (0, 0.25, 0.5, 1)  # candidates of flags without values
+EXPONENT, PRIOR_WEIGHTS = 4.0, (0, 0.25, 0.5)  # candidates of flags without values
 
 
 def get_parser() -> cli.Parser:
@@ -54,6 +54,9 @@ def get_parser() -> cli.Parser:
     add("--region-padding", choices=names.PADDINGS, default="same", help=text)
     text = "how images continue beyond their edges (default: as in the run's training)"
     add("--padding", choices=names.IMAGE_PADDINGS, help=text)
+    text = "pixels from one cell of the maps to the next: finer maps by the same weights (default: "
+    text += "as in the run's training)"
+    add("--output-stride", type=int, choices=(8, 16, 32), help=text)
     text = "of maps before their boxes: the smallest value becomes 0, or all below zero (max)"
     add("--normalisation", choices=names.NORMALISATIONS, default="minmax", help=text)
     text = "choose classes by pointwise mutual information, and give maps in nats"

@@ -1,7 +1,6 @@
 """The scores of trained runs on their validation and test images, and the tables."""
 
 import functools
-import itertools
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -43,6 +42,7 @@ class Options:
     region: tuple[int, ...]
     region_padding: str
     padding: str | None
+    output_stride: int | None
     propagate: tuple[float, ...]
     normalisation: str
     prior: bool
@@ -66,7 +66,8 @@ def evaluate_run(
 ) -> tuple[scores.Evaluation, dict[str, ScoredMaps]]:
     """The scores of one run on its validation and test images, and the maps by split."""
     settings = run.settings
-    trained = run_classifier(run.folder.path, padding=options.padding, runtime=runtime)
+    changed = {"padding": options.padding, "output_stride": options.output_stride}
+    trained = run_classifier(run.folder.path, **changed, runtime=runtime)
     regions, protocol = sorted({1, *options.region}), PROTOCOLS[options.protocol]
     methods = parse_methods(options.methods, trained.class_names)
     maps = Maps(
@@ -139,15 +140,16 @@ def refine(
         exponents = keep_best_exponents(found, curves, methods, options.propagate)
         chosen = {method: {"exponent": exponent} for method, exponent in exponents.items()}
     grids = box_grids(options.prior_map, options.threshold_rule, options.box_rule)
-    for method, (name, grid) in itertools.product((*methods, *chosen), grids.items()):
+    for method in (*methods, *chosen):
         maps = {split: of.maps[method, 1] for split, of in found.items()}
-        refined = f"{method}, {name}"
-        best, of_splits = refined_curves(
-            maps, sets, grid, evaluator, normalisation=options.normalisation
+        plain = {split: of_split[method, 1] for split, of_split in curves.items()}
+        refined = refined_curves(
+            maps, plain, sets, grids, evaluator, normalisation=options.normalisation
         )
-        chosen[refined] = chosen.get(method, {}) | asdict(best)
-        for split, of_split in of_splits.items():
-            curves[split][refined, 1] = of_split
+        for name, (best, of_splits) in refined.items():
+            chosen[f"{method}, {name}"] = chosen.get(method, {}) | asdict(best)
+            for split, of_split in of_splits.items():
+                curves[split][f"{method}, {name}", 1] = of_split
     scored = {split: of.scored(curves[split]) for split, of in found.items()}
     return scored, chosen
 

@@ -21,3 +21,9 @@ IMAGE_PADDINGS = ("zero", "reflect")
 NORMALISATIONS = ("minmax", "max", "percentile")
 PROTOCOLS = ("infocam", "wsol", "infocam-legacy")
 MAX_REGION = 999  # cells; a region twice as wide as the map already averages all of it
+PROPAGATED = "propagated "  # before the name of a method: of its propagated maps
+
+
+def plain_method(method: str) -> str:
+    """The method that `propagated METHOD, OPTION, ...` refines: without propagation and options."""
+    return method.partition(", ")[0].removeprefix(PROPAGATED)

@@ -12,12 +12,13 @@ import numpy as np
 
 from infocam.localise import SplitMaps, score_maps
 from infocam.maps.cam import propagated
+from infocam.names import PROPAGATED
 from infocam.scoring.boxes import BoxOptions, add_prior_map, mean_map
 from infocam.scoring.choice import best_candidate
 from infocam.scoring.metrics import Curves, Evaluator
 from mi_common.image_sets import ImageSet
 
-MEAN_WEIGHTS = (0, 0.25, 0.5, 0.75, 1)  # candidates of the adaptive threshold
+MEAN_WEIGHTS = (0, 0.25, 0.5, 0.75)  # candidates of the adaptive threshold
 Grid = dict[str, tuple]  # candidates by field of `BoxOptions`
 Key = tuple[str, int]  # method and region
 
@@ -58,7 +59,7 @@ def keep_best_exponents(
     for method in methods:
         keys = {exponent: (propagated(method, exponent), 1) for exponent in exponents}
         candidates = {exponent: curves["validation"][key] for exponent, key in keys.items()}
-        name = f"propagated {method}"
+        name = PROPAGATED + method
         best[name] = best_candidate(candidates)
         for by_key in (*curves.values(), *(split.maps for split in found.values())):
             of_exponent = {exponent: by_key.pop(key) for exponent, key in keys.items()}
@@ -68,20 +69,23 @@ def keep_best_exponents(
 
 def refined_curves(
     maps: dict[str, np.ndarray],
+    plain: dict[str, Curves],
     sets: dict[str, ImageSet],
-    grid: Grid,
+    grids: dict[str, Grid],
     evaluator: Callable[..., Evaluator],
     *,
     normalisation: str,
-) -> tuple[BoxOptions, dict[str, Curves]]:
-    """The options of boxes that are best on validation images, and the curves by split.
+) -> dict[str, tuple[BoxOptions, dict[str, Curves]]]:
+    """By name of each grid, the options that are best on validation images, and curves by split.
 
     Args:
         maps: (N, h, w) of one method by split; the prior map is the mean of those of `validation`.
-        grid: the candidates of each option; the options are chosen in its order.
+        plain: the curves by split without any option.
+        grids: of `box_grids`; options are chosen in the order of a grid.
         evaluator: makes an `Evaluator` for `box_options`.
     """
     prior_map = mean_map(maps["validation"], normalisation)
+    scored = {(split, BoxOptions()): curves for split, curves in plain.items()}
 
     def score(split: str, candidates: list[BoxOptions]) -> dict[BoxOptions, Curves]:
         changed = {
@@ -89,14 +93,19 @@ def refined_curves(
             if options.prior_weight
             else maps[split]
             for options in candidates
+            if (split, options) not in scored
         }
-        evaluators = {options: evaluator(box_options=options) for options in candidates}
-        return score_maps(changed, sets[split], evaluators, label=f"{split} boxes")
+        if changed:
+            evaluators = {options: evaluator(box_options=options) for options in changed}
+            curves = score_maps(changed, sets[split], evaluators, label=f"{split} boxes")
+            scored.update({(split, options): of_options for options, of_options in curves.items()})
+        return {options: scored[split, options] for options in candidates}
 
-    best = BoxOptions()
-    for field, values in grid.items():
-        candidates = [replace(best, **{field: value}) for value in values]
-        best = candidates[0]
-        if len(candidates) > 1:
+    refined = {}
+    for name, grid in grids.items():
+        best = BoxOptions()
+        for field, values in grid.items():
+            candidates = [replace(best, **{field: value}) for value in values]
             best = best_candidate(score("validation", candidates))
-    return best, {split: score(split, [best])[best] for split in maps}
+        refined[name] = best, {split: score(split, [best])[best] for split in maps}
+    return refined

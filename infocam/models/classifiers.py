@@ -111,13 +111,21 @@ def _well_typed(value: object, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def run_classifier(path: Path, *, padding: str | None = None, runtime: Runtime) -> Classifier:
+def run_classifier(
+    path: Path,
+    *,
+    padding: str | None = None,
+    output_stride: int | None = None,
+    runtime: Runtime,
+) -> Classifier:
     """The network of a finished run of `infocam.train`, from the run's folder alone.
 
     The `spec` of the network makes images of the size that it was trained on. A `padding` of
-    `IMAGE_PADDINGS` takes the place of the run's for the maps.
+    `IMAGE_PADDINGS` takes the place of the run's for the maps, an `output_stride` for maps and
+    logits.
 
-    UserError as in `read_run`, and for other weights of the backbone than the run's.
+    UserError as in `read_run`, for other weights of the backbone than the run's, and for a stride
+    that the network cannot have.
     """
     run = read_run(path)
     settings = run.settings
@@ -125,7 +133,7 @@ def run_classifier(path: Path, *, padding: str | None = None, runtime: Runtime) 
         settings.network,
         weights=settings.weights if settings.freeze_backbone else "none",
         num_classes=len(run.class_names),
-        output_stride=settings.output_stride,
+        output_stride=output_stride or settings.output_stride,
         image_size=settings.image_size,
     )
     if settings.padding == "reflect":

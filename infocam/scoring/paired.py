@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from infocam.names import plain_method
 from infocam.scoring.scores import HITS, resampled
 
 RULE = ["region_rule", "threshold_rule"]
@@ -18,6 +19,8 @@ def image_differences(
     rows: pd.DataFrame, *, ranks: np.ndarray | None, weights: np.ndarray
 ) -> pd.DataFrame:
     """The scores of each method less those of `cam` and of the centre box, under equal rules.
+
+    A refined method is compared with the plain one too; see `names.plain_method`.
 
     Args:
         rows: of `scores.score_rows`, with the columns method, `RULE` and `HITS`. A given region,
@@ -39,22 +42,22 @@ def image_differences(
     counts = resampled(len(weights)) * (weights * len(weights))
     total = counts.sum(axis=1)
     differences = []
-    for baseline in BASELINES:
-        for (method, *rule), hits_of_method in hits.items():
-            pair = (baseline, *rule)
-            if method in (baseline, "centre-box") or pair not in hits:
-                continue
-            change = hits_of_method.astype(np.float32) - hits[pair]
-            won, lost = int((change > 0).sum()), int((change < 0).sum())
-            line = {"method": f"{method} - {baseline}", **dict(zip(RULE, rule, strict=True))}
-            line["n"] = len(change)
-            values = {"gt_known": change}
-            if ranks is not None:
-                values["top1_loc"] = change * (ranks < 1)
-            for name, value in values.items():
-                low, high = np.percentile(counts @ value / total, (2.5, 97.5))
-                scores = {name: weights @ value, f"{name}_low": low, f"{name}_high": high}
-                line |= {column: round(float(score), 12) for column, score in scores.items()}
-            p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
-            differences.append(line | {"won": won, "lost": lost, "p": p})
+    pairs = [((baseline, *key[1:]), key) for baseline in BASELINES for key in hits]
+    pairs += [((plain_method(method), *rule), (method, *rule)) for method, *rule in hits]
+    for base, key in dict.fromkeys(pairs):
+        if base == key or base not in hits or key[0] == "centre-box":
+            continue
+        change = hits[key].astype(np.float32) - hits[base]
+        won, lost = int((change > 0).sum()), int((change < 0).sum())
+        line = {"method": f"{key[0]} - {base[0]}", **dict(zip(RULE, key[1:], strict=True))}
+        line["n"] = len(change)
+        values = {"gt_known": change}
+        if ranks is not None:
+            values["top1_loc"] = change * (ranks < 1)
+        for name, value in values.items():
+            low, high = np.percentile(counts @ value / total, (2.5, 97.5))
+            scores = {name: weights @ value, f"{name}_low": low, f"{name}_high": high}
+            line |= {column: round(float(score), 12) for column, score in scores.items()}
+        p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
+        differences.append(line | {"won": won, "lost": lost, "p": p})
     return pd.DataFrame(differences)

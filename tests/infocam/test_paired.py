@@ -78,3 +78,15 @@ def test_equal_hits_have_no_difference_and_no_ranks_no_top_1():
     assert (line["gt_known"], line["gt_known_low"], line["gt_known_high"]) == (0, 0, 0)
     assert (line["won"], line["lost"], line["p"]) == (0, 0, 1)
     assert "top1_loc" not in line
+
+
+def test_refined_methods_are_compared_with_the_plain_one():
+    plain = ["infocam", "cam", "similar"]
+    refined = ["propagated similar", "similar, mean box", "propagated cam, prior map, mean box"]
+    rows = pd.DataFrame([row(method, INFOCAM if ", " in method else CAM) for method in refined])
+    rows = pd.concat([rows, pd.DataFrame([row(method, CAM) for method in plain])])
+    table = image_differences(rows, ranks=None, weights=EQUAL)
+    others = [f"{method} - cam" for method in (*refined, "infocam", "similar")]
+    own = [f"{method} - similar" for method in refined[:2]]
+    assert table["method"].tolist() == [*others, *own]
+    assert table["won"].tolist() == [0, 4, 4, 0, 0, 0, 4]
