@@ -157,6 +157,11 @@ def image_folder(
     UserError for a missing folder, no classes, a class without images, or a class that only one of
     the two splits has.
     """
+    for name in required:
+        if not (Path(data_dir) / name).is_dir():
+            wanted = " and ".join(f"{name}/CLASS" for name in required)
+            few = "; a few test images suffice" if untested_classes else ""
+            raise UserError(f"no folder {Path(data_dir) / name}; want images in {wanted}{few}")
     names = {name: _class_names(Path(data_dir) / name) for name in required}
     pairs = [("test", "train")] if untested_classes else itertools.permutations(required, 2)
     for one, other in pairs:
@@ -186,8 +191,6 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _class_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; want the images of each class in {folder}/CLASS")
     names = [path.name for path in _visible(folder) if path.is_dir()]
     if not names:
         raise UserError(f"{folder}: no class folders; want the images of each class in CLASS/")

@@ -95,6 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.tune:
         tuning_settings = tuning.settings_of(flags, folder)
         tuning_images = tuning.tuning_images(tuning_settings.data)
+        for note in set(tuning_images.notes) - set(data.notes):
+            print(f"Note: with --tune, {note}.")
     if not (args.resume and first_flags["output_dir"].exists()):
         # Before a folder is made, to find what cannot work, unreadable images too; and before
         # worker processes begin, which would all compute the same features.

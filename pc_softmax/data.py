@@ -120,16 +120,16 @@ def load_data(
     validation = splits.get("validation")
     notes = []
     if skipped:
-        notes.append(f"left out {len(skipped)} unreadable images: {', '.join(map(str, skipped))}")
+        notes.append(f"left out unreadable images ({len(skipped)}): {', '.join(map(str, skipped))}")
     if dataset == "folder" and (others := other_files(data_dir)):
-        notes.append(f"left out {len(others)} files that are no images: {_listed(others)}")
+        notes.append(f"left out files that are no images ({len(others)}): {_listed(others)}")
     for name, images in tests.items():
         without = _without_images(images, splits["train"])
         if without:
             notes.append(f"{name}: no test images of {without}; scores leave these out")
     if validation is not None and (without := _without_images(validation, splits["train"])):
-        notes.append(f"no validation images of {without}: --val-fraction {val_fraction} is rounded")
-        notes[-1] += " down, so that all of these are trained on"
+        share = f"{val_fraction:g} of each class is rounded down"
+        notes.append(f"no validation images of {without}: {share}, so that all are trained on")
     return ImbalancedData(dataset, splits["train"], validation, tests, indices, tuple(notes))
 
 

@@ -25,7 +25,7 @@ def test_unreadable_files_are_as_if_not_there_and_are_listed(cub_dir, broken_cub
     folder, bad = broken_cub
     whole = load_data("cub", cub_dir, imbalance="paper")
     loaded = load_data("cub", folder, imbalance="paper", skip_unreadable=True)
-    assert loaded.notes[0] == f"left out 2 unreadable images: {bad[0]}, {bad[1]}"
+    assert loaded.notes[0] == f"left out unreadable images (2): {bad[0]}, {bad[1]}"
     # The first class has 12 training images, so the rule goes on to the next one.
     assert loaded.train.labels.bincount().tolist() == [10, 30, 9, 10]
     assert loaded.indices["train"][:4].tolist() == [0, 1, 3, 4]

@@ -83,7 +83,7 @@ def test_unreadable_pictures_are_left_out_listed_and_counted(pictures, tmp_path,
     bad = [pictures / "train/bee/01.jpg", pictures / "test/cow/04.jpg"]
     for path in bad:
         path.write_bytes(b"")
-    said = f"Note: left out 2 unreadable images: {bad[0]}, {bad[1]}."
+    said = f"Note: left out unreadable images (2): {bad[0]}, {bad[1]}."
     main(arguments(pictures, tmp_path / "run", "--skip-unreadable"))
     assert said in capsys.readouterr().out.splitlines()
     result = RunFolder(tmp_path / "run").result()

@@ -12,10 +12,10 @@ from pc_softmax.predictions import Predictions
 from tests.pc_softmax.test_picture_runs import COLOURS, arguments, draw
 
 NOTES = [
-    "left out 1 files that are no images: {root}/train/ant/notes.txt",
+    "left out files that are no images (1): {root}/train/ant/notes.txt",
     "official: no test images of cow (1 training images); scores leave these out",
-    "no validation images of bee (9 training images), cow (1 training images): --val-fraction 0.1 "
-    "is rounded down, so that all of these are trained on",
+    "no validation images of bee (9 training images), cow (1 training images): 0.1 of each "
+    "class is rounded down, so that all are trained on",
 ]
 
 
