@@ -1,27 +1,29 @@
 """The box head of `scripts.box_head`: from feature maps to one box, trained on true boxes."""
 
 import copy
+import itertools
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
-from tqdm import tqdm
 
 from infocam.maps.cam import coefficients, contrast_maps
 from infocam.scoring.metrics import IOU_HIT, box_iou
 from infocam.scoring.objects import largest_boxes
 from mi_common.image_sets import ImageSet
+from mi_common.progress import Progress
 from mi_common.training import ImageClassifier
 from scripts.localisation import hits_of_maps, with_interval
 
+COMPONENTS = 128  # of the features, which make the head small and quick
 WIDTH, HIDDEN, DROPOUT = 64, 128, 0.3
 LR, WEIGHT_DECAY, BATCH = 1e-3, 1e-2, 64
 SELECTION = 5  # one in so many images chooses the number of epochs
 
 
 class BoxHead(nn.Module):
-    """(B, C, h, w) features and (B, 1, h, w) maps in 0..1 -> (B, 4) corners in 0..1.
+    """(B, P, h, w) features and (B, 1, h, w) maps in 0..1 -> (B, 4) corners in 0..1.
 
     `use_features`, `use_map`: which of the two it sees.
     """
@@ -29,7 +31,7 @@ class BoxHead(nn.Module):
     def __init__(self, channels: int, side: int, *, use_features: bool, use_map: bool):
         super().__init__()
         self.use_features, self.use_map = use_features, use_map
-        self.reduce = nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, WIDTH, 1))
+        self.reduce = nn.Conv2d(channels, WIDTH, 1)
         inputs = (WIDTH * use_features + use_map) * side**2
         self.box = nn.Sequential(
             *(nn.Flatten(), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(inputs, HIDDEN)),
@@ -43,15 +45,33 @@ class BoxHead(nn.Module):
 
 
 @torch.no_grad()
-def inputs_of(classifier: ImageClassifier, images: ImageSet) -> tuple[Tensor, Tensor]:
-    """(N, C, h, w) float16 features and (N, h, w) float32 infoCAM of the label."""
+def principal_components(classifier: ImageClassifier, images: ImageSet) -> tuple[Tensor, Tensor]:
+    """(C,) mean and (C, P) directions of the features, scaled to a mean variance of one."""
+    count, total, squares = 0, 0, 0
+    for _, features in classifier.feature_maps(images):
+        vectors = features.movedim(1, -1).flatten(0, -2)
+        count, total = count + len(vectors), total + vectors.sum(dim=0).double()
+        squares = squares + (vectors.T @ vectors).double()
+    mean = total / count
+    values, directions = torch.linalg.eigh(squares / count - mean.outer(mean))
+    values, directions = values[-COMPONENTS:], directions[:, -COMPONENTS:]
+    return mean.float(), (directions / values.mean().sqrt()).float()
+
+
+@torch.no_grad()
+def inputs_of(
+    classifier: ImageClassifier, images: ImageSet, components: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(N, P, h, w) principal components of the features and (N, h, w) infoCAM of the label."""
     head, all_features, all_maps = classifier.network.head, [], []
+    mean, directions = components
     for rows, features in classifier.feature_maps(images):
         logits = head(features.mean(dim=(2, 3)))
         labels = images.labels[rows].to(logits.device)
         row = coefficients("infocam", logits, labels)[:, None]
         all_maps.append(contrast_maps(features, head.weight, row)[:, 0].cpu())
-        all_features.append(features.half().cpu())
+        centred = features - mean[:, None, None]
+        all_features.append(torch.einsum("bchw,cp->bphw", centred, directions).cpu())
     return torch.cat(all_features), torch.cat(all_maps)
 
 
@@ -77,7 +97,7 @@ def zero_to_one(maps: Tensor) -> Tensor:
 def predicted_boxes(head: BoxHead, features: Tensor, maps: Tensor) -> Tensor:
     """(N, 4) corners in 0..1."""
     batches = zip(features.split(500), maps.split(500), strict=True)
-    return torch.cat([head.eval()(part.float(), values) for part, values in batches])
+    return torch.cat([head.eval()(part, values) for part, values in batches])
 
 
 def hits_of_boxes(boxes: Tensor, images: ImageSet) -> np.ndarray:
@@ -100,7 +120,7 @@ def train_box_head(
     """The head after the epoch with the most hits on images that do not train it, and that epoch.
 
     Args:
-        features, maps: (N, C, h, w) and (N, 1, h, w) of the images, which have true boxes.
+        features, maps: (N, P, h, w) and (N, 1, h, w) of the images, which have true boxes.
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -116,7 +136,7 @@ def train_box_head(
     for epoch in range(1, epochs + 1):
         head.train()
         for batch in train[torch.randperm(len(train), generator=generator)].split(BATCH):
-            inputs, target = (features[batch].float(), maps[batch]), truths[batch]
+            inputs, target = (features[batch], maps[batch]), truths[batch]
             if torch.rand((), generator=generator) < 0.5:
                 inputs = tuple(values.flip(-1) for values in inputs)
                 target = torch.stack(
@@ -146,13 +166,16 @@ def box_head_rows(
 
     The heads learn from the validation images, which also choose infoCAM's threshold.
     """
-    inputs_by_split = {split: inputs_of(classifier, images) for split, images in sets.items()}
+    components = principal_components(classifier, sets["validation"])
+    inputs_by_split = {
+        split: inputs_of(classifier, images, components) for split, images in sets.items()
+    }
     infocam = hits_of_maps({s: maps.numpy() for s, (_, maps) in inputs_by_split.items()}, sets)
     inputs_by_split = {s: (f, zero_to_one(maps)) for s, (f, maps) in inputs_by_split.items()}
     rows = []
-    for name in inputs:
-        kinds = {f"use_{kind}": kind in name.split("+") for kind in ("features", "map")}
-        for seed in tqdm(seeds, desc=name, disable=None):
+    with Progress("box heads", len(inputs) * len(seeds)) as progress:
+        for name, seed in itertools.product(inputs, seeds):
+            kinds = {f"use_{kind}": kind in name.split("+") for kind in ("features", "map")}
             options = {"epochs": epochs, "seed": seed, **kinds}
             validation = *inputs_by_split["validation"], sets["validation"]
             head, epoch = train_box_head(*validation, **options)
@@ -164,4 +187,6 @@ def box_head_rows(
                 | with_interval("infocam", infocam)
                 | with_interval("gain", hits.astype(float) - infocam)
             )
+            progress.step()
+            progress.finish(f"{name}, seed {seed}", gt_known=hits.mean(), epoch=epoch)
     return rows
