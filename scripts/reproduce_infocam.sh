@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the tables of localisation: scattered digits, and Tiny-ImageNet's frozen EfficientNet-Lite0
-# with 7 x 7 and 14 x 14 maps, three seeds of the head. Put the archive there first:
+# with 7 x 7 and 14 x 14 maps, three seeds of the head, and options of boxes. Put the archive there
+# first:
 #
 #   python -m scripts.download_data tiny-imagenet
 #   bash scripts/reproduce_infocam.sh                 an hour on two cores
@@ -48,4 +49,14 @@ for stride in 32 16; do
   done
   $python -m infocam.evaluate $tiny --output-dir $runs/tiny-$stride --overwrite --region $regions \
     --methods cam infocam infocam+ lowest:20 similar posterior grad-cam grad-cam++ layer-cam
+done
+echo; echo "== Tiny-ImageNet, options of boxes, seed 0, by AdamW and SGD =="
+options="--methods infocam --propagate 2 4 8 --prior-map --threshold-rule adaptive --box-rule mean"
+$python -m infocam.train --dataset tiny-imagenet --optimizer sgd --lr 0.1 --schedule cosine \
+  --seed 0 --output-dir $runs/tiny-sgd-0 --resume
+for stride in 32 16; do  # the same head on finer maps
+  for run in tiny-32-0 tiny-sgd-0; do
+    $python -m infocam.evaluate $runs/$run --output-dir $runs/boxes-$stride-$run --overwrite \
+      --output-stride $stride $options
+  done
 done

@@ -97,7 +97,7 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
         ("reproduce_pc_softmax.sh", [], 4),
         ("reproduce_pc_softmax.sh", ["--fair"], 5),
         ("reproduce_pc_softmax.sh", ["--smoke"], 2),
-        ("reproduce_infocam.sh", [], 13),
+        ("reproduce_infocam.sh", [], 18),
         ("reproduce_infocam.sh", ["--smoke"], 3),
     ],
 )

@@ -104,3 +104,17 @@ def test_a_run_with_another_or_a_damaged_config_is_refused(
     line = user_error(explain.main, [*words, "--device", "cpu"])
     assert f"{tmp_path}/run" in line and said in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_gives_finer_maps_by_the_same_weights(tiny_run, digits_run, cpu):
+    coarse = run_classifier(tiny_run.folder, runtime=cpu).network
+    fine = run_classifier(tiny_run.folder, output_stride=16, runtime=cpu).network
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert coarse.features(image).shape[2:] == (7, 7)
+        assert fine.features(image).shape[2:] == (14, 14)
+    weights, fine_weights = coarse.state_dict(), fine.state_dict()
+    assert weights.keys() == fine_weights.keys()
+    assert all(torch.equal(value, fine_weights[name]) for name, value in weights.items())
+    with pytest.raises(UserError, match="leave out --image-size and --output-stride"):
+        run_classifier(digits_run.folder, output_stride=16, runtime=cpu)
