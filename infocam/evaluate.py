@@ -17,9 +17,9 @@ Options of boxes add rows: each option alone, and all together.
 Writes `results.csv` and `table`; `differences.csv`, of each run over its images, and the table
 `differences`, of one run over images and of several over seeds, to `cam` and to the centre box;
 `chosen.json`, what the validation images chose; `by_object.csv` and a table, scores by where the
-object is and how large it is. Of the first run `threshold_curves` (`.csv`,
-`.png`), `overlays/`, galleries of the best, the worst and the most different boxes, and with
-`--save-maps` `maps/SPLIT/METHOD/NAME.npy` and `maps/SPLIT/annotations.csv`.
+object is and how large it is. Of the first run `threshold_curves` (`.csv`, `.png`, `.svg`),
+`overlays/`, galleries of the best, the worst and the most different boxes, and with `--save-maps`
+`maps/SPLIT/METHOD/NAME.npy` and `maps/SPLIT/annotations.csv`.
 """
 
 from pathlib import Path

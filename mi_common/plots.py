@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -25,17 +26,20 @@ def plain(name: str, longest: int = 40) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def save_figure(figure: plt.Figure, path: Path, *, dpi: int = 150) -> None:
-    """Writes a PNG or SVG atomically, without frames above and to the right; closes the figure."""
+def save_figure(figure: plt.Figure, path: Path, *, dpi: int = 150, also_svg: bool = False) -> None:
+    """Writes a PNG or SVG atomically, without frames above and to the right; closes the figure.
+
+    With `also_svg` it writes the same figure as `path` with the ending .svg too.
+    """
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     with warnings.catch_warnings():  # about letters that no font has, and labels that overlap
         warnings.simplefilter("ignore", UserWarning)
         figure.tight_layout()
-        if path.suffix == ".svg":  # the same bytes each time
+        for file in [path, path.with_suffix(".svg")] if also_svg else [path]:
+            options = {"dpi": dpi}
+            if file.suffix == ".svg":
+                options["metadata"] = {"Date": None}  # the same bytes each time
             with plt.rc_context({"svg.hashsalt": path.stem}):
-                options = {"dpi": dpi, "metadata": {"Date": None}}
-                write_atomically(path, lambda partial: figure.savefig(partial, **options))
-        else:
-            write_atomically(path, lambda partial: figure.savefig(partial, dpi=dpi))
+                write_atomically(file, partial(figure.savefig, **options))
     plt.close(figure)

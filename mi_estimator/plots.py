@@ -48,7 +48,7 @@ def plot_estimates(rows: pd.DataFrame, path: Path) -> None:
     bottom.set_xticks(positions, tasks, rotation=30, ha="right")
     columns = min(len(estimators) + 1, max(2, len(tasks) // 2))
     top.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1))
-    save_figure(figure, path)
+    save_figure(figure, path, also_svg=True)
 
 
 def plot_estimates_against_truth(rows: pd.DataFrame, path: Path) -> None:

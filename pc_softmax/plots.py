@@ -39,7 +39,7 @@ def plot_per_class(
     if few:
         panels[-1, 0].set_xticks(classes, [f"{k}\n{n:,}" for k, n in enumerate(train_counts)])
     panels[-1, 0].set_xlabel("class, and its training images" if few else "class")
-    save_figure(figure, path)
+    save_figure(figure, path, also_svg=True)
 
 
 def plot_confusion(confusions: dict[str, np.ndarray], class_names: list[str], path: Path) -> None:

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runs=runs/quickstart
-mi="--seeds 0 1 2 --n-test 200000" pc="--seeds 0 1 2" train="" evaluate=""
+mi="--seeds 0 1 2 --n-test 200000" pc="--seeds 0 1 2" train="" evaluate="" note=""
 case "${1:-}" in
   "") ;;
   --smoke)
@@ -18,6 +18,7 @@ case "${1:-}" in
     pc="--seeds 0 1 --epochs 1"
     train="--images-per-class 150 --val-per-class 30 --epochs 2"
     evaluate="--test-images 200"
+    note="A check of the machinery, everything shrunk: these numbers mean nothing."
     ;;
   *) echo "quickstart.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
@@ -39,6 +40,14 @@ $python -m infocam.train --dataset scattered-digits --output-dir $runs/infocam \
   --resume $train
 $python -m infocam.evaluate $runs/infocam --overwrite $evaluate
 
+echo; echo "== where the evidence is in two photographs =="
+mapfile -t photographs < <($python -c '
+from pathlib import Path
+import matplotlib, sklearn
+print(Path(sklearn.__file__).parent / "datasets/images/china.jpg")
+print(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg")')
+$python -m infocam.explain "${photographs[@]}" --output-dir $runs/explain --overwrite
+
 echo
-$python -m scripts.report $runs
-if [ $runs = runs/smoke ]; then echo "(a check of the machinery: these numbers mean nothing)"; fi
+$python -m scripts.report $runs --note "$note"
+if [ -n "$note" ]; then echo "($note)"; fi

@@ -2,9 +2,9 @@
 
     python -m scripts.report runs/quickstart
 
-reads `mi_estimator/`, `pc_softmax/` and `infocam/` in that folder and writes `report.html` there;
-with `--figure FILE` it also draws one picture of the three. It computes nothing again: both show
-the tables and pictures that the scripts wrote.
+reads `mi_estimator/`, `pc_softmax/`, `infocam/` and `explain/` in that folder and writes
+`report.html` there: first the findings with their intervals, then tables, plots and pictures. It
+trains nothing. With `--figure FILE` it also draws one picture of the three experiments.
 """
 
 from pathlib import Path
@@ -14,7 +14,8 @@ from mi_common import cli
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    parser.add_argument("runs", type=Path, help="folder with mi_estimator, pc_softmax and infocam")
+    parser.add_argument("runs", type=Path, help="folder that scripts/quickstart.sh wrote")
+    parser.add_argument("--note", default="", help="text to show above all")
     parser.add_argument("--figure", type=Path, help="PNG to write with one picture of the three")
     return parser
 
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.figure:
         check_figure(args.figure, args.runs)
-    page = build_report(args.runs).encode(errors="replace")  # a picture's name may be no text
+    text = build_report(args.runs, args.note)
+    page = text.encode(errors="replace")  # a picture's name may be no text
     figure = overview(args.runs) if args.figure else None
     target = args.runs / "report.html"
     write_atomically(target, lambda partial: partial.write_bytes(page))

@@ -1,140 +1,172 @@
-"""The report: HTML and one picture from the tables and figures of the three experiments."""
+"""The report: what the three experiments wrote, as one HTML page and as one picture."""
 
-import base64
-import html
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jinja2
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from infocam.figures.page import data_uri, map_overlay, picture_entry, png_uri
+from infocam.scoring.metrics import box_iou
 from mi_common.errors import UserError
-from mi_common.files import read_json
+from mi_common.files import damaged_file, read_arrays, read_json
 from mi_common.pictures import image_size, read_image
+from scripts.report_sections import SECTIONS, Section, checked_file
 
 MAX_PIXELS = 50_000_000  # of a picture; ours have a tenth
-MAX_BYTES = 50_000_000  # of a file
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1a1a1a; background: #fff }
-h1 { line-height: 1.2 } h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
-th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #e4e4e4 }
-th { border-bottom: 1px solid #888 } td:first-child, th:first-child { text-align: left }
-.wide { overflow-x: auto } img { max-width: 100% } code { font-size: .85rem }
-.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: .5rem }
-.run { color: #666; font-size: .85rem }
-"""
+FOLDED_RULES = ("fixed", "oracle")  # thresholds that were not chosen on validation images
+BOX_COLOUR = "#e69f00"
+HEADS = {"gt_known": "GT-known", "top1_loc": "top-1", "top5_loc": "top-5"}
+HEADS |= {"max_box_acc": "MaxBoxAcc", "max_box_acc_v2": "MaxBoxAccV2"}
 
 
 @dataclass(frozen=True)
-class Section:
-    """What the page shows of one experiment. Paths are relative to the runs folder."""
+class Table:
+    """A table without its constant columns; `folded` rows are shown on demand."""
 
-    title: str
-    text: str
-    config: str
-    tables: tuple[str, ...]
-    figures: tuple[str, ...]
-    gallery: str | None = None
-
-
-SECTIONS = (
-    Section(
-        "Mutual information, estimated and exact",
-        "Classifiers trained on samples of Gaussian classes, scored on fresh samples, in nats. The "
-        "oracle averages the exact log density ratio over the same samples: its error is the "
-        "sampling error. H(Y) is the upper limit of the mutual information.",
-        "mi_estimator/config.json",
-        ("mi_estimator/table.md",),
-        ("mi_estimator/estimates.png",),
-    ),
-    Section(
-        "PC-softmax on imbalanced MNIST",
-        "3,000 training images of each odd digit, 300 of each even one. Percent, mean ± half the "
-        "95 % interval over seeds, then the paired difference in points. Both losses predict by "
-        "the argmax of the logits.",
-        "pc_softmax/config.json",
-        ("pc_softmax/table.md", "pc_softmax/differences.md"),
-        ("pc_softmax/per_class.png",),
-    ),
-    Section(
-        "infoCAM: boxes of digits, learned from labels alone",
-        "Percent of test images whose box has an intersection over union of at least 0.5 with "
-        "the true one. The threshold of a map is chosen on validation images; the oracle's is the "
-        "best on the test images themselves.",
-        "infocam/evaluation/config.json",
-        ("infocam/evaluation/table.md",),
-        ("infocam/evaluation/threshold_curves.png",),
-        "infocam/evaluation/overlays",
-    ),
-)
+    caption: str
+    constants: str  # "test set official, n 3"
+    heads: list[str]
+    rows: list[list[str]]
+    folded: list[list[str]]
 
 
-def build_report(runs: Path) -> str:
-    """The page's HTML; UserError for a missing or damaged file of an experiment."""
-    sections = "\n".join(_section(runs, section) for section in SECTIONS)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>A classifier is a mutual-information estimator
-</title><style>{STYLE}</style></head><body>
-<h1>A classifier is a mutual-information estimator</h1>
-<p>With softmax corrected by the class probabilities, a network's normalised logits are pointwise
-mutual information. Three experiments use that: an estimate of mutual information, a loss for
-imbalanced labels, and maps that find the object.</p>
-{sections}
-</body></html>
-"""
+def build_report(runs: Path, note: str = "") -> str:
+    """The page's HTML; UserError for a missing or damaged file of an experiment.
+
+    `note` is shown above all.
+    """
+    parts = [_part(runs / section.folder, section) for section in SECTIONS]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(parts=parts, note=note)
 
 
-def _section(runs: Path, section: Section) -> str:
-    parts = [f"<h2>{html.escape(section.title)}</h2>", f"<p>{html.escape(section.text)}</p>"]
-    for name in section.tables:
-        parts.append(f'<div class="wide">{_table(runs / name)}</div>')
-    parts += [_image(runs / name) for name in section.figures]
-    if section.gallery and (overlays := sorted((runs / section.gallery).glob("*.png"))):
-        pictures = "".join(map(_image, overlays))
-        parts.append(
-            "<p>Test images spread evenly over the set. White: true box; orange, dashed: predicted "
-            "box. Yellow is evidence for the class, blue is evidence against it.</p>"
-            f'<div class="gallery">{pictures}</div>'
-        )
-    config = read_json(_checked(runs / section.config))
+def _part(folder: Path, section: Section) -> dict:
+    """A section as the template takes it."""
+    config = read_json(checked_file(folder / "config.json"))
     if missing := [key for key in ("command", "torch", "gpu", "cpu") if key not in config]:
-        raise UserError(f"{runs / section.config}: no {missing[0]!r}; run the experiment again")
-    run = f"{config['command']} · torch {config['torch']} · {config['gpu'] or config['cpu']}"
-    parts.append(f'<p class="run"><code>{html.escape(run)}</code></p>')
-    return "\n".join(parts)
-
-
-def _table(path: Path) -> str:
-    data = _checked(path).read_bytes()
+        raise UserError(f"{folder / 'config.json'}: no {missing[0]!r}; run the experiment again")
+    flags = config.get("flags") if isinstance(config.get("flags"), dict) else {}
+    pictures = []
+    if section.gallery:
+        paths = sorted((folder / section.gallery).glob("*.npz"))
+        pictures = [_gallery_entry(checked_file(path)) for path in paths]
     try:
-        return markdown_table_to_html(data.decode())
+        findings = section.findings(folder)
+    except UserError:
+        raise
+    except (KeyError, IndexError, ValueError) as error:  # of pandas
+        problem = "rows are missing for the findings; run the experiment again"
+        raise UserError(f"{folder / 'results.csv'}: {problem}") from error
+    return {
+        "section": section,
+        "findings": findings,
+        "tables": [table_of(_read_table(folder / name), text) for name, text in section.tables],
+        "plot": _plot_uri(folder / section.figure[0]) if section.figure else None,
+        "pictures": pictures,
+        "command": config["command"],
+        "machine": f"torch {config['torch']} · {config['gpu'] or config['cpu']}",
+        "flags": {name: value for name, value in flags.items() if value not in (None, False, [])},
+    }
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    data = checked_file(path).read_bytes()
+    try:
+        return read_markdown_table(data.decode())
     except ValueError as error:  # UnicodeDecodeError is one
         raise UserError(f"{path}: not a Markdown table; run the experiment again") from error
 
 
-def markdown_table_to_html(text: str) -> str:
-    """A table of `mi_common.tables.to_markdown` as HTML; ValueError when the text is no table."""
+def read_markdown_table(text: str) -> pd.DataFrame:
+    """A table of `mi_common.tables.to_markdown`; ValueError when the text is no table."""
     lines = [line for line in text.splitlines() if line.strip()]
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     if len(rows) < 2 or set(rows[1]) != {"---"} or len(set(map(len, rows))) > 1:
         raise ValueError("not a Markdown table")
     head, _, *body = [[cell.replace(r"\|", "|") for cell in row] for row in rows]
-    with pd.option_context("display.max_colwidth", None):
-        return pd.DataFrame(body, columns=head).to_html(index=False, escape=True, border=0)
+    return pd.DataFrame(body, columns=head)
+
+
+def table_of(frame: pd.DataFrame, caption: str) -> Table:
+    """Without columns that hold one value, and with rows of `FOLDED_RULES` apart.
+
+    Empty cells do not make a column vary. A table of a single row keeps its columns.
+    """
+    values = [set(frame.iloc[:, i]) - {""} for i in range(frame.shape[1])]
+    kept = [i for i, of in enumerate(values) if len(of) > 1 or len(frame) < 2]
+    names = [HEADS.get(name, name.replace("_", " ")) for name in frame.columns]
+    dropped = [i for i in range(frame.shape[1]) if i not in kept and values[i]]
+    constants = ", ".join(f"{names[i]} {next(iter(values[i]))}" for i in dropped)
+    folded = frame.get("threshold_rule", pd.Series("", frame.index)).isin(FOLDED_RULES)
+    rows = frame.iloc[:, kept]
+    return Table(
+        caption,
+        constants,
+        [names[i] for i in kept],
+        rows[~folded].to_numpy().tolist(),
+        rows[folded].to_numpy().tolist(),
+    )
+
+
+def _plot_uri(path: Path) -> str:
+    """A plot as a data: address, of the SVG beside the PNG where there is one."""
+    svg = path.with_suffix(".svg")
+    if not svg.exists():
+        _picture(path)
+        return data_uri("png", path.read_bytes())
+    data = checked_file(svg).read_bytes()
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise damaged_file(svg) from error
+    if root.tag != "{http://www.w3.org/2000/svg}svg":
+        raise damaged_file(svg)
+    return data_uri("svg+xml", data)
+
+
+def _gallery_entry(path: Path) -> dict:
+    """A picture of `infocam.explain` or of `infocam.evaluate` as the template takes it."""
+    arrays = read_arrays(path)
+    if "page" in arrays:
+        methods = arrays.get("methods", np.array([])).tolist()
+        return picture_entry(path) | {"truths": [], "methods": methods}
+    try:
+        picture, truths = arrays["picture"], arrays["truths"].astype(int)
+        height, width = picture.shape[:2]
+        panels = []
+        for values, box in zip(arrays["maps"], arrays["boxes"].astype(int), strict=True):
+            panel = {"box": box.tolist(), "colour": BOX_COLOUR, "title": "", "note": ""}
+            if len(truths) and box[0] >= 0:
+                panel["title"] = f"IoU {box_iou(box[None], truths).max():.2f}"
+            scale = float(np.abs(values).max()) or 1.0
+            panels.append(panel | map_overlay(values, scale, width, height))
+        entry = {"file": str(arrays["title"]), "size": (width, height), "panels": panels}
+        entry |= {"picture": png_uri(picture), "truths": truths.tolist(), "bars": []}
+        return entry | {"methods": arrays["methods"].tolist()}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{path}: not written by infocam.evaluate; evaluate again") from error
 
 
 def overview(runs: Path) -> Image.Image:
     """The estimates, the accuracy of each class and four overlays; UserErrors of `_picture`."""
-    mi, pc, infocam = SECTIONS
-    overlays = sorted((runs / infocam.gallery).glob("*.png"))[:4]
-    rows = [[runs / mi.figures[0], runs / pc.figures[0]], overlays[:2], overlays[2:]]
+    first, second, third = (runs / section.folder for section in SECTIONS[:3])
+    overlays = sorted((third / "overlays").glob("*.png"))[:4]
+    plots = [first / SECTIONS[0].figure[0], second / SECTIONS[1].figure[0]]
     width, margin, top = 1600, 20, 0
     page = Image.new("RGB", (width, 2 * width), "white")
-    for row in filter(None, rows):  # infoCAM may have drawn no overlays
+    for row in filter(None, [plots, overlays[:2], overlays[2:]]):  # there may be no overlays
         pictures = [_picture(path) for path in row]
         aspects = [picture.width / picture.height for picture in pictures]
         height = max(int((width - margin * (len(row) - 1)) / max(sum(aspects), 1)), 1)
@@ -147,36 +179,20 @@ def overview(runs: Path) -> Image.Image:
     return page.crop((0, 0, width, top))
 
 
-def _image(path: Path) -> str:
-    _picture(path)
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
-
-
 def _picture(path: Path) -> Image.Image:
     """An RGB picture; UserError when it is missing, damaged or huge."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see MAX_PIXELS
-        width, height = image_size(_checked(path))
+        width, height = image_size(checked_file(path))
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     return read_image(path)
 
 
-def _checked(path: Path) -> Path:
-    """The path of a file, if it is there and small enough; otherwise UserError."""
-    if not path.is_file():
-        raise UserError(f"{path}: not found; give the output folder of scripts/quickstart.sh")
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise UserError(f"{path}: {size:,} bytes, more than {MAX_BYTES:,}")
-    return path
-
-
 def check_figure(figure: Path, runs: Path) -> None:
-    """UserError when `--figure` is no PNG, or would replace a picture of the report."""
+    """UserError when `--figure` is no PNG, or lies in a folder that the report shows."""
     if figure.suffix.lower() != ".png":
         raise UserError(f"--figure {figure}: the name must end in .png")
-    shown = {(runs / name).resolve() for section in SECTIONS for name in section.figures}
-    galleries = {(runs / section.gallery).resolve() for section in SECTIONS if section.gallery}
-    if figure.resolve() in shown or figure.resolve().parent in galleries:
-        raise UserError(f"--figure {figure}: is a picture of the report; choose another name")
+    folders = {(runs / section.folder).resolve() for section in SECTIONS}
+    if folders & {figure.resolve(), *figure.resolve().parents}:
+        raise UserError(f"--figure {figure}: in a folder of the report; choose another one")

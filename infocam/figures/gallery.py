@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from infocam.figures.overlay import Overlay, save_gallery
+from infocam.figures.overlay import Overlay, save_gallery, save_overlay_arrays
 from infocam.names import RANDOM
 from infocam.scoring.metrics import ScoredMaps, predicted_box
 from infocam.scoring.protocols import Protocol
@@ -43,9 +43,11 @@ def _thresholds(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def save_overlays(folder: Path, data: ImageSet, scored: ScoredMaps, count: int, **options) -> None:
-    """A PNG each of `count` images that are spread evenly over the set; `options` of `overlay`."""
+    """A PNG and an NPZ each of `count` images, spread evenly; `options` of `overlay`."""
     for index in dict.fromkeys(np.linspace(0, len(data) - 1, count).round().astype(int).tolist()):
-        save_gallery(folder / f"{index:05d}.png", [overlay(data, scored, index, **options)])
+        row = overlay(data, scored, index, **options)
+        save_gallery(folder / f"{index:05d}.png", [row])
+        save_overlay_arrays(folder / f"{index:05d}.npz", row)
 
 
 def save_galleries(folder: Path, data: ImageSet, scored: ScoredMaps, count: int, **options) -> None:

@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from infocam.scoring.boxes import resize_map
 from infocam.scoring.metrics import box_iou
+from mi_common.files import save_arrays
 from mi_common.plots import plain, save_figure
 
 COLOURS, MAP_SHARE = "cividis", 0.65
@@ -54,6 +55,24 @@ def save_gallery(path: Path, rows: list[Overlay]) -> None:
             iou = f"  IoU {box_iou(box[None], row.truths).max():.2f}" if has_iou else ""
             panel.set_title(method + iou, fontsize=8)
     save_figure(figure, path, dpi=110)
+
+
+def save_overlay_arrays(path: Path, row: Overlay) -> None:
+    """What `save_gallery` draws of an image, for pages that switch between the methods.
+
+    Arrays: picture (H, W, 3) uint8, title, methods (M,), maps (M, h, w), boxes (M, 4), -1 where a
+    method has none, truths (T, 4).
+    """
+    methods = list(row.maps)
+    save_arrays(
+        path,
+        picture=row.picture,
+        title=row.title,
+        methods=methods,
+        maps=np.stack([row.maps[method] for method in methods]),
+        boxes=np.array([row.boxes.get(method, [-1] * 4) for method in methods], int),
+        truths=np.asarray(row.truths, int).reshape(-1, 4),
+    )
 
 
 def draw_panel(

@@ -79,34 +79,33 @@ def write_pages(folder: Path, names: list[str]) -> list[Path]:
     )
     template = environment.get_template("page.html")
     for start, file in zip(starts, files, strict=True):
-        shown = [_entry(folder / f"{n}.npz") for n in names[start : start + PICTURES_ON_A_PAGE]]
+        of_page = names[start : start + PICTURES_ON_A_PAGE]
+        shown = [picture_entry(folder / f"{name}.npz") for name in of_page]
         values = {"pictures": shown, "threshold": shown[-1]["threshold"], "gradient": _gradient()}
         write_text(folder / file, template.render(values, files=files, this=file))
     return [folder / file for file in files]
 
 
-def _entry(path: Path) -> dict:
+def picture_entry(path: Path) -> dict:
     """A picture as the template takes it."""
     arrays = read_arrays(path)
     try:
         record = json.loads(str(arrays["page"]))
         width, height = record["size"]
-        picture = _data_uri("jpeg", arrays["picture"].tobytes())
+        picture = data_uri("jpeg", arrays["picture"].tobytes())
         for panel, values in zip(record["panels"], arrays["maps"], strict=True):
-            panel |= _overlay(values, panel["scale"], width, height)
+            panel |= map_overlay(values, panel["scale"], width, height)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not written by infocam.explain; move it") from error
     return record | {"name": path.stem, "picture": picture}
 
 
-def _overlay(values: np.ndarray, scale: float, width: int, height: int) -> dict:
+def map_overlay(values: np.ndarray, scale: float, width: int, height: int) -> dict:
     """The map as a transparent PNG, and its contours as paths in pixels of the full picture."""
     factor = min(1.0, OVERLAY_SIDE / max(width, height))
     size = [max(round(side * factor), 2) for side in (width, height)]
     values = resize_map(values, *size)
     rgba = colours()((values / scale + 1) / 2, bytes=True)
-    buffer = io.BytesIO()
-    Image.fromarray(rgba).save(buffer, "PNG")
     # Cell centres: the left one of `size` columns is half a cell from the picture's left edge.
     x, y = ((np.arange(n) + 0.5) * full / n for n, full in zip(size, (width, height), strict=True))
     generator = contour_generator(x, y, values)
@@ -118,7 +117,7 @@ def _overlay(values: np.ndarray, scale: float, width: int, height: int) -> dict:
         )
         for name, sign in (("above", 1), ("below", -1))
     }
-    return {"overlay": _data_uri("png", buffer.getvalue())} | paths
+    return {"overlay": png_uri(rgba)} | paths
 
 
 def _gradient() -> str:
@@ -128,5 +127,12 @@ def _gradient() -> str:
     return f"linear-gradient(to right, {', '.join(stops)})"
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def png_uri(pixels: np.ndarray) -> str:
+    """(H, W, 3 or 4) uint8 pixels as a PNG in a data: address."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return data_uri("png", buffer.getvalue())
+
+
+def data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -123,7 +123,7 @@ def test_many_pictures_are_spread_over_pages_that_link_to_each_other(tmp_path, m
 
 def test_contours_of_the_page_lie_where_the_map_crosses_thirds_of_the_scale():
     ramp = np.linspace(-3, 3, 60)[None].repeat(45, axis=0)
-    drawn = page._overlay(ramp, 3.0, 600, 450)
+    drawn = page.map_overlay(ramp, 3.0, 600, 450)
     for name, values in (("above", [1, 2]), ("below", [-1, -2])):
         x = [float(point.split()[0]) for point in re.findall(r"[\d.]+ [\d.]+", drawn[name])]
         on_ramp = np.interp(np.array(x) / 10 - 0.5, np.arange(60), ramp[0])

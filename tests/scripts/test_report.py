@@ -1,46 +1,43 @@
-"""The report page shows what the experiments wrote, needs no other file, and runs no markup."""
+"""The report shows what the experiments wrote, needs no other file, and runs no markup."""
 
 import base64
-import io
 import json
+import math
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from mi_common.files import save_arrays
 from mi_common.tables import to_markdown
+from scripts import report_findings
 from scripts.report import main
-from scripts.report_page import SECTIONS, markdown_table_to_html
+from scripts.report_page import read_markdown_table, table_of
+from tests.scripts.report_runs import (
+    PNG,
+    SVG,
+    TABLES,
+    imbalance_rows,
+    information_rows,
+    localisation_rows,
+    png_of,
+    write_runs,
+)
 
-MI, PC, INFOCAM = SECTIONS
-WIDE = b"| a | b |\n| --- | --- |\n| 1 | 2 | 3 |\n"
-
-
-def png_of(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PNG = png_of(Image.new("RGB", (1, 1), "red"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TABLE, FIGURE = "mi_estimator/table.md", "mi_estimator/estimates.png"
+OVERLAY = "infocam/evaluation/overlays/0.npz"
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """The folders of three experiments, as small as they can be."""
-    config = {"command": "python <x>", "torch": "2", "gpu": None, "cpu": "a cpu, 2 cores"}
-    files = {f"{INFOCAM.gallery}/{number}.png": PNG for number in range(3)}
-    for section in SECTIONS:
-        files[section.config] = json.dumps(config).encode()
-        files |= dict.fromkeys(section.figures, PNG)
-        for name in section.tables:
-            files[name] = f"| {name} | b |\n| --- | --- |\n| 1 | 2 |\n".encode()
-    for name, data in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
+    write_runs(tmp_path)
     return tmp_path
 
 
@@ -49,51 +46,152 @@ def page_of(runs: Path, *flags: str) -> str:
     return (runs / "report.html").read_text()
 
 
-def test_the_page_holds_all_tables_and_pictures_and_refers_to_no_other_file(runs, capsys):
-    page = page_of(runs)
-    tables = [name for section in SECTIONS for name in section.tables]
-    assert page.count("<table") == len(tables) == 4
-    assert all(f"<th>{name}</th>" in page for name in tables)
-    assert page.count("<img ") == page.count(base64.b64encode(PNG).decode()) == 3 + 3
-    assert "http" not in page and 'src="data:' in page and "href" not in page
-    assert "python &lt;x&gt;" in page
+def test_the_page_holds_tables_plots_and_pictures_and_refers_to_no_other_file(runs, capsys):
+    page = page_of(runs, "--note", "only <a> test")
+    assert page.count("<table") == TABLES and "only &lt;a&gt; test" in page
+    # The plots are one SVG, and PNGs where there is none.
+    for data, kind, times in ((PNG, "png", 2), (SVG, "svg+xml", 1)):
+        assert page.count(f"data:image/{kind};base64,{base64.b64encode(data).decode()}") == times
+    assert page.count('<image href="data:image/') == 2 * (1 + 2)  # two pictures with two maps each
+    sources = re.findall(r'(?:href|src)="([^"]{0,11})', page)
+    assert {source for source in sources if not source.startswith("#")} == {"data:image/"}
+    assert "://" not in page and "default-src 'none'" in page and "python &lt;x&gt;" in page
+    assert "IoU 1.00" in page  # of infoCAM's box, which is the true one
     target = runs / "report.html"
     assert capsys.readouterr().out == f"report: {target}\nnext: python -m webbrowser {target}\n"
 
 
-def test_tables_keep_empty_cells_bars_and_long_names_and_escape_text():
+def test_every_link_has_its_target_once(runs):
+    page = page_of(runs)
+    for target in set(re.findall(r'href="#([^"]+)', page)):
+        assert page.count(f'id="{target}"') == 1
+
+
+TASKS = {"gaussian-d1-balanced": 1.0, "gaussian-d1-imbalanced": 1.2}
+LABELS = {"gaussian-d1-balanced": (math.log(5), 5), "gaussian-d1-imbalanced": (1.5, 5)}
+
+
+def test_findings_on_information_give_the_farthest_setting_and_the_reading_with_log_k():
+    rows = information_rows(TASKS, {"softmax": (0.002, 0.001), "pc-softmax": (0.001, 0.003)})
+    rows.loc[rows["task"].eq("gaussian-d1-imbalanced"), "estimate"] += 0.25
+    ours, softmax, reading = report_findings.of_information(rows, LABELS)
+    # Half of Student's interval of two values that are 0.002 apart: 12.706 * 0.001.
+    assert "within 0.2520 nat" in ours.headline and "each of 2 settings" in ours.headline
+    assert "1.4520 ± 0.0127, exact 1.2000" in ours.detail
+    assert softmax.verdict == "differs in 0 of 2 settings" and "0.00050 nat" in softmax.headline
+    # 1.2 + 0.2515 - 1.5 + log 5 = 1.5609, which is above H(Y) = 1.5.
+    assert "1.5609 nats at gaussian-d1-imbalanced" in reading.headline
+    assert "above H(Y) = 1.5000" in reading.detail and "Exact: 1.2000" in reading.detail
+
+
+def test_balanced_classes_alone_have_no_finding_about_log_k():
+    rows = information_rows({"gaussian-d1-balanced": 1.0}, {"softmax": (0,), "pc-softmax": (0,)})
+    findings = report_findings.of_information(rows, LABELS)
+    assert [finding.verdict for finding in findings] == ["measured", "one seed, no verdict"]
+
+
+COMPARED = {  # of PC-softmax and softmax as trained, by seed: what is said of it
+    "better": ((0.97, 0.98, 0.97), (0.95, 0.96, 0.951), "+1.97 ± 0.14"),
+    "worse": ((0.95, 0.96, 0.951), (0.97, 0.98, 0.97), "−1.97 ± 0.14"),
+    "no difference shown": ((0.97, 0.98, 0.96), (0.96, 0.96, 0.97), "+0.67 ± 3.79"),
+    "one seed, no verdict": ((0.97,), (0.95,), "+2.00"),
+}
+
+
+@pytest.mark.parametrize("verdict", COMPARED)
+def test_better_is_said_only_where_the_paired_interval_says_so(verdict):
+    ours, theirs, numbers = COMPARED[verdict]
+    rows = imbalance_rows(
+        {
+            ("official", "softmax", "as trained"): theirs,
+            ("official", "softmax", "prior subtracted"): ours,
+            ("official", "pc-softmax", "as trained"): ours,
+        }
+    )
+    plain, subtracted = report_findings.of_imbalance(rows)
+    assert plain.verdict == verdict and f"softmax: {numbers} points" in plain.headline
+    expected = verdict if len(ours) == 1 else "no difference shown"
+    assert subtracted.verdict == expected and "0.00" in subtracted.headline
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict", "numbers"),
+    [
+        (0.025, "better", "+2.5 points (+1.5 to +3.5)"),
+        (0.0004, "no difference shown", "0.0 points (−1.0 to +1.0)"),
+        (-0.025, "worse", "−2.5 points (−3.5 to −1.5)"),
+    ],
+)
+def test_localisation_is_compared_by_the_interval_over_images(difference, verdict, numbers):
+    rows = localisation_rows({"cam": 0.5, "infocam": 0.7, "centre-box": 0.1})
+    pairs = localisation_rows({"infocam - cam": difference, "infocam - centre-box": 0.6})
+    (finding,) = report_findings.of_localisation(rows, pairs.assign(n=2000))
+    assert finding.verdict == verdict and f"infoCAM against CAM: {numbers}" in finding.headline
+    assert "infoCAM 70.0 % (69.0 to 71.0), CAM 50.0 % (49.0 to 51.0)" in finding.detail
+    assert "2,000 test images" in finding.detail and "+60.0 points" in finding.detail
+
+
+def test_constant_columns_stand_below_a_table_and_other_threshold_rules_apart():
+    frame = pd.DataFrame({"method": ["cam", "cam", "box"], "n": ["3", "3", ""], "empty": [""] * 3})
+    frame = frame.assign(threshold_rule=["validation", "oracle", "none"], gt_known=["1", "2", "3"])
+    table = table_of(frame, "caption")
+    assert table.heads == ["method", "threshold rule", "GT-known"] and table.constants == "n 3"
+    assert table.rows == [["cam", "validation", "1"], ["box", "none", "3"]]
+    assert table.folded == [["cam", "oracle", "2"]]
+    single = table_of(pd.DataFrame({"a": ["1"], "b": ["2"]}), "")
+    assert (single.heads, single.rows, single.constants) == (["a", "b"], [["1", "2"]], "")
+
+
+def test_tables_keep_empty_cells_bars_and_long_names(runs):
     table = pd.DataFrame({"a|b": ["<x> &", "|", "y" * 99], "a": ["1|2|3", "", "1 ± 2"]})
-    page = re.sub(r">\s+<", "><", markdown_table_to_html(to_markdown(table)))
-    for row in (
-        "<th>a|b</th><th>a</th>",
-        "<td>&lt;x&gt; &amp;</td><td>1|2|3</td>",
-        "<td>|</td><td></td>",
-        f"<td>{'y' * 99}</td><td>1 ± 2</td>",
-    ):
-        assert f">{row}</tr>" in page
+    pd.testing.assert_frame_equal(read_markdown_table(to_markdown(table)), table)
+    (runs / TABLE).write_text(to_markdown(table))
+    page = page_of(runs)
+    for row in ("<td>&lt;x&gt; &amp;</td><td>1|2|3</td>", f"<td>{'y' * 99}</td><td>1 ± 2</td>"):
+        assert f"<tr>{row}</tr>" in page
 
 
+CONFIG_FILE, RESULTS = "pc_softmax/config.json", "pc_softmax/results.csv"
+WIDE = b"| a | b |\n| --- | --- |\n| 1 | 2 | 3 |\n"
 DAMAGED = {
-    "picture cut": (PC.figures[0], png_of(Image.effect_noise((50, 50), 50))[:-600], "readable"),
-    "picture of text": (PC.figures[0], b"<html>", "not a readable image"),
+    "picture cut": (FIGURE, png_of(Image.effect_noise((50, 50), 50))[:-600], "readable"),
+    "picture of text": (FIGURE, b"<html>", "not a readable image"),
     "picture huge": (
-        MI.figures[0],
+        FIGURE,
         png_of(Image.new("1", (6000, 10_000))),
         "6000 x 10000 pixels, more than 50,000,000",
     ),
-    "overlay cut": (f"{INFOCAM.gallery}/1.png", PNG[:30], "not a readable image"),
-    "no JSON": (PC.config, b'{"command": ', "damaged"),
-    "no object": (PC.config, b"[1]", "damaged"),
-    "config not UTF-8": (PC.config, b"\xff", "damaged"),
-    "config of another script": (PC.config, b'{"command": "x", "torch": "2"}', "no 'gpu'"),
-    "table empty": (MI.tables[0], b"", "not a Markdown table; run the experiment again"),
-    "table of one line": (MI.tables[0], b"| a |\n", "not a Markdown table"),
-    "table with a wide row": (MI.tables[0], WIDE, "not a Markdown table"),
-    "table without a rule": (MI.tables[0], b"| a |\n| 1 |\n", "not a Markdown table"),
-    "table not UTF-8": (MI.tables[0], b"| \xff |\n", "not a Markdown table"),
-    "table missing": (PC.tables[0], None, "not found"),
-    "folder in its place": (PC.tables[0], Path, "not found"),
-    "too large a file": (MI.figures[0], 10**12, "1,000,000,000,000 bytes, more than 50,000,000"),
+    "SVG cut": ("pc_softmax/per_class.svg", SVG[:-2], "damaged"),
+    "SVG of a page": ("pc_softmax/per_class.svg", b"<html/>", "damaged"),
+    "overlay cut": (OVERLAY, PNG[:30], "damaged"),
+    "photograph cut": ("explain/bee.npz", PNG[:30], "damaged"),
+    "no JSON": (CONFIG_FILE, b'{"command": ', "damaged"),
+    "no object": (CONFIG_FILE, b"[1]", "damaged"),
+    "config not UTF-8": (CONFIG_FILE, b"\xff", "damaged"),
+    "config of another script": (CONFIG_FILE, b'{"command": "x", "torch": "2"}', "no 'gpu'"),
+    "table empty": (TABLE, b"", "not a Markdown table; run the experiment again"),
+    "table of one line": (TABLE, b"| a |\n", "not a Markdown table"),
+    "table with a wide row": (TABLE, WIDE, "not a Markdown table"),
+    "table without a rule": (TABLE, b"| a |\n| 1 |\n", "not a Markdown table"),
+    "table not UTF-8": (TABLE, b"| \xff |\n", "not a Markdown table"),
+    "table missing": (TABLE, None, "not found"),
+    "folder in its place": (TABLE, Path, "not found"),
+    "too large a file": (FIGURE, 10**12, "1,000,000,000,000 bytes, more than 50,000,000"),
+    "results empty": (RESULTS, b"", "damaged"),
+    "results not UTF-8": (RESULTS, b"\xff\n1\n", "damaged"),
+    "results with another head": (RESULTS, b"loss,seed\nsoftmax,0\n", "no column 'test_set'"),
+    "results without rows": (RESULTS, b"test_set,loss,rule,seed,balanced_accuracy\n", "damaged"),
+    "results of words": (
+        RESULTS,
+        b"test_set,loss,rule,seed,balanced_accuracy\na,softmax,as trained,0,good\n",
+        "damaged",
+    ),
+    "results of softmax alone": (
+        RESULTS,
+        b"test_set,loss,rule,seed,balanced_accuracy\na,softmax,as trained,0,0.5\n",
+        "rows are missing",
+    ),
+    "differences missing": ("infocam/evaluation/differences.csv", None, "not found"),
 }
 
 
@@ -117,36 +215,81 @@ def test_a_damaged_file_is_named_and_leaves_the_old_page(runs, user_error, kind)
 def test_nothing_in_the_files_becomes_markup(runs):
     evil = '"><script>alert(1)</script>'
     config = {"command": evil, "torch": [evil], "gpu": {evil: "\ud800"}, "cpu": None}
-    (runs / PC.config).write_text(json.dumps(config))
-    (runs / MI.tables[0]).write_text(f"| {evil} |\n| --- |\n| {evil} |\n")
-    overlay = os.fsencode(runs / INFOCAM.gallery) + b'/"><script>\xff.png'
-    Path(os.fsdecode(overlay)).write_bytes(PNG)  # a name cannot hold a slash
+    config["flags"] = {evil: evil}
+    (runs / CONFIG_FILE).write_text(json.dumps(config))
+    (runs / TABLE).write_text(f"| {evil} |\n| --- |\n| {evil} |\n")
+    with np.load(runs / OVERLAY) as arrays:
+        changed = dict(arrays) | {"title": evil, "methods": [evil, evil]}
+    save_arrays(runs / OVERLAY, **changed)
     page = page_of(runs)
-    assert "<script" not in page and page.count("&gt;&lt;script&gt;") == 2 + 3 + 1
-    assert 'alt="&quot;&gt;&lt;script&gt;?"' in page
+    assert page.count("<script") == page.count("</script") == 1 and "alert(1)&lt;" in page
 
 
 def test_the_figure_is_a_png_and_overwrites_no_picture_of_the_page(runs, user_error):
     for name, reason in (
         ("figure.txt", "must end in .png"),
-        (MI.figures[0], "choose another name"),
-        (f"{INFOCAM.gallery}/../overlays/new.png", "choose another name"),
+        (FIGURE, "choose another"),
+        ("infocam/evaluation/../evaluation/overlays/new.png", "choose another"),
     ):
         line = user_error(main, [runs, "--figure", runs / name])
         assert line.startswith(f"error: --figure {runs / name}: ") and reason in line
-    assert (runs / MI.figures[0]).read_bytes() == PNG and not (runs / "report.html").exists()
+    assert (runs / FIGURE).read_bytes() == PNG and not (runs / "report.html").exists()
 
 
 def test_pictures_of_extreme_shapes_fit_into_the_figure_with_and_without_overlays(runs):
     figure = runs / "figure.png"
-    for name, size in ((MI.figures[0], (5000, 1)), (PC.figures[0], (1, 5000))):
+    for name, size in ((FIGURE, (5000, 1)), ("pc_softmax/per_class.png", (1, 5000))):
         Image.new("RGB", size).save(runs / name)
     page_of(runs, "--figure", str(figure))
     with Image.open(figure) as image:
-        assert image.size == (1600, (1 + 20) + (790 + 20) + (1600 + 20))
-    for path in (runs / INFOCAM.gallery).iterdir():
+        assert image.size == (1600, (1 + 20) + (1600 + 20))
+    for path in (runs / "infocam/evaluation/overlays").iterdir():
         path.unlink()
     page = page_of(runs, "--figure", str(figure))
-    assert page.count("<img ") == 3 and 'class="gallery"' not in page
+    assert page.count('class="gallery"') == 1  # of the photographs
     with Image.open(figure) as image:
         assert image.size == (1600, 1 + 20)
+
+
+# Leaves in the page's title what a reader sees after each step.
+SCRIPT = """<script>
+const seen = {errors: []};
+addEventListener("error", event => seen.errors.push(event.message));
+const root = document.documentElement;
+seen.overflow = root.scrollWidth - root.clientWidth;
+const table = document.querySelector("table"), heads = table.querySelectorAll("th button");
+const column = () => [...table.tBodies[0].rows].map(row => row.cells[1].textContent);
+seen.sorted = [column()];
+for (let i = 0; i < 2; i++) { heads[1].click(); seen.sorted.push(column()); }
+const gallery = document.querySelector(".gallery"), slider = gallery.querySelector("input");
+const shown = () => [...gallery.querySelectorAll("g")].filter(
+  each => getComputedStyle(each).display != "none").map(each => Number(each.dataset.step));
+seen.steps = [[gallery.querySelector("output").textContent, shown()]];
+for (slider.value of [0, 1]) {
+  slider.dispatchEvent(new Event("input"));
+  seen.steps.push([gallery.querySelector("output").textContent, shown()]);
+}
+document.title = JSON.stringify(seen);
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_in_a_browser_it_fits_sorts_and_switches_maps_without_errors(runs, width):
+    table = pd.DataFrame({"task": ["a", "b", "c"], "x": ["−2 ± 1", "10", "9*"]})
+    long = pd.Series(["a", "b", "c"]) * 200
+    (runs / TABLE).write_text(to_markdown(table.assign(long=long)))
+    page = page_of(runs, "--note", "word " * 50)
+    (runs / "seen.html").write_text(page.replace("</body>", SCRIPT + "</body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--enable-logging=stderr", f"--window-size={width},900"]
+    done = subprocess.run(
+        [*command, f"--user-data-dir={runs}/profile", f"file://{runs}/seen.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1])
+    assert "CONSOLE" not in done.stderr and seen["errors"] == [] and seen["overflow"] <= 0
+    assert seen["sorted"] == [list(table["x"]), ["10", "9*", "−2 ± 1"], ["−2 ± 1", "9*", "10"]]
+    assert seen["steps"] == [["infocam", [2]], ["none", [0]], ["cam", [1]]]

@@ -131,21 +131,9 @@ def maps(root: Path) -> None:
 
 def report_runs(root: Path) -> None:
     """What `scripts.report` shows, as if three experiments had written it."""
-    from scripts.report_page import SECTIONS
+    from tests.scripts.report_runs import write_runs
 
-    for section in SECTIONS:
-        config = {"flags": {}, "command": "python -m x", "torch": "2", "gpu": None, "cpu": "c"}
-        files = {section.config: json.dumps(config)}
-        files |= dict.fromkeys(section.tables, "| a | b |\n| --- | --- |\n| 1 | 2 |\n")
-        for name, text in files.items():
-            (root / "report" / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / "report" / name).write_text(text)
-        names = [*section.figures]
-        if section.gallery:
-            names += [f"{section.gallery}/{i}.png" for i in range(4)]
-        for i, name in enumerate(names):
-            (root / "report" / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (30 + i, 20), (i, 0, 0)).save(root / "report" / name)
+    write_runs(root / "report")
 
 
 def weights(root: Path) -> None:
