@@ -3,7 +3,7 @@
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
 import jinja2
@@ -141,7 +141,8 @@ def _gallery_entry(path: Path) -> dict:
     arrays = read_arrays(path)
     if "page" in arrays:
         methods = arrays.get("methods", np.array([])).tolist()
-        return picture_entry(path) | {"truths": [], "methods": methods}
+        entry = picture_entry(path)
+        return entry | {"truths": [], "methods": methods, "file": PurePath(entry["file"]).name}
     try:
         picture, truths = arrays["picture"], arrays["truths"].astype(int)
         height, width = picture.shape[:2]
