@@ -12,7 +12,14 @@ from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
 from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier
-from scripts import box_head, box_regression, common_part, head_common_part, localisation
+from scripts import (
+    box_head,
+    box_regression,
+    common_part,
+    head_common_part,
+    localisation,
+    noise_maps,
+)
 
 SIDE, CLASSES, CHANNELS = 16, 4, 12
 
@@ -131,3 +138,35 @@ def test_the_scripts_write_their_tables(classifier, sets, tmp_path, monkeypatch,
     rows = pd.read_csv(tmp_path / "head/common_part.csv")
     assert rows["head"].tolist() == ["mine"] * 2 and rows["gain"][0] == 0
     assert (tmp_path / "head/common_part.png").stat().st_size > 5000
+
+
+def test_maps_divided_by_their_noise_map_have_no_bands(classifier, sets):
+    """The mean of a convolution's output over noise is smaller where it sees zeros of the edge."""
+    network = classifier.network
+    with torch.no_grad():
+        network.backbone[0].weight.abs_()
+        network.head.weight[0] = network.head.weight.abs().sum(dim=0) + 1  # the top class
+    field = noise_maps.noise_map(network, 64)
+    assert field.shape == (8, 8) and field.mean() == pytest.approx(1)
+    # with stride 2 the windows of the first row and column alone reach beyond the image
+    assert max(field[0].max(), field[:, 0].max()) < 0.9 and field[1:, 1:].min() > 1
+    plain, divided = noise_maps.divided_rows(classifier, sets, field)
+    assert (plain["gain"], plain["n"]) == (0, 100)
+    assert divided["gain"] == pytest.approx(divided["gt_known"] - plain["gt_known"])
+    (same,) = noise_maps.divided_rows(classifier, sets, np.full((8, 8), 2.0))[1:]
+    assert same["gain"] == 0  # a constant changes no box
+
+
+class NegativeCorner(nn.Module):
+    def forward(self, maps):
+        factors = torch.ones(maps.shape[-2:])
+        factors[0, 0] = -1
+        return maps * factors
+
+
+def test_a_noise_map_that_is_negative_somewhere_is_refused(classifier):
+    classifier.network.backbone.append(NegativeCorner())
+    with torch.no_grad():
+        classifier.network.head.weight[0] = 10
+    with pytest.raises(UserError, match="the map of noise falls to -"):
+        noise_maps.noise_map(classifier.network)
