@@ -62,9 +62,8 @@ class Curves:
     """Overlaps and scores by image and threshold."""
 
     thresholds: np.ndarray  # (T,) fractions of the map's maximum; for a centred box, sides of it
-    largest: (
-        np.ndarray
-    )  # (N, T) IoU of the largest contour's (or the rule's) with the best true box
+    # (N, T) IoU of the box by the box rule, such as the largest contour's, with the best true box
+    largest: np.ndarray
     any_contour: np.ndarray  # (N, T) the best IoU of any contour's box with any true box
     pointing: np.ndarray  # (N,) whether the map's largest value lies inside a true box
     energy: np.ndarray  # (N,) share of the map inside the true boxes; NaN for a map of zeros
