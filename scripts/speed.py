@@ -5,7 +5,8 @@
 `errors`: until `mi_estimator.estimate` has printed an error. `estimate`: the whole of it on a CSV
 file of 1,000,000 rows and 20 features, which takes minutes. `mnist`: the paper's run, 8 epochs of
 16,500 images in batches of 64, and its stages; fp32 and bf16. `head`: a linear head on cached
-features. `memory`: an epoch over memory-mapped features. `boxes`: boxes of a map at 1,000
+features. `memory`: an epoch over memory-mapped features. `features`: a frozen backbone's feature
+maps of image files, beside its forward pass alone. `boxes`: boxes of a map at 1,000
 thresholds, beside a call of OpenCV for each. `localisation`: all methods and thresholds from cached
 maps. Times of `errors`, `mnist` and `head` are the least of `--repeats` runs.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from mi_common import cli
 
-PARTS = ("errors", "estimate", "mnist", "head", "memory", "boxes", "localisation")
+PARTS = ("errors", "estimate", "mnist", "head", "memory", "features", "boxes", "localisation")
 
 
 def get_parser() -> cli.Parser:
@@ -56,11 +57,18 @@ def main(argv: list[str] | None = None) -> None:
     if "memory" in parts:
         what, note = "head on memory-mapped features, one epoch", "100,000 x 1,280"
         rows.append(timings.alone(what, note, timings.time_file, 100_000))
+    if "features" in parts:
+        count, what = 640, "EfficientNet-Lite0, 640 images"
+        note = "forward pass alone, batches of 16, one thread"
+        rows.append(timings.throughput(what, note, count, timings.time_forward, count))
+        note = "cached feature maps of JPEG files, one thread"
+        rows.append(timings.throughput(what, note, count, timings.time_features, count))
     for side in (64, 224) if "boxes" in parts else ():
         rows += timings.time_boxes(side, workers)
     for images in (5_000, 10_000) if "localisation" in parts else ():
         what, note = f"evaluation from cached maps, {images:,} images", "10 methods, all thresholds"
-        rows.append(timings.alone(what, note, timings.time_evaluation, images, workers))
+        measured = timings.time_evaluation, images, workers
+        rows.append(timings.throughput(what, note, images, *measured))
     table = pd.DataFrame(rows, columns=["what", "seconds", "note"])
     table["seconds"] = table["seconds"].map("{:.3g}".format)
     tables.write_tables(table, folder / "table")

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from infocam.localise import Maps, localise
@@ -25,7 +26,9 @@ from infocam.scoring.boxes import resize_map, to_8bit
 from infocam.scoring.metrics import Evaluator
 from infocam.scoring.protocols import PROTOCOLS, Protocol
 from mi_common import engine, runtime
+from mi_common.backbones import build_backbone
 from mi_common.errors import UserError
+from mi_common.features import BATCH_SIZE, cached_features
 from mi_common.files import read_json
 from mi_common.image_sets import ImageSet
 from mi_common.workers import worker_pool
@@ -52,7 +55,25 @@ def alone(what: str, note: str, run: Callable, *arguments) -> Row:
     return what, seconds, f"{note}; peak memory {kilobytes / 2**20:.2f} GB"
 
 
-def _with_memory(run: Callable, arguments: tuple) -> tuple[float, int]:
+def throughput(what: str, note: str, images: int, run: Callable, *arguments) -> Row:
+    """As `alone`, of a `run` that returns seconds and CPU seconds, which the note gives too."""
+    with worker_pool(1) as pool:
+        measured, kilobytes = pool.submit(_with_memory, run, arguments).result()
+    seconds, cpu_seconds = measured
+    note = f"{note}; {cpu_seconds:.3g} CPU seconds, {images / cpu_seconds:.3g} images in each"
+    return what, seconds, f"{note}; peak memory {kilobytes / 2**20:.2f} GB"
+
+
+@contextlib.contextmanager
+def clocks() -> Iterator[list[float]]:
+    """A list that holds the seconds and CPU seconds of the block, workers included, at its end."""
+    started, before, spent = time.perf_counter(), os.times(), []
+    yield spent
+    seconds, after = time.perf_counter() - started, os.times()
+    spent += [seconds, sum(after[:4]) - sum(before[:4])]
+
+
+def _with_memory(run: Callable, arguments: tuple) -> tuple:
     return run(*arguments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -186,8 +207,42 @@ def time_boxes(side: int, num_workers: int, count: int = 400) -> list[Row]:
     return rows
 
 
-def time_evaluation(images: int, num_workers: int) -> float:
-    """Seconds of an evaluation of all methods from cached maps."""
+def time_forward(images: int) -> tuple[float, float]:
+    """Seconds and CPU seconds of EfficientNet-Lite0's forward pass alone, on one thread."""
+    network, batch = _network_and_batch()
+    with clocks() as spent, torch.inference_mode():
+        for _ in range(images // BATCH_SIZE):
+            network.backbone(batch)
+    return tuple(spent)
+
+
+def time_features(images: int) -> tuple[float, float]:
+    """The same for `cached_features`: read, decode, resize, forward pass, write."""
+    network, _ = _network_and_batch()
+    colours = np.random.default_rng(0).integers(0, 256, (images, 8, 8, 3)).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{i}.jpg" for i in range(images)]
+        for path, pixels in zip(paths, colours, strict=True):
+            Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(path)
+        data = ImageSet("pictures", paths, torch.zeros(images, dtype=torch.long), ["any"])
+        options = {"kind": "maps", "runtime": runtime.setup("cpu"), "num_workers": 0}
+        with clocks() as spent, contextlib.redirect_stdout(io.StringIO()):
+            cached_features(network, data, Path(folder) / "features", **options)
+    return tuple(spent)
+
+
+def _network_and_batch() -> tuple[nn.Module, Tensor]:
+    network = build_backbone("efficientnet_lite0").eval()
+    network.backbone.to(memory_format=torch.channels_last)
+    batch = torch.rand(BATCH_SIZE, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    batch = batch.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        network.backbone(batch)  # the first pass is slower
+    return network, batch
+
+
+def time_evaluation(images: int, num_workers: int) -> tuple[float, float]:
+    """Seconds and CPU seconds of an evaluation of all methods from cached maps."""
 
     def rows_from(start: int) -> np.ndarray:
         scales = np.random.default_rng(start).random((1000, FEATURES, 1, 1))
@@ -204,12 +259,12 @@ def time_evaluation(images: int, num_workers: int) -> float:
         network=SimpleNamespace(head=nn.Linear(FEATURES, CLASSES)), feature_maps=batches
     )
     options, infocam = Maps([*CONTRASTS, *GRADIENT_METHODS, RANDOM], [1]), PROTOCOLS["infocam"]
-    with (
-        mapped_features((images, FEATURES, CELLS, CELLS), rows_from) as maps,
-        worker_pool(num_workers) if num_workers > 1 else contextlib.nullcontext() as workers,
-    ):
-        shared = {"misread": False, "workers": workers}
-        return least(1, lambda: localise(classifier, data, options, infocam, **shared))
+    pool = worker_pool(num_workers) if num_workers > 1 else contextlib.nullcontext()
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    shape = images, FEATURES, CELLS, CELLS
+    with mapped_features(shape, rows_from) as maps, clocks() as spent, quiet, pool as workers:
+        localise(classifier, data, options, infocam, misread=False, workers=workers)
+    return tuple(spent)
 
 
 def time_command(module: str, words: list, status: int = 0) -> tuple[float, float]:
