@@ -214,8 +214,9 @@ def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
         print(to_markdown(table))
     write_tables(table, folder / "table")
     write_tables(paired, folder / "differences")
-    print(f"{heading}.\n")
-    print(to_markdown(paired))
+    shown = paired[paired["threshold_rule"] == "validation"]
+    print(f"{heading}; all rules are in differences.md.\n")
+    print(to_markdown(shown if len(shown) else paired))
     of_runs = [part.by_object for part in evaluations if part.by_object is not None]
     if of_runs:
         by_object = pd.concat(of_runs, ignore_index=True)
