@@ -12,7 +12,6 @@ from infocam.scoring.scores import HITS, resampled
 
 RULE = ["region_rule", "threshold_rule"]
 BASELINES = ("cam", "centre-box")
-METRICS = ("gt_known", "top1_loc")
 
 
 def image_differences(
@@ -29,9 +28,9 @@ def image_differences(
         weights: (N,) of the images in an average, summing to one.
 
     Returns:
-        A row each with the columns method, such as "infocam - cam"; `RULE`; n; each of `METRICS`,
-        fractions of one, with its bootstrap interval (_low, _high; see `scores`); won and lost, the
-        images that only the method or only the baseline boxes right; p of the exact test of McNemar
+        A row each with the columns method, such as "infocam - cam"; `RULE`; n; gt_known and
+        top1_loc, fractions of one, with bootstrap intervals (_low, _high); won and lost, the images
+        that only the method or only the baseline boxes right; p of the exact test of McNemar
         (1947). Without logits there is no top1_loc.
     """
     rows = rows[rows["region_rule"] != "fixed"]
