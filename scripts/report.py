@@ -5,6 +5,10 @@
 reads `mi_estimator/`, `pc_softmax/`, `infocam/` and `explain/` in that folder and writes
 `report.html` there: first the findings with their intervals, then tables, plots and pictures. It
 trains nothing. With `--figure FILE` it also draws one picture of the three experiments.
+
+    python -m scripts.report --compare runs/pc_softmax/a runs/pc_softmax/b
+
+shows any output folders side by side: where their flags and scores differ, tables and plots.
 """
 
 from pathlib import Path
@@ -14,7 +18,12 @@ from mi_common import cli
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
-    parser.add_argument("runs", type=Path, help="folder that scripts/quickstart.sh wrote")
+    text = "folder that scripts/quickstart.sh wrote"
+    parser.add_argument("runs", type=Path, nargs="?", help=text)
+    text = "in place of it, output folders of any scripts to show side by side"
+    parser.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help=text)
+    text = "HTML file to write (default: report.html in RUNS; runs/compare.html with --compare)"
+    parser.add_argument("--page", type=Path, help=text)
     parser.add_argument("--note", default="", help="text to show above all")
     parser.add_argument("--figure", type=Path, help="PNG to write with one picture of the three")
     return parser
@@ -22,17 +31,22 @@ def get_parser() -> cli.Parser:
 
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
-    args = get_parser().parse_args(argv)
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if (args.runs is None) == (args.compare is None):
+        parser.error("give the folder of the quick start, or --compare RUN RUN")
+    if args.compare and (args.figure or args.note):
+        parser.error("--figure and --note are for the quick start, not for --compare")
 
     from mi_common.files import write_atomically
-    from scripts.report_page import build_report, check_figure, overview
+    from scripts.report_page import build_report, check_figure, compare_runs, overview
 
     if args.figure:
         check_figure(args.figure, args.runs)
-    text = build_report(args.runs, args.note)
+    text = compare_runs(args.compare) if args.compare else build_report(args.runs, args.note)
     page = text.encode(errors="replace")  # a picture's name may be no text
     figure = overview(args.runs) if args.figure else None
-    target = args.runs / "report.html"
+    target = args.page or (Path("runs/compare.html") if args.compare else args.runs / "report.html")
     write_atomically(target, lambda partial: partial.write_bytes(page))
     print(f"report: {target}")
     if args.figure:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
@@ -16,11 +16,18 @@ from infocam.scoring.metrics import box_iou
 from mi_common.errors import UserError
 from mi_common.files import damaged_file, read_arrays, read_json
 from mi_common.pictures import image_size, read_image
+from mi_common.records import RunFolder
 from scripts.report_sections import SECTIONS, Section, checked_file
 
 MAX_PIXELS = 50_000_000  # of a picture; ours have a tenth
 FOLDED_RULES = ("fixed", "oracle")  # thresholds that were not chosen on validation images
 BOX_COLOUR = "#e69f00"
+TABLES_OF_RUNS = {"table.md": "Results", "differences.md": "Paired differences"}
+PLOTS_OF_RUNS = {
+    "estimates.png": "Estimates and exact values",
+    "per_class.png": "Accuracy of each class",
+    "threshold_curves.png": "Share of boxes that hit at each threshold of the map",
+}
 HEADS = {"gt_known": "GT-known", "top1_loc": "top-1", "top5_loc": "top-5"}
 HEADS |= {"max_box_acc": "MaxBoxAcc", "max_box_acc_v2": "MaxBoxAccV2"}
 
@@ -32,6 +39,7 @@ class Table:
     caption: str
     constants: str  # "test set official, n 3"
     heads: list[str]
+    numeric: list[bool]  # of each column
     rows: list[list[str]]
     folded: list[list[str]]
 
@@ -41,7 +49,42 @@ def build_report(runs: Path, note: str = "") -> str:
 
     `note` is shown above all.
     """
-    parts = [_part(runs / section.folder, section) for section in SECTIONS]
+    return _render([_part(runs / section.folder, section) for section in SECTIONS], note=note)
+
+
+def compare_runs(runs: list[Path]) -> str:
+    """A page of any runs: where their flags differ, their scores, tables, plots and pictures.
+
+    UserError for a folder without config.json, or with a damaged file.
+    """
+    parts, rows = [], []
+    for number, folder in enumerate(runs):
+        tables = tuple((n, text) for n, text in TABLES_OF_RUNS.items() if (folder / n).exists())
+        plots = [(n, text) for n, text in PLOTS_OF_RUNS.items() if (folder / n).exists()]
+        gallery = "overlays" if (folder / "overlays").is_dir() else None
+        gallery = "." if (folder / "explain.html").exists() else gallery
+        section = Section(f"run-{number}", str(folder), str(folder), "", "", "")
+        section = replace(section, tables=tables, figure=plots[0] if plots else None)
+        parts.append(_part(folder, replace(section, gallery=gallery)))
+        flags = {name: str(value) for name, value in parts[-1]["flags"].items()}
+        flags.pop("output_dir", None)  # the folder itself
+        rows.append({"run": str(folder)} | flags | _scores(folder))
+    table = table_of(pd.DataFrame(rows).fillna(""), "Where flags and scores differ")
+    return _render(parts, note="", compared=table)
+
+
+def _scores(folder: Path) -> dict[str, str]:
+    """The numbers of a finished training run by name, those of test sets too."""
+    run = RunFolder(folder)
+    scores = pd.json_normalize(run.result(), sep=" ").iloc[0] if run.finished else pd.Series()
+    return {
+        name.removeprefix("test_sets "): f"{value:.4g}"
+        for name, value in scores.items()
+        if isinstance(value, (int, float))
+    }
+
+
+def _render(parts: list[dict], *, note: str, compared: Table | None = None) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -49,7 +92,7 @@ def build_report(runs: Path, note: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(parts=parts, note=note)
+    return environment.get_template("report.html").render(parts=parts, note=note, compared=compared)
 
 
 def _part(folder: Path, section: Section) -> dict:
@@ -77,7 +120,7 @@ def _part(folder: Path, section: Section) -> dict:
         "pictures": pictures,
         "command": config["command"],
         "machine": f"torch {config['torch']} · {config['gpu'] or config['cpu']}",
-        "flags": {name: value for name, value in flags.items() if value not in (None, False, [])},
+        "flags": flags,
     }
 
 
@@ -115,6 +158,10 @@ def table_of(frame: pd.DataFrame, caption: str) -> Table:
         caption,
         constants,
         [names[i] for i in kept],
+        [
+            bool(values[i]) and all(re.match(r"[≤+−-]?\s?\d", text) for text in values[i])
+            for i in kept
+        ],
         rows[~folded].to_numpy().tolist(),
         rows[folded].to_numpy().tolist(),
     )

@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mi_common.files import save_arrays
+from mi_common.files import save_arrays, write_json
+from mi_common.records import RunFolder
 from mi_common.tables import to_markdown
 from scripts import report_findings
 from scripts.report import main
 from scripts.report_page import read_markdown_table, table_of
 from tests.scripts.report_runs import (
+    CONFIG,
     PNG,
     SVG,
     TABLES,
@@ -148,7 +150,7 @@ def test_tables_keep_empty_cells_bars_and_long_names(runs):
     (runs / TABLE).write_text(to_markdown(table))
     page = page_of(runs)
     for row in ("<td>&lt;x&gt; &amp;</td><td>1|2|3</td>", f"<td>{'y' * 99}</td><td>1 ± 2</td>"):
-        assert f"<tr>{row}</tr>" in page
+        assert f"<tr>{row}</tr>" in re.sub(' class="text"', "", page)
 
 
 CONFIG_FILE, RESULTS = "pc_softmax/config.json", "pc_softmax/results.csv"
@@ -193,6 +195,27 @@ DAMAGED = {
     ),
     "differences missing": ("infocam/evaluation/differences.csv", None, "not found"),
 }
+
+
+def test_runs_are_compared_by_the_flags_and_scores_that_differ(tmp_path, runs, user_error):
+    for name, lr, accuracy in (("a", 0.1, 0.5), ("b", 0.2, 0.75)):
+        flags = {"lr": lr, "epochs": 3, "resume": lr == 0.1}
+        write_json(tmp_path / name / "config.json", CONFIG | {"flags": flags})
+        scores = {"test_sets": {"official": {"accuracy": accuracy}}, "n_train": 10}
+        RunFolder(tmp_path / name).save_result(scores)
+    folders = [tmp_path / "a", tmp_path / "b", runs / "infocam/evaluation"]
+    page = tmp_path / "compared.html"
+    main(["--compare", *map(str, folders[:2]), "--page", str(page)])
+    table = re.findall(r"<t[hd][ >][^<]*?>?(?:<button[^>]*>)?([^<>]*)</", page.read_text())
+    a, b = map(str, folders[:2])
+    assert table[:4] == ["run", "lr", "resume", "official accuracy"]
+    assert table[4:] == [a, "0.1", "True", "0.5", b, "0.2", "False", "0.75"]
+    main(["--compare", *map(str, folders), "--page", str(page)])
+    assert page.read_text().count("<table") == 1 + 3 and "IoU 1.00" in page.read_text()
+    line = user_error(main, ["--compare", tmp_path, "--page", page])
+    assert line.startswith(f"error: {tmp_path / 'config.json'}: not found")
+    for words in ([], [runs, "--compare", runs], ["--compare", runs, "--note", "x"]):
+        assert "error: " in user_error(main, words)
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
@@ -251,9 +274,9 @@ def test_pictures_of_extreme_shapes_fit_into_the_figure_with_and_without_overlay
         assert image.size == (1600, 1 + 20)
 
 
-# Leaves in the page's title what a reader sees after each step.
+# Tells the page around it what a reader sees after each step.
 SCRIPT = """<script>
-const seen = {errors: []};
+const seen = {errors: [], width: innerWidth};
 addEventListener("error", event => seen.errors.push(event.message));
 const root = document.documentElement;
 seen.overflow = root.scrollWidth - root.clientWidth;
@@ -269,7 +292,7 @@ for (slider.value of [0, 1]) {
   slider.dispatchEvent(new Event("input"));
   seen.steps.push([gallery.querySelector("output").textContent, shown()]);
 }
-document.title = JSON.stringify(seen);
+parent.postMessage(JSON.stringify(seen), "*");
 </script>"""
 
 
@@ -282,14 +305,19 @@ def test_in_a_browser_it_fits_sorts_and_switches_maps_without_errors(runs, width
     page = page_of(runs, "--note", "word " * 50)
     (runs / "seen.html").write_text(page.replace("</body>", SCRIPT + "</body>"))
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--enable-logging=stderr", f"--window-size={width},900"]
+    command += ["--enable-logging=stderr", "--window-size=1300,900"]
+    # In a frame, because a window has at least 500 pixels.
+    frame = f'<iframe src="seen.html" style="width: {width}px; height: 900px; border: 0"></iframe>'
+    receiver = "<script>onmessage = event => document.title = event.data</script>"
+    (runs / "frame.html").write_text(f"<title></title>{receiver}{frame}")
     done = subprocess.run(
-        [*command, f"--user-data-dir={runs}/profile", f"file://{runs}/seen.html"],
+        [*command, f"--user-data-dir={runs}/profile", f"file://{runs}/frame.html"],
         capture_output=True,
         text=True,
         timeout=120,
     )
     seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1])
     assert "CONSOLE" not in done.stderr and seen["errors"] == [] and seen["overflow"] <= 0
+    assert seen["width"] == width
     assert seen["sorted"] == [list(table["x"]), ["10", "9*", "−2 ± 1"], ["−2 ± 1", "9*", "10"]]
     assert seen["steps"] == [["infocam", [2]], ["none", [0]], ["cam", [1]]]
