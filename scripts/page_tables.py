@@ -85,10 +85,11 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def tuned(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
+def tuned(rows: pd.DataFrame, dataset: str, imbalance: str = "paper") -> pd.DataFrame:
     """Each loss with the rate and head that validation images chose, on the official test set."""
     rows = rows[(rows["tuned"] == "lr head") & (rows["test_set"] == "official")]
-    rows = rows[rows["dataset"] == dataset].drop(columns=["imbalance", "tuned"])
+    rows = rows[rows["dataset"].eq(dataset) & rows["imbalance"].eq(imbalance)]
+    rows = rows.drop(columns=["imbalance", "tuned"])
     by = ["loss", "rule", "head", "lr"]
     kept = rows[~rows["rule"].eq("prior added")]
     others = [name for name in SCORES if name != TESTED]

@@ -41,8 +41,7 @@ def compute_values(folder: Path) -> dict[str, str]:
             *class_accuracies("mnist 3 seeds", mnist[mnist["seed"] < 3]),
             *class_accuracies("tiny", rows("pc_softmax_tiny_imagenet")),
             *class_accuracies("mnist", pd.concat([mnist, fixed], ignore_index=True)),
-            *class_accuracies("tuned mnist", tuned[tuned["dataset"] == "mnist"]),
-            *class_accuracies("tuned tiny", tuned[tuned["dataset"] == "tiny-imagenet"]),
+            *tuned_accuracies(tuned),
             *shifts(rows("pc_softmax_shift")),
             *prior_estimates(rows("label_shift_quapy")),
             *simulated_shifts(rows("label_shift_simulation")),
@@ -160,6 +159,12 @@ def class_accuracies(dataset: str, rows: pd.DataFrame) -> Values:
         for metric, ending in ENDINGS.items():
             by_seed = group.pivot(index="seed", columns="loss", values=metric)
             yield from over_seeds(f"{dataset}/{test_set}{ending}", by_seed, 2)
+
+
+def tuned_accuracies(rows: pd.DataFrame) -> Values:
+    """As `class_accuracies`, of `tuned mnist/paper` and its like."""
+    for names, group in rows.groupby(["dataset", "imbalance"]):
+        yield from class_accuracies(f"tuned {'/'.join(names)}", group)
 
 
 def shifts(rows: pd.DataFrame) -> Values:

@@ -40,9 +40,12 @@ for set in $tuned; do
   dataset=${set%%:*} imbalance=${set#*:}
   if [ ! -e "$(folder_of $dataset)" ]; then echo "== $dataset: not in data/, left out =="; continue; fi
   echo; echo "== $dataset, $imbalance, learning rate and head chosen on validation images =="
-  $python -m pc_softmax.compare --dataset $dataset --imbalance $imbalance --losses $all lade vs \
-    --tune lr head --tune-rates 0.01 0.03 0.1 0.3 --output-dir $runs/tuned-${set//:/-} \
-    --resume $seeds
+  losses="$all lade vs" rates="0.003 0.01 0.03 0.1 0.3"
+  case $dataset in
+    *mnist) losses="softmax pc-softmax ldam ldam-drw crt lade logit-adjusted" rates="0.01 0.03 0.1" ;;
+  esac
+  $python -m pc_softmax.compare --dataset $dataset --imbalance $imbalance --losses $losses \
+    --tune lr head --tune-rates $rates --output-dir $runs/tuned-${set//:/-} --resume $seeds
 done
 if [ -n "$tuned" ]; then exit; fi
 
