@@ -27,7 +27,7 @@ def get_parser() -> cli.Parser:
     cli.add_common_arguments(parser, seeds=[0, 1, 2], resume=False, **folder)
     add = parser.add_argument_group("study").add_argument
     add("--inputs", choices=INPUTS, nargs="+", default=list(INPUTS), help="of the head")
-    add("--epochs", type=cli.positive_int, default=40, help="at most; the best is chosen")
+    add("--epochs", type=cli.positive_int, default=16, help="at most; the best is chosen")
     add("--test-images", type=cli.positive_int, help="test images, spread evenly (all)")
     return parser
 
