@@ -15,6 +15,8 @@ from pathlib import Path
 
 from mi_common import cli
 
+SHRUNK = "A check of the machinery, everything shrunk: these numbers mean nothing."
+
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
@@ -24,7 +26,8 @@ def get_parser() -> cli.Parser:
     parser.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help=text)
     text = "HTML file to write (default: report.html in RUNS; runs/compare.html with --compare)"
     parser.add_argument("--page", type=Path, help=text)
-    parser.add_argument("--note", default="", help="text to show above all")
+    text = "say above all that the runs were shrunk, as by scripts/quickstart.sh --smoke"
+    parser.add_argument("--smoke", action="store_true", help=text)
     parser.add_argument("--figure", type=Path, help="PNG to write with one picture of the three")
     return parser
 
@@ -35,15 +38,16 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if (args.runs is None) == (args.compare is None):
         parser.error("give the folder of the quick start, or --compare RUN RUN")
-    if args.compare and (args.figure or args.note):
-        parser.error("--figure and --note are for the quick start, not for --compare")
+    if args.compare and (args.figure or args.smoke):
+        parser.error("--figure and --smoke are for the quick start, not for --compare")
 
     from mi_common.files import write_atomically
     from scripts.report_page import build_report, check_figure, compare_runs, overview
 
+    note = SHRUNK if args.smoke else ""
     if args.figure:
         check_figure(args.figure, args.runs)
-    text = compare_runs(args.compare) if args.compare else build_report(args.runs, args.note)
+    text = compare_runs(args.compare) if args.compare else build_report(args.runs, note)
     page = text.encode(errors="replace")  # a picture's name may be no text
     figure = overview(args.runs) if args.figure else None
     target = args.page or (Path("runs/compare.html") if args.compare else args.runs / "report.html")

@@ -90,8 +90,8 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     "script, arguments, number",
     [
-        ("quickstart.sh", [], 6),
-        ("quickstart.sh", ["--smoke"], 6),
+        ("quickstart.sh", [], 7),
+        ("quickstart.sh", ["--smoke"], 7),
         ("reproduce_mi.sh", [], 6),
         ("reproduce_mi.sh", ["--smoke"], 6),
         ("reproduce_pc_softmax.sh", [], 4),
@@ -107,7 +107,7 @@ def test_every_command_of_a_script_parses(copy, script, arguments, number):
     (copy / "scripts/setup.sh").write_text("exit 0\n")
     python = copy / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" >> commands\n')
+    python.write_text('#!/bin/sh\necho "$@" >> commands\necho picture.jpg\n')
     python.chmod(0o755)
     assert run(copy, f"scripts/{script}", *arguments).returncode == 0
     shown = commands((copy / "commands").read_text())

@@ -14,7 +14,7 @@ from mi_common.training import ImageClassifier
 
 def test_figure_shows_percent_at_each_threshold_and_marks_the_chosen(monkeypatch, tmp_path):
     drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *_, **__: drawn.append(figure))
     curves = pd.DataFrame(
         {
             "method": ["cam"] * 6,

@@ -15,7 +15,7 @@ NAN = float("nan")
 def figures(monkeypatch) -> list:
     """The figures that would be written."""
     drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *_, **__: drawn.append(figure))
     yield drawn
     for figure in drawn:
         plots.plt.close(figure)

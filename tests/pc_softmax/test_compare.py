@@ -202,7 +202,7 @@ def test_figure_shows_the_mean_accuracy_of_each_class_and_the_span_of_seeds(
 ):
     Image.open(compared[0] / "per_class.png").verify()
     figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *_, **__: figures.append(figure))
     accuracies = {"a": [np.array([0.5, 1.0]), np.array([0.7, 0.8])], "b": [np.array([0.2, 0.3])]}
     plots.plot_per_class({"official": accuracies}, np.array([3000, 20]), tmp_path / "x.png")
     (panel,) = figures[0].axes

@@ -18,7 +18,7 @@ from mi_common.files import save_arrays, write_json
 from mi_common.records import RunFolder
 from mi_common.tables import to_markdown
 from scripts import report_findings
-from scripts.report import main
+from scripts.report import SHRUNK, main
 from scripts.report_page import read_markdown_table, table_of
 from tests.scripts.report_runs import (
     CONFIG,
@@ -49,8 +49,8 @@ def page_of(runs: Path, *flags: str) -> str:
 
 
 def test_the_page_holds_tables_plots_and_pictures_and_refers_to_no_other_file(runs, capsys):
-    page = page_of(runs, "--note", "only <a> test")
-    assert page.count("<table") == TABLES and "only &lt;a&gt; test" in page
+    page = page_of(runs, "--smoke")
+    assert page.count("<table") == TABLES and SHRUNK in page
     # The plots are one SVG, and PNGs where there is none.
     for data, kind, times in ((PNG, "png", 2), (SVG, "svg+xml", 1)):
         assert page.count(f"data:image/{kind};base64,{base64.b64encode(data).decode()}") == times
@@ -214,7 +214,7 @@ def test_runs_are_compared_by_the_flags_and_scores_that_differ(tmp_path, runs, u
     assert page.read_text().count("<table") == 1 + 3 and "IoU 1.00" in page.read_text()
     line = user_error(main, ["--compare", tmp_path, "--page", page])
     assert line.startswith(f"error: {tmp_path / 'config.json'}: not found")
-    for words in ([], [runs, "--compare", runs], ["--compare", runs, "--note", "x"]):
+    for words in ([], [runs, "--compare", runs], ["--compare", runs, "--smoke"]):
         assert "error: " in user_error(main, words)
 
 
@@ -302,7 +302,7 @@ def test_in_a_browser_it_fits_sorts_and_switches_maps_without_errors(runs, width
     table = pd.DataFrame({"task": ["a", "b", "c"], "x": ["−2 ± 1", "10", "9*"]})
     long = pd.Series(["a", "b", "c"]) * 200
     (runs / TABLE).write_text(to_markdown(table.assign(long=long)))
-    page = page_of(runs, "--note", "word " * 50)
+    page = page_of(runs, "--smoke")
     (runs / "seen.html").write_text(page.replace("</body>", SCRIPT + "</body>"))
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += ["--enable-logging=stderr", "--window-size=1300,900"]
