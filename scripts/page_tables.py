@@ -204,3 +204,47 @@ def attack(rows: pd.DataFrame) -> pd.DataFrame:
         texts = {key.replace("_", " "): f"{count:,}" for key, count in counts.items()}
         lines.append({"what": f"{name}, {len(kinds)} kinds"} | texts)
     return pd.DataFrame(lines)
+
+
+def with_ends(rows: pd.DataFrame, name: str, *, sign: bool = False) -> pd.Series:
+    """A fraction in percent with the ends of its 95 % interval."""
+    number = "{:+.1f}" if sign else "{:.1f}"
+    columns = (100 * rows[[name, f"{name}_low", f"{name}_high"]]).to_numpy()
+    texts = [f"{number} ({number} to {number})".format(*values) for values in columns]
+    return pd.Series(texts, rows.index)
+
+
+def object_quarters(rows: pd.DataFrame) -> pd.DataFrame:
+    """GT-known localisation in percent by quarters of the objects, and infoCAM's gain.
+
+    Of the head that is trained on 90 images a class.
+    """
+    rows = rows[rows["training_images_per_class"] == 90]
+    keys = ["property", "quarter"]
+    table = (100 * rows.pivot(index=keys, columns="method", values="gt_known")).map("{:.1f}".format)
+    table = table[["centre-box", "cam", "infocam"]]
+    infocam = rows[rows["method"] == "infocam"].set_index(keys)
+    table["infocam less centre-box"] = with_ends(infocam, "gain", sign=True)
+    return table.sort_index(ascending=[False, True]).reset_index()
+
+
+def common_part(rows: pd.DataFrame) -> pd.DataFrame:
+    """CAM, infoCAM and the gain in percent, by head and factor of its common part."""
+    table = rows[["head", "factor"]].assign(**{"share of CAM's variance": rows["map_share"]})
+    table["share of CAM's variance"] = table["share of CAM's variance"].map("{:.1%}".format)
+    for name in ("cam", "infocam", "gain"):
+        table[name] = with_ends(rows, name, sign=name == "gain")
+    return table
+
+
+def image_padding(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy, centre box and infoCAM in percent by the padding of training and of maps."""
+    rows = rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
+    lines = []
+    for (trained, shown), group in rows.groupby(["training_padding", "padding"], sort=False):
+        by_method = group.set_index("method")
+        line = {"padding in training": trained, "of maps": shown}
+        line["accuracy"] = f"{100 * group['accuracy'].iloc[0]:.1f}"
+        ends = with_ends(by_method, "gt_known")
+        lines.append(line | {name: ends[name] for name in ("centre-box", "infocam")})
+    return pd.DataFrame(lines)
