@@ -248,3 +248,18 @@ def image_padding(rows: pd.DataFrame) -> pd.DataFrame:
         ends = with_ends(by_method, "gt_known")
         lines.append(line | {name: ends[name] for name in ("centre-box", "infocam")})
     return pd.DataFrame(lines)
+
+
+def box_options(rows: pd.DataFrame) -> pd.DataFrame:
+    """GT-known localisation of infoCAM with options of boxes, and the gain on it, in percent."""
+    rows = rows[rows["threshold_rule"].isin(["validation", "none"])]
+    rows = rows[rows["method"].str.contains("infocam")]
+    titles = {"adamw": "AdamW", "sgd": "SGD"}
+    columns = {}
+    for (optimizer, side), group in rows.groupby(["optimizer", "map"], sort=False):
+        by_method = group.set_index("method")
+        plain = 100 * by_method["gt_known"]
+        gains = with_ends(by_method.dropna(subset="less_infocam"), "less_infocam", sign=True)
+        cells = plain.map("{:.1f}".format) + (", " + gains).reindex(plain.index, fill_value="")
+        columns[f"{titles[optimizer]}, {side}"] = cells
+    return pd.DataFrame(columns).loc[list(dict.fromkeys(rows["method"]))].reset_index()

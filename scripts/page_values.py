@@ -46,6 +46,7 @@ def compute_values(folder: Path) -> dict[str, str]:
             *prior_estimates(rows("label_shift_quapy")),
             *simulated_shifts(rows("label_shift_simulation")),
             *boxes(rows("infocam_tiny_imagenet")),
+            *box_options(rows("infocam_boxes")),
             *field_protocol(rows("infocam_tiny_imagenet")),
             *one_run("digits", rows("infocam_scattered_digits")),
             *one_run("fine-tuned", fine_tuned[~fine_tuned["adl"]]),
@@ -226,6 +227,13 @@ def boxes(rows: pd.DataFrame) -> Values:
                 gains = both["14x14"] - both["7x7"]
                 gains = gains.dropna(axis=1)
                 yield from over_seeds(f"boxes/adamw/14x14 - 7x7/{metric}", gains, 1)
+
+
+def box_options(rows: pd.DataFrame) -> Values:
+    """GT-known localisation in percent, by optimiser, map and method."""
+    for row in rows.to_dict("records"):
+        name = f"options/{row['optimizer']}/{row['map']}/{row['method']}"
+        yield name, number(100 * row["gt_known"], 1)
 
 
 def field_protocol(rows: pd.DataFrame) -> Values:
