@@ -149,9 +149,8 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
         raise
     except Exception as error:  # a garbled header makes NumPy raise many kinds
         if str(error).startswith("Object arrays"):
-            raise UserError(
-                f"{path}: holds Python objects; save arrays of numbers and texts"
-            ) from error
+            remedy = "write it again without, or train again with --overwrite"
+            raise UserError(f"{path}: holds Python objects; {remedy}") from error
         raise damaged_file(path) from error
     if not all(isinstance(values, np.ndarray) for values in arrays.values()):
         raise damaged_file(path)

@@ -131,10 +131,8 @@ def log_posterior(logits: Tensor, log_target_prior: Tensor) -> Tensor:
     """log p_t(y | x) under the class prior t, from PC-softmax logits: log softmax(f + log t).
 
     (N, K), (N, K, d1, ...) or (K,) logits and a (K,) log prior t. With t uniform, the argmax is the
-    argmax of the logits. UserError for probabilities in place of their logarithms.
+    argmax of the logits.
     """
-    if (log_target_prior >= 0).all() and abs(log_target_prior.sum().item() - 1) < 1e-3:
-        raise UserError("log target prior: these are probabilities; give their logarithms")
     logits = at_least_float32(logits)
     logits = logits + along_classes(log_target_prior, logits)
     return logits.log_softmax(class_dimension(logits))

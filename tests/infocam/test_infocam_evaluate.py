@@ -243,7 +243,7 @@ def test_overwrite_replaces_an_evaluation(tiny_run, tiny_evaluation, evaluate_wo
     shutil.copytree(tiny_evaluation, tmp_path / "out")
     main(evaluate_words(tiny_run, tmp_path / "out", "--overwrite", "--overlays", 2))
     files = sorted(path.name for path in (tmp_path / "out/overlays").iterdir())
-    assert files == ["00000.png", "00011.png"]
+    assert files == [f"{name}.{end}" for name in ("00000", "00011") for end in ("npz", "png")]
     assert not (tmp_path / "out/maps").exists()
     same = [(f / "results.csv").read_text() for f in (tmp_path / "out", tiny_evaluation)]
     assert same[0] == same[1]

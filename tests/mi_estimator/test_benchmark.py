@@ -66,7 +66,7 @@ def test_a_run_writes_every_row_column_and_file(tmp_path, capsys):
         assert set(group["truth"]) == {SUITES["paper"][name].distribution.mutual_information()[0]}
     written = {f"{name}.{end}" for name in ("table", "errors", "rmse") for end in ("md", "tex")}
     written |= {f"{name}.png" for name in ("rmse", "estimates", "truth", "error_seconds")}
-    written |= {"config.json", "results.csv"}
+    written |= {"config.json", "results.csv", "estimates.svg"}
     assert {path.name for path in tmp_path.iterdir()} - {".lock", ".written"} == written
     assert json.loads((tmp_path / "config.json").read_text())["flags"]["n_test"] == 300
     out = capsys.readouterr().out

@@ -68,7 +68,7 @@ NOT_FINITE = np.array([[0, np.nan], [1, 2], [np.inf, 0]])
         ("validation_labels", np.array([-1, 0]), "validation_labels must hold 0..1"),
         ("validation_labels", np.array([0.0, 1.0]), "holds float64, not whole numbers"),
         ("class_names", np.array(["ape"]), "class_names has shape (1,), not (2,)"),
-        ("class_names", np.array(["ape", None]), "damaged, its content is not what was written"),
+        ("class_names", np.array(["ape", None]), "holds Python objects; write it again"),
         ("class_names", np.array(["ape", "bee\ud800"]), r"class 'bee\ud800' is not UTF-8"),
         ("class_names", np.array([1, 2]), "class_names holds int64, not text"),
         ("counts", np.array([30, 0]), "2 counts from 0"),
