@@ -88,11 +88,11 @@ def evaluate_run(
     misread = settings.data.dataset == "tiny-imagenet" and protocol.legacy
     scoring = {"normalisation": options.normalisation, "misread": misread, "workers": workers}
     evaluator = functools.partial(Evaluator, protocol, **scoring)
-    found = {}
+    maps_by_split = {}
     for split, images in sets.items():
         print(f"{run.folder.path}: {len(images)} {split} images", flush=True)
-        found[split] = split_maps(classifier, images, maps)
-    scored, settings_chosen = refine(found, sets, methods, options, evaluator)
+        maps_by_split[split] = split_maps(classifier, images, maps)
+    scored, chosen_settings = refine(maps_by_split, sets, methods, options, evaluator)
     test, validation = scored["test"], scored["validation"]
     weights = protocol.weights(sets["test"].labels.numpy())
     side = "x".join(map(str, next(iter(test.maps.values())).shape[1:]))
@@ -116,41 +116,44 @@ def evaluate_run(
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
         rows = rows.merge(areas, on="method", how="left")
-    for method, chosen in settings_chosen.items():
+    for method, chosen in chosen_settings.items():
         settings_of_method = ", ".join(f"{name} {value}" for name, value in chosen.items())
         print(f"{run.folder.path}: validation images choose for {method}: {settings_of_method}")
-    chosen = choices(validation.curves, settings_chosen)
+    chosen = choices(validation.curves, chosen_settings)
     return scores.Evaluation(rows, differences, chosen, by_object), scored
 
 
 def refine(
-    found: dict[str, SplitMaps],
+    maps_by_split: dict[str, SplitMaps],
     sets: dict[str, ImageSet],
     methods: list[str],
     options: Options,
     evaluator: Callable[..., Evaluator],
 ) -> tuple[dict[str, ScoredMaps], dict[str, dict]]:
-    """Scores all maps by split, plain and with options of boxes, and what each method's are."""
+    """The scores by split, of the maps as they are and with each option, and what was chosen.
+
+    The second result holds the chosen exponent and options of each changed method, by its name.
+    """
     curves = {}
-    for split, of in found.items():
-        evaluators = {key: evaluator() for key in of.maps}
-        curves[split] = score_maps(of.maps, sets[split], evaluators, label=f"{split} boxes")
+    for split, of_split in maps_by_split.items():
+        evaluators = {key: evaluator() for key in of_split.maps}
+        curves[split] = score_maps(of_split.maps, sets[split], evaluators, label=f"{split} boxes")
     chosen: dict[str, dict] = {}
     if options.propagate:
-        exponents = keep_best_exponents(found, curves, methods, options.propagate)
+        exponents = keep_best_exponents(maps_by_split, curves, methods, options.propagate)
         chosen = {method: {"exponent": exponent} for method, exponent in exponents.items()}
     grids = box_grids(options.prior_map, options.threshold_rule, options.box_rule)
     for method in (*methods, *chosen):
-        maps = {split: of.maps[method, 1] for split, of in found.items()}
+        maps = {split: of_split.maps[method, 1] for split, of_split in maps_by_split.items()}
         plain = {split: of_split[method, 1] for split, of_split in curves.items()}
         refined = refined_curves(
             maps, plain, sets, grids, evaluator, normalisation=options.normalisation
         )
-        for name, (best, of_splits) in refined.items():
+        for name, (best, curves_by_split) in refined.items():
             chosen[f"{method}, {name}"] = chosen.get(method, {}) | asdict(best)
-            for split, of_split in of_splits.items():
-                curves[split][f"{method}, {name}", 1] = of_split
-    scored = {split: of.scored(curves[split]) for split, of in found.items()}
+            for split, of_method in curves_by_split.items():
+                curves[split][f"{method}, {name}", 1] = of_method
+    scored = {split: maps.scored(curves[split]) for split, maps in maps_by_split.items()}
     return scored, chosen
 
 

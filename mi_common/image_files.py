@@ -161,7 +161,7 @@ def image_folder(
         if not (Path(data_dir) / name).is_dir():
             wanted = " and ".join(f"{name}/CLASS" for name in required)
             few = "; a few test images suffice" if untested_classes else ""
-            raise UserError(f"no folder {Path(data_dir) / name}; want images in {wanted}{few}")
+            raise UserError(f"no folder {Path(data_dir) / name}; put the images into {wanted}{few}")
     names = {name: _class_names(Path(data_dir) / name) for name in required}
     pairs = [("test", "train")] if untested_classes else itertools.permutations(required, 2)
     for one, other in pairs:

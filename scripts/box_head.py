@@ -1,4 +1,4 @@
-"""A head that is trained on true boxes: the ceiling for methods that see labels alone.
+"""A head that is trained on true boxes: a control for methods that see labels alone.
 
     python -m scripts.box_head runs/tiny-32-0 --seeds 0 1 2
 
@@ -14,6 +14,7 @@ infoCAM with its threshold from the same boxes, and the gain, with intervals ove
 from pathlib import Path
 
 from mi_common import cli
+from scripts.study_flags import add_study_arguments
 
 INPUTS = ("map", "features", "features+map")
 
@@ -22,13 +23,9 @@ def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     text = "folder that infocam.train wrote with a frozen backbone"
     parser.add_argument("run", type=Path, help=text)
-    data = "folder of the data sets; (default: that of the run)"
-    folder = {"output_dir": "runs/box_head", "data": data}
-    cli.add_common_arguments(parser, seeds=[0, 1, 2], resume=False, **folder)
-    add = parser.add_argument_group("study").add_argument
+    add = add_study_arguments(parser, "runs/box_head", seeds=[0, 1, 2])
     add("--inputs", choices=INPUTS, nargs="+", default=list(INPUTS), help="of the head")
     add("--epochs", type=cli.positive_int, default=16, help="at most; the best is chosen")
-    add("--test-images", type=cli.positive_int, help="test images, spread evenly (all)")
     return parser
 
 

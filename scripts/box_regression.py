@@ -141,9 +141,7 @@ def train_box_head(
             inputs, target = (features[batch], maps[batch]), truths[batch]
             if torch.rand((), generator=generator) < 0.5:
                 inputs = tuple(values.flip(-1) for values in inputs)
-                target = torch.stack(
-                    [1 - target[:, 2], target[:, 1], 1 - target[:, 0], target[:, 3]], 1
-                )
+                target = mirrored(target)
             boxes = head(*inputs)
             loss = generalized_box_iou_loss(boxes, target, reduction="mean")
             loss = loss + L1_WEIGHT * (boxes - target).abs().mean()

@@ -14,16 +14,13 @@ infoCAM and intervals over images, and `noise_map.csv`, the mean map of noise.
 from pathlib import Path
 
 from mi_common import cli
+from scripts.study_flags import add_study_arguments
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("run", type=Path, help="folder that infocam.train wrote")
-    data = "folder of the data sets; (default: that of the run)"
-    folder = {"output_dir": "runs/edge_bands", "data": data}
-    cli.add_common_arguments(parser, seed=False, resume=False, **folder)
-    add = parser.add_argument_group("study").add_argument
-    add("--test-images", type=cli.positive_int, help="test images, spread evenly (all)")
+    add_study_arguments(parser, "runs/edge_bands", seed=False)
     return parser
 
 

@@ -12,20 +12,17 @@ Writes `common_part.csv` (see `scripts.common_part.common_part_rows`) and `commo
 from pathlib import Path
 
 from mi_common import cli
+from scripts.study_flags import add_study_arguments
 
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders that infocam.train wrote")
-    data = "folder of the data sets; (default: that of the run)"
-    folder = {"output_dir": "runs/head_common_part", "data": data}
-    cli.add_common_arguments(parser, seed=False, resume=False, **folder)
-    add = parser.add_argument_group("study").add_argument
+    add = add_study_arguments(parser, "runs/head_common_part", seed=False)
     text = "of the common part; 1 is the head as trained"
     add("--factors", type=cli.non_negative_float, nargs="+", default=[1.0], help=text)
     add("--imagenet", action="store_true", help="add the ImageNet head of EfficientNet-Lite0")
     add("--names", nargs="+", help="of the heads in the table and the plot (folders of the runs)")
-    add("--test-images", type=cli.positive_int, help="test images, spread evenly (all)")
     return parser
 
 

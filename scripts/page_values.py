@@ -47,6 +47,9 @@ def compute_values(folder: Path) -> dict[str, str]:
             *simulated_shifts(rows("label_shift_simulation")),
             *boxes(rows("infocam_tiny_imagenet")),
             *box_options(rows("infocam_boxes")),
+            *box_heads(rows("infocam_box_head")),
+            *edge_bands(rows("infocam_edge_bands")),
+            *better_recipes(rows("pc_softmax_fair_tuning")),
             *field_protocol(rows("infocam_tiny_imagenet")),
             *one_run("digits", rows("infocam_scattered_digits")),
             *one_run("fine-tuned", fine_tuned[~fine_tuned["adl"]]),
@@ -234,6 +237,34 @@ def box_options(rows: pd.DataFrame) -> Values:
     for row in rows.to_dict("records"):
         name = f"options/{row['optimizer']}/{row['map']}/{row['method']}"
         yield name, number(100 * row["gt_known"], 1)
+
+
+def box_heads(rows: pd.DataFrame) -> Values:
+    """GT-known localisation in percent of heads trained on true boxes, and of infoCAM."""
+    for inputs, group in rows.groupby("inputs"):
+        yield f"box head/{inputs}", with_interval(group["gt_known"], 1)
+    yield "box head/infocam", number(100 * rows["infocam"].iloc[0], 1)
+
+
+def edge_bands(rows: pd.DataFrame) -> Values:
+    """GT-known localisation in percent by method, and what dividing by the map of noise costs."""
+    for row in rows.to_dict("records"):
+        yield f"bands/{row['method']}", number(100 * row["gt_known"], 1)
+        for end in ("", "_low", "_high"):
+            yield f"bands/{row['method']}/gain{end}", number(100 * row[f"gain{end}"], 1)
+
+
+def better_recipes(rows: pd.DataFrame) -> Values:
+    """How many losses have the better head, and the best rate of a linear head, on validation."""
+    for names, group in rows[rows["status"] == "ok"].groupby(["dataset", "imbalance"]):
+        scores = group.pivot_table("balanced_accuracy", ["loss", "head"], "lr")
+        best = scores.max(axis=1).unstack()
+        name = f"tuning/{'/'.join(names)}"
+        yield f"{name}/losses", str(len(best))
+        yield f"{name}/cosine is better", str((best["cosine"] > best["linear"]).sum())
+        rates = scores.xs("linear", level="head").idxmax(axis=1)
+        for rate in scores:
+            yield f"{name}/linear best at {rate:g}", str((rates == rate).sum())
 
 
 def field_protocol(rows: pd.DataFrame) -> Values:

@@ -4,7 +4,7 @@
 
 reads `mi_estimator/`, `pc_softmax/`, `infocam/` and `explain/` in that folder and writes
 `report.html` there: first the findings with their intervals, then tables, plots and pictures. It
-trains nothing. With `--figure FILE` it also draws one picture of the three experiments.
+trains nothing.
 
     python -m scripts.report --compare runs/pc_softmax/a runs/pc_softmax/b
 
@@ -28,7 +28,6 @@ def get_parser() -> cli.Parser:
     parser.add_argument("--page", type=Path, help=text)
     text = "say above all that the runs were shrunk, as by scripts/quickstart.sh --smoke"
     parser.add_argument("--smoke", action="store_true", help=text)
-    parser.add_argument("--figure", type=Path, help="PNG to write with one picture of the three")
     return parser
 
 
@@ -38,24 +37,18 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if (args.runs is None) == (args.compare is None):
         parser.error("give the folder of the quick start, or --compare RUN RUN")
-    if args.compare and (args.figure or args.smoke):
-        parser.error("--figure and --smoke are for the quick start, not for --compare")
+    if args.compare and args.smoke:
+        parser.error("--smoke is for the quick start, not for --compare")
 
     from mi_common.files import write_atomically
-    from scripts.report_page import build_report, check_figure, compare_runs, overview
+    from scripts.report_page import build_report, compare_runs
 
     note = SHRUNK if args.smoke else ""
-    if args.figure:
-        check_figure(args.figure, args.runs)
     text = compare_runs(args.compare) if args.compare else build_report(args.runs, note)
     page = text.encode(errors="replace")  # a picture's name may be no text
-    figure = overview(args.runs) if args.figure else None
     target = args.page or (Path("runs/compare.html") if args.compare else args.runs / "report.html")
     write_atomically(target, lambda partial: partial.write_bytes(page))
     print(f"report: {target}")
-    if args.figure:
-        write_atomically(args.figure, lambda partial: figure.save(partial, optimize=True))
-        print(f"figure: {args.figure}")
     print(f"next: python -m webbrowser {target}")
 
 

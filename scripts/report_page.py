@@ -1,4 +1,4 @@
-"""The report: what the three experiments wrote, as one HTML page and as one picture."""
+"""The report: what the three experiments wrote, as one HTML page."""
 
 import re
 import warnings
@@ -207,26 +207,6 @@ def _gallery_entry(path: Path) -> dict:
         raise UserError(f"{path}: not written by infocam.evaluate; evaluate again") from error
 
 
-def overview(runs: Path) -> Image.Image:
-    """The estimates, the accuracy of each class and four overlays; UserErrors of `_picture`."""
-    first, second, third = (runs / section.folder for section in SECTIONS[:3])
-    overlays = sorted((third / "overlays").glob("*.png"))[:4]
-    plots = [first / SECTIONS[0].figure[0], second / SECTIONS[1].figure[0]]
-    width, margin, top = 1600, 20, 0
-    page = Image.new("RGB", (width, 2 * width), "white")
-    for row in filter(None, [plots, overlays[:2], overlays[2:]]):  # there may be no overlays
-        pictures = [_picture(path) for path in row]
-        aspects = [picture.width / picture.height for picture in pictures]
-        height = max(int((width - margin * (len(row) - 1)) / max(sum(aspects), 1)), 1)
-        left = 0
-        for picture, aspect in zip(pictures, aspects, strict=True):
-            size = (max(int(height * aspect), 1), height)
-            page.paste(picture.resize(size, Image.LANCZOS), (left, top))
-            left += size[0] + margin
-        top += height + margin
-    return page.crop((0, 0, width, top))
-
-
 def _picture(path: Path) -> Image.Image:
     """An RGB picture; UserError when it is missing, damaged or huge."""
     with warnings.catch_warnings():
@@ -235,12 +215,3 @@ def _picture(path: Path) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     return read_image(path)
-
-
-def check_figure(figure: Path, runs: Path) -> None:
-    """UserError when `--figure` is no PNG, or lies in a folder that the report shows."""
-    if figure.suffix.lower() != ".png":
-        raise UserError(f"--figure {figure}: the name must end in .png")
-    folders = {(runs / section.folder).resolve() for section in SECTIONS}
-    if folders & {figure.resolve(), *figure.resolve().parents}:
-        raise UserError(f"--figure {figure}: in a folder of the report; choose another one")

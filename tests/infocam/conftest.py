@@ -8,14 +8,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from explain_files import NAMES
 from PIL import Image
 from sklearn.datasets import load_digits
 from slow_evaluation import TrainedRun
+from torch import nn
 
 from infocam import train
 from infocam.data import load as data
 from infocam.evaluate import main as evaluate
+from infocam.explain import main as explain
+from infocam.figures import evidence
 from infocam.models import classifiers
+from infocam.models.classifiers import Classifier
+from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 
 WNIDS = ["n04", "n02", "n03", "n01"]  # in no order, as in the real file
 COLOURS = [(220, 40, 40), (40, 200, 60), (60, 60, 230), (230, 220, 50)]
@@ -230,3 +236,44 @@ def second_run(tiny_words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("second") / "run"
     train.main(tiny_words(folder, "--seed", 2))
     return folder
+
+
+@pytest.fixture
+def small_imagenet(monkeypatch) -> Classifier:
+    """Seven classes of an untrained network in place of ImageNet's, and coarse figures."""
+    monkeypatch.setattr(evidence, "DPI", 20)
+    torch.manual_seed(1)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 4, stride=2, padding=1), nn.ReLU())
+    network = GlobalAveragePoolClassifier(backbone, 8, 7, InputSpec(16)).eval()
+    classifier = Classifier(
+        network, network, NAMES, torch.full((7,), 1 / 7).log(), torch.full((7,), 1 / 7).log()
+    )
+    monkeypatch.setattr(classifiers, "imagenet_classifier", lambda *_, **__: classifier)
+    return classifier
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Writes a picture under a name and returns its path."""
+
+    def make(name: str = "cat.png", size: tuple[int, int] = (48, 32)):
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (*size[::-1], 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run_explain(tmp_path, capsys):
+    """Runs the command into a folder of its own; gives the folder and what was printed."""
+
+    def call(*words, folder: str = "out"):
+        capsys.readouterr()
+        words = [*words, "--output-dir", tmp_path / folder, "--device", "cpu"]
+        explain([str(word) for word in words])
+        return tmp_path / folder, capsys.readouterr().out
+
+    return call

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from slow_evaluation import TINY, plain_words
-from torch.nn import functional as F
 
 from infocam import explain, train
 from infocam.data.load import load_splits
@@ -21,19 +20,12 @@ from infocam.models.networks import build_network, small_cnn
 from mi_common.backbones import REFLECTED, reflect_images
 from mi_common.errors import UserError
 from mi_common.pictures import read_image
+from scripts.noise_maps import noise_images
 
 
 @pytest.fixture(scope="module")
 def textures() -> torch.Tensor:
-    """(8, 3, 224, 224) noise of four grain sizes, with the same statistics at every position."""
-    generator = torch.Generator().manual_seed(0)
-    images = []
-    for number in range(8):
-        grain, channels = 2 ** (number % 4), 3 if number < 4 else 1
-        noise = torch.rand(1, channels, *[224 // grain + 8] * 2, generator=generator)
-        noise = F.interpolate(noise, scale_factor=grain, mode="bilinear")
-        images.append(noise[..., :224, :224].expand(1, 3, -1, -1))
-    return torch.cat(images)
+    return noise_images(8, channels=3, side=224)
 
 
 def column_profile(network, images: torch.Tensor) -> np.ndarray:

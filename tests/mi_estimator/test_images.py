@@ -168,7 +168,7 @@ FOLDER = ["--dataset", "folder", "--data-dir"]
         (["DATA", *RESNET, "--bins", 3], "--bins is for a FILE only"),
         (["DATA", *RESNET, "--max-samples", 2], "--max-samples 2: no images of the classes"),
         (["DATA", *RESNET, "--max-samples", 12], "--folds 5: green (4), red (3)"),
-        (["nowhere", *RESNET], "no folder nowhere/train; want images in train/CLASS"),
+        (["nowhere", *RESNET], "no folder nowhere/train; put the images into train/CLASS"),
         (["DATA", "--backbone", "resnet0"], "network 'resnet0': use efficientnet_lite0"),
         (["DATA", "--backbone", "resnet18", "--weights", "w.pt"], "--weights w.pt: no such file"),
         (["DATA", "--backbone", "alexnet", *RESNET[2:5], 9], "alexnet: cannot take images of 9"),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pc_softmax import evaluate, gallery, train
+from pc_softmax import compare, evaluate, gallery, train
 from pc_softmax.data import load_data
 from pc_softmax.gallery import mistakes
 from pc_softmax.predictions import Predictions
@@ -51,6 +51,15 @@ def test_a_class_with_one_image_trains_and_notes_say_what_is_lacking(
     assert line == "error: --shift: no samples of cow in official; leave it out"
     rows = pd.read_csv(tmp_path / "run/evaluation/per_class.csv")
     assert rows["n"].tolist() == [6, 6, 0] and np.isnan(rows["accuracy"][2])
+
+
+def test_compare_names_classes_that_its_choice_does_not_see(pictures, tmp_path, capsys):
+    words = arguments(pictures, tmp_path / "compared", "--losses", "softmax", "--seeds", 0)
+    compare.main([*words, "--tune", "lr", "--tune-rates", "0.1", "--tune-fraction", "0.1"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if "with --tune" in line] == [
+        f"Note: with --tune, {NOTES[-1]}."
+    ]
 
 
 def test_the_most_probable_mistakes_come_first_with_their_pictures(pictures, tmp_path, capsys):

@@ -230,9 +230,9 @@ def test_a_damaged_file_is_named_and_leaves_the_old_page(runs, user_error, kind)
     elif data is not None:
         (runs / name).write_bytes(data)
     (runs / "report.html").write_text("old")
-    line = user_error(main, [runs, "--figure", runs / "figure.png"])
+    line = user_error(main, [runs])
     assert line.startswith(f"error: {runs / name}: ") and reason in line
-    assert (runs / "report.html").read_text() == "old" and not (runs / "figure.png").exists()
+    assert (runs / "report.html").read_text() == "old"
 
 
 def test_nothing_in_the_files_becomes_markup(runs):
@@ -246,32 +246,6 @@ def test_nothing_in_the_files_becomes_markup(runs):
     save_arrays(runs / OVERLAY, **changed)
     page = page_of(runs)
     assert page.count("<script") == page.count("</script") == 1 and "alert(1)&lt;" in page
-
-
-def test_the_figure_is_a_png_and_overwrites_no_picture_of_the_page(runs, user_error):
-    for name, reason in (
-        ("figure.txt", "must end in .png"),
-        (FIGURE, "choose another"),
-        ("infocam/evaluation/../evaluation/overlays/new.png", "choose another"),
-    ):
-        line = user_error(main, [runs, "--figure", runs / name])
-        assert line.startswith(f"error: --figure {runs / name}: ") and reason in line
-    assert (runs / FIGURE).read_bytes() == PNG and not (runs / "report.html").exists()
-
-
-def test_pictures_of_extreme_shapes_fit_into_the_figure_with_and_without_overlays(runs):
-    figure = runs / "figure.png"
-    for name, size in ((FIGURE, (5000, 1)), ("pc_softmax/per_class.png", (1, 5000))):
-        Image.new("RGB", size).save(runs / name)
-    page_of(runs, "--figure", str(figure))
-    with Image.open(figure) as image:
-        assert image.size == (1600, (1 + 20) + (1600 + 20))
-    for path in (runs / "infocam/evaluation/overlays").iterdir():
-        path.unlink()
-    page = page_of(runs, "--figure", str(figure))
-    assert page.count('class="gallery"') == 1  # of the photographs
-    with Image.open(figure) as image:
-        assert image.size == (1600, 1 + 20)
 
 
 # Tells the page around it what a reader sees after each step.

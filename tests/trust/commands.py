@@ -56,7 +56,7 @@ infocam evaluate: infocam.evaluate {shop}/infocam/whole --data-dir {shop}/mnist 
 saved maps: infocam.evaluate --maps {shop}/maps/cam --annotations {shop}/maps/boxes.csv ALONE
 explain: infocam.explain {shop}/photograph.png --run {shop}/infocam/whole CPU
 download: scripts.download_data tiny-imagenet --archive {shop}/tiny.zip --data-dir {out}
-report: scripts.report {data} --figure {out}/figure.png
+report: scripts.report {data}
 """
 _FROZEN = "--dataset folder --data-dir {data} --image-size 32 --batch-size 4 --epochs 3"
 _CPU = "--device cpu --output-dir {out}"

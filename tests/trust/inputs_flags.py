@@ -24,7 +24,7 @@ LONG = {"epochs", "members", "permutations", "replicates", "folds", "samples", "
 LONG |= {"augmented_copies", "faithfulness", "overlays", "gallery", "images_per_class"}
 LONG |= {"test_images", "warmup_epochs", "seeds", "seed", "drw", "max_samples", "timeout"}
 LONG |= {"val_per_class"}
-OUTPUTS = {"output_dir", "figure", "data_dir"}
+OUTPUTS = {"output_dir", "page", "data_dir"}
 
 
 def actions_of(entry: str) -> list[argparse.Action]:
