@@ -109,7 +109,7 @@ def test_an_image_folder_is_sorted_by_class_and_name(tmp_path):
     ("files", "message"),
     [
         ([], "no folder {root}/train; put the images into train/CLASS and test/CLASS"),
-        (["train/cat/1.png"], "no folder {root}/test; want"),
+        (["train/cat/1.png"], "no folder {root}/test; put the images into"),
         (["train/1.png", "test/cat/1.png"], "{root}/train: no class folders; want"),
         (["train/cat/1.svg", "test/cat/1.png"], "{root}/train/cat: no images; use files that end"),
         (
