@@ -41,12 +41,11 @@ $python -m infocam.train --dataset scattered-digits --output-dir $runs/infocam \
 $python -m infocam.evaluate $runs/infocam --overwrite $evaluate
 
 echo; echo "== where the evidence is in two photographs =="
-mapfile -t photographs < <($python -c '
+photographs=$($python -c '
 from pathlib import Path
-import matplotlib, sklearn
-print(Path(sklearn.__file__).parent / "datasets/images/china.jpg")
-print(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg")')
-$python -m infocam.explain "${photographs[@]}" --output-dir $runs/explain --overwrite
+import sklearn
+print(Path(sklearn.__file__).parent / "datasets/images")')
+$python -m infocam.explain "$photographs"/{china,flower}.jpg --output-dir $runs/explain --overwrite
 
 echo
 $python -m scripts.report $runs $smoke

@@ -147,9 +147,8 @@ bash scripts/reproduce_infocam.sh""",
         "Photographs",
         "Where the evidence is in photographs",
         "EfficientNet-Lite0, trained on ImageNet's 1,000 classes without boxes. The photographs "
-        "come with scikit-learn (china.jpg by danielbuechele on flickr, licence CC BY 2.0) and "
-        "matplotlib (grace_hopper.jpg, United States Navy, public domain); maps and boxes are "
-        "drawn over them.",
+        "come with scikit-learn (china.jpg by danielbuechele, flower.jpg by vultilion, both on "
+        "flickr, licence CC BY 2.0); maps and boxes are drawn over them.",
         "explain",
         """# a photograph of your own: why this class, and not the next likely one
 python -m infocam.explain PHOTO.jpg --top 2""",
