@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import pandas as pd
@@ -39,7 +40,8 @@ def _start_worker(parent: int) -> None:
 def worker_pool(num_workers: int) -> Iterator[Executor]:
     """Worker processes, on one thread each, that are killed if the block ends with an error.
 
-    UserError if they do not fit into memory, BrokenProcessPool if the system killed one.
+    UserError if they do not fit into memory or one ends by itself, as where its imports fail;
+    BrokenProcessPool if the system killed one.
     """
     require_memory(num_workers * WORKER_MEMORY, f"--num-workers {num_workers}", "use fewer")
     pool = ProcessPoolExecutor(
@@ -61,8 +63,16 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
         if previous is not None:
             signal.signal(signal.SIGINT, previous)
     try:
-        with killed_on_error(set(multiprocessing.active_children()) - before):
+        workers = set(multiprocessing.active_children()) - before
+        with killed_on_error(workers):
             yield pool
+    except BrokenProcessPool as error:
+        if statuses := [worker.exitcode for worker in workers if (worker.exitcode or 0) > 0]:
+            reason = "its error is above this line"
+            raise UserError(
+                f"a worker process ended with exit status {statuses[0]}; {reason}"
+            ) from error
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

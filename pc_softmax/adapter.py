@@ -74,7 +74,7 @@ class Adapter:
     @functools.cached_property
     def calibration(self) -> Calibration:
         """That of `calibration.choose`; none without enough validation samples of every class."""
-        if self.least_samples < MIN_CALIBRATION_SAMPLES:
+        if not self.calibrates:
             return Calibration.none(len(self.log_prior))
         if self.like is None:
             return calibration.choose(*self.validation)
@@ -90,11 +90,16 @@ class Adapter:
     def least_samples(self) -> int:
         return int(self.sample_counts.min())
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether every class has enough validation samples to calibrate the logits."""
+        return self.least_samples >= MIN_CALIBRATION_SAMPLES
+
     def resolved(self, target: str) -> str:
         """The target prior that `auto` stands for; others are returned as they are."""
         if target != "auto":
             return target
-        return "em" if self.least_samples >= MIN_CALIBRATION_SAMPLES else "argmax"
+        return "em" if self.calibrates else "argmax"
 
     def target_log_prior(self, target: str, logits: np.ndarray) -> np.ndarray:
         """(K,) log prior of a --target-prior, which is one of TARGET_PRIORS or a file.

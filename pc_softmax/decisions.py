@@ -158,7 +158,8 @@ def write_decisions(predictions: Predictions, decisions: Decisions, folder: Path
         print(f"Note: {note}.")
     shown = decisions.frequencies.sort_values("estimate", ascending=False, kind="stable")
     largest = f", the {SHOWN} largest of {len(shown)}" if len(shown) > SHOWN else ""
-    print(f"\nClass frequencies by {decisions.estimator}{largest}\n")
+    source = "" if predictions.adapter.calibrates else ", from logits that nothing calibrates"
+    print(f"\nClass frequencies, estimated by {decisions.estimator}{source}{largest}\n")
     print(to_markdown(shown.head(SHOWN)))
     if failures := decisions.failures:
         print(f"No estimate for {len(failures)} resamples, such as: {failures[0]}")

@@ -22,6 +22,8 @@ from mi_common.runtime import Runtime
 from mi_common.workers import run_jobs
 
 FOLDER = Path(sys.argv[1])
+if "fails" in sys.argv and __name__ == "__mp_main__":  # in a worker
+    import no_such_module
 
 
 def job(what):
@@ -83,6 +85,16 @@ def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):
             ["error: a worker process was killed, probably out of memory; use fewer --num-workers"],
         )
         wait_until(lambda: not alive(everyone), seconds=5)
+
+
+def test_the_error_of_a_worker_whose_imports_fail_is_shown(script):
+    with script("fails", "x") as process:
+        status, results, errors = ended(process)
+    assert (status, results) == (2, [])
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in errors
+    assert errors[-1] == (
+        "error: a worker process ended with exit status 1; its error is above this line"
+    )
 
 
 def test_results_come_as_they_are_done_and_a_mistake_in_a_job_is_one_line(script, tmp_path):

@@ -54,6 +54,7 @@ def test_without_labels_the_posterior_and_the_priors_are_written(tmp_path, capsy
     run_main(adjust.main, tmp_path / "x.csv", *words, "--output-dir", tmp_path / "out")
     printed = capsys.readouterr().out
     assert "Note: logits are not calibrated; give --validation." in printed
+    assert "\nClass frequencies, estimated by em, from logits that nothing calibrates\n" in printed
     assert "bbse needs validation samples: give --validation\n" in printed
     priors = pd.read_csv(tmp_path / "out/priors.csv").set_index("class")
     assert priors.index.tolist() == NAMES and "bbse" not in priors
@@ -71,11 +72,12 @@ def test_without_labels_the_posterior_and_the_priors_are_written(tmp_path, capsy
     assert (result["target_prior"], result["n"]) == ("em", 3_000)
 
 
-def test_the_prior_of_validation_labels_is_the_training_prior(tmp_path):
+def test_the_prior_of_validation_labels_is_the_training_prior(tmp_path, capsys):
     logits, labels = exact_logits([0.75, 0.2, 0.05], 2_000, seed=1)
     save_csv(tmp_path / "val.csv", logits + LOG_PRIOR, labels)
     save_csv(tmp_path / "test.csv", *exact_logits([1 / 3] * 3, 300, seed=2))
     run_main(adjust.main, tmp_path / "test.csv", "--validation", tmp_path / "val.csv", *FEW)
+    assert "\nClass frequencies, estimated by em\n" in capsys.readouterr().out
     priors = pd.read_csv(tmp_path / "test-adjusted/priors.csv")
     assert priors["train"].to_numpy() == pytest.approx([0.75, 0.2, 0.05])
 
