@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from mi_common import sessions
 from mi_common.errors import UserError, one_line
 from mi_common.files import release_locks
 from mi_common.process import kill_workers
@@ -164,9 +165,11 @@ def entry(main: Callable) -> Callable:
         if threading.current_thread() is threading.main_thread():
             handlers = {number: signal.signal(number, _on_signal) for number in _HANDLED}
         Parser.can_resume = False
+        sessions.start_command()
         try:
             try:
                 result = main(argv)
+                sessions.end_all(finished=True)
                 sys.stdout.flush()  # a full disk is an error, not a success
                 return result
             except (UserError, OSError, MemoryError, RuntimeError) as error:
@@ -182,6 +185,7 @@ def entry(main: Callable) -> Callable:
         finally:
             for number in handlers:
                 signal.signal(number, _ignore)  # nothing may stop the tidying up
+            sessions.end_all(finished=False)
             release_locks()
             for number, handler in handlers.items():
                 # Other code that called this goes on. A script ends: Python would bring back the

@@ -210,6 +210,11 @@ def lock(folder: Path) -> None:
     _locks[key] = held
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether this process has locked the folder."""
+    return folder.resolve() in _locks
+
+
 def release_locks(folder: Path | None = None) -> None:
     """Unlocks one folder, or all, and removes the unfinished files in it."""
     for key in [folder.resolve()] if folder else list(_locks):

@@ -4,7 +4,8 @@ A run folder holds
 
     config.json      what the run is: the entry script that wrote it, its flags, class names and
                      counts, fingerprints of its data, command, versions, commit, hardware;
-                     see `RunFolder.require_entry`
+                     see `RunFolder.require_entry`; and the commands that wrote it, see
+                     `mi_common.sessions`
     metrics.jsonl    a line an epoch
     checkpoint.pt    all that training needs to go on
     result.json      written last: its presence means that the run is finished
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from mi_common import files
+from mi_common import files, sessions
 from mi_common.environment import environment
 from mi_common.errors import UserError
 
@@ -169,10 +170,14 @@ def prepare_output(
             elif path.name != files.LOCK:
                 path.unlink()
     files.remove_partial_files(folder)
-    config = folder / "config.json"
-    if not config.exists():
+    config, now = folder / "config.json", environment()
+    if config.exists():
+        content = files.read_json(config)
+    else:
         known = {"flags": flags} | ({} if data is None else {"data": data})
-        files.write_json(config, _as_json((description or {}) | known) | environment())
+        content = _as_json((description or {}) | known) | now
+    if not (folder / "result.json").exists():  # a finished run has no further session
+        sessions.begin(folder, content, now)
 
 
 def _as_json(values: dict) -> dict:
@@ -230,6 +235,7 @@ class RunFolder:
     def save_result(self, result: dict) -> None:
         """Writes result.json, whose presence means that the run is finished, with a checksum."""
         result = _as_json(result)
+        sessions.end(self.path, finished=True)
         files.write_json(self.result_file, result | {"checksum": _checksum(result)})
 
     def result(self) -> dict:

@@ -3,7 +3,8 @@
     python -m scripts.make_tables --check
 
 changes nothing and ends with status 1 if a page and its rows disagree. Without `--check` the pages
-are written. See `scripts.pages` for the markers, and `resources/README.md`.
+are written. Each table of rows must have its sidecar, which says where they are from
+(`scripts.provenance`). See `scripts.pages` for the markers, and `resources/README.md`.
 """
 
 import difflib
@@ -24,9 +25,11 @@ def main(argv: list[str] | None = None) -> None:
 
     from mi_common.errors import UserError
     from mi_common.files import write_text
-    from scripts import page_tables, pages
+    from scripts import page_tables, pages, provenance
     from scripts.page_values import compute_values
 
+    for table in sorted((pages.ROOT / "resources").glob("*.csv")):
+        provenance.check_sidecar(table)
     values = compute_values(pages.ROOT / "resources")
     sentences = pages.read_sentences(pages.ROOT / "scripts/page_sentences.txt")
     changed = 0

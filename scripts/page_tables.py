@@ -11,6 +11,7 @@ from mi_estimator.benchmark_report import estimate_table, rmse_table
 from mi_estimator.tasks.suites import SUITES
 from pc_softmax.comparison import TESTED, differences_to_baselines
 from pc_softmax.metrics import SCORES
+from scripts import pages, provenance
 
 NOT_SHOWN = ["shrunk-lda", "regularised-qda", "nearest-neighbours"]  # of the hard tasks
 SHOWN_SHIFTS = (
@@ -24,6 +25,11 @@ ESTIMATED = ("em", "bbse", "pacc")
 QUAPY_DATA = {"mnist": "MNIST", "digits": "noisy digits", "tabular": "made-up table"}
 SHOWN_CELLS = ((2, (1, 3, 10, 100)), (10, (1, 3, 10, 100)), (100, (3, 10)))
 PERCENTAGES = ["gt_known", "gt_known_low", "gt_known_high", "top1_loc"]
+
+
+def files() -> pd.DataFrame:
+    """The files in `resources/` and where their rows are from."""
+    return provenance.files_table(pages.ROOT / "resources")
 
 
 def paper_estimates(rows: pd.DataFrame) -> pd.DataFrame:
@@ -183,6 +189,7 @@ def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:
     """GT-known localisation with its bootstrap interval, then top-1 localisation, in percent."""
     rows = rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
     lines = []
+    rows = rows.assign(adl=~rows["adl"].isin([False, "False"]) & rows["adl"].notna())
     for adl, group in rows.groupby("adl"):
         line = {"training": f"with{'' if adl else 'out'} ADL"}
         line["test accuracy"] = f"{100 * group['accuracy'].iloc[0]:.1f}"

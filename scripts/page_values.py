@@ -16,6 +16,7 @@ from mi_estimator.benchmark_report import errors_and_failures
 from mi_estimator.tasks.suites import PUBLISHED, SUITES
 from scripts.label_shift import LARGEST_LOSS
 from scripts.page_tables import localisation_rows
+from scripts.pages import read_rows
 
 ENDINGS = {"balanced_accuracy": "", "accuracy": " accuracy", "worst_class_accuracy": " worst"}
 Values = Iterator[tuple[str, str]]  # names and numbers
@@ -23,13 +24,14 @@ Values = Iterator[tuple[str, str]]  # names and numbers
 
 def compute_values(folder: Path) -> dict[str, str]:
     def rows(name: str) -> pd.DataFrame:
-        return pd.read_csv(folder / f"{name}.csv")
+        return read_rows(folder / f"{name}.csv")
 
     mi, hard, tables = rows("mi_estimator"), rows("mi_hard"), rows("mi_tables")
     mnist, fair = rows("pc_softmax_mnist"), rows("pc_softmax_fair")
     fixed = fair[fair["tuned"].isna()].assign(loss=lambda d: d["loss"] + ", " + d["head"])
     tuned = fair[fair["tuned"].notna()]
     fine_tuned = rows("infocam_fine_tuned")
+    without_adl = fine_tuned["adl"].isin([False, "False"]) | fine_tuned["adl"].isna()
     return dict(
         [
             *paper_task(mi),
@@ -52,7 +54,7 @@ def compute_values(folder: Path) -> dict[str, str]:
             *better_recipes(rows("pc_softmax_fair_tuning")),
             *field_protocol(rows("infocam_tiny_imagenet")),
             *one_run("digits", rows("infocam_scattered_digits")),
-            *one_run("fine-tuned", fine_tuned[~fine_tuned["adl"]]),
+            *one_run("fine-tuned", fine_tuned[without_adl]),
         ]
     )
 

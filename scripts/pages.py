@@ -13,6 +13,7 @@ import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.tables import to_markdown
+from scripts.provenance import SOURCE
 
 ROOT = Path(__file__).resolve().parents[1]
 # Not the pages that tools leave in hidden folders.
@@ -54,6 +55,11 @@ def anchors(text: str) -> set[str]:
     return {anchor(title) for title in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)}
 
 
+def read_rows(file: Path) -> pd.DataFrame:
+    """Rows without their `source`, which tells runs apart that a table may average."""
+    return pd.read_csv(file).drop(columns=SOURCE, errors="ignore")
+
+
 def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]]) -> str:
     """A page with the tables between its markers made anew; UserError for a wrong marker."""
 
@@ -65,7 +71,7 @@ def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]])
             raise UserError(f"<!-- table: {match[1]} -->: no function {name} in page_tables.py")
         if missing := [file for file in files if not (ROOT / file).is_file()]:
             raise UserError(f"<!-- table: {match[1]} -->: {missing[0]} not found")
-        rows = [pd.read_csv(ROOT / file) for file in files]
+        rows = [read_rows(ROOT / file) for file in files]
         markdown = to_markdown(functions[name](*rows, **options))
         return f"<!-- table: {match[1]} -->\n\n{markdown}\n<!-- end -->\n"
 

@@ -25,7 +25,11 @@ SOURCES = [
     for folder in (*PACKAGES, "tests", ".ci")
     for path in sorted((REPO / folder).rglob("*"))
     if path.is_file() and path.suffix in ("", ".py", ".sh", ".toml", ".yml", ".yaml")
-] + sorted(path for end in ("*.toml", "*.txt", "*.md", "*/*.md") for path in REPO.glob(end))
+] + sorted(
+    path
+    for end in ("*.toml", "*.txt", "*.md", "*/*.md", "resources/*.json")
+    for path in REPO.glob(end)
+)
 
 
 def name_of(path: Path) -> str:

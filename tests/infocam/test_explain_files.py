@@ -39,7 +39,7 @@ def test_a_second_call_adds_and_never_replaces(small_imagenet, picture, run_expl
     run_explain(picture("cat.png"), picture("dog.png"), "--methods", "infocam", "--format", "svg")
     new = {"cat-2.svg", "cat-2.npz", "dog-2.svg", "dog-2.npz"}
     assert files(folder) == before.keys() | new
-    added_to = {"boxes.csv", "boxes.json", "explain.html"}
+    added_to = {"boxes.csv", "boxes.json", "explain.html", "config.json"}
     for name in before.keys() - added_to:
         assert (folder / name).read_bytes() == before[name]
     table = (folder / "boxes.csv").read_bytes()

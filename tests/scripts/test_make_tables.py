@@ -1,5 +1,6 @@
 """The pages' tables and numbers come from rows, and the check sees every difference."""
 
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from mi_common.errors import UserError
 from scripts import page_tables, page_values, pages
 from scripts.make_tables import main
+from scripts.provenance import AFTERWARDS, SESSION_FIELDS, digest, files_table
 
 SENTENCE = "PC-softmax gains {gain} points (95 % interval\n{low} to {high})."
 VALUES = {"gain": "1.24 ± 0.59", "low": "-0.10", "high": "3"}
@@ -60,7 +62,13 @@ def project(tmp_path, monkeypatch):
     """A project of one page with a table and a sentence, both right."""
     (tmp_path / "resources").mkdir()
     (tmp_path / "scripts").mkdir()
-    (tmp_path / "resources/rows.csv").write_text("a,b\n1,0.5\n2,0.25\n")
+    rows = tmp_path / "resources/rows.csv"
+    rows.write_text("a,b,source\n1,0.5,first\n2,0.25,second\n")
+    run = {"entry": "x.run", "inputs": {}, "sessions": [dict.fromkeys(SESSION_FIELDS)]}
+    sidecar = {"holds": "rows", "page": "README.md", "recorded": AFTERWARDS}
+    sidecar |= {"sha256": digest(rows), "sources": {"first": run, "second": run}}
+    run["sessions"][0]["command"] = "python -m x.run"
+    rows.with_suffix(".json").write_text(json.dumps(sidecar))
     (tmp_path / "scripts/page_sentences.txt").write_text("== README.md\nThe mean is {mean}.\n")
     table = "| a | b |\n| --- | --- |\n| 2 | 0.25 |\n"
     (tmp_path / "README.md").write_text(
@@ -107,6 +115,38 @@ def test_a_sentence_of_no_page_is_an_error(project, user_error):
     file = project.parent / "scripts/page_sentences.txt"
     file.write_text(file.read_text() + "\n== none.md\nThe mean is {mean}.\n")
     assert "none.md: no such page" in user_error(main, ["--check"])
+
+
+def test_rows_that_changed_after_their_sidecar_are_an_error(project, user_error):
+    file = project.parent / "resources/rows.csv"
+    file.write_text(file.read_text().replace("0.25", "0.26"))
+    message = user_error(main, ["--check"])
+    assert "rows.csv: not the rows of rows.json" in message and digest(file) in message
+
+
+def test_the_table_of_files_counts_each_run_once(tmp_path):
+    def session(commit, seconds, gpu=None):
+        return {"commit": commit, "seconds": seconds, "cpu": "a CPU", "gpu": gpu}
+
+    training = {"entry": "x.train", "sessions": [session("c1, say", 1000.4, "a GPU")]}
+    sources = {
+        name: {"entry": "x.run", "inputs": {"t": training}, "sessions": [session(commit, seconds)]}
+        for name, commit, seconds in (("e0", "c2-dirty or a little before", 20), ("e1", None, None))
+    }
+    (tmp_path / "rows.csv").write_text("a\n")
+    sidecar = {"holds": "boxes", "page": "p#a", "recorded": "by the runs", "sources": sources}
+    (tmp_path / "rows.json").write_text(json.dumps(sidecar))
+    assert files_table(tmp_path).to_dict("records") == [
+        {
+            "file": "`rows.csv`",
+            "holds": "boxes",
+            "made by": "[`x.run`](../p#a)",
+            "commit": "c2-dirty, c1",
+            "machine": "a CPU; a GPU",
+            "seconds": "1,020",
+            "recorded": "by the runs",
+        }
+    ]
 
 
 def test_means_and_differences_are_those_of_the_columns():

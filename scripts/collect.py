@@ -1,0 +1,62 @@
+"""Joins the result tables of finished runs into one CSV file, and records where each row is from.
+
+    python -m scripts.collect runs/digits --output runs/tables/infocam_scattered_digits.csv
+
+`--columns optimizer output_stride` adds columns of flags in which the runs differ: the run's own
+flag or, where it has none, that of the runs that it read; `training.padding` is always that of the
+runs that it read.
+
+Writes NAME.csv, whose column `source` names the run folder of each row, and NAME.json with the
+commands, commit (`-dirty`: with changes that no commit holds), versions, hardware, start and
+seconds of each run and of the runs that it read. `--overwrite` keeps what an earlier NAME.json says
+in words.
+"""
+
+from pathlib import Path
+
+from mi_common import cli
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", help="output folders of one script")
+    add = parser.add_argument_group("run").add_argument
+    add("--output", type=Path, required=True, metavar="CSV", help="file to write")
+    add("--table", default="results.csv", metavar="CSV", help="the table in each folder")
+    add("--columns", nargs="+", default=[], metavar="FLAG", help="flags to add as columns")
+    add("--holds", help="what the rows are, in words")
+    add("--page", help="the section that shows them, such as infocam/README.md#scattered-digits")
+    add("--overwrite", action="store_true", help="replace the file")
+    return parser
+
+
+@cli.entry
+def main(argv: list[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
+
+    from mi_common.errors import UserError
+    from mi_common.files import read_json, write_json
+    from mi_common.tables import write_csv
+    from scripts import provenance
+
+    output = args.output
+    sidecar = provenance.sidecar_of(output)
+    if output.suffix != ".csv":
+        raise UserError(f"--output {output}: not a name that ends with .csv")
+    if output.exists() and not args.overwrite:
+        raise UserError(f"--output {output} exists; use --overwrite or another name")
+    if twice := [run for run in args.runs if args.runs.count(run) > 1]:
+        raise UserError(f"{twice[0]}: given twice; give each run once")
+    rows, sources = provenance.join_tables(args.runs, args.table, args.columns)
+    words = {"holds": "", "page": ""}
+    if sidecar.exists():
+        words |= {name: read_json(sidecar).get(name, "") for name in words}
+    words |= {name: value for name in words if (value := getattr(args, name)) is not None}
+    write_csv(rows, output)
+    recorded = {"recorded": provenance.RECORDED, "sha256": provenance.digest(output)}
+    write_json(sidecar, words | recorded | {"sources": sources})
+    print(f"wrote {output} ({len(rows)} rows of {len(sources)} runs) and {sidecar.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Where rows come from: the commands that wrote a run folder, and the sidecar file of a table.
+
+Beside each `NAME.csv` of collected rows stands `NAME.json`:
+
+    holds      what the rows are, in words            page       the section that shows them
+    recorded   RECORDED or AFTERWARDS                 sha256     of NAME.csv
+    sources    by run folder, which the column `source` of the rows names where there are several:
+      entry      the script that wrote them
+      sessions   its commands, one or more with `--resume`: command, commit, versions, cpu, gpu,
+                 started (UTC), seconds
+      inputs     the run folders that it read, with their sessions
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from mi_common.environment import LIBRARIES
+from mi_common.errors import UserError
+from mi_common.files import read_json
+
+RECORDED, AFTERWARDS = "by the runs", "afterwards"
+SOURCE = "source"
+FIELDS = ("holds", "page", "recorded", "sha256", "sources")
+SESSION_FIELDS = ("command", "commit", "versions", "cpu", "gpu", "started", "seconds")
+TRAINING = "training."  # before the name of a flag of the runs that were read
+
+
+def sidecar_of(table: Path) -> Path:
+    return table.with_suffix(".json")
+
+
+def digest(table: Path) -> str:
+    return hashlib.sha256(table.read_bytes()).hexdigest()
+
+
+def read_config(folder: Path) -> dict:
+    """config.json of a finished run; UserError for another folder and an unfinished run."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no config.json, so it is no run; give output folders of runs")
+    config = read_json(path)
+    if not isinstance(config.get("flags"), dict) or not isinstance(config.get("command"), str):
+        raise UserError(f"{path}: not written by this project; give output folders of runs")
+    sessions = config.get("sessions")
+    if not isinstance(sessions, list) or not sessions:
+        raise UserError(f"{folder}: does not say when it was made; run it again with --overwrite")
+    if not sessions[-1].get("finished"):
+        remedy = "run its command again, with --resume where it has it"
+        raise UserError(f"{folder}: the last command that wrote there is unfinished; {remedy}")
+    return config
+
+
+def entry_of(config: dict) -> str:
+    """Such as `infocam.evaluate`."""
+    words = config["command"].split()
+    return config.get("entry") or (words[2] if words[:2] == ["python", "-m"] else words[-1])
+
+
+def sessions_of(config: dict) -> list[dict]:
+    """The commands that wrote a run, with all of SESSION_FIELDS."""
+    sessions = []
+    for session in config["sessions"]:
+        known = config | session
+        versions = {name: known.get(name) for name in ("python", *LIBRARIES)}
+        shown = {name: known.get(name) for name in SESSION_FIELDS}
+        sessions.append(shown | {"versions": versions})
+    return sessions
+
+
+def input_folders(config: dict) -> list[Path]:
+    """The run folders among the flags, without the run's own."""
+    flags = {name: value for name, value in config["flags"].items() if name != "output_dir"}
+    values = [
+        v for value in flags.values() for v in (value if isinstance(value, list) else [value])
+    ]
+    texts = dict.fromkeys(text for text in values if isinstance(text, str) and text)
+    return [Path(text) for text in texts if (Path(text) / "config.json").is_file()]
+
+
+def read_inputs(folder: Path, config: dict) -> dict[str, dict]:
+    """config.json of each run that a run read, by folder.
+
+    UserError if one has changed since.
+    """
+    inputs = {str(path): read_config(path) for path in input_folders(config)}
+    for path, read in inputs.items():
+        if read["sessions"][-1]["started"] > config["sessions"][-1]["started"]:
+            raise UserError(f"{folder}: {path} has changed since it was read; run it again")
+    return inputs
+
+
+def source_of(config: dict, inputs: dict[str, dict]) -> dict:
+    """An entry of `sources` in a sidecar."""
+    read = {
+        path: {"entry": entry_of(config), "sessions": sessions_of(config)}
+        for path, config in inputs.items()
+    }
+    return {"entry": entry_of(config), "sessions": sessions_of(config), "inputs": read}
+
+
+def flag_value(folder: Path, config: dict, inputs: dict[str, dict], name: str) -> object:
+    """The value of a flag: the run's own, or where it has none that of the runs it read.
+
+    With TRAINING before its name it is that of the runs that were read alone. UserError if there is
+    no such flag, or if the runs that were read differ in it.
+    """
+    flag, own = name.removeprefix(TRAINING), config["flags"]
+    if not name.startswith(TRAINING) and own.get(flag) is not None:
+        return _as_text(own[flag])
+    values = [read["flags"][flag] for read in inputs.values() if flag in read["flags"]]
+    if not values and (flag not in own or name.startswith(TRAINING)):
+        raise UserError(f"--columns {name}: no such flag in {folder}/config.json or its inputs")
+    if any(value != values[0] for value in values):
+        raise UserError(f"--columns {name}: the runs that {folder} read differ in it")
+    return _as_text(values[0] if values else None)
+
+
+def _as_text(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def join_tables(
+    folders: list[Path], table: str, columns: list[str]
+) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """The rows of one table of several runs, and the `sources` of its sidecar.
+
+    Args:
+        table: the name of a CSV file in each folder.
+        columns: flags to add as columns; see `flag_value`.
+
+    Cells are texts, as they were written. UserError for runs of different entries, for tables with
+    different columns, or with a column of that name.
+    """
+    frames, sources = [], {}
+    for folder in folders:
+        config = read_config(folder)
+        inputs = read_inputs(folder, config)
+        path = folder / table
+        if not path.is_file():
+            tables = ", ".join(sorted(file.name for file in folder.glob("*.csv"))) or "none"
+            raise UserError(f"{folder}: no {table}; --table is one of: {tables}")
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for name in columns:
+            value = flag_value(folder, config, inputs, name)
+            add_column(rows, name.replace(".", "_"), "" if value is None else str(value), path)
+        add_column(rows, SOURCE, str(folder), path)
+        if frames and list(rows.columns) != list(frames[0].columns):
+            raise UserError(f"{path}: columns {list(rows.columns)}, not {list(frames[0].columns)}")
+        frames.append(rows)
+        sources[str(folder)] = source_of(config, inputs)
+        if (other := sources[str(folders[0])]["entry"]) != sources[str(folder)]["entry"]:
+            raise UserError(f"{folder}: written by {entry_of(config)}, not {other}; one at a time")
+    return pd.concat(frames), sources
+
+
+def add_column(rows: pd.DataFrame, name: str, value: str, path: Path) -> None:
+    if name in rows.columns:
+        raise UserError(f"{path}: already has a column {name}; leave it out of --columns")
+    rows[name] = value
+
+
+def check_sidecar(table: Path) -> dict:
+    """The sidecar of a table; UserError unless it is whole, is of these rows and names their runs.
+
+    Where it was recorded afterwards, values may be unknown (null), but for the command.
+    """
+    path = sidecar_of(table)
+    if not path.is_file():
+        raise UserError(f"{table.name}: no {path.name} beside it; make both with scripts.collect")
+    sidecar = read_json(path)
+    if missing := [name for name in FIELDS if not sidecar.get(name)]:
+        raise UserError(f"{path.name}: no {missing[0]}; it needs {', '.join(FIELDS)}")
+    if sidecar["recorded"] not in (RECORDED, AFTERWARDS):
+        raise UserError(f"{path.name}: recorded is {RECORDED!r} or {AFTERWARDS!r}")
+    if sidecar["sha256"] != (sha256 := digest(table)):
+        remedy = "collect them again, or write down in it what was changed, and this sha256"
+        raise UserError(f"{table.name}: not the rows of {path.name}; {remedy}: {sha256}")
+    optional = () if sidecar["recorded"] == RECORDED else SESSION_FIELDS[1:]
+    for folder, source in sidecar["sources"].items():
+        for of_run in (source, *source["inputs"].values()):
+            for session in of_run["sessions"]:
+                may_lack = {*optional, "gpu"}
+                empty = [
+                    name
+                    for name in SESSION_FIELDS
+                    if name not in session or (session[name] is None and name not in may_lack)
+                ]
+                if empty:
+                    raise UserError(f"{path.name}: {folder}: no {empty[0]} of a command")
+    rows = pd.read_csv(table, usecols=lambda name: name == SOURCE)
+    named = set(rows[SOURCE]) if SOURCE in rows else set(list(sidecar["sources"])[:1])
+    if named != set(sidecar["sources"]):
+        wrong = min(map(str, named ^ set(sidecar["sources"])))
+        raise UserError(f"{table.name}: rows and {path.name} do not name the same runs: {wrong}")
+    return sidecar
+
+
+def files_table(folder: Path) -> pd.DataFrame:
+    """All tables of a folder, from their sidecars; `folder` holds a page that links to theirs."""
+    lines = []
+    for table in sorted(folder.glob("*.csv")):
+        sidecar = read_json(sidecar_of(table))
+        sources = sidecar["sources"].values()
+        runs = [run for source in sources for run in (source, *source["inputs"].values())]
+        sessions = [session for run in runs for session in run["sessions"]]
+        commits = [re.split("[ ,]", session["commit"] or "")[0] for session in sessions]
+        machines = [session["gpu"] or session["cpu"] for session in sessions]
+        entries = ", ".join(dict.fromkeys(f"`{source['entry']}`" for source in sources))
+        lines.append(
+            {
+                "file": f"`{table.name}`",
+                "holds": sidecar["holds"],
+                "made by": f"[{entries}](../{sidecar['page']})",
+                "commit": ", ".join(dict.fromkeys(filter(None, commits))),
+                "machine": "; ".join(dict.fromkeys(filter(None, machines))),
+                "seconds": _total_seconds(sources),
+                "recorded": sidecar["recorded"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _total_seconds(sources: Iterable[dict]) -> str:
+    """Of all runs and of those that they read, each once; empty if none is known."""
+    inputs = {path: run for source in sources for path, run in source["inputs"].items()}
+    runs = [*sources, *inputs.values()]
+    known = [s["seconds"] for run in runs for s in run["sessions"] if s["seconds"] is not None]
+    return f"{sum(known):,.0f}" if known else ""
