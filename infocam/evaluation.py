@@ -14,14 +14,14 @@ from infocam.figures.plots import plot_threshold_curves
 from infocam.localise import Maps, SplitMaps, faithfulness, score_maps, split_maps
 from infocam.maps.methods import parse_methods
 from infocam.models.classifiers import EARLIER_DEFAULTS, TrainedRun, run_classifier
-from infocam.names import RANDOM
+from infocam.names import MEAN_MAP, RANDOM
 from infocam.recipes import DataSettings
-from infocam.refinement import box_grids, keep_best_exponents, refined_curves
+from infocam.refinement import box_grids, keep_best_exponents, mean_map_curves, refined_curves
 from infocam.scoring import scores, tables
 from infocam.scoring.choice import RULE, best_regions, choices
 from infocam.scoring.metrics import Evaluator, ScoredMaps
-from infocam.scoring.objects import object_rows, object_table
-from infocam.scoring.paired import image_differences
+from infocam.scoring.objects import object_properties, object_rows, object_table
+from infocam.scoring.paired import image_differences, over_images_and_seeds
 from infocam.scoring.protocols import PROTOCOLS
 from mi_common.errors import UserError
 from mi_common.files import write_json
@@ -107,12 +107,14 @@ def evaluate_run(
     rows = pd.DataFrame([shared | row for row in (*baselines, *of_methods)])
     if len(regions) > 1:
         rows = scores.with_best_regions(rows, best_regions(validation.curves))
+    for name in tables.CHOSEN if chosen_settings else ():
+        values = {method: chosen.get(name) for method, chosen in chosen_settings.items()}
+        rows[name] = rows["method"].map(values)
     differences = image_differences(rows, ranks=test.ranks, weights=weights)
     by_object = object_rows(rows, sets["test"].boxes, sets["test"].sizes)
     for column in ("seed", "protocol", "map", "loss", "network", "dataset", "run"):
         differences.insert(0, column, shared[column])
         by_object.insert(0, column, shared[column])
-    rows = rows.drop(columns=scores.HITS)
     if options.faithfulness:
         areas = faithfulness(classifier, sets["test"], test, options.faithfulness)
         rows = rows.merge(areas, on="method", how="left")
@@ -120,7 +122,9 @@ def evaluate_run(
         settings_of_method = ", ".join(f"{name} {value}" for name, value in chosen.items())
         print(f"{run.folder.path}: validation images choose for {method}: {settings_of_method}")
     chosen = choices(validation.curves, chosen_settings)
-    return scores.Evaluation(rows, differences, chosen, by_object), scored
+    properties = object_properties(*boxes[0])
+    of_images = {"ranks": test.ranks, "weights": weights, "properties": properties}
+    return scores.Evaluation(rows, differences, chosen, by_object, **of_images), scored
 
 
 def refine(
@@ -153,6 +157,15 @@ def refine(
             chosen[f"{method}, {name}"] = chosen.get(method, {}) | asdict(best)
             for split, of_method in curves_by_split.items():
                 curves[split][f"{method}, {name}", 1] = of_method
+    for method in methods if options.prior_map is not None else ():
+        of_mean = mean_map_curves(
+            {split: of_split.maps[method, 1] for split, of_split in maps_by_split.items()},
+            sets,
+            evaluator,
+            normalisation=options.normalisation,
+        )
+        for split, of_method in of_mean.items():
+            curves[split][MEAN_MAP + method, 1] = of_method
     scored = {split: maps.scored(curves[split]) for split, maps in maps_by_split.items()}
     return scored, chosen
 
@@ -200,6 +213,7 @@ def check_runs(runs: list[TrainedRun]) -> None:
 def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
     """Writes the CSV files, chosen.json and the tables, and prints the tables."""
     results = pd.concat([part.rows for part in evaluations], ignore_index=True)
+    results = results.drop(columns=scores.HITS)
     differences = pd.concat([part.differences for part in evaluations], ignore_index=True)
     write_csv(results, folder / "results.csv")
     write_csv(differences, folder / "differences.csv")
@@ -211,8 +225,10 @@ def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
         heading = "Paired differences in points over images, with 95 % intervals"
         print(to_markdown(table))
     else:
-        table, paired = tables.summary(results), tables.differences(results)
-        heading = "Paired differences in points, seed by seed"
+        over_seeds = over_images_and_seeds(evaluations)
+        write_csv(over_seeds, folder / "over_seeds.csv")
+        table, paired = tables.summary(results), tables.over_seeds(over_seeds)
+        heading = "Paired differences in points, with 95 % intervals over images and seeds"
         print("Mean ± half the 95 % interval over seeds.\n")
         print(to_markdown(table))
     write_tables(table, folder / "table")

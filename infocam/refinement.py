@@ -109,3 +109,23 @@ def refined_curves(
             best = best_candidate(score("validation", candidates))
         refined[name] = best, {split: score(split, [best])[best] for split in maps}
     return refined
+
+
+def mean_map_curves(
+    maps: dict[str, np.ndarray],
+    sets: dict[str, ImageSet],
+    evaluator: Callable[..., Evaluator],
+    *,
+    normalisation: str,
+) -> dict[str, Curves]:
+    """The curves by split of the prior map alone, the same map for each image.
+
+    For the arguments see `refined_curves`.
+    """
+    prior_map = mean_map(maps["validation"], normalisation)
+    curves = {}
+    for split, values in maps.items():
+        same = {"mean map": np.broadcast_to(prior_map, values.shape)}
+        label = f"{split} boxes of the mean map"
+        curves[split] = score_maps(same, sets[split], {"mean map": evaluator()}, label=label)
+    return {split: of_split["mean map"] for split, of_split in curves.items()}

@@ -1,17 +1,24 @@
-"""Paired differences of methods over the images of one run.
+"""Paired differences of methods, over the images of one run and over images and seeds.
 
 All methods see the same images, so a difference is far more certain than the two scores.
 """
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from infocam.names import plain_method
-from infocam.scoring.scores import HITS, resampled
+from infocam.scoring.objects import quarters
+from infocam.scoring.scores import HITS, Evaluation, resampled
+from mi_common.errors import UserError
 
+SETTING = ["dataset", "network", "map", "loss", "protocol"]
 RULE = ["region_rule", "threshold_rule"]
 BASELINES = ("cam", "centre-box")
+NO_BASELINE = "none"  # of a score itself
+ALL = "all"  # images, in place of the quarters of a property
 
 
 def image_differences(
@@ -33,11 +40,7 @@ def image_differences(
         that only the method or only the baseline boxes right; p of the exact test of McNemar
         (1947). Without logits there is no top1_loc.
     """
-    rows = rows[rows["region_rule"] != "fixed"]
-    hits = {
-        (line["method"], *(line[name] for name in RULE)): line[HITS]
-        for line in rows.to_dict("records")
-    }
+    hits = _hits_by_key(rows)
     counts = resampled(len(weights)) * (weights * len(weights))
     total = counts.sum(axis=1)
     differences = []
@@ -60,3 +63,98 @@ def image_differences(
         p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
         differences.append(line | {"won": won, "lost": lost, "p": p})
     return pd.DataFrame(differences)
+
+
+def interval_over_images_and_seeds(values: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:
+    """The mean of (S, N) values of S seeds on the same N images, and its 95 % interval's ends.
+
+    The variance of the mean is the sum of two: that of the mean over images of the values' means
+    over seeds, and that of the mean over seeds of the values' means over images. The interval is
+    Student's with the degrees of freedom of Satterthwaite (1946). It is a little too wide, because
+    what an image adds for one seed alone counts in both. One seed leaves the images.
+
+    `weights` are (N,), of the images in an average, summing to one.
+    """
+    seeds, images = values.shape
+    of_image, of_seed = values.mean(axis=0), values @ weights
+    mean = of_seed.mean()
+    by_images = weights**2 @ (of_image - mean) ** 2 * images / max(images - 1, 1)
+    by_seeds = of_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
+    variance = by_images + by_seeds
+    if variance == 0:
+        return mean, mean, mean
+    terms = by_images**2 / max(images - 1, 1) + by_seeds**2 / max(seeds - 1, 1)
+    half = stats.t.ppf(0.975, variance**2 / terms) * variance**0.5
+    return mean, mean - half, mean + half
+
+
+def over_images_and_seeds(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Scores and their paired differences, over the images and the seeds of several runs.
+
+    Args:
+        evaluations: of runs that share their test images. Those of one `SETTING` differ in the
+            seed.
+
+    Returns:
+        A row for each setting, method, rule, baseline and part of the images: `SETTING`; method;
+        baseline, to which it is compared, or `NO_BASELINE`; `RULE`; property and quarter of the
+        object (see `objects`), or `ALL`; seeds; n, images; gt_known and top1_loc, or their
+        differences, fractions of one, with the ends of 95 % intervals (_low, _high; see
+        `interval_over_images_and_seeds`). Baselines are `cam`, `infocam`, the centre box and the
+        plain method of a refined one. Quarters are of validation thresholds.
+
+    UserError for runs of one setting with different numbers of test images.
+    """
+    groups: dict[tuple, list[Evaluation]] = {}
+    for part in evaluations:
+        groups.setdefault(tuple(part.rows.iloc[0][SETTING]), []).append(part)
+    lines = []
+    for setting, group in groups.items():
+        if len({len(part.weights) for part in group}) > 1:
+            raise UserError("runs with different numbers of test images; give runs of one set")
+        described = dict(zip(SETTING, setting, strict=True))
+        lines += [described | line for line in _lines_of_setting(group)]
+    return pd.DataFrame(lines)
+
+
+def _lines_of_setting(group: list[Evaluation]) -> Iterator[dict]:
+    """The rows of `over_images_and_seeds` of one setting."""
+    weights = group[0].weights
+    hits = [_hits_by_key(part.rows) for part in group]
+    scores = {key: np.stack([of_run[key] for of_run in hits]).astype(float) for key in hits[0]}
+    is_top = np.stack([part.ranks < 1 for part in group])
+    everywhere = np.ones(len(weights), bool)
+    parts = {(ALL, ALL): everywhere}
+    for name, values in (group[0].properties or {}).items():
+        of_image = quarters(values)
+        parts |= {(name, int(q) + 1): of_image == q for q in np.unique(of_image)}
+    for (method, *rule), values in scores.items():
+        baselines = [NO_BASELINE, "cam", "infocam", "centre-box", plain_method(method)]
+        for baseline in dict.fromkeys(baselines):
+            change, key = values, (baseline, *rule)
+            if baseline != NO_BASELINE:
+                if method in (baseline, "centre-box") or key not in scores:
+                    continue
+                change = values - scores[key]
+            described = {"method": method, "baseline": baseline}
+            described |= dict(zip(RULE, rule, strict=True))
+            for (name, quarter), inside in parts.items():
+                if name != ALL and rule[1] != "validation":
+                    continue
+                line = described | {"property": name, "quarter": quarter}
+                line |= {"seeds": len(group), "n": int(inside.sum())}
+                share = weights[inside] / weights[inside].sum()
+                for score, of_score in (("gt_known", change), ("top1_loc", change * is_top)):
+                    ends = interval_over_images_and_seeds(of_score[:, inside], share)
+                    names = (score, f"{score}_low", f"{score}_high")
+                    line |= {n: round(float(v), 6) for n, v in zip(names, ends, strict=True)}
+                yield line
+
+
+def _hits_by_key(rows: pd.DataFrame) -> dict[tuple, np.ndarray]:
+    """(N,) hits by method and `RULE`, without those of a given region."""
+    rows = rows[rows["region_rule"] != "fixed"]
+    return {
+        (line["method"], *(line[name] for name in RULE)): line[HITS]
+        for line in rows.to_dict("records")
+    }

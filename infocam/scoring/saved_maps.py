@@ -20,7 +20,7 @@ from infocam.scoring.choice import choices
 from infocam.scoring.metrics import Curves, Evaluator, ScoredMaps
 from infocam.scoring.paired import image_differences
 from infocam.scoring.protocols import Protocol
-from infocam.scoring.scores import HITS, Evaluation, baseline_rows, score_rows
+from infocam.scoring.scores import Evaluation, baseline_rows, score_rows
 from mi_common.annotation_lines import MAX_CLASSES, MAX_PIXELS, MAX_SIDE, brief, parse_number
 from mi_common.errors import UserError, require_memory
 from mi_common.files import write_atomically
@@ -182,4 +182,4 @@ def evaluate_saved_maps(
     for column, value in reversed(shared.items()):
         differences.insert(0, column, value)
     chosen = choices({(test[0].name, 1): curves["validation"]}) if validation else None
-    return Evaluation(table.drop(columns=HITS), differences, chosen)
+    return Evaluation(table, differences, chosen)

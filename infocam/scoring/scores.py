@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from infocam.scoring.choice import best_position
+from infocam.scoring.choice import best_position, hit_rates
 from infocam.scoring.metrics import IOU_HIT, V2_IOUS, Curves, ScoredMaps, centre_curves
 from infocam.scoring.protocols import Protocol
 
@@ -32,10 +32,15 @@ HITS = "hits"  # the column of rows with (N,) bool, whether each image is boxed 
 class Evaluation:
     """What is written of one run, or of saved maps."""
 
-    rows: pd.DataFrame  # of results.csv
+    rows: pd.DataFrame  # of results.csv, and `HITS`
     differences: pd.DataFrame  # of `paired.image_differences`
     chosen: dict | None  # of `choice.choices`; None without validation images
     by_object: pd.DataFrame | None = None  # of `objects.object_rows`; None for saved maps
+    # Of a run's test images, for tables over seeds; None for saved maps: see `score_rows` and
+    # `objects.object_properties`.
+    ranks: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    properties: dict[str, np.ndarray] | None = None
 
 
 def score_rows(
@@ -87,6 +92,8 @@ def score_rows(
         # Rounded, because the order of a sum changes its last digits.
         row = {name: round(float(value), 12) for name, value in row.items()}
         described = {"threshold_rule": rule, "threshold": curves.thresholds[position]}
+        if rule == "validation":
+            described["validation_gt_known"] = float(hit_rates(validation)[position])
         yield described | row | {HITS: hits[:, position]}
 
 

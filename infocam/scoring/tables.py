@@ -2,13 +2,13 @@
 
 import pandas as pd
 
+from infocam.scoring.paired import ALL, NO_BASELINE, RULE, SETTING
 from infocam.scoring.scores import INTERVALS, SCORES
 from mi_common.tables import formatted, paired_differences, summarise
 
-SETTING = ["dataset", "network", "map", "loss", "protocol"]
-RULE = ["region_rule", "threshold_rule"]
 BASELINES = ("whole-image", "centre-box")
 FAITHFULNESS = ("insertion", "deletion")
+CHOSEN = ("exponent", "prior_weight", "mean_weight", "box_rule")  # on validation images
 
 
 def _metrics(results: pd.DataFrame) -> list[str]:
@@ -25,8 +25,7 @@ def shown(results: pd.DataFrame) -> pd.DataFrame:
     for name in metrics:
         table[name] = _percent(results[name])
         if name in ("gt_known", "top1_loc"):
-            low, high = (_percent(results[f"{name}_{end}"]) for end in ("low", "high"))
-            table[name] += " (" + low + " to " + high + ")"
+            table[name] = _with_ends(results, name)
     return table
 
 
@@ -35,10 +34,28 @@ def over_images(differences: pd.DataFrame) -> pd.DataFrame:
     table = differences[["method", *RULE, "n"]].copy()
     for name in ("gt_known", "top1_loc"):
         if name in differences:
-            columns = (differences[f"{name}{end}"] for end in ("", "_low", "_high"))
-            mean, low, high = (_percent(column) for column in columns)
-            table[name] = mean + " (" + low + " to " + high + ")"
-    return table.join(differences[["won", "lost", "p"]])
+            table[name] = _with_ends(differences, name)
+    table = table.join(differences[["won", "lost"]])
+    return table.assign(p=differences["p"].map(p_value))
+
+
+def p_value(value: float) -> str:
+    """A p-value with two significant digits; a tiny one is not 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table of `paired.over_images_and_seeds`: differences of all images in points."""
+    rows = rows[(rows["baseline"] != NO_BASELINE) & (rows["property"] == ALL)]
+    table = rows[[*SETTING, *RULE, "seeds", "n"]].copy()
+    table.insert(len(SETTING), "method", rows["method"] + " - " + rows["baseline"])
+    return table.assign(**{name: _with_ends(rows, name) for name in ("gt_known", "top1_loc")})
+
+
+def _with_ends(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Percent with the ends of the interval."""
+    mean, low, high = (_percent(rows[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return mean + " (" + low + " to " + high + ")"
 
 
 def _percent(values: pd.Series) -> pd.Series:
@@ -50,7 +67,7 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     metrics = _metrics(results)
     rows = results[results["region_rule"] != "fixed"]
     ends = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
-    varying = ["run", "threshold", "region", "accuracy", *ends]
+    varying = ["run", "threshold", "region", "accuracy", "validation_gt_known", *CHOSEN, *ends]
     table = summarise(rows, [*SETTING, "method", *RULE], metrics, varying=varying)
     return formatted(table, metrics, digits=1, scale=100)
 

@@ -131,8 +131,10 @@ def test_evaluation_with_every_option_agrees_with_one_made_by_hand(
     rows = results_of(tmp_path / "out")
     kept = results_of(tiny_evaluation)
     kept = kept[~kept["method"].isin(["cam", "infocam+"])].reset_index(drop=True)
-    added = rows["method"].str.contains(",|propagated")
-    pd.testing.assert_frame_equal(rows[~added].reset_index(drop=True), kept)
+    added = rows["method"].str.contains(",|propagated|mean map")
+    plain = rows[~added].reset_index(drop=True)
+    pd.testing.assert_frame_equal(plain[kept.columns], kept)
+    assert plain[[*NO_CHOICE, "box_rule", "exponent"]].isna().all(axis=None)
     choices = read_choices(capsys.readouterr().out)
     names = ["", "prior map", "adaptive threshold", "prior map, adaptive threshold"]
     names = [f", {name}" if name else "" for name in names]
@@ -159,9 +161,23 @@ def test_evaluation_with_every_option_agrees_with_one_made_by_hand(
         threshold = int(hits.argmax())
         row = rows[(rows["method"] == method) & (rows["threshold_rule"] == "validation")].iloc[0]
         hits = (curves["test"].largest >= 0.5).mean(axis=0)
-        assert row[["threshold", "gt_known"]].tolist() == pytest.approx(
-            [threshold / 100, hits[threshold]]
-        )
+        expected_scores = [threshold / 100, hits[threshold], best[method]]
+        found = row[["threshold", "gt_known", "validation_gt_known"]].tolist()
+        assert found == pytest.approx(expected_scores)
+        if method in choices:
+            columns = [name for name in NO_CHOICE if name in choices[method]]
+            assert row[columns].tolist() == [choices[method][name] for name in columns]
+        if method == "infocam":
+            curves = {
+                split: evaluated([prior_map] * len(part), part.boxes, part.sizes)
+                for split, part in parts.items()
+                if split in maps
+            }
+            position = (curves["validation"].largest >= 0.5).mean(axis=0).argmax()
+            of_mean = rows[rows["method"] == "mean map of infocam"].set_index("threshold_rule")
+            found = of_mean.loc["validation", ["threshold", "gt_known"]].tolist()
+            expected_hits = (curves["test"].largest[:, position] >= 0.5).mean()
+            assert found == pytest.approx([position / 100, expected_hits])
     for name in names:  # an option's candidates include none of it
         assert best[f"infocam{name}"] >= best["infocam"]
 
