@@ -180,7 +180,8 @@ def image_folder(
 
 def other_files(data_dir: Path) -> list[Path]:
     """The files in the class folders that `image_folder` takes for no images."""
-    folders = [path for split in ("train", "test") for path in _visible(Path(data_dir) / split)]
+    splits = [path for path in (Path(data_dir) / "train", Path(data_dir) / "test") if path.is_dir()]
+    folders = [path for split in splits for path in _visible(split)]
     files = (path for folder in folders for path in _files(folder))
     return [path for path in files if path.suffix.lower() not in EXTENSIONS]
 

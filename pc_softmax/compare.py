@@ -86,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
     first_flags = next(iter(runs.values()))
     settings = Settings.from_flags(first_flags)
     data = load_data(**vars(settings.data))
+    if not data.tests:
+        raise UserError(f"no folder {args.data_dir / 'test'}; losses are compared on test/CLASS")
     for note in data.notes:
         print(f"Note: {note}.")
     fingerprints = training.fingerprints(settings, data)

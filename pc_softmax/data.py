@@ -37,7 +37,8 @@ class ImbalancedData:
 
     Attributes:
         validation: drawn from the training images, or None.
-        tests: by name; the imbalanced list, if there is one, before "official".
+        tests: by name; the imbalanced list, if there is one, before "official"; empty for a folder
+            of one's own without test images.
         indices: ascending int64 positions of the images of every split, under "train",
             "validation" and "test/NAME"; in the official test file for "test/official" and
             "test/paper-list", in the official training file for all others.
@@ -94,7 +95,9 @@ def load_data(
         raise UserError(f"--imbalance paper: only for {', '.join(PAPER_DATASETS)}, not {dataset}")
     if skip_unreadable and dataset not in FILE_DATASETS:
         raise UserError(f"--skip-unreadable: only for {', '.join(FILE_DATASETS)}, not {dataset}")
-    train, test = (_reader(dataset)(data_dir, split) for split in ("train", "test"))
+    train = _reader(dataset)(data_dir, "train")
+    scored = dataset != "folder" or (Path(data_dir) / "test").is_dir()
+    test = _reader(dataset)(data_dir, "test") if scored else train.select(torch.arange(0))
     class_names = train.class_names
     if len(class_names) < 2:
         raise UserError(f"{dataset}: {len(class_names)} class; a classifier needs two or more")
@@ -109,7 +112,7 @@ def load_data(
         validation = stratified(labels[listed], val_fraction, seed)
         from_train |= {"train": listed[~validation], "validation": listed[validation]}
 
-    splits, indices = {}, {}
+    splits, indices, from_test = {}, {}, from_test if scored else {}
     for images, kept, lists in ((train, in_train, from_train), (test, in_test, from_test)):
         for key, positions in lists.items():
             indices[key] = kept[positions]
@@ -121,6 +124,9 @@ def load_data(
     notes = []
     if skipped:
         notes.append(f"left out unreadable images ({len(skipped)}): {', '.join(map(str, skipped))}")
+    if not scored:
+        absent = f"no folder {Path(data_dir) / 'test'}"
+        notes.append(f"{absent}: nothing is scored; for scores put test/CLASS there")
     if dataset == "folder" and (others := other_files(data_dir)):
         notes.append(f"left out files that are no images ({len(others)}): {_listed(others)}")
     for name, images in tests.items():
@@ -135,7 +141,13 @@ def load_data(
 
 def _reader(dataset: str) -> Callable[[Path, str], ImageSet]:
     """The reader of a split, "train" or "test", below a data folder."""
-    folder = functools.partial(image_folder, untested_classes=True)
+
+    def folder(data_dir: Path, split: str) -> ImageSet:
+        """One's own, whose training images alone suffice."""
+        tested = split == "test" or (Path(data_dir) / "test").is_dir()
+        required = ("train", "test") if tested else ("train",)
+        return image_folder(data_dir, split, required=required, untested_classes=tested)
+
     readers = {"cub": cub, "folder": folder, "tiny-imagenet": tiny_imagenet}
     return readers.get(dataset, functools.partial(image_tensors, dataset))
 

@@ -54,6 +54,11 @@ def main(argv: list[str] | None = None) -> None:
     from pc_softmax.predictions import Predictions
 
     predictions = Predictions.load(args.run / "predictions.npz")
+    if not predictions.tests:
+        raise UserError(
+            f"{args.run}: trained without test images; put some into test/CLASS of the data folder "
+            "and train again, or use pc_softmax.predict"
+        )
     names = list(dict.fromkeys(args.test_sets or predictions.tests))
     if unknown := [name for name in names if name not in predictions.tests]:
         raise UserError(f"--test-sets {unknown[0]}: the run has {', '.join(predictions.tests)}")

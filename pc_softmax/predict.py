@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     if folder.resolve() in (args.run.resolve(), *args.run.resolve().parents):
         raise UserError(f"--output-dir {folder} holds the run itself; choose another folder")
 
+    import numpy as np
+
     from mi_common import runtime
     from mi_common.files import write_json
     from mi_common.pictures import picture_files, printable
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     network = TrainedNetwork.load(args.run, runtime=device, num_workers=args.num_workers)
     predictions = network.predictions
     if args.target_prior != "em":  # what cannot work is said before pictures are read
-        logits = next(iter(predictions.test_logits.values()))
+        logits = next(iter(predictions.test_logits.values()), np.eye(len(predictions.counts)))
         predictions.adapter.target_log_prior(args.target_prior, logits)
     device.say(f"pc_softmax: {device.describe()}, {args.run}, {len(paths)} pictures")
     if others:

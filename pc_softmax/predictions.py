@@ -31,7 +31,7 @@ class Predictions:
         logit_log_prior: (K,) log of the prior under which softmax of the logits is the network's
             posterior: the training prior for softmax, uniform for PC-softmax.
         class_names: K names.
-        tests: (N, K) logits and (N,) labels by test set.
+        tests: (N, K) logits and (N,) labels by test set; empty if trained without test images.
         validation: (M, K) logits and (M,) labels of validation samples, or None.
         head: (K,) lengths of the head's weight vectors and its (K,) bias; None for a cosine head.
         from_run: whether `pc_softmax.train` saved them; False for logits of a file.
@@ -72,16 +72,15 @@ class Predictions:
         if damaged := [name for name in class_names if _SURROGATE.search(name)]:
             raise UserError(f"{path}: class {damaged[0]!r} is not UTF-8; rename it and {REMEDY}")
         tests = {}
-        for split in (name.removesuffix("_logits") for name in arrays if name.endswith("_logits")):
-            size = arrays[f"{split}_logits"].shape[:1] or (0,)
+        names = [name for name in arrays if name.endswith(("_logits", "_labels"))]
+        for split in dict.fromkeys(name.rpartition("_")[0] for name in names):
+            size = arrays.get(f"{split}_logits", np.empty(0)).shape[:1] or (0,)
             logits = checked(f"{split}_logits", "f", *size, num_classes)
             labels = checked(f"{split}_labels", "iu", *size)
             if not size[0] or labels.min() < 0 or labels.max() >= num_classes:
                 raise UserError(f"{path}: {split}_labels must hold 0..{num_classes - 1}; {REMEDY}")
             tests[split] = logits.astype(np.float64), labels.astype(np.int64)
         validation = tests.pop("validation", None)
-        if not tests:
-            raise UserError(f"{path}: no test set; {REMEDY}")
         head = None
         if "head_norms" in arrays:
             head = tuple(checked(name, "f", num_classes) for name in ("head_norms", "head_bias"))

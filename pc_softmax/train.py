@@ -72,10 +72,13 @@ def main(argv: list[str] | None = None) -> None:
     if not done:
         training.train(settings, data, classifier, run)
     run.require_files("predictions.npz", "indices.npz", "checkpoint.pt")
-    device.say(to_markdown(scores_table(run.result()["test_sets"])))
+    following = f"predict {folder} PICTURES"
+    if data.tests:
+        device.say(to_markdown(scores_table(run.result()["test_sets"])))
+        following = f"evaluate {folder}"
     device.say(
         f"wrote {folder}/predictions.npz, indices.npz, checkpoint.pt and result.json; "
-        f"next: python -m pc_softmax.evaluate {folder}"
+        f"next: python -m pc_softmax.{following}"
     )
 
 

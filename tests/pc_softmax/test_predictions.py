@@ -57,7 +57,7 @@ NOT_FINITE = np.array([[0, np.nan], [1, 2], [np.inf, 0]])
     ("name", "value", "said"),
     [
         ("counts", None, "array 'counts' is missing"),
-        ("paper-window_logits", None, "no test set"),
+        ("paper-window_logits", None, "array 'paper-window_logits' is missing"),
         ("paper-window_logits", NOT_FINITE, "2 of 3 rows of paper-window_logits"),
         ("validation_logits", NOT_FINITE[:2], "1 of 2 rows of validation_logits"),
         ("paper-window_logits", np.zeros((3, 4)), "shape (3, 4), not (3, 2)"),

@@ -1,11 +1,13 @@
 """Folders of one's own: rare classes, classes without test images, other files, mistakes."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from pc_softmax import compare, evaluate, gallery, train
+from pc_softmax import compare, evaluate, gallery, predict, train
 from pc_softmax.data import load_data
 from pc_softmax.gallery import mistakes
 from pc_softmax.predictions import Predictions
@@ -51,6 +53,28 @@ def test_a_class_with_one_image_trains_and_notes_say_what_is_lacking(
     assert line == "error: --shift: no samples of cow in official; leave it out"
     rows = pd.read_csv(tmp_path / "run/evaluation/per_class.csv")
     assert rows["n"].tolist() == [6, 6, 0] and np.isnan(rows["accuracy"][2])
+
+
+def test_a_folder_without_test_images_trains_and_predicts(pictures, tmp_path, capsys, user_error):
+    run, with_test = tmp_path / "run", tmp_path / "with test"
+    train.main(arguments(pictures, with_test, "--val-fraction", 0.1))
+    shutil.move(pictures / "test", tmp_path / "new")
+    capsys.readouterr()
+    train.main(arguments(pictures, run, "--val-fraction", 0.1))
+    note = f"no folder {pictures / 'test'}: nothing is scored; for scores put test/CLASS there"
+    printed = capsys.readouterr().out.splitlines()
+    assert f"Note: {note}." in printed
+    assert printed[-1].endswith(f"next: python -m pc_softmax.predict {run} PICTURES")
+    for target in ("uniform", "auto", "train"):
+        options = ["--target-prior", target, "--bootstrap", "0", "--overwrite"]
+        predict.main([str(run), str(tmp_path / "new"), *options])
+    with np.load(run / "predicted/logits.npz") as file:  # those of the network with test images
+        logits = Predictions.load(with_test / "predictions.npz").tests["official"][0]
+        np.testing.assert_allclose(file["logits"], logits, atol=2e-6, rtol=0)
+    line = user_error(evaluate.main, [run])
+    assert line.startswith(f"error: {run}: trained without test images; put some into test/CLASS")
+    line = user_error(compare.main, arguments(pictures, tmp_path / "c", "--losses", "softmax"))
+    assert line == f"error: no folder {pictures / 'test'}; losses are compared on test/CLASS"
 
 
 def test_compare_names_classes_that_its_choice_does_not_see(pictures, tmp_path, capsys):
