@@ -30,10 +30,25 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The language and the text of each code block of a page, in order."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
 def code_blocks(language: str) -> list[str]:
     """The code blocks of all pages in a language such as `bash`."""
-    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
-    return [block for page in PAGES for block in pattern.findall(page.read_text())]
+    return [text for page in PAGES for name, text in blocks(page) if name == language]
+
+
+def shell_commands(text: str) -> list[str]:
+    """The commands of a bash block: continued lines joined, `for` loops of one line unrolled."""
+    commands = []
+    for line in text.replace("\\\n", " ").splitlines():
+        if loop := re.fullmatch(r"for (\w+) in (.+?); do (.+); done", line.strip()):
+            commands += [loop[3].replace(f"${loop[1]}", value) for value in loop[2].split()]
+        elif line.strip() and not line.lstrip().startswith("#"):
+            commands.append(line.strip())
+    return commands
 
 
 def prose(text: str) -> str:

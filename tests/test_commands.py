@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pages import PAGES, code_blocks
+from scripts.pages import PAGES, code_blocks, shell_commands
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = sorted(
@@ -25,8 +25,8 @@ SLOW = {"torch", "torchvision", "numpy", "pandas", "sklearn", "scipy", "matplotl
 
 
 def commands(text: str) -> list[list[str]]:
-    """The `python -m ...` commands of a text, as lists of words, continued lines joined."""
-    lines = text.replace("\\\n", " ").splitlines()
+    """The `python -m ...` commands of a text, as lists of words."""
+    lines = shell_commands(text)
     started = r"\s*(?:torchrun (?:--\S+ \S+ )+|\.venv/bin/)?(?:python )?-m (.+)"
     matches = [re.match(started, line) for line in lines]
     return [shlex.split(match[1], comments=True) for match in matches if match]

@@ -12,6 +12,7 @@ import pytest
 from packaging.version import Version
 
 from scripts.pages import code_blocks
+from tests.pages.made_files import INPUTS
 
 REPO = Path(__file__).resolve().parents[1]
 PACKAGES = ("infocam", "mi_common", "mi_estimator", "pc_softmax")
@@ -21,16 +22,6 @@ SNIPPETS = [
     if "dask_jobqueue" not in snippet  # needs a Slurm cluster
     and "Trainer(" not in snippet  # needs transformers; see test_drop_in
 ]
-INPUTS = """
-import numpy as np, torch
-rng = np.random.default_rng(0)
-y = rng.permutation(np.arange(60) % 3)
-x = rng.normal(size=(60, 2)) + 2 * y[:, None]
-x_train, y_train, x_test, y_test = x[:40], y[:40], x[40:], y[40:]
-labels = train_labels = torch.from_numpy(y)
-num_classes, logits = 3, torch.from_numpy(x @ rng.normal(size=(2, 3)))
-log_target_prior = torch.full((3,), 1 / 3).log()
-"""
 
 
 def pip(*words: str | Path) -> None:

@@ -1,0 +1,189 @@
+"""Runs every command and every Python block of the pages, in order, in one fresh copy.
+
+    PCS_SHARED_DATA=FOLDER python -m tests.pages.run
+
+The copy holds the files of the working tree that git does not ignore, and what a user would have
+(`tests.pages.made_files`); FOLDER has Tiny-ImageNet's archive. `tests.pages.rules` says what is
+shrunk or left out. Prints a line for each command: it ran as written, ran changed, was skipped and
+why, or failed; the exit status is 1 if one failed. A second call copies the working tree again and
+runs what has not run yet; delete the work folder to start afresh.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pages import PAGES, ROOT, blocks, name_of, shell_commands
+from tests.pages.made_files import inputs_of, make_files
+from tests.pages.rules import Rule, rule_of
+
+LIMIT = 900  # seconds of a command
+START = 5  # seconds that a process in the background gets before the next command
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command or a Python block of a page."""
+
+    page: str
+    block: int
+    language: str
+    text: str
+
+    @property
+    def title(self) -> str:
+        lines = self.text.splitlines()
+        return lines[0] if self.language == "bash" else f"python: {lines[-1]}"
+
+    @property
+    def key(self) -> list:
+        return [self.page, self.text]
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Run every command of the pages, shrunk.")
+    parser.add_argument("--work-dir", type=Path, default=ROOT / "runs/pages", help="to write")
+    names = [name_of(page) for page in PAGES]
+    parser.add_argument("--pages", nargs="+", choices=names, default=names, metavar="PAGE")
+    parser.add_argument("--again", metavar="TEXT", help="also run done commands with this text")
+    return parser
+
+
+def steps_of(page: Path) -> list[Step]:
+    steps = []
+    for number, (language, text) in enumerate(blocks(page)):
+        texts = {"bash": shell_commands(text), "python": [text]}.get(language, [])
+        steps += [Step(name_of(page), number, language, text) for text in texts]
+    return steps
+
+
+def changed(command: str, rule: Rule) -> str:
+    """The command that runs in place of one of the pages."""
+    text = command.replace(rule.old, rule.new) if rule.old else command
+    return f"{text} {rule.flags}".strip()
+
+
+def copy_working_tree(target: Path) -> None:
+    """Copies the files that git does not ignore; `.venv` is a link to this environment."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.split("\0"):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    if not (target / ".venv").exists():
+        (target / ".venv").symlink_to(sys.prefix)
+
+
+class Runner:
+    """Runs steps in a folder, and ends what runs in the background when the block changes."""
+
+    def __init__(self, folder: Path, log_dir: Path):
+        self.folder, self.log_dir = folder, log_dir
+        self.background: list[subprocess.Popen] = []
+        self.exports, self.place = "", None  # of the block that runs
+
+    def run(self, step: Step) -> tuple[str, str]:
+        """The outcome, and a note: why it failed or was skipped, or the text that ran instead."""
+        if self.place != (step.page, step.block):
+            self.end_background()
+            self.exports, self.place = "", (step.page, step.block)
+        rule = rule_of(step.text)
+        if rule.skip:
+            return "skipped", rule.skip
+        if step.language == "python":
+            words, note = [sys.executable, "-c", inputs_of(step.text) + step.text], ""
+        else:
+            text = changed(step.text, rule)
+            words, note = ["bash", "-c", self.exports + text], text if text != step.text else ""
+            if text.startswith("export "):
+                self.exports += f"{text}\n"
+        log = self.log_dir / f"{step.page.replace('/', '-')}-{step.block}.txt"
+        process = self.start(words, log)
+        if rule.background:
+            self.background.append(process)
+            time.sleep(START)
+            failure = "" if process.poll() is None else last_line(log)
+        else:
+            failure = self.wait(process, log)
+        return ("failed", failure) if failure else ("ran changed" if note else "ran", note)
+
+    def start(self, words: list[str], log: Path) -> subprocess.Popen:
+        """A process as after `source .venv/bin/activate`."""
+        variables = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+        variables["PATH"] = f"{self.folder / '.venv/bin'}{os.pathsep}{variables['PATH']}"
+        with log.open("a") as file:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
+            options = {"cwd": self.folder, "env": variables, "start_new_session": True}
+            return subprocess.Popen(words, **options, **streams)
+
+    def wait(self, process: subprocess.Popen, log: Path) -> str:
+        """Empty, or why the process failed."""
+        try:
+            return f"status {status}: {last_line(log)}" if (status := process.wait(LIMIT)) else ""
+        except subprocess.TimeoutExpired:
+            return f"more than {LIMIT} s"
+        finally:
+            end(process)
+
+    def end_background(self) -> None:
+        for process in self.background:
+            end(process)
+        self.background.clear()
+
+
+def end(process: subprocess.Popen) -> None:
+    """Kills a process and its children."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
+    copy, record, logs = (args.work_dir / name for name in ("copy", "outcomes.jsonl", "logs"))
+    logs.mkdir(parents=True, exist_ok=True)
+    made = args.work_dir / "made"
+    if not made.exists():
+        copy_working_tree(copy)
+        make_files(copy, ROOT / "data")
+        made.touch()
+    copy_working_tree(copy)
+    rows = [json.loads(line) for line in record.open()] if record.exists() else []
+    outcomes = {tuple(row["key"]): row["outcome"] for row in rows}  # the last one of each
+    runner, failed = Runner(copy, logs), []
+    try:
+        for step in (step for page in PAGES for step in steps_of(page)):
+            done = outcomes.get(tuple(step.key), "failed") != "failed"
+            again = args.again is not None and args.again in step.text
+            if step.page not in args.pages or (done and not again):
+                continue
+            begun = time.monotonic()
+            outcome, note = runner.run(step)
+            seconds = round(time.monotonic() - begun)
+            about = f"  ({note})" if note else ""
+            print(f"{outcome:11} {seconds:4} s  {step.page}: {step.title}{about}", flush=True)
+            row = {"key": step.key, "outcome": outcome, "seconds": seconds, "note": note}
+            with record.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            failed += [f"{step.page}: {step.title}"] if outcome == "failed" else []
+    finally:
+        runner.end_background()
+    if failed:
+        sys.exit("\n".join([f"{len(failed)} commands of the pages failed:", *failed]))
+
+
+if __name__ == "__main__":
+    main()
