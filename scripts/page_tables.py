@@ -6,12 +6,12 @@ Each function takes the rows of the CSV files that its marker names, and returns
 import pandas as pd
 
 from infocam.scoring import tables as localisation
-from mi_common.tables import formatted, summarise
+from mi_common.tables import formatted, interval_half_width, summarise
 from mi_estimator.benchmark_report import estimate_table, rmse_table
 from mi_estimator.tasks.suites import SUITES
 from pc_softmax.comparison import TESTED, differences_to_baselines
 from pc_softmax.metrics import SCORES
-from scripts import pages, provenance
+from scripts import gpu_timings, pages, provenance
 
 NOT_SHOWN = ["shrunk-lda", "regularised-qda", "nearest-neighbours"]  # of the hard tasks
 SHOWN_SHIFTS = (
@@ -199,6 +199,37 @@ def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:
             line[method] = f"{row['gt_known']:.1f} ({ends}), {row['top1_loc']:.1f}"
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def fine_tuned_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """GT-known, then top-1 localisation, and infoCAM's gain, mean ± half the interval over seeds.
+
+    All in percent; `adl` names the layers behind which there is ADL, and is empty without.
+    """
+    rows = rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
+    lines = []
+    for adl, group in rows.groupby(rows["adl"].fillna("").ne("")):
+        scores = 100 * group.pivot(index="seed", columns="method")[["gt_known", "top1_loc"]]
+        accuracy = 100 * group.groupby("seed")["accuracy"].first()
+        line = {"training": f"with{'' if adl else 'out'} ADL", "n": len(accuracy)}
+        line["test accuracy"] = with_half_width(accuracy)
+        for method in ("centre-box", "cam", "infocam", "infocam+", "layer-cam"):
+            texts = [with_half_width(scores[name, method]) for name in ("gt_known", "top1_loc")]
+            line[method] = ", ".join(texts)
+        gain = scores["gt_known", "infocam"] - scores["gt_known", "cam"]
+        lines.append(line | {"infocam less cam": with_half_width(gain, sign=True)})
+    return pd.DataFrame(lines)
+
+
+def with_half_width(values: pd.Series, *, sign: bool = False) -> str:
+    """The mean ± half of Student's 95 % interval; the mean alone of one value."""
+    text = f"{values.mean():{'+' if sign else ''}.1f}"
+    return text if len(values) < 2 else f"{text} ± {interval_half_width(values):.1f}"
+
+
+def gpu_speed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `scripts.speed --parts gpu`."""
+    return gpu_timings.shown(rows)
 
 
 def attack(rows: pd.DataFrame) -> pd.DataFrame:

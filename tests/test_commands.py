@@ -116,7 +116,7 @@ def test_every_command_of_a_script_parses(copy, script, arguments, number):
         parse(words)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("scripts/[qrs]*.sh")))
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("scripts/[gqrs]*.sh")))
 def test_an_unknown_argument_is_refused(copy, script):
     done = run(copy, f"scripts/{script}", "--fast")
     assert done.returncode == 2

@@ -175,3 +175,26 @@ def test_differences_of_losses_have_signs_and_adjusted_p_values():
     assert line["loss"] == "softmax" and line["rule"] == "as trained"
     assert line["t: minus pc-softmax"] == "-5.00 ± 2.48"
     assert line["t: Holm's p"] == "0.013"
+
+
+def test_fine_tuned_seeds_are_means_over_seeds_with_paired_gains():
+    scores = {"centre-box": 0.5, "cam": 0.55, "infocam": 0.6, "infocam+": 0.6, "layer-cam": 0.6}
+    shared = {"threshold_rule": "validation", "region_rule": "off"}
+    rows = pd.DataFrame(
+        [
+            {"adl": adl, "seed": seed, "method": method, "accuracy": 0.7 + seed / 100, **shared}
+            | {"gt_known": score + seed * (method == "infocam") / 50, "top1_loc": score - 0.1}
+            for adl in (np.nan, "blocks.4.2 blocks.5.3")
+            for seed in (0, 1, 2)
+            for method, score in scores.items()
+        ]
+    )
+    table = page_tables.fine_tuned_seeds(rows)
+    assert list(table["training"]) == ["without ADL", "with ADL"]
+    assert list(table["n"]) == [3, 3]
+    half = 4.302653 / np.sqrt(3)  # of Student's interval of three values one apart
+    assert table["test accuracy"][0] == f"71.0 ± {half:.1f}"
+    assert table["cam"][1] == "55.0 ± 0.0, 45.0 ± 0.0"
+    assert table["infocam less cam"][0] == f"+7.0 ± {2 * half:.1f}"
+    one = page_tables.fine_tuned_seeds(rows[rows["seed"] == 0])
+    assert one["infocam less cam"][0] == "+5.0"

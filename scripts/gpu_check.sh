@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Checks the project on this machine's GPU: its tests, its speed, and EfficientNet-Lite0 fine-tuned
+# on Tiny-ImageNet with and without ADL. No installation: it takes .venv, or else the machine's
+# python3. The archive comes first:
+#
+#   python -m scripts.download_data tiny-imagenet
+#   bash scripts/gpu_check.sh                  under 25 minutes on one modern GPU
+#   bash scripts/gpu_check.sh tests speed      some of the steps: tests, speed, tune
+#   bash scripts/gpu_check.sh --smoke          everything shrunk to a check, on a CPU too
+#   EPOCHS=5 SEEDS="0 1" RUNS=runs/short bash scripts/gpu_check.sh tune
+#
+# Variables: RUNS (folder to write), EPOCHS, SEEDS, JOBS (runs at the same time), WORKERS (processes
+# that read pictures, of each), DEVICE, DATA, and NETWORK with WEIGHTS (imagenet or a file; with the
+# file of ResNet50's weights: NETWORK=resnet50). A failed step does not stop the others; the exit
+# status is 1 then. A second call goes on where the first stopped; delete RUNS to start afresh.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+steps="" smoke=""
+for word in "$@"; do
+  case $word in
+    tests | speed | tune) steps="$steps $word" ;;
+    --smoke) smoke=1 ;;
+    *) echo "gpu_check.sh: unknown argument '$word'; use tests, speed, tune or --smoke" >&2; exit 2 ;;
+  esac
+done
+cores=$(nproc)
+runs=${RUNS:-runs/gpu_check} device=${DEVICE:-cuda} data=${DATA:-data}
+epochs=${EPOCHS:-20} seeds=${SEEDS:-0 1 2} jobs=${JOBS:-3}
+workers=${WORKERS:-$(((cores + jobs - 1) / jobs))}
+network=${NETWORK:-efficientnet_lite0} weights=${WEIGHTS:-imagenet}
+tests="-m gpu" speed="--parts gpu" train="--precision bf16" evaluate=""
+if [ -n "$smoke" ]; then
+  runs=${RUNS:-runs/gpu_check_smoke} device=${DEVICE:-auto} epochs=${EPOCHS:-1} seeds=${SEEDS:-0}
+  tests="-m gpu -k losses_and_their_gradients" speed="--parts extraction --images 4 --image-size 32"
+  train="--image-size 32 --images-per-class 3 --val-per-class 1" evaluate="--test-images 100"
+fi
+adl="layer3.0 layer4.0 layer4.2"
+if [ "$network" = efficientnet_lite0 ]; then adl="blocks.4.2 blocks.5.3 blocks.6.0"; fi
+
+python=.venv/bin/python
+[ -x $python ] || python=${PYTHON:-python3}
+failed=""
+mkdir -p "$runs/logs"
+
+tune() {  # SEED ADL: trains and evaluates one run, unless it is finished
+  local name=$network-seed-$1-adl-$2 layers=""
+  if [ "$2" = yes ]; then layers="--adl $adl"; fi
+  [ -e "$runs/$name/evaluation/results.csv" ] && return
+  $python -m infocam.train --dataset tiny-imagenet --network "$network" --weights "$weights" \
+    --no-freeze-backbone --epochs "$epochs" --seed "$1" --device "$device" --data-dir "$data" \
+    --num-workers "$workers" --output-dir "$runs/$name" --resume $train $layers &&
+  $python -m infocam.evaluate "$runs/$name" --methods cam infocam infocam+ layer-cam \
+    --device "$device" --num-workers "$workers" --overlays 0 --gallery 0 --overwrite $evaluate
+}
+
+for step in ${steps:-tests speed tune}; do
+  echo; echo "== $step =="
+  case $step in
+    tests)
+      parallel=""
+      if $python -c 'import xdist' 2>/dev/null; then parallel="-n $((cores < 8 ? cores : 8)) --dist loadfile"; fi
+      # shellcheck disable=SC2086
+      OMP_NUM_THREADS=2 PCS_GPU_TESTS_DEVICE=$([ "$device" = auto ] && echo cpu || echo "$device") \
+        $python -m pytest tests/gpu $tests $parallel -p no:cacheprovider -rs --durations 10 \
+        --junitxml="$runs/tests.xml" 2>&1 | tee "$runs/logs/tests.txt" || failed="$failed tests"
+      ;;
+    speed)
+      if [ -e "$runs/logs/speed.finished" ]; then echo "finished earlier"; continue; fi
+      $python -m scripts.speed --device "$device" --data-dir "$data" --num-workers "$((cores < 8 ? cores : 8))" \
+        --output-dir "$runs/speed" --overwrite $speed 2>&1 | tee "$runs/logs/speed.txt" &&
+        touch "$runs/logs/speed.finished" || failed="$failed speed"
+      ;;
+    tune)
+      export OMP_NUM_THREADS=1
+      for seed in $seeds; do
+        for with_adl in no yes; do
+          while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+          tune "$seed" $with_adl >"$runs/logs/$network-seed-$seed-adl-$with_adl.txt" 2>&1 &
+        done
+      done
+      wait
+      unset OMP_NUM_THREADS
+      for seed in $seeds; do
+        for with_adl in no yes; do
+          name=$network-seed-$seed-adl-$with_adl
+          if [ -e "$runs/$name/evaluation/results.csv" ]; then continue; fi
+          echo "$name failed; the end of $runs/logs/$name.txt:" >&2
+          tail -n 3 "$runs/logs/$name.txt" >&2
+          failed="$failed $name"
+        done
+      done
+      $python -m scripts.collect "$runs/$network"-seed-*/evaluation --columns adl epochs precision \
+        --output "$runs/infocam_fine_tuned_gpu.csv" --overwrite || failed="$failed rows"
+      ;;
+  esac
+done
+echo
+if [ -n "$failed" ]; then echo "failed:$failed" >&2; exit 1; fi
+echo "done: $runs"
