@@ -2,9 +2,9 @@
 
     python -m scripts.collect runs/digits --output runs/tables/infocam_scattered_digits.csv
 
-`--columns optimizer output_stride` adds columns of flags in which the runs differ: the run's own
-flag or, where it has none, that of the runs that it read; `training.padding` is always that of the
-runs that it read.
+`--columns optimizer tuned=tune` adds columns, named as flags or otherwise, that a table lacks: the
+run's own flag or, where it has none, that of the runs that it read; `training.padding` is always
+that of the runs that it read.
 
 Writes NAME.csv, whose column `source` names the run folder of each row, and NAME.json with the
 commands, commit (`-dirty`: with changes that no commit holds), versions, hardware, start and
@@ -23,7 +23,7 @@ def get_parser() -> cli.Parser:
     add = parser.add_argument_group("run").add_argument
     add("--output", type=Path, required=True, metavar="CSV", help="file to write")
     add("--table", default="results.csv", metavar="CSV", help="the table in each folder")
-    add("--columns", nargs="+", default=[], metavar="FLAG", help="flags to add as columns")
+    add("--columns", nargs="+", default=[], metavar="[NAME=]FLAG", help="columns to add")
     add("--holds", help="what the rows are, in words")
     add("--page", help="the section that shows them, such as infocam/README.md#scattered-digits")
     add("--overwrite", action="store_true", help="replace the file")
@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--output {output} exists; use --overwrite or another name")
     if twice := [run for run in args.runs if args.runs.count(run) > 1]:
         raise UserError(f"{twice[0]}: given twice; give each run once")
-    rows, sources = provenance.join_tables(args.runs, args.table, args.columns)
+    pairs = [text.partition("=") for text in args.columns]
+    columns = {name.replace(".", "_"): flag or name for name, _, flag in pairs}
+    rows, sources = provenance.join_tables(args.runs, args.table, columns)
     words = {"holds": "", "page": ""}
     if sidecar.exists():
         words |= {name: read_json(sidecar).get(name, "") for name in words}

@@ -255,9 +255,10 @@ def with_ends(rows: pd.DataFrame, name: str, *, sign: bool = False) -> pd.Series
 def object_quarters(rows: pd.DataFrame) -> pd.DataFrame:
     """GT-known localisation in percent by quarters of the objects, and infoCAM's gain.
 
-    Of the head that is trained on 90 images a class.
+    Of the head that is trained on the most images a class.
     """
-    rows = rows[rows["training_images_per_class"] == 90]
+    images = rows["training_images_per_class"]
+    rows = rows[images == images.max()]
     keys = ["property", "quarter"]
     table = (100 * rows.pivot(index=keys, columns="method", values="gt_known")).map("{:.1f}".format)
     table = table[["centre-box", "cam", "infocam"]]

@@ -124,16 +124,17 @@ def _as_text(value: object) -> object:
 
 
 def join_tables(
-    folders: list[Path], table: str, columns: list[str]
+    folders: list[Path], table: str, columns: dict[str, str]
 ) -> tuple[pd.DataFrame, dict[str, dict]]:
     """The rows of one table of several runs, and the `sources` of its sidecar.
 
     Args:
         table: the name of a CSV file in each folder.
-        columns: flags to add as columns; see `flag_value`.
+        columns: names of columns to add where a table lacks them, and their flags; see
+            `flag_value`.
 
-    Cells are texts, as they were written. UserError for runs of different entries, for tables with
-    different columns, or with a column of that name.
+    Cells are texts, as they were written. UserError for runs of different entries and for tables
+    with different columns.
     """
     frames, sources = [], {}
     for folder in folders:
@@ -144,23 +145,18 @@ def join_tables(
             tables = ", ".join(sorted(file.name for file in folder.glob("*.csv"))) or "none"
             raise UserError(f"{folder}: no {table}; --table is one of: {tables}")
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        for name in columns:
-            value = flag_value(folder, config, inputs, name)
-            add_column(rows, name.replace(".", "_"), "" if value is None else str(value), path)
-        add_column(rows, SOURCE, str(folder), path)
-        if frames and list(rows.columns) != list(frames[0].columns):
+        for name, flag in columns.items():
+            if name not in rows:
+                value = flag_value(folder, config, inputs, flag)
+                rows[name] = "" if value is None else str(value)
+        rows[SOURCE] = str(folder)
+        if frames and set(rows.columns) != set(frames[0].columns):
             raise UserError(f"{path}: columns {list(rows.columns)}, not {list(frames[0].columns)}")
         frames.append(rows)
         sources[str(folder)] = source_of(config, inputs)
         if (other := sources[str(folders[0])]["entry"]) != sources[str(folder)]["entry"]:
             raise UserError(f"{folder}: written by {entry_of(config)}, not {other}; one at a time")
     return pd.concat(frames), sources
-
-
-def add_column(rows: pd.DataFrame, name: str, value: str, path: Path) -> None:
-    if name in rows.columns:
-        raise UserError(f"{path}: already has a column {name}; leave it out of --columns")
-    rows[name] = value
 
 
 def check_sidecar(table: Path) -> dict:

@@ -1,62 +1,118 @@
 #!/usr/bin/env bash
-# Makes the tables of localisation: scattered digits, and Tiny-ImageNet's frozen EfficientNet-Lite0
-# with 7 x 7 and 14 x 14 maps, three seeds of the head, and options of boxes. Put the archive there
-# first:
+# Makes the tables of localisation: scattered digits, and Tiny-ImageNet with a frozen
+# EfficientNet-Lite0: heads by AdamW and SGD, 7 x 7 and 14 x 14 maps, the field's protocol, the
+# common part of heads, heads trained on boxes, edges, paddings, fine-tuning, options of boxes.
+# Studies of one run take the first seed. Put the archive there first:
 #
 #   python -m scripts.download_data tiny-imagenet
-#   bash scripts/reproduce_infocam.sh                 an hour on two cores
+#   bash scripts/reproduce_infocam.sh                 three hours on two cores, the cheap parts first
+#   DRY_RUN=1 bash scripts/reproduce_infocam.sh       prints the commands, to paste one by one
+#   SEEDS="0 1" bash scripts/reproduce_infocam.sh
 #   bash scripts/reproduce_infocam.sh --smoke         the digits alone, shrunk to a check
 #
-# A second call goes on where the first stopped; delete runs/reproduce_infocam to start afresh.
+# The rows are collected in runs/reproduce_infocam/tables. A second call goes on where the first
+# stopped; delete runs/reproduce_infocam to start afresh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/steps.sh
 
-runs=runs/reproduce_infocam seeds="0 1 2" shrink="" test=""
+runs=runs/reproduce_infocam smoke="" seeds=${seeds:-0 1 2} shrink="" test=""
 case "${1:-}" in
   "") ;;
   --smoke)
-    runs=runs/reproduce_infocam_smoke seeds="0"
+    runs=runs/reproduce_infocam_smoke smoke=1 seeds=${SEEDS:-0}
     shrink="--images-per-class 150 --val-per-class 30 --epochs 2" test="--test-images 200"
     ;;
   *) echo "reproduce_infocam.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
+first=${seeds%% *}
+prepare
+run scripts.download_data mnist
 
-bash scripts/setup.sh
-python=.venv/bin/python
-$python -m scripts.download_data mnist
+# train NAME FLAGS: on Tiny-ImageNet with each seed, into $runs/NAME-SEED; $trained are the folders
+train() {
+  local name=$1
+  shift
+  trained=""
+  for seed in $seeds; do
+    run infocam.train --dataset tiny-imagenet "$@" --seed $seed --output-dir $runs/$name-$seed --resume
+    trained="$trained $runs/$name-$seed"
+  done
+}
 
-echo "== scattered digits =="
+# evaluate NAME RUNS AND FLAGS: into $runs/NAME
+evaluate() {
+  local name=$1
+  shift
+  run_into $runs/$name infocam.evaluate "$@" --overwrite
+}
+
+section "scattered digits"
 digits=""
 for seed in $seeds; do
-  $python -m infocam.train --dataset scattered-digits --seed $seed --output-dir $runs/digits-$seed \
+  run infocam.train --dataset scattered-digits --seed $seed --output-dir $runs/digits-$seed \
     --resume $shrink
   digits="$digits $runs/digits-$seed"
 done
-$python -m infocam.evaluate $digits --output-dir $runs/digits --overwrite $test
+evaluate digits $digits $test
+collect infocam_scattered_digits $runs/digits
+if [ -n "$smoke" ] || ! has_data tiny-imagenet tiny-imagenet-200; then exit; fi
 
-if [ "${1:-}" = --smoke ] || [ ! -e data/tiny-imagenet-200 ]; then
-  echo; echo "== tiny-imagenet: not in data/, or a smoke run: left out =="
-  exit 0
-fi
+section "Tiny-ImageNet, 7 x 7 maps, heads by AdamW"
+maps="cam infocam infocam+ lowest:20 similar posterior grad-cam grad-cam++ layer-cam"
+train tiny-32 --output-stride 32
+evaluate tiny-32 $trained --region 3 --methods $maps
+
+section "heads by SGD"
+train tiny-sgd --optimizer sgd --lr 0.1 --schedule cosine
+evaluate tiny-sgd $trained --methods cam infocam infocam+ lowest:20 layer-cam
+
+section "by object, the common part of heads, bands along the edges, heads trained on boxes"
+evaluate objects $runs/tiny-32-$first
+run_into $runs/common-part scripts.head_common_part $runs/tiny-32-$first $runs/tiny-sgd-$first \
+  --names "AdamW, 7 x 7" "SGD, 7 x 7" --factors 0 0.5 1 2 --imagenet --overwrite
+run_into $runs/edge-bands scripts.edge_bands $runs/tiny-32-$first --overwrite
+run_into $runs/box-head scripts.box_head $runs/tiny-32-$first --seeds $seeds --overwrite
+collect infocam_by_object $runs/objects --table by_object.csv \
+  --columns training.images_per_class training.padding padding
+collect infocam_common_part $runs/common-part --table common_part.csv
+collect infocam_edge_bands $runs/edge-bands --table edge_bands.csv
+collect infocam_box_head $runs/box-head --table box_head.csv
+
+section "zero and reflect padding, 20 images a class"
+few="--dataset tiny-imagenet --images-per-class 30 --seed $first --resume"
+run infocam.train $few --output-dir $runs/tiny-20
+run infocam.train $few --padding reflect --output-dir $runs/tiny-20-reflect
+evaluate padding-zero $runs/tiny-20
+evaluate padding-on-reflect $runs/tiny-20 --padding reflect
+evaluate padding-reflect $runs/tiny-20-reflect
+collect infocam_padding $runs/padding-zero $runs/padding-on-reflect $runs/padding-reflect \
+  --columns training.images_per_class training.padding padding
+
+section "fine-tuning, with and without ADL"
+small="--dataset tiny-imagenet --no-freeze-backbone --output-stride 16 --image-size 96"
+small="$small --images-per-class 30 --val-per-class 10 --epochs 2 --batch-size 64 --seed $first"
+run infocam.train $small --output-dir $runs/tuned --resume
+run infocam.train $small --adl blocks.4.2 blocks.5.3 blocks.6.0 --output-dir $runs/tuned-adl --resume
+evaluate tuned-boxes $runs/tuned --test-images 1000
+evaluate tuned-adl-boxes $runs/tuned-adl --test-images 1000
+collect infocam_fine_tuned $runs/tuned-boxes $runs/tuned-adl-boxes --columns adl
+
+section "options of boxes, 7 x 7 and 14 x 14 maps of the same heads"
+boxes=""
 for stride in 32 16; do
-  if [ $stride = 32 ]; then regions=3; else regions="3 5"; fi
-  echo; echo "== Tiny-ImageNet, maps of stride $stride =="
-  tiny=""
-  for seed in $seeds; do
-    $python -m infocam.train --dataset tiny-imagenet --output-stride $stride --seed $seed \
-      --output-dir $runs/tiny-$stride-$seed --resume
-    tiny="$tiny $runs/tiny-$stride-$seed"
-  done
-  $python -m infocam.evaluate $tiny --output-dir $runs/tiny-$stride --overwrite --region $regions \
-    --methods cam infocam infocam+ lowest:20 similar posterior grad-cam grad-cam++ layer-cam
-done
-echo; echo "== Tiny-ImageNet, options of boxes, seed 0, by AdamW and SGD =="
-options="--methods infocam --propagate 2 4 8 --prior-map --threshold-rule adaptive --box-rule mean"
-$python -m infocam.train --dataset tiny-imagenet --optimizer sgd --lr 0.1 --schedule cosine \
-  --seed 0 --output-dir $runs/tiny-sgd-0 --resume
-for stride in 32 16; do  # the same head on finer maps
-  for run in tiny-32-0 tiny-sgd-0; do
-    $python -m infocam.evaluate $runs/$run --output-dir $runs/boxes-$stride-$run --overwrite \
-      --output-stride $stride $options
+  for head in tiny-32-$first tiny-sgd-$first; do
+    evaluate boxes-$stride-$head $runs/$head --output-stride $stride --methods infocam \
+      --propagate 2 4 8 --prior-map --threshold-rule adaptive --box-rule mean
+    boxes="$boxes $runs/boxes-$stride-$head"
   done
 done
+collect infocam_boxes $boxes --columns optimizer
+collect infocam_boxes_differences $boxes --table differences.csv --columns optimizer
+
+section "14 x 14 maps, heads by AdamW; the field's protocol"
+train tiny-16 --output-stride 16
+evaluate tiny-16 $trained --region 3 5 --methods $maps
+evaluate tiny-16-wsol $runs/tiny-16-$first --protocol wsol --methods cam infocam infocam+ lowest:20
+collect infocam_tiny_imagenet $runs/tiny-32 $runs/tiny-16 $runs/tiny-sgd $runs/tiny-16-wsol \
+  --columns optimizer

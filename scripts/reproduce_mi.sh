@@ -1,54 +1,61 @@
 #!/usr/bin/env bash
-# Makes the tables of mutual information: the paper's with the original's values beside ours, all
-# estimators on the hard suite, some on tasks like people's tables, and the coverage of intervals.
+# Makes the tables of mutual information: the paper's with the original's values beside ours, the
+# coverage of intervals, tasks like people's tables, and all estimators on the hard suite.
 #
-#   bash scripts/reproduce_mi.sh           about two hours on two cores
-#   bash scripts/reproduce_mi.sh --smoke   everything shrunk, a check of two minutes
+#   bash scripts/reproduce_mi.sh             about two hours on two cores, the cheap parts first
+#   DRY_RUN=1 bash scripts/reproduce_mi.sh   prints the commands, to paste one by one
+#   SEEDS="0 1" bash scripts/reproduce_mi.sh
+#   bash scripts/reproduce_mi.sh --smoke     everything shrunk, a check of two minutes
 #
-# A second call goes on where the first stopped; delete runs/reproduce_mi to start afresh.
+# The rows are collected in runs/reproduce_mi/tables. A second call goes on where the first stopped;
+# delete runs/reproduce_mi to start afresh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/steps.sh
 
 runs=runs/reproduce_mi
-paper="--seeds 0 1 2 3 4" hard="--seeds 0 1 2"
-tables="--seeds 0 1 2 --n-train 500 2000 10000"
+paper="--seeds ${seeds:-0 1 2 3 4}" hard="--seeds ${seeds:-0 1 2}"
+tables="--seeds ${seeds:-0 1 2} --n-train 500 2000 10000"
 coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
 zero="--replicates 25 --samples 200"
 case "${1:-}" in
   "") ;;
   --smoke)
     runs=runs/reproduce_mi_smoke
-    paper="--seeds 0 --n-train 2000 --n-test 5000 --epochs 2"
-    hard="--seeds 0 --n-train 300 --n-test 1000 --epochs 2 --members 1"
-    tables="--seeds 0 --n-train 100 --n-test 1000 --candidates lda gradient-boosting"
+    paper="--seeds ${seeds:-0} --n-train 2000 --n-test 5000 --epochs 2"
+    hard="--seeds ${seeds:-0} --n-train 300 --n-test 1000 --epochs 2 --members 1"
+    tables="--seeds ${seeds:-0} --n-train 100 --n-test 1000 --candidates lda gradient-boosting"
     coverage="--replicates 2 --samples 200"
     zero="--replicates 1 --samples 200"
     ;;
   *) echo "reproduce_mi.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
+prepare
 
-bash scripts/setup.sh
-python=.venv/bin/python
-
-echo "== 1 of 5: the paper's table =="
-$python -m mi_estimator.benchmark --suite paper --output-dir $runs/paper --resume $paper \
+section "1 of 5: the paper's task"
+run mi_estimator.benchmark --suite paper --output-dir $runs/paper --resume $paper \
   --estimators oracle softmax pc-softmax softmax-log-k
+collect mi_estimator $runs/paper
 
-echo; echo "== 2 of 5: all estimators on hard tasks =="
-$python -m mi_estimator.benchmark --suite hard --output-dir $runs/hard --resume $hard \
+section "2 of 5: intervals of auto where there is no information"
+run mi_estimator.coverage --output-dir $runs/zero --resume $zero --estimator auto \
+  --tasks independent-k2-d50 independent-k5-d50 independent-k10-d50
+collect mi_zero $runs/zero --table replicates.csv
+
+section "3 of 5: coverage of the interval, size of the test"
+run mi_estimator.coverage --output-dir $runs/coverage --resume $coverage
+collect mi_coverage $runs/coverage --table coverage.csv
+
+section "4 of 5: tasks like people's tables"
+run mi_estimator.benchmark --suite tables --output-dir $runs/tables-like-peoples --resume $tables \
+  --estimators auto pc-softmax gradient-boosting lda ross mixed-ksg
+collect mi_tables $runs/tables-like-peoples
+
+section "5 of 5: all estimators on hard tasks"
+run mi_estimator.benchmark --suite hard --output-dir $runs/hard --resume $hard \
   --estimators oracle pc-softmax softmax softmax-log-k mine nwj infonce smile ross mixed-ksg \
   --batch-size 200
-$python -m mi_estimator.benchmark --suite hard --output-dir $runs/hard_auto --resume $hard \
+run mi_estimator.benchmark --suite hard --output-dir $runs/hard_auto --resume $hard \
   --estimators auto logistic-regression lda shrunk-lda qda regularised-qda gradient-boosting \
   extra-trees nearest-neighbours
-
-echo; echo "== 3 of 5: tasks like people's tables =="
-$python -m mi_estimator.benchmark --suite tables --output-dir $runs/tables --resume $tables \
-  --estimators auto pc-softmax gradient-boosting lda ross mixed-ksg
-
-echo; echo "== 4 of 5: coverage of the interval, size of the test =="
-$python -m mi_estimator.coverage --output-dir $runs/coverage --resume $coverage
-
-echo; echo "== 5 of 5: intervals of auto where there is no information =="
-$python -m mi_estimator.coverage --output-dir $runs/zero --resume $zero --estimator auto \
-  --tasks independent-k2-d50 independent-k5-d50 independent-k10-d50
+collect mi_hard $runs/hard $runs/hard_auto

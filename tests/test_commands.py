@@ -1,6 +1,7 @@
 """Every command that the pages, the docstrings and the shell scripts show is one that works."""
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ ENTRIES = sorted(
     if re.search(r"^def get_parser\(", path.read_text(), re.MULTILINE)
 )
 
+SCRIPTS = sorted({path.name for path in ROOT.glob("scripts/[gqrs]*.sh")} - {"steps.sh"})
 SLOW = {"torch", "torchvision", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "cv2", "PIL"}
 
 
@@ -52,7 +54,7 @@ def test_the_pages_name_every_shell_script_and_each_is_there():
     text = "\n".join(page.read_text() for page in PAGES)
     named = set(re.findall(r"bash\s(scripts/\S+\.sh)", text))
     scripts = {f"scripts/{path.name}" for path in ROOT.glob("scripts/*.sh")}
-    assert named == scripts - {"scripts/setup.sh"}  # which the others call
+    assert named == scripts - {"scripts/setup.sh", "scripts/steps.sh"}  # which the others call
     for name in named:
         assert subprocess.run(["bash", "-n", ROOT / name]).returncode == 0
 
@@ -87,36 +89,93 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", *words], cwd=copy, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    "script, arguments, number",
-    [
-        ("quickstart.sh", [], 7),
-        ("quickstart.sh", ["--smoke"], 7),
-        ("reproduce_mi.sh", [], 6),
-        ("reproduce_mi.sh", ["--smoke"], 6),
-        ("reproduce_pc_softmax.sh", [], 4),
-        ("reproduce_pc_softmax.sh", ["--fair"], 5),
-        ("reproduce_pc_softmax.sh", ["--smoke"], 2),
-        ("reproduce_infocam.sh", [], 18),
-        ("reproduce_infocam.sh", ["--smoke"], 3),
-    ],
-)
-def test_every_command_of_a_script_parses(copy, script, arguments, number):
-    for name in ("tiny-imagenet-200", "CUB_200_2011", "MNIST", "FashionMNIST"):  # as if downloaded
+@pytest.fixture
+def recording(copy: Path) -> Path:
+    """A folder with all data, whose `.venv` only writes down the commands."""
+    for name in ("tiny-imagenet-200", "CUB_200_2011", "MNIST", "FashionMNIST"):
         (copy / "data" / name).mkdir(parents=True)
     (copy / "scripts/setup.sh").write_text("exit 0\n")
     python = copy / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" >> commands\necho picture.jpg\n')
+    record = "printf '%q ' \"$@\" >> commands; echo >> commands; echo picture.jpg"
+    python.write_text(f"#!/usr/bin/env bash\n{record}\n")
     python.chmod(0o755)
-    assert run(copy, f"scripts/{script}", *arguments).returncode == 0
-    shown = commands((copy / "commands").read_text())
-    assert len(shown) == number
+    return copy
+
+
+@pytest.mark.parametrize("arguments", [[], ["--smoke"]])
+def test_every_command_of_the_quick_start_parses(recording, arguments):
+    assert run(recording, "scripts/quickstart.sh", *arguments).returncode == 0
+    shown = commands((recording / "commands").read_text())
+    assert len(shown) == 7
     for words in shown:
         parse(words)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("scripts/[gqrs]*.sh")))
+@pytest.mark.parametrize(
+    "script, arguments, number",
+    [
+        ("reproduce_mi.sh", [], 11),
+        ("reproduce_mi.sh", ["--smoke"], 11),
+        ("reproduce_pc_softmax.sh", [], 22),
+        ("reproduce_pc_softmax.sh", ["--fair"], 8),
+        ("reproduce_pc_softmax.sh", ["--smoke"], 12),
+        ("reproduce_infocam.sh", [], 45),
+        ("reproduce_infocam.sh", ["--smoke"], 4),
+    ],
+)
+def test_a_dry_run_prints_the_commands_that_the_script_runs_and_each_parses(
+    recording, monkeypatch, script, arguments, number
+):
+    monkeypatch.setenv("DRY_RUN", "1")
+    dry = run(recording, f"scripts/{script}", *arguments)
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert not (recording / "commands").exists() and not (recording / "runs").exists()
+    monkeypatch.delenv("DRY_RUN")
+    assert run(recording, f"scripts/{script}", *arguments).returncode == 0
+    shown = commands(dry.stdout)
+    assert shown == commands((recording / "commands").read_text())
+    assert len(shown) == number
+    for words in shown:
+        parse(words)
+    others = {line[:2] for line in dry.stdout.splitlines() if not line.startswith("python -m ")}
+    assert others <= {"", "# "}  # the whole can be pasted
+
+
+@pytest.mark.parametrize("script", ["mi", "pc_softmax", "infocam"])
+def test_seeds_are_those_that_are_given(recording, monkeypatch, script):
+    monkeypatch.setenv("DRY_RUN", "1")
+    monkeypatch.setenv("SEEDS", "7 8")
+    shown = commands(run(recording, f"scripts/reproduce_{script}.sh").stdout)
+    flags = [part.split() for words in shown for part in " ".join(words).split(" --")]
+    given = [seeds for name, *seeds in flags if name in ("seed", "seeds")]
+    assert given and all(seeds in (["7"], ["8"], ["7", "8"]) for seeds in given)
+
+
+def test_finished_outputs_are_skipped_and_others_are_not(recording):
+    """Finished: the folder's last command ended well, and is the very one."""
+    first = run(recording, "scripts/reproduce_infocam.sh")
+    assert "is finished" not in first.stdout
+    folder = recording / "runs/reproduce_infocam/common-part"
+    (recorded,) = (
+        words
+        for words in commands((recording / "commands").read_text())
+        if words[0] == "scripts.head_common_part"
+    )
+    for command, finished, skipped in (
+        (shlex.join(["python", "-m", *recorded]), True, True),
+        (shlex.join(["python", "-m", *recorded]), False, False),
+        (shlex.join(["python", "-m", *recorded, "--compile"]), True, False),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        sessions = [{"finished": not finished}, {"finished": finished}]
+        config = json.dumps({"command": command, "sessions": sessions}, indent=2)
+        (folder / "config.json").write_text(config)
+        again = run(recording, "scripts/reproduce_infocam.sh").stdout
+        assert ("runs/reproduce_infocam/common-part is finished" in again) == skipped
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_an_unknown_argument_is_refused(copy, script):
     done = run(copy, f"scripts/{script}", "--fast")
     assert done.returncode == 2

@@ -72,6 +72,17 @@ def test_rows_are_joined_with_flags_of_the_run_or_of_the_runs_that_it_read(make)
     assert list(sidecar["sources"]["e1"]["inputs"]) == ["t1"]
 
 
+def test_a_column_may_have_another_name_and_is_taken_from_the_table_where_it_is_there(make):
+    make("e0", tune=["lr", "head"], table="head,lr,gt_known\ncosine,0.3,0.50\n")
+    make("e1", tune=[], head="linear", lr=0.01)
+    rows, _ = collect("e0", "e1", "--columns", "head", "lr", "tuned=tune")
+    assert rows.fillna("").drop(columns=["gt_known", "source"]).to_dict("list") == {
+        "head": ["cosine", "linear"],
+        "lr": ["0.3", "0.01"],
+        "tuned": ["lr head", ""],
+    }
+
+
 def test_the_sidecar_holds_each_command_with_commit_versions_hardware_and_seconds(make):
     make("t", "train")
     with pytest.raises(SystemExit):
@@ -138,7 +149,6 @@ def wrong(make, user_error):
         (["good", "--columns", "lr"], "--columns lr: no such flag"),
         (["good", "--columns", "training.optimizer"], "--columns training.optimizer: no such flag"),
         (["both", "--columns", "optimizer"], "the runs that both read differ in it"),
-        (["good", "--columns", "optimizer", "optimizer"], "already has a column optimizer"),
     ],
 )
 def test_what_cannot_be_said_truly_is_refused_in_one_line(wrong, words, message):
