@@ -29,7 +29,7 @@ runs=${RUNS:-runs/gpu_check} device=${DEVICE:-cuda} data=${DATA:-data}
 epochs=${EPOCHS:-20} seeds=${SEEDS:-0 1 2} jobs=${JOBS:-3}
 workers=${WORKERS:-$(((cores + jobs - 1) / jobs))}
 network=${NETWORK:-efficientnet_lite0} weights=${WEIGHTS:-imagenet}
-tests="-m gpu" speed="--parts gpu" train="--precision bf16" evaluate=""
+tests="-m gpu" speed="--parts gpu --images 1024" train="--precision bf16" evaluate=""
 if [ -n "$smoke" ]; then
   runs=${RUNS:-runs/gpu_check_smoke} device=${DEVICE:-auto} epochs=${EPOCHS:-1} seeds=${SEEDS:-0}
   tests="-m gpu -k losses_and_their_gradients" speed="--parts extraction --images 4 --image-size 32"
@@ -62,7 +62,7 @@ for step in ${steps:-tests speed tune}; do
       if $python -c 'import xdist' 2>/dev/null; then parallel="-n $((cores < 8 ? cores : 8)) --dist loadfile"; fi
       # shellcheck disable=SC2086
       OMP_NUM_THREADS=2 PCS_GPU_TESTS_DEVICE=$([ "$device" = auto ] && echo cpu || echo "$device") \
-        $python -m pytest tests/gpu $tests $parallel -p no:cacheprovider -rs --durations 10 \
+        $python -m pytest tests/gpu $tests $parallel -v -p no:cacheprovider -rs --durations 10 \
         --junitxml="$runs/tests.xml" 2>&1 | tee "$runs/logs/tests.txt" || failed="$failed tests"
       ;;
     speed)

@@ -24,7 +24,7 @@ from pathlib import Path
 from mi_common import cli
 
 PARTS = ("errors", "estimate", "mnist", "head", "memory", "features", "boxes", "localisation")
-GPU_PARTS = ("digits", "extraction", "suite", "training")
+GPU_PARTS = ("digits", "extraction", "training", "suite")
 
 
 def get_parser() -> cli.Parser:

@@ -118,6 +118,21 @@ def test_evaluate_on_pictures(run_on_both, picture_runs, pictures):
     assert_same_evaluation(folders, maps=3e-3)
 
 
+def test_evaluate_with_options_of_boxes(run_on_both, picture_runs, pictures):
+    """Rounding may change a choice between options that are level on the validation images."""
+    words = [picture_runs[0], "--data-dir", pictures, "--methods", "infocam", "--num-workers", 0]
+    words += ["--propagate", 2, 4, "--prior-map", "--threshold-rule", "adaptive"]
+    words += ["--box-rule", "mean", "--output-stride", 16, "--padding", "reflect"]
+    words += ["--overlays", 0, "--gallery", 0]
+    folders = run_on_both(evaluate, *words, cache=pictures / "features")
+    rows, gpu_rows = (pd.read_csv(folder / "results.csv") for folder in folders)
+    texts = ["method", "map", "threshold_rule"]
+    assert gpu_rows[texts].to_dict() == rows[texts].to_dict()
+    assert {"propagated infocam, prior map", "infocam, mean box"} < set(rows["method"])
+    for name in ("gt_known", "max_box_acc", "energy"):
+        np.testing.assert_allclose(gpu_rows[name], rows[name], atol=0.17, err_msg=name)
+
+
 def assert_same_explanation(folders: tuple[Path, Path], name: str) -> None:
     expected, found = (np.load(folder / f"{name}.npz") for folder in folders)
     assert set(found.files) == set(expected.files)

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pc_softmax.adjust import main as adjust
 from pc_softmax.compare import main as compare
 from pc_softmax.evaluate import main as evaluate
 from pc_softmax.names import LOSSES
+from pc_softmax.predict import main as predict
 from pc_softmax.train import main as train
 
 pytestmark = pytest.mark.gpu
@@ -74,6 +76,25 @@ def test_train_a_head_on_cached_features(run_on_both, pictures, weights_file):
     words += ["--augmented-copies", 1, "--num-workers", 0]
     folders = run_on_both(train, *words, cache=pictures / "features")
     assert_same_run(folders, logits=0.02)
+
+
+def test_predict_new_pictures_and_adjust_their_logits(
+    run_on, run_on_both, pictures, weights_file, tmp_path
+):
+    words = [*PICTURES, "--data-dir", pictures, "--weights", weights_file, "--freeze-backbone"]
+    run = run_on("cpu", train, *words, "--val-fraction", 0.25, "--num-workers", 0)
+    words = [run, pictures / "test", "--target-prior", "em", "--num-workers", 0]
+    folders = run_on_both(predict, *words)
+    expected, found = (np.load(folder / "logits.npz") for folder in folders)
+    assert list(found["files"]) == list(expected["files"]) and len(found["files"]) == 12
+    np.testing.assert_allclose(found["logits"], expected["logits"], atol=0.02)
+    posteriors = []
+    for number, folder in enumerate(folders):
+        words = [folder / "logits.npz", "--target-prior", "uniform"]
+        adjust([str(word) for word in (*words, "--output-dir", tmp_path / str(number))])
+        posteriors.append(np.load(tmp_path / str(number) / "posterior.npz")["log_posterior"])
+    assert np.exp(posteriors[0]).sum(axis=1) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(posteriors[1], posteriors[0], atol=0.05)
 
 
 def test_compare(run_on_both):
