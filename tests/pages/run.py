@@ -153,6 +153,7 @@ def last_line(log: Path) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated; run it again to go on"))
     copy, record, logs = (args.work_dir / name for name in ("copy", "outcomes.jsonl", "logs"))
     logs.mkdir(parents=True, exist_ok=True)
     made = args.work_dir / "made"

@@ -1,0 +1,76 @@
+"""The runner of the pages' commands, on commands of a shell alone."""
+
+import os
+import signal
+
+import pytest
+
+from tests.pages import run
+from tests.pages.rules import Rule
+
+
+@pytest.fixture
+def outcomes(tmp_path, monkeypatch):
+    """Runs the commands of blocks by some rules: outcome and note of each command."""
+    monkeypatch.setattr(run, "START", 0.5)
+
+    def outcomes_of(*blocks: list[str], rules: list[Rule] = ()):
+        find = lambda text: next((rule for rule in rules if rule.text in text), Rule(""))  # noqa: E731
+        monkeypatch.setattr(run, "rule_of", find)
+        runner = run.Runner(tmp_path, tmp_path)
+        steps = [
+            run.Step("page.md", number, "bash", text)
+            for number, block in enumerate(blocks)
+            for text in block
+        ]
+        try:
+            return [runner.run(step) for step in steps]
+        finally:
+            runner.end_background()
+
+    return outcomes_of
+
+
+def test_a_failure_is_told_with_the_last_line_and_the_next_command_runs(outcomes):
+    assert outcomes(["echo one; echo two >&2; exit 3", "true"]) == [
+        ("failed", "status 3: two"),
+        ("ran", ""),
+    ]
+
+
+def test_rules_append_replace_and_skip(outcomes, tmp_path):
+    rules = [
+        Rule("skipped", skip="needs a network"),
+        Rule("echo", flags="b > out", old="HOST", new="localhost"),
+    ]
+    assert outcomes(["echo HOST", "skipped"], rules=rules) == [
+        ("ran changed", "echo localhost b > out"),
+        ("skipped", "needs a network"),
+    ]
+    assert (tmp_path / "out").read_text() == "localhost b\n"
+
+
+def test_exports_hold_in_their_block_alone(outcomes):
+    shown = 'test "$COLOUR" = red'
+    first, second = ["export COLOUR=red", shown], [shown]
+    assert [outcome for outcome, _ in outcomes(first, second)] == ["ran", "ran", "failed"]
+
+
+def test_background_processes_end_with_their_block(outcomes, tmp_path):
+    rules = [Rule("sleep", background=True)]
+    block = ["echo $$ > pid; sleep 60", "kill -0 $(cat pid)"]
+    assert [outcome for outcome, _ in outcomes(block, ["true"], rules=rules)] == ["ran"] * 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
+
+
+def test_one_in_the_background_that_ends_at_once_failed(outcomes):
+    rules = [Rule("refused", background=True)]
+    assert outcomes(["echo refused; exit 1"], rules=rules) == [("failed", "refused")]
+
+
+def test_a_command_that_takes_too_long_is_ended(outcomes, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "LIMIT", 0.5)
+    assert outcomes(["echo $$ > pid; sleep 60"]) == [("failed", "more than 0.5 s")]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
