@@ -98,38 +98,44 @@ def plot_errors(errors: pd.DataFrame, failed: pd.DataFrame, path: Path) -> None:
     """A heat map of root mean square errors, with the number in each cell.
 
     The colours end at 0.001 and 1 nat, whatever the values, so that figures can be compared. A
-    frame and bold type mark the least error of a line, to three digits, the oracle's aside. A
-    hatched cell has no estimate because all its runs failed; an empty one was not run.
+    frame and bold type mark the least error of a task and size, to three digits, the oracle's
+    aside. A hatched cell has no estimate because all its runs failed; an empty one was not run.
+    There is a line of cells for each task and size or, if these are fewer than the estimators, for
+    each estimator: a page holds more lines than columns.
 
     Args:
         errors: in nats, a line per (task, n_train) and a column per estimator; NaN: no estimate.
         failed: the number of failed runs, in the same shape.
     """
-    figure, axes = plt.subplots(figsize=(3 + 0.65 * errors.shape[1], 1.7 + 0.27 * len(errors)))
-    norm = LogNorm(1e-3, 1)
-    image = axes.imshow(errors.clip(norm.vmin, norm.vmax), cmap="Blues", norm=norm, aspect="auto")
-    figure.colorbar(image, extend="both", label="RMSE (nats)", pad=0.02, fraction=0.04)
-    best = errors.drop(columns="oracle", errors="ignore").min(axis=1).round(3)
-    for (i, j), error in np.ndenumerate(errors.to_numpy()):
-        corner = (j - 0.5, i - 0.5)
-        if np.isnan(error):
-            if failed.iloc[i, j]:
-                axes.add_patch(
-                    plt.Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="0.5")
-                )
-            continue
-        text = f"{error:.3f}" if error < 100 else f"{error:.0f}"
-        is_best = round(error, 3) == best.iloc[i] and errors.columns[j] != "oracle"
-        style = {"fontsize": 8, "fontweight": "bold" if is_best else "normal"}
-        style["color"] = "white" if norm(error) > 0.55 else "black"
-        axes.text(j, i, text, ha="center", va="center", **style)
-        if is_best:
-            axes.add_patch(plt.Rectangle(corner, 1, 1, fill=False, linewidth=2, zorder=3))
     several = errors.index.get_level_values("n_train").nunique() > 1
     names = [f"{task}, {n_train:,}" if several else task for task, n_train in errors.index]
-    axes.set_yticks(range(len(names)), names)
+    errors, failed = errors.set_axis(names), failed.set_axis(names)
+    least = errors.drop(columns="oracle", errors="ignore").min(axis=1).round(3)
+    is_least = errors.round(3).eq(least, axis=0) & (errors.columns != "oracle")
+    if errors.shape[1] > len(errors):
+        errors, failed, is_least = errors.T, failed.T, is_least.T
+    figure, axes = plt.subplots(figsize=(2.6 + 0.58 * errors.shape[1], 1.5 + 0.3 * len(errors)))
+    norm = LogNorm(1e-3, 1)
+    image = axes.imshow(errors.clip(norm.vmin, norm.vmax), cmap="Blues", norm=norm, aspect="auto")
+    bar = figure.colorbar(image, extend="both", label="RMSE (nats)", pad=0.02, fraction=0.03)
+    bar.set_ticks([0.001, 0.01, 0.1, 1], labels=["0.001", "0.01", "0.1", "1"])
+    for (i, j), error in np.ndenumerate(errors.to_numpy()):
+        box = plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, linewidth=2, zorder=3)
+        if np.isnan(error):
+            if failed.iloc[i, j]:
+                box.set(hatch="////", edgecolor="0.5", linewidth=1)
+                axes.add_patch(box)
+            continue
+        text = f"{error:.3f}" if error < 100 else f"{error:.0f}"
+        weight = "bold" if is_least.iloc[i, j] else "normal"
+        colour = "white" if norm(error) > 0.7 else "black"
+        options = {"ha": "center", "va": "center", "fontsize": 9, "clip_on": True}
+        axes.text(j, i, text, color=colour, fontweight=weight, **options)
+        if is_least.iloc[i, j]:
+            axes.add_patch(box)
+    axes.set_yticks(range(len(errors)), errors.index)
     axes.set_xticks(range(errors.shape[1]), errors.columns, rotation=30, ha="right")
-    save_figure(figure, path)
+    save_figure(figure, path, dpi=130)  # a small file
 
 
 def plot_pointwise_by_class(rows: pd.DataFrame, classes: list[str], path: Path) -> None:

@@ -6,9 +6,7 @@ the v_k is infoCAM times (K - 1) / K, so the gain of infoCAM on CAM is the effec
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from timm.data import ImageNetInfo
 from torch import Tensor
@@ -17,7 +15,6 @@ from infocam.models.classifiers import TrainedRun
 from mi_common.backbones import build_backbone
 from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
-from mi_common.plots import save_figure, styles
 from mi_common.training import ImageClassifier
 from scripts.localisation import hits_of_maps, with_interval
 
@@ -99,24 +96,3 @@ def common_part_rows(
             | with_interval("gain", infocam.astype(float) - cam)
         )
     return rows
-
-
-def plot_gains(rows: pd.DataFrame, path: Path) -> None:
-    """The gain over the common part's share of the maps: a line or a point for each head."""
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for (head, group), style in zip(rows.groupby("head", sort=False), styles(), strict=False):
-        group = group.sort_values("map_share")
-        gain = 100 * group["gain"]
-        ends = [gain - 100 * group["gain_low"], 100 * group["gain_high"] - gain]
-        axes.errorbar(
-            100 * group["map_share"], gain, ends, label=head, capsize=2, linewidth=1, **style
-        )
-        as_trained = group[group["factor"] == 1]
-        axes.plot(
-            100 * as_trained["map_share"], 100 * as_trained["gain"], "o", ms=12, mfc="none", mec="k"
-        )
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_xlabel("common part of the head's weights: % of the variance of CAM over positions")
-    axes.set_ylabel("infoCAM less CAM, points of GT-known")
-    axes.legend(frameon=False, fontsize=8, title="circles: as trained", title_fontsize=8)
-    save_figure(figure, path)

@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
     from mi_common.tables import to_markdown, write_csv
-    from scripts.common_part import common_part_rows, imagenet_weights, plot_gains, synsets_of
+    from scripts.common_part import common_part_rows, imagenet_weights, synsets_of
+    from scripts.figures_boxes import draw_common_part
     from scripts.localisation import open_run
 
     device, folder = runtime.from_flags(args), args.output_dir
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     table = pd.DataFrame(rows)
     write_csv(table, folder / "common_part.csv")
-    plot_gains(table, folder / "common_part.png")
+    draw_common_part(table, folder / "common_part.png")
     print(f"wrote {folder}/common_part.csv and common_part.png")
 
 

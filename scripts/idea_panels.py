@@ -1,6 +1,5 @@
 """The panels of `scripts.idea_figure`: scores become information, which has three uses."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,21 +12,11 @@ from infocam.maps.photographs import Explanation, explain
 from infocam.models.classifiers import Classifier
 from mi_common.plots import save_figure
 from mi_common.runtime import Runtime
-from mi_common.tables import interval_half_width
+from mi_estimator.tasks.suites import PAPER_DIMENSIONS
+from scripts.figures_scores import BLUE, ORANGE, READINGS, RULES, draw_means
 
 ROWS = Path("resources")
 LIKELY_CLASSES, UNLIKELY_CLASS = 3, "airliner"
-OURS, OTHER, GREY = "#0072b2", "#d55e00", "0.55"  # colours that the colour-blind can tell apart
-DIMENSIONS = (1, 2, 5, 10)
-READINGS = {  # estimators of the paper's task
-    "softmax-log-k": ("softmax + log K, as in the original", OTHER, "s"),
-    "pc-softmax": ("PC-softmax", OURS, "o"),
-}
-RULES = {  # loss and rule of decision
-    ("softmax", "as trained"): ("softmax", OTHER, "s"),
-    ("softmax", "prior subtracted"): ("softmax, log prior subtracted", GREY, "D"),
-    ("pc-softmax", "as trained"): ("PC-softmax", OURS, "o"),
-}
 TABLES = {"MNIST": "pc_softmax_mnist.csv", "Tiny-ImageNet": "pc_softmax_tiny_imagenet.csv"}
 FORMULA = r"$-\,\log\,\sum_k\, p(k)\, e^{f_k}$"
 
@@ -37,18 +26,18 @@ def draw_idea(path: Path, picture: Image.Image, classifier: Classifier, runtime:
     options = {"normalisation": "max", "runtime": runtime}
     logits = explain(picture, classifier, ["infocam"], **options).scores
     explanation = explain(picture, classifier, ["infocam"], prior=True, **options)
-    figure, (above, below) = plt.subplots(2, 3, figsize=(14, 7.4), width_ratios=(5, 5, 6))
+    figure, (above, below) = plt.subplots(2, 3, figsize=(10.4, 6.6), width_ratios=(5, 5, 6))
     information = explanation.scores
     draw_input(above[0], picture)
     draw_classes(above[1], logits, information, classifier)
     above[1].set_title("a classifier's scores f(x)")
     draw_classes(above[2], information, information, classifier)
-    above[2].set_title("pointwise mutual information with x, in nats", loc="right")
+    above[2].set_title("pointwise mutual information (PMI), nats", loc="right")
     draw_step(above[2])
     draw_estimates(below[0])
     draw_accuracies(below[1])
     draw_parts(below[2], picture, explanation, classifier)
-    save_figure(figure, path, dpi=120)
+    save_figure(figure, path, dpi=100)  # a small file
 
 
 def draw_input(axes: plt.Axes, picture: Image.Image) -> None:
@@ -63,7 +52,7 @@ def draw_classes(
     """Bars of the classes with the most information on the picture, and of one that has none."""
     likely = np.argsort(-information)[:LIKELY_CLASSES].tolist()
     classes = [*likely, classifier.class_names.index(UNLIKELY_CLASS)]
-    colours = [OURS if value > 0 else OTHER for value in values[classes]]
+    colours = [BLUE if value > 0 else ORANGE for value in values[classes]]
     bars = axes.barh([classifier.class_names[k] for k in classes], values[classes], color=colours)
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.axvline(0, color="k", linewidth=0.8)
@@ -92,13 +81,20 @@ def draw_estimates(axes: plt.Axes) -> None:
     rows = pd.read_csv(ROWS / "mi_estimator.csv")
     errors = (rows["estimate"] - rows["truth"]).groupby([rows["estimator"], rows["task"]])
     for estimator, (name, colour, marker) in READINGS.items():
-        values = [errors.get_group((estimator, f"gaussian-d{d}-imbalanced")) for d in DIMENSIONS]
-        draw_means(axes, range(len(DIMENSIONS)), values, name, colour, marker)
-    axes.set_xticks(range(len(DIMENSIONS)), DIMENSIONS)
-    axes.set(xlabel="dimensions", ylabel="estimate − exact (nats)", ylim=(-0.03, 0.19))
+        values = [
+            errors.get_group((estimator, f"gaussian-d{d}-imbalanced")) for d in PAPER_DIMENSIONS
+        ]
+        draw_means(axes, range(len(PAPER_DIMENSIONS)), values, name, colour, marker)
+    axes.axhline(0, color="k", linewidth=0.8)
+    axes.set_xticks(range(len(PAPER_DIMENSIONS)), PAPER_DIMENSIONS)
+    axes.set(
+        xlabel="dimensions of five imbalanced classes",
+        ylabel="estimate − exact (nats)",
+        ylim=(-0.03, 0.19),
+    )
     axes.set_yticks([0, 0.05, 0.1, 0.15])
     axes.legend(loc="upper left", frameon=False)
-    axes.set_title("1  Its mean over samples:\nthe mutual information of input and label")
+    axes.set_title("1  Mean PMI of many inputs:\nmutual information")
 
 
 def draw_accuracies(axes: plt.Axes) -> None:
@@ -112,26 +108,12 @@ def draw_accuracies(axes: plt.Axes) -> None:
     for shift, (rule, (name, colour, marker)) in enumerate(RULES.items()):
         places = np.arange(len(TABLES)) + 0.22 * (shift - 1)
         draw_means(axes, places, [table[rule] for table in gains], name, colour, marker)
+    axes.axhline(0, color="k", linewidth=0.8)
     axes.set_xticks(range(len(TABLES)), list(TABLES))
     axes.set(xlim=(-0.5, 1.5), ylim=(-0.6, 8.6))
-    axes.set_ylabel("gain in mean accuracy\nper class (points)")
+    axes.set_ylabel("gain on softmax in mean\naccuracy per class (points)")
     axes.legend(loc="upper left", frameon=False)
-    axes.set_title("2  Its negative as a loss:\nrare classes are served, too")
-
-
-def draw_means(
-    axes: plt.Axes,
-    places: Sequence[float],
-    values: list[pd.Series],
-    name: str,
-    colour: str,
-    marker: str,
-) -> None:
-    """Means over seeds with their 95 % intervals, and the line of zero."""
-    means, widths = zip(*((v.mean(), interval_half_width(v)) for v in values), strict=True)
-    style = {"color": colour, "marker": marker, "linestyle": "none", "label": name}
-    axes.errorbar(places, means, widths, **style)
-    axes.axhline(0, color="k", linewidth=0.8)
+    axes.set_title("2  Minus PMI as a loss:\nrare classes gain")
 
 
 def draw_parts(
@@ -143,4 +125,4 @@ def draw_parts(
     scale = float(np.abs(values).max())
     panel = Panel("", values, explanation.boxes[0], 0, scale, "", name)
     draw_map(axes, Figure(pixels, picture.size, "", [], [], "", ""), panel)
-    axes.set_title(f"3  Its parts over the input:\nthe evidence for {name}, and its box")
+    axes.set_title(f"3  PMI spread over the input:\nevidence for {name}, and its box")

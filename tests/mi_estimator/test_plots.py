@@ -95,10 +95,17 @@ FAILED = pd.DataFrame(0, LINES, ERRORS.columns)
 FAILED.loc[("b", 10), "lda"] = 3
 
 
-def test_the_heat_map_has_numbers_frames_and_hatches(figures, tmp_path):
-    plot_errors(ERRORS, FAILED, tmp_path / "x.png")
+@pytest.mark.parametrize("tasks", [2, 6])
+def test_the_heat_map_has_numbers_frames_and_hatches(figures, tmp_path, tasks):
+    """With more estimators than tasks, a line for each estimator; else one for each task."""
+    more = pd.MultiIndex.from_tuples([(name, 10) for name in "abcdef"[:tasks]], names=LINES.names)
+    plot_errors(ERRORS.reindex(more), FAILED.reindex(more).fillna(0), tmp_path / "x.png")
     axes = figures[0].axes[0]
-    numbers = {text.get_position(): text.get_text() for text in axes.texts}
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (y, x) if tasks == 2 else (x, y)
+
+    numbers = {place(*text.get_position()): text.get_text() for text in axes.texts}
     assert numbers == {
         (0, 0): "0.001",
         (1, 0): "0.500",
@@ -107,20 +114,22 @@ def test_the_heat_map_has_numbers_frames_and_hatches(figures, tmp_path):
         (0, 1): "0.100",
         (2, 1): "5666",
     }
-    colours = {text.get_position(): text.get_color() for text in axes.texts}
+    colours = {place(*text.get_position()): text.get_color() for text in axes.texts}
     assert colours[0, 0] == "black" and colours[1, 0] == colours[2, 1] == "white"
     hatched, framed = set(), set()
     for patch in axes.patches:
         x, y = patch.get_xy()
-        (hatched if patch.get_hatch() else framed).add((x + 0.5, y + 0.5))
+        (hatched if patch.get_hatch() else framed).add(place(x + 0.5, y + 0.5))
     # 0.0204 and 0.0196 are equal to three digits; the oracle takes no part.
     assert framed == {(2, 0), (3, 0), (2, 1)} and hatched == {(1, 1)}
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == list(ERRORS.columns)
+    names = list("abcdef"[:tasks]), list(ERRORS.columns)
+    ticks = [label.get_text() for label in axes.get_yticklabels()]
+    assert ticks == names[tasks == 2]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names[tasks != 2]
 
 
 def test_the_heat_map_names_the_sizes_where_there_are_several(figures, tmp_path):
     index = LINES.set_levels([10, 2000], level="n_train").set_codes([0, 1], level="n_train")
     plot_errors(ERRORS.set_axis(index), FAILED.set_axis(index), tmp_path / "x.png")
-    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    labels = [label.get_text() for label in figures[0].axes[0].get_xticklabels()]
     assert labels == ["a, 10", "b, 2,000"]

@@ -1,5 +1,7 @@
 """The common part of heads and the box head, on squares whose boxes are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,10 @@ import torch
 from torch import nn
 
 from infocam.maps.cam import coefficients, contrast_maps
+from infocam.scoring.metrics import box_iou
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec, build_backbone
 from mi_common.errors import UserError
+from mi_common.files import read_arrays
 from mi_common.image_sets import ImageSet
 from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier
@@ -16,6 +20,7 @@ from scripts import (
     box_head,
     box_regression,
     common_part,
+    figures_pictures,
     head_common_part,
     localisation,
     noise_maps,
@@ -138,6 +143,42 @@ def test_the_scripts_write_their_tables(classifier, sets, tmp_path, monkeypatch,
     rows = pd.read_csv(tmp_path / "head/common_part.csv")
     assert rows["head"].tolist() == ["mine"] * 2 and rows["gain"][0] == 0
     assert (tmp_path / "head/common_part.png").stat().st_size > 5000
+
+
+def test_differing_pictures_are_those_with_the_largest_differences(
+    classifier, sets, tmp_path, monkeypatch, user_error
+):
+    run = SimpleNamespace(settings=SimpleNamespace(data=SimpleNamespace(dataset="squares")))
+    opened = localisation.OpenRun(run, sets, classifier)
+    monkeypatch.setattr(localisation, "open_run", lambda *_, **__: opened)
+    words = ["runs/a", "--output", str(tmp_path / "pictures.npz")]
+    assert "runs/a is of squares; give a run of scattered-digits" in user_error(
+        figures_pictures.main, words
+    )
+    run.settings.data.dataset = "scattered-digits"
+    figures_pictures.main(words)
+    arrays, images = read_arrays(tmp_path / "pictures.npz"), sets["test"]
+    hits, weights = [], classifier.network.head.weight.detach()
+    for number, method in enumerate(("cam", "infocam")):
+        maps = {}
+        for split, data in sets.items():
+            features = classifier.network.backbone(classifier.pixels(data, range(len(data))))
+            by_class = torch.einsum("nchw,kc->nkhw", features, weights).detach()
+            own = by_class[torch.arange(len(data)), data.labels]
+            others = (by_class.sum(dim=1) - own) / (CLASSES - 1)
+            maps[split] = (own - others if method == "infocam" else own).numpy()
+        hits.append(localisation.hits_of_maps(maps, sets))
+        values = arrays["maps"][:, number]
+        assert values == pytest.approx(maps["test"][arrays["indices"]], abs=1e-5)
+        for place, index in enumerate(arrays["indices"]):
+            iou = box_iou(arrays["boxes"][place, number][None], images.boxes[index])
+            assert arrays["overlaps"][place, number] == pytest.approx(iou.max())
+    for part, (right, wrong) in ((slice(4), hits[::-1]), (slice(4, None), hits)):
+        candidates = np.flatnonzero(right & ~wrong)
+        assert set(arrays["indices"][part]) <= set(candidates) and len(candidates) > 4
+        gains = np.abs(np.diff(arrays["overlaps"][part])).ravel()
+        assert (np.diff(gains) <= 0).all()
+    assert arrays["pictures"][0].tolist() == images.images[arrays["indices"][0]][0].tolist()
 
 
 def test_maps_divided_by_their_noise_map_have_no_bands(classifier, sets):

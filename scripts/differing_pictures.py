@@ -1,0 +1,71 @@
+"""The pictures that CAM and infoCAM box differently; see `scripts.figures_pictures`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from infocam.localise import split_maps
+from infocam.maps.cam import Maps
+from infocam.scoring.choice import best_position
+from infocam.scoring.metrics import IOU_HIT, Evaluator, predicted_box
+from mi_common.errors import UserError
+from mi_common.runtime import Runtime
+from scripts import localisation
+
+METHODS = ("cam", "infocam")
+SHOWN = 4  # pictures in each direction
+
+
+def differing_pictures(path: Path, *, runtime: Runtime) -> dict[str, np.ndarray]:
+    """The arrays that `scripts.figures_boxes.draw_differences` draws, of a run on digits.
+
+    Of the test images that one method boxes right (overlap of at least 0.5) and the other wrong,
+    those with the largest difference of overlap, four in each direction, infoCAM's first. Each
+    method has the threshold that is best on the validation images. `counts` are the numbers of such
+    images in each direction.
+    """
+    opened = localisation.open_run(
+        path, data_dir=None, test_images=None, num_workers=0, runtime=runtime
+    )
+    name = opened.run.settings.data.dataset
+    if name != "scattered-digits":
+        raise UserError(f"{path} is of {name}; give a run of scattered-digits")
+    images = opened.sets["test"]
+    maps, boxes, overlaps = {}, {}, {}
+    by_split = {
+        split: split_maps(opened.classifier, data, Maps([*METHODS], [1])).maps
+        for split, data in opened.sets.items()
+    }
+    for method in METHODS:
+        curves = {}
+        for split, data in opened.sets.items():
+            evaluator = Evaluator(localisation.PROTOCOL)
+            evaluator.accumulate(by_split[split][method, 1], data.boxes, data.sizes)
+            curves[split] = evaluator.compute()
+        position = best_position(curves["validation"])
+        maps[method] = by_split["test"][method, 1]
+        overlaps[method] = curves["test"].largest[:, position]
+        threshold = curves["test"].thresholds[position]
+        boxes[method] = [
+            predicted_box(values, size, threshold, localisation.PROTOCOL, normalisation="minmax")
+            for values, size in zip(maps[method], images.sizes, strict=True)
+        ]
+    cam, infocam = (overlaps[method] for method in METHODS)
+    shown, counts = [], []
+    for gain, right, wrong in ((infocam - cam, infocam, cam), (cam - infocam, cam, infocam)):
+        candidates = np.flatnonzero((right >= IOU_HIT) & (wrong < IOU_HIT))
+        if len(candidates) < SHOWN:
+            raise UserError(f"{path}: only {len(candidates)} such pictures, not {SHOWN}")
+        counts.append(len(candidates))
+        shown += candidates[np.argsort(-gain[candidates], kind="stable")][:SHOWN].tolist()
+    return {
+        "counts": np.array(counts),
+        "indices": np.array(shown),
+        "pictures": np.stack([images.picture(i)[..., 0] for i in shown]),
+        "labels": images.labels[shown].numpy(),
+        "truths": np.stack([images.boxes[i][0] for i in shown]),
+        "methods": np.array(METHODS),
+        "maps": np.stack([maps[method][shown] for method in METHODS], axis=1),
+        "boxes": np.stack([np.array(boxes[method])[shown] for method in METHODS], axis=1),
+        "overlaps": np.stack([overlaps[method][shown] for method in METHODS], axis=1),
+    }

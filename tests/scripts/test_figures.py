@@ -1,0 +1,142 @@
+"""The figures of the pages: what they show is in the committed rows."""
+
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mi_common.files import read_arrays
+from mi_estimator.tasks.suites import PUBLISHED
+from scripts import figures
+
+RESOURCES = Path(__file__).parents[2] / "resources"
+NEEDED = sorted({file for files in figures.FIGURES.values() for file in files})
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> dict[str, plt.Figure]:
+    """Each figure by the name of its file, drawn into a folder with a copy of the rows it needs."""
+    folder = tmp_path_factory.mktemp("figures")
+    (folder / "rows").mkdir()
+    for file in NEEDED:
+        shutil.copy(RESOURCES / file, folder / "rows")
+    by_name, close = {}, plt.close
+    plt.close = lambda figure: by_name.setdefault(list(figures.FIGURES)[len(by_name)], figure)
+    try:
+        words = ["--rows", str(folder / "rows"), "--output-dir", str(folder / "pictures")]
+        figures.main(words)
+    finally:
+        plt.close = close
+    assert {path.name for path in (folder / "pictures").iterdir()} == set(figures.FIGURES)
+    yield by_name
+    for figure in by_name.values():
+        close(figure)
+
+
+def lines(axes: plt.Axes) -> dict[str, np.ndarray]:
+    """(N, 2) points by name of the legend; of names that stand for several lines, the first."""
+    found = {}
+    for line in axes.lines:
+        found.setdefault(line.get_label(), line.get_xydata())
+    for bars in axes.containers:
+        found[bars.get_label()] = bars[0].get_xydata()
+    return found
+
+
+def test_the_pages_show_each_figure_which_is_small_and_in_full_colour():
+    pages = "".join(path.read_text() for path in RESOURCES.parent.glob("*/README.md"))
+    for name in figures.FIGURES:
+        assert f"](../resources/{name})" in pages, name
+        assert (RESOURCES / name).stat().st_size < 300_000, name
+        with Image.open(RESOURCES / name) as picture:
+            assert picture.mode in ("RGB", "RGBA") and picture.width >= 790, name
+
+
+@pytest.mark.parametrize("panel, counts", [(0, "balanced"), (1, "imbalanced")])
+def test_paper_shows_our_means_and_the_published_estimates(drawn, panel, counts):
+    rows = pd.read_csv(RESOURCES / "mi_estimator.csv")
+    axes = drawn["mi_paper.png"].axes[panel]
+    points = lines(axes)
+    tasks = [f"gaussian-d{dim}-{counts}" for dim in (1, 2, 5, 10)]
+    for estimator, name in (("pc-softmax", "PC-softmax"), ("softmax-log-k", "softmax + log K")):
+        of_estimator = rows[rows["estimator"] == estimator].groupby("task")["estimate"]
+        ours = [of_estimator.get_group(task) for task in tasks]
+        assert points[f"{name}, ours"][:, 1] == pytest.approx([v.mean() for v in ours])
+        published = [PUBLISHED.get((task, estimator), np.nan) for task in tasks]
+        shown = points[f"{name}, the paper's"][:, 1]
+        assert shown == pytest.approx(published, nan_ok=True)
+    truths = [rows.query("task == @task").truth.iloc[0] for task in tasks]
+    bars = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) == 2]
+    levels = [bar[0, 1] for bar in bars if np.ptp(bar[:, 0]) == pytest.approx(0.8)]
+    assert levels == pytest.approx(truths)
+
+
+def test_hard_has_a_cell_for_each_task_and_estimator(drawn):
+    rows = pd.read_csv(RESOURCES / "mi_hard.csv")
+    axes = drawn["mi_hard.png"].axes[0]
+    tasks = [label.get_text() for label in axes.get_xticklabels()]
+    estimators = [label.get_text() for label in axes.get_yticklabels()]
+    assert set(tasks) == set(rows["task"]) and set(estimators) == set(rows["estimator"])
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert len(cells) == len(tasks) * len(estimators)
+    for task, estimator in (("gaussian-d100", "auto"), ("rare0.005", "softmax-log-k")):
+        of_cell = rows.query("task == @task and estimator == @estimator")
+        rmse = np.sqrt(np.mean((of_cell["estimate"] - of_cell["truth"]) ** 2))
+        assert cells[tasks.index(task), estimators.index(estimator)] == f"{rmse:.3f}"
+
+
+@pytest.mark.parametrize("panel, optimizer", [(0, "adamw"), (1, "sgd")])
+def test_thresholds_shows_the_curves_and_dots_that_lie_on_them(drawn, panel, optimizer):
+    curves = pd.read_csv(RESOURCES / "infocam_thresholds.csv").query("optimizer == @optimizer")
+    axes = drawn["infocam_thresholds.png"].axes[panel]
+    for method, name in (("cam", "CAM"), ("infocam", "infoCAM")):
+        rows = curves[curves["method"] == method]
+        expected = np.column_stack([rows["threshold"], 100 * rows["gt_known"]])
+        assert lines(axes)[name] == pytest.approx(expected) and len(expected) == 100
+        colour = next(line.get_color() for line in axes.lines if line.get_label() == name)
+        dots = [v for v in axes.lines if v.get_color() == colour and len(v.get_xdata()) == 1]
+        assert dots[0].get_xydata()[0].tolist() in expected.round(9).tolist()
+
+
+def test_common_part_shows_a_point_for_each_row(drawn):
+    rows = pd.read_csv(RESOURCES / "infocam_common_part.csv")
+    points = lines(drawn["infocam_common_part.png"].axes[0])
+    for head, group in rows.groupby("head"):
+        expected = 100 * group.sort_values("map_share")[["map_share", "gain"]].to_numpy()
+        assert points[head] == pytest.approx(expected)
+
+
+def test_differences_shows_both_directions_with_their_overlaps(drawn):
+    arrays = read_arrays(RESOURCES / "infocam_differences.npz")
+    assert arrays["methods"].tolist() == ["cam", "infocam"]
+    right = arrays["overlaps"] >= 0.5
+    assert right.tolist() == [[False, True]] * 4 + [[True, False]] * 4
+    gains = np.abs(np.diff(arrays["overlaps"]))[:, 0]
+    assert (np.diff(gains[:4]) <= 0).all() and (np.diff(gains[4:]) <= 0).all()
+    titles = [axes.get_title() for axes in drawn["infocam_differences.png"].axes]
+    digits, overlaps = arrays["labels"], arrays["overlaps"]
+    for index, (row, column) in ((0, (0, 0)), (3, (0, 3)), (5, (2, 1))):
+        words = ["wrong", "right"] if row == 0 else ["right", "wrong"]
+        for number, name in enumerate(("CAM", "infoCAM")):
+            verdict = f"{overlaps[index, number]:.2f}: {words[number]}"
+            title = f"{name}, digit {digits[index]}\noverlap {verdict}"
+            assert titles[4 * (row + number) + column] == title
+    page = " ".join((RESOURCES.parent / "infocam/README.md").read_text().split())
+    counts = arrays["counts"]
+    assert f"boxed {counts[0]} of the 2,000 test images right, CAM alone {counts[1]}." in page
+
+
+def test_a_file_that_is_missing_or_lacks_a_column_is_named(tmp_path, user_error):
+    words = ["--rows", tmp_path, "--output-dir", tmp_path / "out"]
+    message = user_error(figures.main, words)
+    assert f"{tmp_path}/mi_estimator.csv: no such file; resources/README.md says" in message
+    (tmp_path / "mi_hard.csv").write_text("task,estimator\na,b\n")
+    message = user_error(figures.main, [*words, "--only", "mi_hard.png"])
+    assert f"{tmp_path}/mi_hard.csv: no n_train; it must hold task, estimator" in message
+    (tmp_path / "mi_hard.csv").write_text("")
+    assert "mi_hard.csv: no table" in user_error(figures.main, [*words, "--only", "mi_hard.png"])
+    assert not (tmp_path / "out").exists()
