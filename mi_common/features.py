@@ -5,6 +5,7 @@ the file is opened.
 """
 
 import errno
+import functools
 import glob
 import hashlib
 import io
@@ -18,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError, require_disk
 from mi_common.files import release, write_atomically
 from mi_common.fingerprints import files_digest
+from mi_common.folding import fold_batch_norms
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import READER_VERSION
 from mi_common.progress import in_blocks
@@ -51,8 +53,9 @@ def cached_features(
 
     The file is keyed by the images, the backbone's weights, the size, the border and the precision,
     so a change of any makes a new file; it appears only when it is complete. Images whose features
-    another file of the same network, or an interrupted computation, holds are not computed again; a
-    float16 may then differ by rounding, because the size of the last batch may. The result is a
+    another file of the same network, or an interrupted computation, holds are not computed again.
+    In fp32, batch norms are folded into convolutions, which with the size of the last batch changes
+    the rounding of float32: one float16 in some hundreds is the next one. The result is a
     memory-mapped float16 array; what is written to it does not reach the file.
 
     Args:
@@ -79,7 +82,11 @@ def cached_features(
     transform = spec.transform() if augmentation is None else spec.random_transform()
     files = ImageFileDataset(images.images, transform, seed=augmentation)
 
-    compute_maps = torch.compile(network.features) if runtime.compile else network.features
+    @functools.cache
+    def compute_maps() -> Callable[[Tensor], Tensor]:
+        # Weights in half precision would round otherwise than a batch norm does.
+        frozen = fold_batch_norms(network) if runtime.precision == "fp32" else network
+        return torch.compile(frozen.features) if runtime.compile else frozen.features
 
     def feature_batches(positions: list[int]) -> Iterator[np.ndarray]:
         subset = torch.utils.data.Subset(files, positions)
@@ -87,7 +94,7 @@ def cached_features(
         for batch in tqdm(loader, desc="part", leave=False, disable=None):
             batch = batch.to(runtime.device, memory_format=torch.channels_last)
             with runtime.autocast():
-                maps = compute_maps(batch).float()
+                maps = compute_maps()(batch).float()
             values = maps if kind == "maps" else maps.mean(dim=(2, 3))
             yield values.cpu().numpy().astype(np.float16)
 
