@@ -32,6 +32,8 @@ RULES = [
     Rule("quickstart.sh", old="quickstart.sh", new=SMOKE),
     Rule("scripts/test.sh", skip="it runs the tests"),
     Rule("reproduce_pc_softmax.sh --fair", old="--fair", new="--smoke"),
+    Rule('SEEDS="0 1" bash', flags="--smoke"),
+    Rule("scripts.collect", old="resources/", new="runs/"),
     Rule("pip install", skip="it would install into this environment"),
     Rule("download_data tiny-imagenet", flags="--archive tiny-imagenet-200.zip"),
     Rule("--node-rank 0", flags="--epochs 1", old="HOST", new="localhost", background=True),
