@@ -25,6 +25,7 @@ class Rule:
 SMOKE = "quickstart.sh --smoke && ln -sfn smoke runs/quickstart"
 FEW_SAMPLES = "--seeds 0 --n-train 300 --n-test 1000 --epochs 2 --members 1 --candidates lda"
 FEW_DIGITS = "--images-per-class 150 --val-per-class 30 --epochs 1"
+FEW_IMAGES = "--test-images 24 --num-workers 0"
 ONE_SHIFT = "--classes 2 --draws 1 --per-class 10 --tests 50"
 
 # The first rule that fits a command counts.
@@ -57,12 +58,13 @@ RULES = [
     Rule("infocam.train --dataset cub", flags="--weights none --epochs 1 --image-size 64"),
     Rule("infocam.train --dataset scattered-digits", flags=FEW_DIGITS),
     Rule("--no-freeze-backbone", flags="--images-per-class 13 --epochs 1"),
-    Rule("--faithfulness 50", flags="--faithfulness 2 --test-images 48"),
-    Rule("infocam.evaluate --maps"),
-    Rule("infocam.evaluate", flags="--test-images 48"),
-    Rule("head_common_part", flags="--test-images 48"),
-    Rule("edge_bands", flags="--test-images 48"),
-    Rule("box_head", flags="--test-images 48 --seeds 0 --epochs 1"),
+    Rule("infocam.train", flags="--val-per-class 2"),
+    Rule("--faithfulness 50", flags=f"--faithfulness 2 {FEW_IMAGES}"),
+    Rule("infocam.evaluate --maps", flags="--num-workers 0"),
+    Rule("infocam.evaluate", flags=FEW_IMAGES),
+    Rule("head_common_part", flags=FEW_IMAGES),
+    Rule("edge_bands", flags=FEW_IMAGES),
+    Rule("box_head", flags=f"{FEW_IMAGES} --seeds 0 --epochs 1"),
     Rule("--device cuda", skip="needs a GPU"),
     Rule("gpu_check.sh", skip="needs a GPU"),
     Rule("scripts.speed", flags="--parts errors head boxes --repeats 1"),
