@@ -17,7 +17,7 @@ validation images that are part of the training images, and then trains on all t
 The criterion is the balanced accuracy without the logits' class prior.
 
 Writes `results.csv` (a row a test set, loss, rule and seed), `table` and `differences` (`.md`,
-`.tex`; p-values by Holm's method) and `per_class.png`; with --tune also `tuning.csv`.
+`.tex`; p-values by Holm's method) and `per_class.csv` and `.png`; with --tune also `tuning.csv`.
 """
 
 from pathlib import Path
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = results.select([(args.dataset, loss, seed) for loss in losses for seed in seeds])
     folders = {loss: [folder / f"{loss}-{seed}" for seed in seeds] for loss in losses}
     comparison.write_comparison(rows, folders, folder)
-    print(f"wrote {folder}/results.csv, table, differences, per_class.png and a folder each run")
+    print(f"wrote {folder}/results.csv, table, differences, per_class.* and a folder each run")
 
 
 if __name__ == "__main__":

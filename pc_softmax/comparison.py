@@ -17,6 +17,7 @@ from mi_common.tables import (
     paired_differences,
     summarise,
     to_markdown,
+    write_csv,
     write_tables,
 )
 from pc_softmax import metrics
@@ -172,6 +173,23 @@ def differences_to_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     return formatted(differences, SCORES, scale=100)
 
 
+def class_rows(predictions: dict[str, list[Predictions]], seeds: list[int]) -> pd.DataFrame:
+    """Training and test samples, accuracy and precision by loss, seed, test set, rule and class.
+
+    `predictions` are the runs of each loss, one a seed.
+    """
+    tables = []
+    for loss, runs in predictions.items():
+        for seed, run in zip(seeds, runs, strict=True):
+            for test_set, (logits, labels) in run.tests.items():
+                for rule, changed in by_rule(run, logits, loss).items():
+                    confusion = metrics.confusion_counts(changed, labels)
+                    table = metrics.class_table(confusion, run.counts, run.class_names)
+                    described = {"test_set": test_set, "loss": loss, "rule": rule, "seed": seed}
+                    tables.append(table.assign(**described)[[*described, *table]])
+    return pd.concat(tables, ignore_index=True)
+
+
 def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder: Path) -> None:
     """Prints and writes the tables of results.csv, and draws the accuracy of each class.
 
@@ -194,6 +212,8 @@ def write_comparison(rows: pd.DataFrame, folders: dict[str, list[Path]], folder:
         write_tables(differences, folder / "differences")
         print("Paired differences in points, seed by seed.\n")
         print(to_markdown(differences))
+    seeds = [RunFolder(path).config("flags")["seed"] for path in next(iter(folders.values()))]
+    write_csv(class_rows(predictions, seeds), folder / "per_class.csv")
     accuracies = {name: {} for name in first.tests}
     for name, by_loss in accuracies.items():
         for loss, runs in predictions.items():

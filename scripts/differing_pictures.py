@@ -20,9 +20,9 @@ def differing_pictures(path: Path, *, runtime: Runtime) -> dict[str, np.ndarray]
     """The arrays that `scripts.figures_boxes.draw_differences` draws, of a run on digits.
 
     Of the test images that one method boxes right (overlap of at least 0.5) and the other wrong,
-    those with the largest difference of overlap, four in each direction, infoCAM's first. Each
-    method has the threshold that is best on the validation images. `counts` are the numbers of such
-    images in each direction.
+    those with the largest difference of overlap, at most four in each direction, infoCAM's first.
+    Each method has the threshold that is best on the validation images. `counts` are the numbers of
+    such images in each direction.
     """
     opened = localisation.open_run(
         path, data_dir=None, test_images=None, num_workers=0, runtime=runtime
@@ -51,13 +51,15 @@ def differing_pictures(path: Path, *, runtime: Runtime) -> dict[str, np.ndarray]
             for values, size in zip(maps[method], images.sizes, strict=True)
         ]
     cam, infocam = (overlaps[method] for method in METHODS)
-    shown, counts = [], []
-    for gain, right, wrong in ((infocam - cam, infocam, cam), (cam - infocam, cam, infocam)):
+    ordered = []
+    for right, wrong in ((infocam, cam), (cam, infocam)):
         candidates = np.flatnonzero((right >= IOU_HIT) & (wrong < IOU_HIT))
-        if len(candidates) < SHOWN:
-            raise UserError(f"{path}: only {len(candidates)} such pictures, not {SHOWN}")
-        counts.append(len(candidates))
-        shown += candidates[np.argsort(-gain[candidates], kind="stable")][:SHOWN].tolist()
+        gains = right[candidates] - wrong[candidates]
+        ordered.append(candidates[np.argsort(-gains, kind="stable")].tolist())
+    counts = [len(candidates) for candidates in ordered]
+    if not min(counts):
+        raise UserError(f"{path}: CAM or infoCAM alone boxes no image right; train it longer")
+    shown = [index for candidates in ordered for index in candidates[: min(SHOWN, *counts)]]
     return {
         "counts": np.array(counts),
         "indices": np.array(shown),

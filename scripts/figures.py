@@ -14,6 +14,7 @@ from mi_common import cli
 FIGURES = {  # the files that each is drawn from
     "mi_paper.png": ("mi_estimator.csv",),
     "mi_hard.png": ("mi_hard.csv",),
+    "pc_softmax_classes.png": ("pc_softmax_classes.csv",),
     "infocam_thresholds.png": ("infocam_thresholds.csv", "infocam_tiny_imagenet.csv"),
     "infocam_common_part.png": ("infocam_common_part.csv",),
     "infocam_differences.png": ("infocam_differences.npz",),

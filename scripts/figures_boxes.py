@@ -78,7 +78,7 @@ def draw_differences(arrays: dict[str, np.ndarray], path: Path) -> None:
     overlaps (N, 2), the intersection over union with the true box.
     """
     count = len(arrays["pictures"]) // 2
-    figure, grid = plt.subplots(4, count, figsize=(WIDTH, 10.6))
+    figure, grid = plt.subplots(4, count, figsize=(WIDTH, 10.6), squeeze=False)
     names = [METHODS[str(method)][0] for method in arrays["methods"]]
     for index in range(2 * count):
         picture = np.repeat(arrays["pictures"][index][..., None], 3, axis=2)

@@ -41,6 +41,7 @@ def compute_values(folder: Path) -> dict[str, str]:
             *without_information(rows("mi_zero")),
             *coverage(rows("mi_coverage")),
             *class_accuracies("mnist 3 seeds", mnist[mnist["seed"] < 3]),
+            *by_training_images(rows("pc_softmax_classes")),
             *class_accuracies("tiny", rows("pc_softmax_tiny_imagenet")),
             *class_accuracies("mnist", pd.concat([mnist, fixed], ignore_index=True)),
             *tuned_accuracies(tuned),
@@ -165,6 +166,15 @@ def class_accuracies(dataset: str, rows: pd.DataFrame) -> Values:
         for metric, ending in ENDINGS.items():
             by_seed = group.pivot(index="seed", columns="loss", values=metric)
             yield from over_seeds(f"{dataset}/{test_set}{ending}", by_seed, 2)
+
+
+def by_training_images(rows: pd.DataFrame) -> Values:
+    """Mean accuracy of the digits with as many training images, on the official test set."""
+    rows = rows[rows["test_set"] == "official"]
+    named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
+    for count, group in rows.assign(loss=named).groupby("train_count"):
+        by_seed = group.pivot_table("accuracy", "seed", "loss")
+        yield from over_seeds(f"digits of {count}", by_seed, 2)
 
 
 def tuned_accuracies(rows: pd.DataFrame) -> Values:

@@ -69,12 +69,15 @@ evaluate tiny-sgd $trained --methods cam infocam infocam+ lowest:20 layer-cam
 
 section "by object, the common part of heads, bands along the edges, heads trained on boxes"
 evaluate objects $runs/tiny-32-$first
+evaluate objects-sgd $runs/tiny-sgd-$first
 run_into $runs/common-part scripts.head_common_part $runs/tiny-32-$first $runs/tiny-sgd-$first \
   --names "AdamW, 7 x 7" "SGD, 7 x 7" --factors 0 0.5 1 2 --imagenet --overwrite
 run_into $runs/edge-bands scripts.edge_bands $runs/tiny-32-$first --overwrite
 run_into $runs/box-head scripts.box_head $runs/tiny-32-$first --seeds $seeds --overwrite
 collect infocam_by_object $runs/objects --table by_object.csv \
   --columns training.images_per_class training.padding padding
+collect infocam_thresholds $runs/objects $runs/objects-sgd --table threshold_curves.csv \
+  --columns optimizer
 collect infocam_common_part $runs/common-part --table common_part.csv
 collect infocam_edge_bands $runs/edge-bands --table edge_bands.csv
 collect infocam_box_head $runs/box-head --table box_head.csv

@@ -90,6 +90,7 @@ section "MNIST, the paper's lists"
 run pc_softmax.compare --dataset mnist --losses $all --val-fraction 0 \
   --output-dir $runs/mnist --resume --seeds $seeds $shrink
 collect pc_softmax_mnist $runs/mnist
+collect pc_softmax_classes $runs/mnist --table per_class.csv
 
 section "simulated classifiers under a shift of the class prior"
 simulation=""

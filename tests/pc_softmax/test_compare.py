@@ -197,6 +197,14 @@ def test_printed_means_and_paired_differences_are_those_by_hand(compared, rows):
     assert majority == [["80.65", "10.00", "0.00"], ["10.00", "10.00", "0.00"]]
 
 
+def test_the_accuracies_of_classes_have_the_balanced_accuracy_as_mean(compared):
+    key = ["test_set", "loss", "rule", "seed"]
+    by_class = pd.read_csv(compared[0] / "per_class.csv").groupby(key)
+    assert (by_class.size() == 10).all()
+    expected = pd.read_csv(compared[0] / "results.csv").set_index(key)["balanced_accuracy"]
+    assert by_class["accuracy"].mean().to_dict() == pytest.approx(expected.to_dict())
+
+
 def test_figure_shows_the_mean_accuracy_of_each_class_and_the_span_of_seeds(
     monkeypatch, tmp_path, compared
 ):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mi_common.files import read_arrays
+from mi_common.tables import interval_half_width
 from mi_estimator.tasks.suites import PUBLISHED
 from scripts import figures
 
@@ -87,6 +88,24 @@ def test_hard_has_a_cell_for_each_task_and_estimator(drawn):
         of_cell = rows.query("task == @task and estimator == @estimator")
         rmse = np.sqrt(np.mean((of_cell["estimate"] - of_cell["truth"]) ** 2))
         assert cells[tasks.index(task), estimators.index(estimator)] == f"{rmse:.3f}"
+
+
+def test_classes_shows_means_and_intervals_of_rare_and_frequent_digits(drawn):
+    rows = pd.read_csv(RESOURCES / "pc_softmax_classes.csv").query("test_set == 'official'")
+    rare, frequent = drawn["pc_softmax_classes.png"].axes
+    for axes, digits in ((rare, range(0, 10, 2)), (frequent, range(1, 10, 2))):
+        assert [label.get_text() for label in axes.get_xticklabels()] == [*map(str, digits)]
+        for loss, rule, name in (
+            ("pc-softmax", "as trained", "PC-softmax"),
+            ("softmax", "prior subtracted", "softmax, log prior subtracted"),
+            ("softmax", "as trained", "softmax"),
+        ):
+            of_rule = rows[rows["loss"].eq(loss) & rows["rule"].eq(rule)]
+            values = [100 * of_rule[of_rule["class"] == digit]["accuracy"] for digit in digits]
+            assert lines(axes)[name][:, 1] == pytest.approx([v.mean() for v in values])
+            (bars,) = (bars for bars in axes.containers if bars.get_label() == name)
+            heights = [np.ptp(segment[:, 1]) for segment in bars[2][0].get_segments()]
+            assert heights == pytest.approx([2 * interval_half_width(v) for v in values])
 
 
 @pytest.mark.parametrize("panel, optimizer", [(0, "adamw"), (1, "sgd")])
