@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -100,12 +101,17 @@ def write_tables(folder: Path) -> None:
     (folder / "prior.csv").write_text("class,probability\nchina,0.3\nflower,0.7\n")
 
 
-def write_archive(target: Path) -> None:
-    """A part of the archive of Tiny-ImageNet: the first classes and images of each.
+def shared_archive() -> Path:
+    """Tiny-ImageNet's archive in the folder that PCS_SHARED_DATA names; exits where it is not."""
+    archive = Path(os.environ.get("PCS_SHARED_DATA", "")) / ARCHIVE
+    if not archive.is_file():
+        sys.exit(f"no {archive}; set PCS_SHARED_DATA to the folder of {ARCHIVE}")
+    return archive
 
-    FileNotFoundError where $PCS_SHARED_DATA has no archive.
-    """
-    with zipfile.ZipFile(Path(os.environ["PCS_SHARED_DATA"]) / ARCHIVE) as source:
+
+def write_archive(target: Path) -> None:
+    """A part of the archive of Tiny-ImageNet: the first classes and images of each."""
+    with zipfile.ZipFile(shared_archive()) as source:
         names = {name.partition("/")[2]: name for name in source.namelist()}
 
         def lines(file: str) -> list[str]:

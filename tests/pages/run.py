@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pages import PAGES, ROOT, blocks, name_of, shell_commands
-from tests.pages.made_files import inputs_of, make_files
+from tests.pages.made_files import inputs_of, make_files, shared_archive
 from tests.pages.rules import Rule, rule_of
 
 LIMIT = 900  # seconds of a command
@@ -158,6 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     made = args.work_dir / "made"
     if not made.exists():
+        shared_archive()  # or nothing is begun
         copy_working_tree(copy)
         make_files(copy, ROOT / "data")
         made.touch()
