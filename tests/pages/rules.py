@@ -25,6 +25,7 @@ class Rule:
 SMOKE = "quickstart.sh --smoke && ln -sfn smoke runs/quickstart"
 FEW_SAMPLES = "--seeds 0 --n-train 300 --n-test 1000 --epochs 2 --members 1 --candidates lda"
 FEW_DIGITS = "--images-per-class 150 --val-per-class 30 --epochs 1"
+ONE_EPOCH = "--seeds 0 1 --epochs 1 --num-workers 0"
 FEW_IMAGES = "--test-images 24 --num-workers 0"
 ONE_SHIFT = "--classes 2 --draws 1 --per-class 10 --tests 50"
 
@@ -51,7 +52,8 @@ RULES = [
     Rule("benchmark --suite tables", flags=f"{FEW_SAMPLES} --tasks counts tree-d20"),
     Rule("mi_estimator.coverage", flags="--replicates 2 --samples 200 --tasks independent-k2"),
     Rule("pc_softmax.train --dataset mnist", flags="--epochs 1"),
-    Rule("pc_softmax.compare", flags="--seeds 0 1 --epochs 1"),
+    Rule("ldam-drw crt", flags=f"--losses softmax ldam-drw crt {ONE_EPOCH}"),
+    Rule("pc_softmax.compare", flags=ONE_EPOCH),
     Rule("--shift", flags="--resamples 1"),
     Rule("label_shift_quapy", flags="--resamples 1"),
     Rule("label_shift_simulation", flags=ONE_SHIFT),
