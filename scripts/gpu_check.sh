@@ -90,8 +90,8 @@ for step in ${steps:-tests speed tune}; do
           failed="$failed $name"
         done
       done
-      $python -m scripts.collect "$runs/$network"-seed-*/evaluation --columns adl epochs precision \
-        --output "$runs/infocam_fine_tuned_gpu.csv" --overwrite || failed="$failed rows"
+      $python -m scripts.collect "$runs/$network"-seed-*/evaluation --columns adl epochs training.precision \
+        --output "$runs/infocam_fine_tuned.csv" --overwrite || failed="$failed rows"
       ;;
   esac
 done

@@ -187,22 +187,6 @@ def digit_scores(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:
-    """GT-known localisation with its bootstrap interval, then top-1 localisation, in percent."""
-    rows = rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
-    lines = []
-    rows = rows.assign(adl=~rows["adl"].isin([False, "False"]) & rows["adl"].notna())
-    for adl, group in rows.groupby("adl"):
-        line = {"training": f"with{'' if adl else 'out'} ADL"}
-        line["test accuracy"] = f"{100 * group['accuracy'].iloc[0]:.1f}"
-        for method in ("cam", "infocam", "infocam+", "centre-box"):
-            row = 100 * group[group["method"] == method][PERCENTAGES].iloc[0]
-            ends = f"{row['gt_known_low']:.1f} to {row['gt_known_high']:.1f}"
-            line[method] = f"{row['gt_known']:.1f} ({ends}), {row['top1_loc']:.1f}"
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def fine_tuned_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """GT-known, then top-1 localisation, and infoCAM's gain, mean ± half the interval over seeds.
 
     All in percent; `adl` names the layers behind which there is ADL, and is empty without.

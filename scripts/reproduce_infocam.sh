@@ -92,15 +92,6 @@ evaluate padding-reflect $runs/tiny-20-reflect
 collect infocam_padding $runs/padding-zero $runs/padding-on-reflect $runs/padding-reflect \
   --columns training.images_per_class training.padding padding
 
-section "fine-tuning, with and without ADL"
-small="--dataset tiny-imagenet --no-freeze-backbone --output-stride 16 --image-size 96"
-small="$small --images-per-class 30 --val-per-class 10 --epochs 2 --batch-size 64 --seed $first"
-run infocam.train $small --output-dir $runs/tuned --resume
-run infocam.train $small --adl blocks.4.2 blocks.5.3 blocks.6.0 --output-dir $runs/tuned-adl --resume
-evaluate tuned-boxes $runs/tuned --test-images 1000
-evaluate tuned-adl-boxes $runs/tuned-adl --test-images 1000
-collect infocam_fine_tuned $runs/tuned-boxes $runs/tuned-adl-boxes --columns adl
-
 section "options of boxes, 7 x 7 and 14 x 14 maps of the same heads"
 boxes=""
 for stride in 32 16; do

@@ -59,7 +59,6 @@ RULES = [
     Rule("label_shift_simulation", flags=ONE_SHIFT),
     Rule("infocam.train --dataset cub", flags="--weights none --epochs 1 --image-size 64"),
     Rule("infocam.train --dataset scattered-digits", flags=FEW_DIGITS),
-    Rule("--no-freeze-backbone", flags="--images-per-class 13 --epochs 1"),
     Rule("infocam.train", flags="--val-per-class 2"),
     Rule("--faithfulness 50", flags=f"--faithfulness 2 {FEW_IMAGES}"),
     Rule("infocam.evaluate --maps", flags="--num-workers 0"),

@@ -177,7 +177,7 @@ def test_differences_of_losses_have_signs_and_adjusted_p_values():
     assert line["t: Holm's p"] == "0.013"
 
 
-def test_fine_tuned_seeds_are_means_over_seeds_with_paired_gains():
+def test_fine_tuned_rows_are_means_over_seeds_with_paired_gains():
     scores = {"centre-box": 0.5, "cam": 0.55, "infocam": 0.6, "infocam+": 0.6, "layer-cam": 0.6}
     shared = {"threshold_rule": "validation", "region_rule": "off"}
     rows = pd.DataFrame(
@@ -189,12 +189,12 @@ def test_fine_tuned_seeds_are_means_over_seeds_with_paired_gains():
             for method, score in scores.items()
         ]
     )
-    table = page_tables.fine_tuned_seeds(rows)
+    table = page_tables.fine_tuned(rows)
     assert list(table["training"]) == ["without ADL", "with ADL"]
     assert list(table["n"]) == [3, 3]
     half = 4.302653 / np.sqrt(3)  # of Student's interval of three values one apart
     assert table["test accuracy"][0] == f"71.0 ± {half:.1f}"
     assert table["cam"][1] == "55.0 ± 0.0, 45.0 ± 0.0"
     assert table["infocam less cam"][0] == f"+7.0 ± {2 * half:.1f}"
-    one = page_tables.fine_tuned_seeds(rows[rows["seed"] == 0])
+    one = page_tables.fine_tuned(rows[rows["seed"] == 0])
     assert one["infocam less cam"][0] == "+5.0"
