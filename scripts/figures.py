@@ -1,7 +1,7 @@
 """Draws the figures of the pages from the committed rows.
 
-    python -m scripts.figures
-    python -m scripts.figures --only mi_hard.png --output-dir runs/figures
+    python -m scripts.figures --output-dir runs/figures
+    python -m scripts.figures --only mi_hard.png
 
 Each figure is drawn from the files of `--rows` that it needs and from nothing else.
 `scripts.idea_figure` draws the figure of the overview, which needs a network and a photograph.
@@ -24,7 +24,8 @@ FIGURES = {  # the files that each is drawn from
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add("--only", nargs="+", choices=FIGURES, default=list(FIGURES), help="figures to draw (all)")
+    text = f"figures to draw, of {', '.join(FIGURES)} (default: all)"
+    add("--only", nargs="+", choices=FIGURES, metavar="FIGURE", help=text)
     add("--rows", type=Path, default=Path("resources"), help="folder of the committed rows")
     add("--output-dir", type=Path, default=Path("resources"), help="folder of the figures")
     return parser
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     inputs = {  # all are read first: a missing file leaves nothing half done
         name: [read_input(args.rows / file) for file in FIGURES[name]]
-        for name in dict.fromkeys(args.only)
+        for name in dict.fromkeys(args.only or FIGURES)
     }
     args.output_dir.mkdir(parents=True, exist_ok=True)
     for name, files in inputs.items():
