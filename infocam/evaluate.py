@@ -13,6 +13,7 @@ baselines. Several runs make a table over seeds.
 Options of boxes add rows: each option alone, and all together.
 
     python -m infocam.evaluate RUN --propagate --prior-map --threshold-rule adaptive --box-rule mean
+    python -m infocam.evaluate RUN --propagate 2 --propagate-earlier 2 4 --prior-map
 
 Writes `results.csv` and `table`; `differences.csv`, of each run over its images, and the table
 `differences`, of one run over images and of several over seeds, to `cam` and to the centre box;
@@ -30,9 +31,10 @@ from mi_common.errors import UserError
 from mi_common.recipes import take
 
 FOR_RUNS = ("methods", "region", "region_padding", "padding", "output_stride", "prior")
-FOR_RUNS += ("data_dir", "test_images", "propagate", "prior_map", "threshold_rule", "box_rule")
-FOR_RUNS += ("faithfulness", "overlays", "gallery", "save_maps")
-EXPONENT, PRIOR_WEIGHTS = 4.0, (0, 0.25, 0.5)  # candidates of flags without values
+FOR_RUNS += ("data_dir", "test_images", "propagate", "propagate_earlier", "prior_map")
+FOR_RUNS += ("threshold_rule", "box_rule", "faithfulness", "overlays", "gallery", "save_maps")
+# Candidates of flags without values.
+EXPONENT, EARLIER_EXPONENTS, PRIOR_WEIGHTS = 4.0, (2.0, 4.0), (0, 0.25, 0.5)
 
 
 def get_parser() -> cli.Parser:
@@ -66,6 +68,10 @@ def get_parser() -> cli.Parser:
     add(
         "--propagate", type=cli.positive_float, nargs="*", default=(), metavar="EXPONENT", help=text
     )
+    text = "with --propagate: propagate a second time, over the features of the stage before the "
+    text += "last, whose maps are finer; exponents to choose from (2 4)"
+    flag, many = "--propagate-earlier", {"nargs": "*", "default": (), "metavar": "EXPONENT"}
+    add(flag, type=cli.positive_float, **many, help=text)
     add = parser.add_argument_group("scores").add_argument
     text = "infocam: in the pixels of the image; wsol: of the benchmark of Choe et al. (2020); "
     text += "infocam-legacy: of the original code with its faults"
@@ -98,6 +104,8 @@ def set_candidates(args) -> None:
     """Fills in the candidates of flags that were given without any."""
     if args.propagate == []:
         args.propagate = [EXPONENT]
+    if args.propagate_earlier == []:
+        args.propagate_earlier = list(EARLIER_EXPONENTS)
     if args.prior_map == []:
         args.prior_map = list(PRIOR_WEIGHTS)
 
@@ -113,6 +121,8 @@ def check_flags(parser: cli.Parser, args) -> None:
     for name in FOR_RUNS if args.maps else ():
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name.replace('_', '-')} is for runs, not for --maps")
+    if args.propagate_earlier != () and args.propagate == ():
+        parser.error("--propagate-earlier needs --propagate")
     if len(args.runs) > 1 and not args.output_dir:
         parser.error("--output-dir: name a folder for the table of several runs")
 

@@ -44,6 +44,7 @@ class Options:
     padding: str | None
     output_stride: int | None
     propagate: tuple[float, ...]
+    propagate_earlier: tuple[float, ...]
     normalisation: str
     prior: bool
     protocol: str
@@ -76,6 +77,7 @@ def evaluate_run(
         padding=options.region_padding,
         normalisation=options.normalisation,
         exponents=options.propagate,
+        earlier_exponents=options.propagate_earlier,
         **(trained.prior if options.prior else {}),
     )
     classifier = ImageClassifier(
@@ -107,7 +109,8 @@ def evaluate_run(
     rows = pd.DataFrame([shared | row for row in (*baselines, *of_methods)])
     if len(regions) > 1:
         rows = scores.with_best_regions(rows, best_regions(validation.curves))
-    for name in tables.CHOSEN if chosen_settings else ():
+    names = tables.CHOSEN if chosen_settings else ()
+    for name in (*names, *[tables.EARLIER] * bool(options.propagate_earlier)):
         values = {method: chosen.get(name) for method, chosen in chosen_settings.items()}
         rows[name] = rows["method"].map(values)
     differences = image_differences(rows, ranks=test.ranks, weights=weights)
@@ -144,8 +147,8 @@ def refine(
         curves[split] = score_maps(of_split.maps, sets[split], evaluators, label=f"{split} boxes")
     chosen: dict[str, dict] = {}
     if options.propagate:
-        exponents = keep_best_exponents(maps_by_split, curves, methods, options.propagate)
-        chosen = {method: {"exponent": exponent} for method, exponent in exponents.items()}
+        exponents = options.propagate, options.propagate_earlier
+        chosen = keep_best_exponents(maps_by_split, curves, methods, *exponents)
     grids = box_grids(options.prior_map, options.threshold_rule, options.box_rule)
     for method in (*methods, *chosen):
         maps = {split: of_split.maps[method, 1] for split, of_split in maps_by_split.items()}

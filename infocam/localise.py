@@ -1,5 +1,6 @@
 """The maps of a split by all methods from one pass of the network, and their scores."""
 
+import itertools
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -44,13 +45,18 @@ def split_maps(classifier: ImageClassifier, data: ImageSet, options: Maps) -> Sp
     # from shrinking.
     maps: dict[tuple[str, int], np.ndarray] = {}
     predicted, ranks = np.empty(len(data), np.int64), np.empty(len(data), np.int64)
-    for rows, features in classifier.feature_maps(data):
+    earlier_maps = itertools.repeat((None, None))
+    if options.earlier_exponents:
+        earlier_maps = classifier.feature_maps(data, earlier=True)
+    batches = zip(earlier_maps, classifier.feature_maps(data), strict=False)
+    for (_, earlier), (rows, features) in batches:
         logits = head(features.mean(dim=(2, 3)))
         labels = data.labels[rows].to(logits.device)
         label_logits = logits.gather(1, labels[:, None])
         ranks[rows] = (logits > label_logits).sum(dim=1).cpu().numpy()
         predicted[rows] = logits.argmax(dim=1).cpu().numpy()
-        for key, values in method_maps(options, features, head, labels, logits).items():
+        made = method_maps(options, features, head, labels, logits, earlier)
+        for key, values in made.items():
             if key not in maps:
                 maps[key] = np.empty((len(data), *values.shape[1:]), np.float32)
             maps[key][rows] = values.cpu().numpy()

@@ -22,9 +22,11 @@ NORMALISATIONS = ("minmax", "max", "percentile")
 PROTOCOLS = ("infocam", "wsol", "infocam-legacy")
 MAX_REGION = 999  # cells; a region twice as wide as the map already averages all of it
 PROPAGATED = "propagated "  # before the name of a method: of its propagated maps
+TWICE = "twice "  # before `PROPAGATED`: then over the features of an earlier stage
 MEAN_MAP = "mean map of "  # the same map for each image, a baseline of the prior map
 
 
 def plain_method(method: str) -> str:
     """The method that `propagated METHOD, OPTION, ...` refines, or whose mean map it is."""
-    return method.partition(", ")[0].removeprefix(PROPAGATED).removeprefix(MEAN_MAP)
+    method = method.partition(", ")[0].removeprefix(TWICE)
+    return method.removeprefix(PROPAGATED).removeprefix(MEAN_MAP)

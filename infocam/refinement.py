@@ -5,6 +5,7 @@ first of several (`choice.best_candidate`). So are chosen the region, the expone
 maps, and, one after the other, the weights of the prior map and of the adaptive threshold.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from infocam.localise import SplitMaps, score_maps
 from infocam.maps.cam import propagated
-from infocam.names import PROPAGATED
+from infocam.names import PROPAGATED, TWICE
 from infocam.scoring.boxes import BoxOptions, add_prior_map, mean_map
 from infocam.scoring.choice import best_candidate
 from infocam.scoring.metrics import Curves, Evaluator
+from infocam.scoring.tables import EARLIER
 from mi_common.image_sets import ImageSet
 
 MEAN_WEIGHTS = (0, 0.25, 0.5, 0.75)  # candidates of the adaptive threshold
@@ -50,20 +52,25 @@ def keep_best_exponents(
     curves: dict[str, dict[Key, Curves]],
     methods: list[str],
     exponents: tuple[float, ...],
-) -> dict[str, float]:
+    earlier_exponents: tuple[float, ...] = (),
+) -> dict[str, dict[str, float]]:
     """Leaves one of each method's propagated maps, as the method `propagated METHOD`.
 
-    `found` and `curves` are by split and change in place. Returns the exponents by new name.
+    So for those of two propagations, whose exponents are chosen together, as `twice propagated
+    METHOD`. `found` and `curves` are by split and change in place. Returns the exponents by new
+    name.
     """
+    steps = {PROPAGATED: [(exponent,) for exponent in exponents]}
+    if earlier_exponents:
+        steps[TWICE + PROPAGATED] = list(itertools.product(exponents, earlier_exponents))
     best = {}
-    for method in methods:
-        keys = {exponent: (propagated(method, exponent), 1) for exponent in exponents}
-        candidates = {exponent: curves["validation"][key] for exponent, key in keys.items()}
-        name = PROPAGATED + method
-        best[name] = best_candidate(candidates)
+    for (prefix, candidates), method in itertools.product(steps.items(), methods):
+        keys = {numbers: (propagated(method, *numbers), 1) for numbers in candidates}
+        numbers = best_candidate({n: curves["validation"][key] for n, key in keys.items()})
         for by_key in (*curves.values(), *(split.maps for split in found.values())):
-            of_exponent = {exponent: by_key.pop(key) for exponent, key in keys.items()}
-            by_key[name, 1] = of_exponent[best[name]]
+            of_numbers = {n: by_key.pop(key) for n, key in keys.items()}
+            by_key[prefix + method, 1] = of_numbers[numbers]
+        best[prefix + method] = dict(zip(("exponent", EARLIER), numbers, strict=False))
     return best
 
 

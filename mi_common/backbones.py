@@ -11,6 +11,7 @@ weights are installed by pip, so that no model hub is needed.
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import timm
@@ -98,11 +99,27 @@ class GlobalAveragePoolClassifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) images -> (B, C, H, W) feature maps."""
-        pixels, cells = self.border
+        return self._with_border(self.backbone, images)
+
+    def earlier_features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) images -> (B, C', H', W') maps of the stage before the last one.
+
+        A stage ends where the network halves its map; H' is H or, mostly, 2 H. UserError for a
+        network that is not timm's.
+        """
+        earlier = getattr(self.backbone, "earlier_maps", None)
+        if earlier is None:
+            message = "the network has no named stages; use efficientnet_lite0 or timm:NAME"
+            raise UserError(f"--propagate-earlier: {message}")
+        return self._with_border(earlier, images)
+
+    def _with_border(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        pixels = self.border[0]
         if not pixels:
-            return self.backbone(images)
+            return compute(images)
         continued = F.pad(images, [pixels] * 4, mode="reflect")
-        maps = self.backbone(continued.contiguous(memory_format=torch.channels_last))
+        maps = compute(continued.contiguous(memory_format=torch.channels_last))
+        cells = round(maps.shape[-1] * pixels / continued.shape[-1])
         return maps[..., cells:-cells, cells:-cells]
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -295,3 +312,8 @@ class _TimmBackbone(nn.Module):
         patches = maps[:, prefix:]
         side = math.isqrt(patches.shape[1])
         return patches.transpose(1, 2).unflatten(2, (side, side))
+
+    def earlier_maps(self, images: Tensor) -> Tensor:
+        return self.network.forward_intermediates(
+            images, indices=[-2], stop_early=True, intermediates_only=True
+        )[0]

@@ -59,7 +59,8 @@ def cached_features(
     memory-mapped float16 array; what is written to it does not reach the file.
 
     Args:
-        kind: "pooled" for (N, C), the mean over positions, or "maps" for (N, C, H, W).
+        kind: "pooled" for (N, C), the mean over positions; "maps" for (N, C, H, W); "earlier-maps"
+            for the (N, C', H', W') of the stage before the last.
         augmentation: number of a pass over random parts of the images; None takes whole images.
 
     UserError for an unreadable image, a damaged file of features, or too little space on the disk.
@@ -68,7 +69,10 @@ def cached_features(
 
     def digest(fingerprint: str) -> str:
         key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
-        key.update(f"{network.output_stride or 32} {augmentation}{fingerprint}".encode())
+        stride = network.output_stride or 32
+        if kind == "earlier-maps":  # a stride of 16 in place of 32 changes the last stage alone
+            stride = min(stride, 16)
+        key.update(f"{stride} {augmentation}{fingerprint}".encode())
         if any(network.border):
             key.update(f" border {network.border}".encode())
         hash_weights(key, network.backbone)
@@ -86,7 +90,8 @@ def cached_features(
     def compute_maps() -> Callable[[Tensor], Tensor]:
         # Weights in half precision would round otherwise than a batch norm does.
         frozen = fold_batch_norms(network) if runtime.precision == "fp32" else network
-        return torch.compile(frozen.features) if runtime.compile else frozen.features
+        features = frozen.earlier_features if kind == "earlier-maps" else frozen.features
+        return torch.compile(features) if runtime.compile else features
 
     def feature_batches(positions: list[int]) -> Iterator[np.ndarray]:
         subset = torch.utils.data.Subset(files, positions)
@@ -95,7 +100,7 @@ def cached_features(
             batch = batch.to(runtime.device, memory_format=torch.channels_last)
             with runtime.autocast():
                 maps = compute_maps()(batch).float()
-            values = maps if kind == "maps" else maps.mean(dim=(2, 3))
+            values = maps.mean(dim=(2, 3)) if kind == "pooled" else maps
             yield values.cpu().numpy().astype(np.float16)
 
     def compute() -> None:

@@ -134,16 +134,23 @@ class ImageClassifier:
             return predict(self.network, inputs, self.network.pooled, runtime=self.runtime)
         return torch.from_numpy(self._cached(images, "pooled", augmentation))
 
-    def feature_maps(self, images: ImageSet) -> Iterator[tuple[slice, Tensor]]:
-        """Positions and (B, C, h, w) float32 maps on the device; those of files are cached."""
-        cached = None if images.in_memory else self._cached(images, "maps")
+    def feature_maps(
+        self, images: ImageSet, *, earlier: bool = False
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Positions and (B, C, h, w) float32 maps on the device; those of files are cached.
+
+        `earlier` has those of the stage before the last; see `earlier_features`.
+        """
+        kind = "earlier-maps" if earlier else "maps"
+        compute = self.network.earlier_features if earlier else self.network.features
+        cached = None if images.in_memory else self._cached(images, kind)
         for block in in_blocks(len(images), MAPS_BATCH, "maps"):
             rows = slice(block.start, block.stop)
             if cached is not None:
                 maps = torch.from_numpy(cached[rows]).to(self.runtime.device)
             else:
                 with self.runtime.autocast():
-                    maps = self.network.features(self.pixels(images, block))
+                    maps = compute(self.pixels(images, block))
             yield rows, maps.float()
 
     def pixels(self, images: ImageSet, positions: range | list[int]) -> Tensor:

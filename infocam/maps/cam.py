@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infocam.maps.gradient import gradient_maps
-from infocam.maps.propagation import with_propagation
+from infocam.maps.propagation import propagate_at_stage, with_propagation
 from infocam.names import GRADIENT_METHODS, PADDINGS, RANDOM
 from mi_common.errors import UserError
 from mi_common.information import at_least_float32, pointwise_mutual_information
@@ -127,19 +127,27 @@ class Maps:
     prior_shift: Tensor | None = None
     log_prior: Tensor | None = None  # (K,) of the training data; None: maps without bias and prior
     exponents: tuple[float, ...] = ()  # of propagated maps beside the others; see `propagate`
+    # of a second propagation, over the features of an earlier stage; see `propagate_at_stage`
+    earlier_exponents: tuple[float, ...] = ()
 
 
-def propagated(method: str, exponent: float) -> str:
-    """The name of a method's propagated maps, such as `infocam~4`."""
-    return f"{method}~{exponent:g}"
+def propagated(method: str, *exponents: float) -> str:
+    """The name of a method's maps after one or two propagations, such as `infocam~4`."""
+    return "~".join([method, *(f"{exponent:g}" for exponent in exponents)])
 
 
 def method_maps(
-    options: Maps, features: Tensor, head: nn.Linear, labels: Tensor, logits: Tensor
+    options: Maps,
+    features: Tensor,
+    head: nn.Linear,
+    labels: Tensor,
+    logits: Tensor,
+    earlier: Tensor | None = None,
 ) -> dict[tuple[str, int], Tensor]:
     """(B, h, w) maps by method and region, from (B, C, h, w) features and (B, K) logits.
 
     Propagated maps have no region filter, no unit and no zero, and there are none of `RANDOM`.
+    After two propagations they have the size of the (B, C', H', W') features of an earlier stage.
     """
     contrasts = [m for m in options.methods if m not in (*GRADIENT_METHODS, RANDOM)]
     unfiltered, rows = {}, None
@@ -166,6 +174,11 @@ def method_maps(
     methods = [method for method in options.methods if method != RANDOM]
     for exponent in options.exponents:
         maps = torch.stack([unfiltered[method] for method in methods])
-        for method, values in zip(methods, with_propagation(maps, features, exponent), strict=True):
-            filtered[propagated(method, exponent), 1] = values
+        maps = with_propagation(maps, features, exponent)
+        names = [(method, exponent) for method in methods]
+        filtered |= {(propagated(*name), 1): m for name, m in zip(names, maps, strict=True)}
+        for second in options.earlier_exponents:
+            twice = propagate_at_stage(maps, earlier, second)
+            for name, values in zip(names, twice, strict=True):
+                filtered[propagated(*name, second), 1] = values
     return filtered

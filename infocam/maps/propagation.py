@@ -30,6 +30,15 @@ def with_propagation(maps: Tensor, features: Tensor, exponent: float) -> Tensor:
     return maps + scale_to_unit(propagate(maps, features, exponent))
 
 
+def propagate_at_stage(maps: Tensor, features: Tensor, exponent: float) -> Tensor:
+    """`propagate` over the features of an earlier stage, to whose size maps are interpolated.
+
+    (M, B, h, w) maps and (B, C, H, W) features -> (M, B, H, W).
+    """
+    resized = F.interpolate(maps, features.shape[-2:], mode="bicubic", align_corners=False)
+    return propagate(resized, features, exponent)
+
+
 def scale_to_unit(maps: Tensor) -> Tensor:
     """(..., H, W) -> the same with each map's range scaled to 0..1; a constant map becomes zero."""
     low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)

@@ -9,6 +9,7 @@ from mi_common.tables import formatted, paired_differences, summarise
 BASELINES = ("whole-image", "centre-box")
 FAITHFULNESS = ("insertion", "deletion")
 CHOSEN = ("exponent", "prior_weight", "mean_weight", "box_rule")  # on validation images
+EARLIER = "earlier_exponent"  # chosen too, where there are two propagations
 
 
 def _metrics(results: pd.DataFrame) -> list[str]:
@@ -67,7 +68,16 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     metrics = _metrics(results)
     rows = results[results["region_rule"] != "fixed"]
     ends = [f"{name}_{end}" for name in INTERVALS for end in ("low", "high")]
-    varying = ["run", "threshold", "region", "accuracy", "validation_gt_known", *CHOSEN, *ends]
+    varying = [
+        "run",
+        "threshold",
+        "region",
+        "accuracy",
+        "validation_gt_known",
+        *CHOSEN,
+        EARLIER,
+        *ends,
+    ]
     table = summarise(rows, [*SETTING, "method", *RULE], metrics, varying=varying)
     return formatted(table, metrics, digits=1, scale=100)
 
