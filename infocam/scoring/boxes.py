@@ -121,13 +121,18 @@ def contour_boxes(
         else:  # stable: of equal areas the first stays first
             contours = sorted(contours, key=cv2.contourArea, reverse=True)
         rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
-    boxes = np.array(rectangles)
-    empty = boxes[:, 2] == 0
+    boxes = _with_ends(np.array(rectangles), width, height, box_end)
+    return boxes, np.array(starts)[mask_of_cut]
+
+
+def _with_ends(rectangles: np.ndarray, width: int, height: int, box_end: str) -> np.ndarray:
+    """Boxes of (R, 4) x, y, width, height in an image; `box_end` as in `contour_boxes`."""
+    boxes, empty = rectangles.copy(), rectangles[:, 2] == 0
     boxes[:, 2:] += boxes[:, :2] - (box_end == "inclusive")
     if box_end == "clipped":
         boxes[:, 2:] = np.minimum(boxes[:, 2:], [width - 1, height - 1])
     boxes[empty] = (0, 0, 1, 1) if box_end == "beyond" else (0, 0, 0, 0)
-    return boxes, np.array(starts)[mask_of_cut]
+    return boxes
 
 
 def threshold_boxes(
@@ -172,8 +177,11 @@ def _peak_boxes(levels: np.ndarray, cuts: np.ndarray, peak: int, box_end: str) -
     while last is None or (joined != last).any():
         last = joined
         joined = np.minimum(cv2.dilate(last, np.ones((3, 3), np.uint8)), levels)
-    contours, starts = contour_boxes(joined, cuts, box_end=box_end)
-    return contours[starts]
+    columns, rows = (_above(joined.max(axis=axis), cuts) for axis in (0, 1))
+    first, end = np.stack([columns, rows], axis=-1)
+    rectangles = np.where(end > first, [first, end - first], 0)
+    height, width = levels.shape
+    return _with_ends(np.concatenate(rectangles, axis=1), width, height, box_end)
 
 
 def add_prior_map(

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from infocam.scoring.boxes import (
     _groups_of_masks,
+    _peak_boxes,
     centre_boxes,
     contour_boxes,
     largest_contour_box,
@@ -155,6 +156,19 @@ def test_the_largest_box_is_that_of_one_component_and_shrinks_inside_a_single_on
             assert (box[:2] >= whole[:2]).all()
             assert (box[2:] <= whole[2:]).all()
         whole = box if count == 1 else whole
+
+
+@given(arrays(np.uint8, SHAPES, elements=st.integers(0, 4)), st.data())
+@pytest.mark.parametrize("far", ["inclusive", "clipped", "beyond"])
+def test_boxes_of_the_peak_are_those_of_its_component(far, levels, data):
+    peak = data.draw(st.integers(0, levels.size - 1))
+    cuts = np.array([2, 0, 4, 0, 3])
+    boxes = _peak_boxes(levels * 60, cuts * 60, peak, far)
+    for box, cut in zip(boxes, cuts, strict=True):
+        components, _ = ndimage.label(levels > cut, np.ones((3, 3)))
+        own = ((components == components.flat[peak]) & (levels > cut)).astype(np.uint8)
+        (expected, *_), _ = contour_boxes(own, np.array([0]), box_end=far)
+        assert box.tolist() == expected.tolist()
 
 
 BY_HAND = np.array([[-2.0, 0.0], [1.0, 3.0]])
