@@ -117,10 +117,10 @@ def test_every_command_of_the_quick_start_parses(recording, arguments):
     [
         ("reproduce_mi.sh", [], 11),
         ("reproduce_mi.sh", ["--smoke"], 11),
-        ("reproduce_pc_softmax.sh", [], 22),
+        ("reproduce_pc_softmax.sh", [], 23),
         ("reproduce_pc_softmax.sh", ["--fair"], 8),
-        ("reproduce_pc_softmax.sh", ["--smoke"], 12),
-        ("reproduce_infocam.sh", [], 45),
+        ("reproduce_pc_softmax.sh", ["--smoke"], 13),
+        ("reproduce_infocam.sh", [], 42),
         ("reproduce_infocam.sh", ["--smoke"], 4),
     ],
 )
