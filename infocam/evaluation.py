@@ -21,7 +21,7 @@ from infocam.scoring import scores, tables
 from infocam.scoring.choice import RULE, best_regions, choices
 from infocam.scoring.metrics import Evaluator, ScoredMaps
 from infocam.scoring.objects import object_properties, object_rows, object_table
-from infocam.scoring.paired import image_differences, over_images_and_seeds
+from infocam.scoring.paired import ALL, PART, image_differences, over_images_and_seeds
 from infocam.scoring.protocols import PROTOCOLS
 from mi_common.errors import UserError
 from mi_common.files import write_json
@@ -229,7 +229,9 @@ def write_results(evaluations: list[scores.Evaluation], folder: Path) -> None:
         print(to_markdown(table))
     else:
         over_seeds = over_images_and_seeds(evaluations)
-        write_csv(over_seeds, folder / "over_seeds.csv")
+        whole = over_seeds["property"] == ALL
+        write_csv(over_seeds[whole].drop(columns=PART), folder / "over_seeds.csv")
+        write_csv(over_seeds[~whole], folder / "by_object_over_seeds.csv")
         table, paired = tables.summary(results), tables.over_seeds(over_seeds)
         heading = "Paired differences in points, with 95 % intervals over images and seeds"
         print("Mean ± half the 95 % interval over seeds.\n")

@@ -24,6 +24,15 @@ SHOWN_SHIFTS = (
 ESTIMATED = ("em", "bbse", "pacc")
 QUAPY_DATA = {"mnist": "MNIST", "digits": "noisy digits", "tabular": "made-up table"}
 SHOWN_CELLS = ((2, (1, 3, 10, 100)), (10, (1, 3, 10, 100)), (100, (3, 10)))
+OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
+EVERY_OPTION = "propagated infocam, mean box, prior map, adaptive threshold"
+QUARTERS_OF = (  # title, optimiser, map and method of the columns
+    ("centre-box", "adamw", "7x7", "centre-box"),
+    ("cam, AdamW, 7x7", "adamw", "7x7", "cam"),
+    ("infocam, AdamW, 7x7", "adamw", "7x7", "infocam"),
+    ("infocam, SGD, 14x14", "sgd", "14x14", "infocam"),
+    ("every option, SGD, 14x14", "sgd", "14x14", EVERY_OPTION),
+)
 PERCENTAGES = ["gt_known", "gt_known_low", "gt_known_high", "top1_loc"]
 
 
@@ -238,18 +247,24 @@ def with_ends(rows: pd.DataFrame, name: str, *, sign: bool = False) -> pd.Series
 
 
 def object_quarters(rows: pd.DataFrame) -> pd.DataFrame:
-    """GT-known localisation in percent by quarters of the objects, and infoCAM's gain.
-
-    Of the head that is trained on the most images a class.
-    """
-    images = rows["training_images_per_class"]
-    rows = rows[images == images.max()]
+    """GT-known localisation in percent by quarters of the objects, and gains on the centre box."""
     keys = ["property", "quarter"]
-    table = (100 * rows.pivot(index=keys, columns="method", values="gt_known")).map("{:.1f}".format)
-    table = table[["centre-box", "cam", "infocam"]]
-    infocam = rows[rows["method"] == "infocam"].set_index(keys)
-    table["infocam less centre-box"] = with_ends(infocam, "gain", sign=True)
-    return table.sort_index(ascending=[False, True]).reset_index()
+    scores, gains = (
+        rows[rows["baseline"] == baseline]
+        .drop_duplicates(["optimizer", "map", "method", *keys])
+        .set_index(["optimizer", "map", "method", *keys])
+        .sort_index()
+        for baseline in ("none", "centre-box")
+    )
+    table = {}
+    for title, optimizer, side, method in QUARTERS_OF:
+        known = 100 * scores.loc[(optimizer, side, method), "gt_known"]
+        table[title] = known.map("{:.1f}".format)
+        if method == EVERY_OPTION:
+            table["last less centre-box"] = with_ends(
+                gains.loc[(optimizer, side, method)], "gt_known", sign=True
+            )
+    return pd.DataFrame(table).sort_index(ascending=[False, True]).reset_index()
 
 
 def common_part(rows: pd.DataFrame) -> pd.DataFrame:
@@ -275,15 +290,44 @@ def image_padding(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def box_options(rows: pd.DataFrame) -> pd.DataFrame:
-    """GT-known localisation of infoCAM with options of boxes, and the gain on it, in percent."""
-    rows = rows[rows["threshold_rule"].isin(["validation", "none"])]
-    rows = rows[rows["method"].str.contains("infocam")]
-    titles = {"adamw": "AdamW", "sgd": "SGD"}
+    """GT-known localisation by method, optimiser and map, and the gain on infoCAM, in percent."""
     columns = {}
     for (optimizer, side), group in rows.groupby(["optimizer", "map"], sort=False):
-        by_method = group.set_index("method")
-        plain = 100 * by_method["gt_known"]
-        gains = with_ends(by_method.dropna(subset="less_infocam"), "less_infocam", sign=True)
-        cells = plain.map("{:.1f}".format) + (", " + gains).reindex(plain.index, fill_value="")
-        columns[f"{titles[optimizer]}, {side}"] = cells
-    return pd.DataFrame(columns).loc[list(dict.fromkeys(rows["method"]))].reset_index()
+        group = group.drop_duplicates(["method", "baseline"])  # of two commands, the same
+        scores, gains = (
+            group[group["baseline"] == name].set_index("method") for name in ("none", "infocam")
+        )
+        known = (100 * scores["gt_known"]).map("{:.1f}".format)
+        gain = ", " + with_ends(gains, "gt_known", sign=True)
+        cells = known + gain.reindex(known.index, fill_value="")
+        columns[f"{OPTIMIZERS[optimizer]}, {side}"] = cells
+    return pd.DataFrame(columns).loc[_in_order(rows["method"])].fillna("").reset_index()
+
+
+def best_boxes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The method with the most hits on validation images, by optimiser and map, in percent."""
+    lines = []
+    for (optimizer, side), group in rows.groupby(["optimizer", "map"], sort=False):
+        group = group.drop_duplicates(["method", "baseline"])
+        by_method = group[group["baseline"] == "none"].set_index("method")
+        best = by_method["validation_gt_known"].idxmax()
+        line = {"head, map": f"{OPTIMIZERS[optimizer]}, {side}", "best on validation": best}
+        line["validation"] = f"{100 * by_method.loc[best, 'validation_gt_known']:.1f}"
+        line["test"] = with_ends(by_method.loc[[best]], "gt_known").iloc[0]
+        gains = group[group["method"] == best].set_index("baseline")
+        for baseline in ("infocam", "centre-box"):
+            text = with_ends(gains, "gt_known", sign=True)
+            line[f"less {baseline}"] = text.get(baseline, "")
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _in_order(methods: pd.Series) -> list[str]:
+    """The methods, each once: baselines, plain, propagated, with options.
+
+    Of mean maps, which are alike, there is that of infoCAM alone.
+    """
+    first = ["whole-image", "centre-box", "mean map of infocam"]
+    kept = [m for m in methods.unique() if m not in first and not m.startswith("mean map")]
+    kept.sort(key=lambda method: (", " in method, method.startswith("propagated")))
+    return [method for method in first if method in set(methods)] + kept

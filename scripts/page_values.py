@@ -47,7 +47,7 @@ def compute_values(folder: Path) -> dict[str, str]:
             *prior_estimates(rows("label_shift_quapy")),
             *simulated_shifts(rows("label_shift_simulation")),
             *boxes(rows("infocam_tiny_imagenet")),
-            *box_options(rows("infocam_boxes")),
+            *box_options(rows("infocam_boxes_over_seeds")),
             *box_heads(rows("infocam_box_head")),
             *edge_bands(rows("infocam_edge_bands")),
             *better_recipes(rows("pc_softmax_fair_tuning")),
@@ -243,10 +243,13 @@ def boxes(rows: pd.DataFrame) -> Values:
 
 
 def box_options(rows: pd.DataFrame) -> Values:
-    """GT-known localisation in percent, by optimiser, map and method."""
+    """GT-known localisation or gain in percent, by optimiser, map, method and baseline."""
     for row in rows.to_dict("records"):
         name = f"options/{row['optimizer']}/{row['map']}/{row['method']}"
-        yield name, number(100 * row["gt_known"], 1)
+        name += "" if row["baseline"] == "none" else f" - {row['baseline']}"
+        for end in ("", "_low", "_high"):
+            yield name + end, number(100 * row[f"gt_known{end}"], 1)
+        yield f"{name}/validation", number(100 * row["validation_gt_known"], 1)
 
 
 def box_heads(rows: pd.DataFrame) -> Values:

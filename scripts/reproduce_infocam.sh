@@ -61,21 +61,21 @@ if [ -n "$smoke" ] || ! has_data tiny-imagenet tiny-imagenet-200; then exit; fi
 section "Tiny-ImageNet, 7 x 7 maps, heads by AdamW"
 maps="cam infocam infocam+ lowest:20 similar posterior grad-cam grad-cam++ layer-cam"
 train tiny-32 --output-stride 32
+by_adamw=$trained
 evaluate tiny-32 $trained --region 3 --methods $maps
 
 section "heads by SGD"
 train tiny-sgd --optimizer sgd --lr 0.1 --schedule cosine
+by_sgd=$trained
 evaluate tiny-sgd $trained --methods cam infocam infocam+ lowest:20 layer-cam
 
-section "by object, the common part of heads, bands along the edges, heads trained on boxes"
+section "thresholds, the common part of heads, bands along the edges, heads trained on boxes"
 evaluate objects $runs/tiny-32-$first
 evaluate objects-sgd $runs/tiny-sgd-$first
 run_into $runs/common-part scripts.head_common_part $runs/tiny-32-$first $runs/tiny-sgd-$first \
   --names "AdamW, 7 x 7" "SGD, 7 x 7" --factors 0 0.5 1 2 --imagenet --overwrite
 run_into $runs/edge-bands scripts.edge_bands $runs/tiny-32-$first --overwrite
 run_into $runs/box-head scripts.box_head $runs/tiny-32-$first --seeds $seeds --overwrite
-collect infocam_by_object $runs/objects --table by_object.csv \
-  --columns training.images_per_class training.padding padding
 collect infocam_thresholds $runs/objects $runs/objects-sgd --table threshold_curves.csv \
   --columns optimizer
 collect infocam_common_part $runs/common-part --table common_part.csv
@@ -94,15 +94,27 @@ collect infocam_padding $runs/padding-zero $runs/padding-on-reflect $runs/paddin
 
 section "options of boxes, 7 x 7 and 14 x 14 maps of the same heads"
 boxes=""
-for stride in 32 16; do
-  for head in tiny-32-$first tiny-sgd-$first; do
-    evaluate boxes-$stride-$head $runs/$head --output-stride $stride --methods infocam \
-      --propagate 2 4 8 --prior-map --threshold-rule adaptive --box-rule mean
-    boxes="$boxes $runs/boxes-$stride-$head"
+# boxes NAME STRIDE FLAGS: of the heads by AdamW and by SGD, with propagated maps
+boxes() {
+  local name=$1 stride=$2 optimizer trained
+  shift 2
+  for optimizer in adamw sgd; do
+    if [ $optimizer = adamw ]; then trained=$by_adamw; else trained=$by_sgd; fi
+    evaluate boxes-$optimizer-$stride$name $trained --output-stride $stride --propagate 2 4 8 "$@"
+    boxes="$boxes $runs/boxes-$optimizer-$stride$name"
   done
+}
+options="--prior-map --threshold-rule adaptive"
+for stride in 32 16; do
+  boxes "" $stride --methods cam infocam infocam+ lowest:20
+  boxes -options $stride --methods infocam lowest:20 $options --box-rule mean
 done
+boxes -peak 32 --methods infocam $options --box-rule peak
 collect infocam_boxes $boxes --columns optimizer
-collect infocam_boxes_differences $boxes --table differences.csv --columns optimizer
+if [ "$seeds" != "$first" ]; then  # several
+  collect infocam_boxes_over_seeds $boxes --table over_seeds.csv --columns optimizer
+  collect infocam_by_object $boxes --table by_object_over_seeds.csv --columns optimizer
+fi
 
 section "14 x 14 maps, heads by AdamW; the field's protocol"
 train tiny-16 --output-stride 16

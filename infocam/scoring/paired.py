@@ -18,7 +18,8 @@ SETTING = ["dataset", "network", "map", "loss", "protocol"]
 RULE = ["region_rule", "threshold_rule"]
 BASELINES = ("cam", "centre-box")
 NO_BASELINE = "none"  # of a score itself
-ALL = "all"  # images, in place of the quarters of a property
+PART = ["property", "quarter"]  # of the images; see `objects`
+ALL = "all"  # images, in place of a property and a quarter of it
 
 
 def image_differences(
@@ -98,10 +99,11 @@ def over_images_and_seeds(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     Returns:
         A row for each setting, method, rule, baseline and part of the images: `SETTING`; method;
         baseline, to which it is compared, or `NO_BASELINE`; `RULE`; property and quarter of the
-        object (see `objects`), or `ALL`; seeds; n, images; gt_known and top1_loc, or their
-        differences, fractions of one, with the ends of 95 % intervals (_low, _high; see
-        `interval_over_images_and_seeds`). Baselines are `cam`, `infocam`, the centre box and the
-        plain method of a refined one. Quarters are of validation thresholds.
+        object (see `objects`), or `ALL`; seeds; n, images; validation_gt_known, the method's mean
+        over seeds; gt_known and top1_loc, or their differences, fractions of one, with the ends of
+        95 % intervals (_low, _high; see `interval_over_images_and_seeds`). Baselines are `cam`,
+        `infocam`, the centre box and the plain method of a refined one. Quarters are of validation
+        thresholds.
 
     UserError for runs of one setting with different numbers of test images.
     """
@@ -120,6 +122,8 @@ def over_images_and_seeds(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 def _lines_of_setting(group: list[Evaluation]) -> Iterator[dict]:
     """The rows of `over_images_and_seeds` of one setting."""
     weights = group[0].weights
+    rows = pd.concat([part.rows for part in group])
+    on_validation = rows.groupby(["method", *RULE])["validation_gt_known"].mean()
     hits = [_hits_by_key(part.rows) for part in group]
     scores = {key: np.stack([of_run[key] for of_run in hits]).astype(float) for key in hits[0]}
     is_top = np.stack([part.ranks < 1 for part in group])
@@ -141,8 +145,9 @@ def _lines_of_setting(group: list[Evaluation]) -> Iterator[dict]:
             for (name, quarter), inside in parts.items():
                 if name != ALL and rule[1] != "validation":
                     continue
-                line = described | {"property": name, "quarter": quarter}
+                line = described | dict(zip(PART, (name, quarter), strict=True))
                 line |= {"seeds": len(group), "n": int(inside.sum())}
+                line["validation_gt_known"] = round(on_validation[(method, *rule)], 6)
                 share = weights[inside] / weights[inside].sum()
                 for score, of_score in (("gt_known", change), ("top1_loc", change * is_top)):
                     ends = interval_over_images_and_seeds(of_score[:, inside], share)

@@ -155,12 +155,15 @@ def test_two_seeds_make_means_and_paired_differences(
     pair = [by_seed[s, "infocam", "validation"] - by_seed[s, "cam", "validation"] for s in (1, 2)]
     over_seeds = pd.read_csv(tmp_path / "both/over_seeds.csv")
     rule = "method == 'infocam' and baseline == 'cam' and threshold_rule == 'validation'"
-    (seeds,) = over_seeds.query(f"{rule} and property == 'all'").to_dict("records")
+    (seeds,) = over_seeds.query(rule).to_dict("records")
+    chosen = rows.query("method == 'infocam' and threshold_rule == 'validation'")
+    assert seeds["validation_gt_known"] == pytest.approx(chosen["validation_gt_known"].mean())
     assert seeds["gt_known"] == pytest.approx(np.mean(pair))
     ends = [100 * seeds[f"gt_known{end}"] for end in ("", "_low", "_high")]
     (line,) = (row for row in text.splitlines() if "| infocam - cam | off | validation |" in row)
     assert "| 2 | 12 | {:.1f} ({:.1f} to {:.1f}) |".format(*ends) in line
     assert "infocam+ - centre-box" in text
-    quarters = over_seeds.query(f"{rule} and property == 'area'")
+    by_object = pd.read_csv(tmp_path / "both/by_object_over_seeds.csv")
+    quarters = by_object.query(f"{rule} and property == 'area'")
     assert quarters["n"].sum() == 12
     assert quarters["n"] @ quarters["gt_known"] / 12 == pytest.approx(np.mean(pair), abs=1e-6)
