@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the tables of localisation: scattered digits, and Tiny-ImageNet with a frozen
 # EfficientNet-Lite0: heads by AdamW and SGD, 7 x 7 and 14 x 14 maps, the field's protocol, the
-# common part of heads, heads trained on boxes, edges, paddings, fine-tuning, options of boxes.
-# Studies of one run take the first seed. Put the archive there first:
+# common part of heads, heads trained on boxes, edges, paddings, options of boxes. Studies of one run
+# take the first seed. scripts/gpu_check.sh fine-tunes. Put the archive there first:
 #
 #   python -m scripts.download_data tiny-imagenet
 #   bash scripts/reproduce_infocam.sh                 three hours on two cores, the cheap parts first
