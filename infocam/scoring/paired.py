@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from infocam.names import plain_method
+from infocam.names import TWICE, plain_method
 from infocam.scoring.objects import quarters
 from infocam.scoring.scores import HITS, Evaluation, resampled
 from mi_common.errors import UserError
@@ -27,7 +27,8 @@ def image_differences(
 ) -> pd.DataFrame:
     """The scores of each method less those of `cam` and of the centre box, under equal rules.
 
-    A refined method is compared with the plain one too; see `names.plain_method`.
+    A refined method is compared with the plain one too; see `names.plain_method`. So is a method of
+    two propagations with that of the first one.
 
     Args:
         rows: of `scores.score_rows`, with the columns method, `RULE` and `HITS`. A given region,
@@ -47,6 +48,7 @@ def image_differences(
     differences = []
     pairs = [((baseline, *key[1:]), key) for baseline in BASELINES for key in hits]
     pairs += [((plain_method(method), *rule), (method, *rule)) for method, *rule in hits]
+    pairs += [((key[0].removeprefix(TWICE), *key[1:]), key) for key in hits]
     for base, key in dict.fromkeys(pairs):
         if base == key or base not in hits or key[0] == "centre-box":
             continue

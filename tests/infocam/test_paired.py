@@ -98,6 +98,16 @@ def test_refined_methods_are_compared_with_the_plain_one():
     assert table["won"].tolist() == [0, 4, 4, 0, 0, 0, 4]
 
 
+def test_two_propagations_are_compared_with_one():
+    hits = {"infocam": CAM, "propagated infocam": CAM, "twice propagated infocam": INFOCAM}
+    rows = pd.DataFrame([row(method, of_method) for method, of_method in hits.items()])
+    table = image_differences(rows, ranks=None, weights=EQUAL)
+    pairs = ["propagated infocam - infocam", "twice propagated infocam - infocam"]
+    pairs.append("twice propagated infocam - propagated infocam")
+    assert table["method"].tolist() == pairs
+    assert table["won"].tolist() == [0, 4, 4]
+
+
 def student(values: np.ndarray) -> list[float]:
     """The mean of values and the ends of Student's interval, by SciPy."""
     ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
