@@ -11,7 +11,7 @@ from mi_estimator.benchmark_report import estimate_table, rmse_table
 from mi_estimator.tasks.suites import SUITES
 from pc_softmax.comparison import TESTED, differences_to_baselines
 from pc_softmax.metrics import SCORES
-from scripts import gpu_timings, pages, provenance
+from scripts import gpu_timings, pages, plain_timings, provenance
 
 NOT_SHOWN = ["shrunk-lda", "regularised-qda", "nearest-neighbours"]  # of the hard tasks
 SHOWN_SHIFTS = (
@@ -219,6 +219,11 @@ def with_half_width(values: pd.Series, *, sign: bool = False) -> str:
     """The mean ± half of Student's 95 % interval; the mean alone of one value."""
     text = f"{values.mean():{'+' if sign else ''}.1f}"
     return text if len(values) < 2 else f"{text} ± {interval_half_width(values):.1f}"
+
+
+def cpu_speed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `scripts.speed --parts plain`."""
+    return plain_timings.shown(rows)
 
 
 def gpu_speed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,11 @@ maps of image files, beside its forward pass alone. `boxes`: boxes of a map at 1
 thresholds, beside a call of OpenCV for each. `localisation`: all methods and thresholds from cached
 maps. Times of `errors`, `mnist` and `head` are the least of `--repeats` runs.
 
+`plain`: stages on a CPU, in CPU seconds of one thread, each beside its plain version and with its
+peak memory; it writes its own table, `plain`.
+
+    python -m scripts.speed --parts plain
+
 Parts for a GPU, each beside the bare work in plain PyTorch, together `gpu`:
 
     python -m scripts.speed --device cuda --parts gpu --num-workers 8
@@ -30,7 +35,7 @@ GPU_PARTS = ("digits", "extraction", "training", "suite")
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     add = parser.add_argument_group("run").add_argument
-    choices = (*PARTS, *GPU_PARTS, "gpu")
+    choices = (*PARTS, *GPU_PARTS, "gpu", "plain")
     add("--parts", nargs="+", choices=choices, default=PARTS, help="what to time")
     add("--repeats", type=cli.positive_int, default=3, help="runs of each")
     add("--device", type=cli.device_name, default="auto", help="auto, cpu, cuda or cuda:N")
@@ -62,13 +67,13 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.files import write_json
     from mi_common.records import environment, prepare_output
     from pc_softmax.data import load_data
-    from scripts import gpu_timings, timings
+    from scripts import gpu_timings, plain_timings, timings
 
     parts, folder, workers = args.parts, args.output_dir, args.num_workers
     gpu_parts = GPU_PARTS if "gpu" in parts else [part for part in GPU_PARTS if part in parts]
     if args.images < 2 * args.batch_size and "training" in gpu_parts:
         raise UserError(f"--images {args.images}: at least two batches of {args.batch_size}")
-    if "mnist" in parts or "digits" in gpu_parts:
+    if {"mnist", "plain"} & set(parts) or "digits" in gpu_parts:
         load_data("mnist", args.data_dir, imbalance="paper")  # before anything is written
     prepare_output(folder, vars(args), overwrite=args.overwrite)
     write_json(folder / "hardware.json", environment())
@@ -83,6 +88,9 @@ def main(argv: list[str] | None = None) -> None:
             ),
         }
         gpu_timings.write_parts([rows_of[part] for part in gpu_parts], folder)
+    if "plain" in parts:
+        stages = list(plain_timings.STAGES)
+        plain_timings.write_stages(stages, args.data_dir, args.repeats, folder)
     if not set(parts) & set(PARTS):
         return
     rows = timings.time_errors(args.repeats) if "errors" in parts else []

@@ -1,12 +1,15 @@
 """The timings run: small sizes here, real ones in `python -m scripts.speed`."""
 
+import contextlib
 import re
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from mi_common.errors import UserError
 from mi_common.runtime import setup
-from scripts import timings
+from scripts import page_tables, plain_timings, timings
 from scripts.speed import main
 
 
@@ -59,3 +62,29 @@ def test_the_papers_run_is_timed_in_stages(pytestconfig):
     rows = timings.time_mnist(pytestconfig.rootpath / "data", "cpu", "fp32", repeats=1)
     assert len(rows) == 5 and all(seconds > 0 for _, seconds, _ in rows)
     assert "2,064 steps; balanced accuracy 9" in rows[-1][2]
+
+
+@pytest.mark.parametrize("stage", ["head", "boxes 64"])
+def test_a_stage_is_timed_beside_its_plain_version(stage, monkeypatch, tmp_path):
+    monkeypatch.setattr(timings, "time_features", lambda images: (60.0, 50.0))
+    monkeypatch.setattr(plain_timings, "MAPS", 4)
+    row = plain_timings.measure(stage, tmp_path, repeats=1)
+    assert row["plain"] > row["cpu_seconds"] > 0 and (row["plain"] > 50) == (stage == "head")
+    assert row["ratio"] == pytest.approx(row["plain"] / row["cpu_seconds"])
+    assert 0.1 < row["memory_gb"] < 8
+
+
+def test_stages_are_written_one_by_one_with_the_bound_of_the_machine(tmp_path, monkeypatch):
+    measured = {"cpu_seconds": 0.5, "memory_gb": 1.25}
+    rows = {"matrices": measured, "boxes 64": measured | {"plain": 2.0, "ratio": 3.9}}
+    pool = SimpleNamespace(
+        submit=lambda run, stage, *_: SimpleNamespace(result=lambda: rows[stage])
+    )
+    monkeypatch.setattr(plain_timings, "worker_pool", lambda _: contextlib.nullcontext(pool))
+    plain_timings.write_stages(["matrices", "boxes 64"], tmp_path, 1, tmp_path)
+    shown = page_tables.cpu_speed(pd.read_csv(tmp_path / "plain.csv"))
+    assert (
+        shown["note"][0] == "the bound of this machine: 34 GFLOP/s"
+    )  # 2 x 2048^3 in half a second
+    assert shown["plain"].tolist() == ["", "2"] and shown["ratio"].tolist() == ["", "3.90"]
+    assert shown["memory, GB"].tolist() == ["1.25", "1.25"]
