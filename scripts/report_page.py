@@ -159,7 +159,7 @@ def table_of(frame: pd.DataFrame, caption: str) -> Table:
         constants,
         [names[i] for i in kept],
         [
-            bool(values[i]) and all(re.match(r"[≤+−-]?\s?\d", text) for text in values[i])
+            bool(values[i]) and all(re.match(r"[<≤+−-]?\s?\d", text) for text in values[i])
             for i in kept
         ],
         rows[~folded].to_numpy().tolist(),
