@@ -19,9 +19,10 @@ Writes `results.csv` and `table`; `differences.csv`, of each run over its images
 `differences`, of one run over images and of several over images and seeds, to `cam` and to the
 centre box; `chosen.json`, what the validation images chose; `by_object.csv` and a table, scores by
 where the object is and how large it is; of several runs `over_seeds.csv` and
-`by_object_over_seeds.csv`, scores and differences over images and seeds. Of the first run `threshold_curves` (`.csv`, `.png`, `.svg`),
-`overlays/`, galleries of the best, the worst and the most different boxes, and with `--save-maps`
-`maps/SPLIT/METHOD/NAME.npy` and `maps/SPLIT/annotations.csv`.
+`by_object_over_seeds.csv`, scores and differences over images and seeds. Of the first run
+`threshold_curves` (`.csv`, `.png`, `.svg`), `overlays/`, galleries of the best, the worst and the
+most different boxes, and with `--save-maps` `maps/SPLIT/METHOD/NAME.npy` and
+`maps/SPLIT/annotations.csv`.
 """
 
 from pathlib import Path
