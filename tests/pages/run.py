@@ -106,14 +106,25 @@ class Runner:
             if text.startswith("export "):
                 self.exports += f"{text}\n"
         log = self.log_dir / f"{step.page.replace('/', '-')}-{step.block}.txt"
-        process = self.start(words, log)
-        if rule.background:
-            self.background.append(process)
-            time.sleep(START)
-            failure = "" if process.poll() is None else last_line(log)
-        else:
-            failure = self.wait(process, log)
+        before, failure = self.run_folders(), "interrupted"
+        try:
+            process = self.start(words, log)
+            if rule.background:
+                self.background.append(process)
+                time.sleep(START)
+                failure = "" if process.poll() is None else last_line(log)
+            else:
+                failure = self.wait(process, log)
+        finally:
+            if failure:  # so that it can run again
+                for folder in self.run_folders() - before:
+                    shutil.rmtree(folder, ignore_errors=True)
         return ("failed", failure) if failure else ("ran changed" if note else "ran", note)
+
+    def run_folders(self) -> set[Path]:
+        return {
+            path for depth in ("*", "*/*", "*/*/*") for path in self.folder.glob(f"runs/{depth}")
+        }
 
     def start(self, words: list[str], log: Path) -> subprocess.Popen:
         """A process as after `source .venv/bin/activate`."""

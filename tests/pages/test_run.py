@@ -38,6 +38,14 @@ def test_a_failure_is_told_with_the_last_line_and_the_next_command_runs(outcomes
     ]
 
 
+def test_a_failed_command_leaves_no_run_folder_behind(outcomes, tmp_path):
+    make = "mkdir -p runs/{}/evaluation && test {} != bad"
+    blocks = [make.format(name, name) for name in ("good", "bad")]
+    assert [outcome for outcome, _ in outcomes(blocks)] == ["ran", "failed"]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"good"}
+    assert (tmp_path / "runs/good/evaluation").is_dir()
+
+
 def test_rules_append_replace_and_skip(outcomes, tmp_path):
     rules = [
         Rule("skipped", skip="needs a network"),
