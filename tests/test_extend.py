@@ -1,4 +1,4 @@
-"""The README's section "Extend": one loss, data set, map and estimator are added as it says."""
+"""The section "Extend" of mi_common's page: a loss, data set, map and estimator are added so."""
 
 import os
 import shutil
@@ -94,10 +94,15 @@ ESTIMATOR = (
         pytest.param(*ESTIMATOR, "results.csv", id="estimator"),
     ],
 )
-def test_each_is_added_in_the_places_that_the_readme_names(tmp_path, edits, command, result):
+def test_each_is_added_in_the_places_that_the_page_names(tmp_path, edits, command, result):
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package)
-    section = (ROOT / "README.md").read_text().partition("\n## Extend\n")[2].partition("\n## ")[0]
+    section = (
+        (ROOT / "mi_common/README.md")
+        .read_text()
+        .partition("\n## Extend\n")[2]
+        .partition("\n## ")[0]
+    )
     for file, old, new in edits:
         path = tmp_path / file
         if old:
