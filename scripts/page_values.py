@@ -253,10 +253,14 @@ def box_options(rows: pd.DataFrame) -> Values:
 
 
 def box_heads(rows: pd.DataFrame) -> Values:
-    """GT-known localisation in percent of heads trained on true boxes, and of infoCAM."""
-    for inputs, group in rows.groupby("inputs"):
-        yield f"box head/{inputs}", with_interval(group["gt_known"], 1)
-    yield "box head/infocam", number(100 * rows["infocam"].iloc[0], 1)
+    """GT-known localisation in percent of heads trained on true boxes, and of infoCAM.
+
+    By the optimiser of the run, whose features and maps the heads see.
+    """
+    for optimizer, of_run in rows.groupby("optimizer"):
+        for inputs, group in of_run.groupby("inputs"):
+            yield f"box head/{optimizer}/{inputs}", with_interval(group["gt_known"], 1)
+        yield f"box head/{optimizer}/infocam", number(100 * of_run["infocam"].iloc[0], 1)
 
 
 def fine_tuned(rows: pd.DataFrame) -> Values:

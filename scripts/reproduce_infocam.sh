@@ -76,11 +76,12 @@ run_into $runs/common-part scripts.head_common_part $runs/tiny-32-$first $runs/t
   --names "AdamW, 7 x 7" "SGD, 7 x 7" --factors 0 0.5 1 2 --imagenet --overwrite
 run_into $runs/edge-bands scripts.edge_bands $runs/tiny-32-$first --overwrite
 run_into $runs/box-head scripts.box_head $runs/tiny-32-$first --seeds $seeds --overwrite
+run_into $runs/box-head-sgd scripts.box_head $runs/tiny-sgd-$first --seeds $seeds --overwrite
 collect infocam_thresholds $runs/objects $runs/objects-sgd --table threshold_curves.csv \
   --columns optimizer
 collect infocam_common_part $runs/common-part --table common_part.csv
 collect infocam_edge_bands $runs/edge-bands --table edge_bands.csv
-collect infocam_box_head $runs/box-head --table box_head.csv
+collect infocam_box_head $runs/box-head $runs/box-head-sgd --table box_head.csv --columns optimizer
 
 section "zero and reflect padding, 20 images a class"
 few="--dataset tiny-imagenet --images-per-class 30 --seed $first --resume"
