@@ -54,8 +54,8 @@ def cached_features(
     The file is keyed by the images, the backbone's weights, the size, the border and the precision,
     so a change of any makes a new file; it appears only when it is complete. Images whose features
     another file of the same network, or an interrupted computation, holds are not computed again.
-    In fp32, batch norms are folded into convolutions, which with the size of the last batch changes
-    the rounding of float32: one float16 in some hundreds is the next one. The result is a
+    In fp32, batch norms are folded into convolutions. That and the size of the last batch change
+    rounding: one float16 in some 300 differs, by one step unless it is near zero. The result is a
     memory-mapped float16 array; what is written to it does not reach the file.
 
     Args:
