@@ -15,6 +15,7 @@ in words.
 from pathlib import Path
 
 from mi_common import cli
+from mi_common.errors import UserError
 
 
 def get_parser() -> cli.Parser:
@@ -26,33 +27,61 @@ def get_parser() -> cli.Parser:
     add("--columns", nargs="+", default=[], metavar="[NAME=]FLAG", help="columns to add")
     add("--holds", help="what the rows are, in words")
     add("--page", help="the section that shows them, such as infocam/README.md#scattered-digits")
-    add("--overwrite", action="store_true", help="replace the file")
+    add("--overwrite", action="store_true", help="replace the file and its NAME.json")
     return parser
+
+
+def check_output(output: Path, sidecar: Path, runs: list[Path], overwrite: bool) -> None:
+    """UserError for an output that cannot or must not be written, and for a run given twice."""
+    folders = [run.resolve() for run in runs]
+    for run, folder in zip(runs, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise UserError(f"{run}: given twice; give each run once")
+        if folder in output.resolve().parents:
+            raise UserError(f"--output {output}: inside the run {run}; use another folder")
+    if output.suffix != ".csv":
+        raise UserError(f"--output {output}: not a name that ends with .csv")
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; give the name of a file")
+    if files := [parent for parent in output.parents if parent.is_file()]:
+        raise UserError(f"--output {output}: {files[0]} is a file; use another folder")
+    for path in (output, sidecar):
+        if path.exists() and not overwrite:
+            raise UserError(f"--output {output}: {path} exists; use --overwrite or another name")
+
+
+def columns_of(texts: list[str]) -> dict[str, str]:
+    """Names of columns and their flags, from [NAME=]FLAG; UserError for a wrong or second name."""
+    from scripts.provenance import SOURCE
+
+    columns = {}
+    for text in texts:
+        name, _, flag = text.partition("=")
+        name, flag = name.replace(".", "_"), flag or name
+        if name in ("", SOURCE, *columns):
+            raise UserError(f"--columns {text}: give each column a name of its own, not {SOURCE!r}")
+        columns[name] = flag
+    return columns
 
 
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
-    from mi_common.errors import UserError
     from mi_common.files import read_json, write_json
     from mi_common.tables import write_csv
     from scripts import provenance
 
     output = args.output
     sidecar = provenance.sidecar_of(output)
-    if output.suffix != ".csv":
-        raise UserError(f"--output {output}: not a name that ends with .csv")
-    if output.exists() and not args.overwrite:
-        raise UserError(f"--output {output} exists; use --overwrite or another name")
-    if twice := [run for run in args.runs if args.runs.count(run) > 1]:
-        raise UserError(f"{twice[0]}: given twice; give each run once")
-    pairs = [text.partition("=") for text in args.columns]
-    columns = {name.replace(".", "_"): flag or name for name, _, flag in pairs}
-    rows, sources = provenance.join_tables(args.runs, args.table, columns)
+    check_output(output, sidecar, args.runs, args.overwrite)
+    rows, sources = provenance.join_tables(args.runs, args.table, columns_of(args.columns))
     words = {"holds": "", "page": ""}
     if sidecar.exists():
-        words |= {name: read_json(sidecar).get(name, "") for name in words}
+        earlier = read_json(sidecar)
+        if "sources" not in earlier:
+            raise UserError(f"--overwrite {sidecar}: not of a table; use another --output")
+        words |= {name: earlier.get(name, "") for name in words}
     words |= {name: value for name in words if (value := getattr(args, name)) is not None}
     write_csv(rows, output)
     recorded = {"recorded": provenance.RECORDED, "sha256": provenance.digest(output)}

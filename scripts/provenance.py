@@ -11,6 +11,7 @@ Beside each `NAME.csv` of collected rows stands `NAME.json`:
       inputs     the run folders that it read, with their sessions
 """
 
+import csv
 import hashlib
 import re
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ RECORDED, AFTERWARDS = "by the runs", "afterwards"
 SOURCE = "source"
 FIELDS = ("holds", "page", "recorded", "sha256", "sources")
 SESSION_FIELDS = ("command", "commit", "versions", "cpu", "gpu", "started", "seconds")
+RUN_FLAGS = ("run", "runs", "init")  # hold folders of runs
 TRAINING = "training."  # before the name of a flag of the runs that were read
 
 
@@ -71,22 +73,17 @@ def sessions_of(config: dict) -> list[dict]:
     return sessions
 
 
-def input_folders(config: dict) -> list[Path]:
-    """The run folders among the flags, without the run's own."""
-    flags = {name: value for name, value in config["flags"].items() if name != "output_dir"}
-    values = [
-        v for value in flags.values() for v in (value if isinstance(value, list) else [value])
-    ]
-    texts = dict.fromkeys(text for text in values if isinstance(text, str) and text)
-    return [Path(text) for text in texts if (Path(text) / "config.json").is_file()]
-
-
 def read_inputs(folder: Path, config: dict) -> dict[str, dict]:
-    """config.json of each run that a run read, by folder.
+    """config.json of each run that a run read, by folder, from its RUN_FLAGS.
 
-    UserError if one has changed since.
+    UserError if one is missing or has changed since.
     """
-    inputs = {str(path): read_config(path) for path in input_folders(config)}
+    values = [config["flags"].get(flag) or [] for flag in RUN_FLAGS]
+    paths = [path for value in values for path in ([value] if isinstance(value, str) else value)]
+    if missing := [path for path in paths if not Path(path, "config.json").is_file()]:
+        remedy = "put it back, or run the command of the former again"
+        raise UserError(f"{folder}: read {missing[0]}, which is missing or no run; {remedy}")
+    inputs = {path: read_config(Path(path)) for path in paths}
     for path, read in inputs.items():
         if read["sessions"][-1]["started"] > config["sessions"][-1]["started"]:
             raise UserError(f"{folder}: {path} has changed since it was read; run it again")
@@ -123,6 +120,18 @@ def _as_text(value: object) -> object:
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
+def _read_cells(path: Path) -> pd.DataFrame:
+    """The texts of a CSV table; UserError unless its rows are all as long as its header."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = [row for row in csv.reader(file, strict=True) if row]
+    except (ValueError, csv.Error) as error:  # ValueError: nothing in it, or not UTF-8
+        raise UserError(f"{path}: empty or no CSV table; run its command again") from error
+    if any(len(row) != len(header) for row in rows) or len(set(header)) != len(header):
+        raise UserError(f"{path}: damaged, rows do not fit its header; run its command again")
+    return pd.DataFrame(rows, columns=header, dtype=str)
+
+
 def join_tables(
     folders: list[Path], table: str, columns: dict[str, str]
 ) -> tuple[pd.DataFrame, dict[str, dict]]:
@@ -133,9 +142,11 @@ def join_tables(
         columns: names of columns to add where a table lacks them, and their flags; see
             `flag_value`.
 
-    Cells are texts, as they were written. UserError for runs of different entries and for tables
-    with different columns.
+    Cells are texts, as they were written. UserError for runs of different entries, for damaged
+    tables and for tables with different columns.
     """
+    if Path(table).name != table or Path(table).suffix != ".csv":
+        raise UserError(f"--table {table!r}: not the name of a CSV file in the folders")
     frames, sources = [], {}
     for folder in folders:
         config = read_config(folder)
@@ -144,7 +155,7 @@ def join_tables(
         if not path.is_file():
             tables = ", ".join(sorted(file.name for file in folder.glob("*.csv"))) or "none"
             raise UserError(f"{folder}: no {table}; --table is one of: {tables}")
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = _read_cells(path)
         for name, flag in columns.items():
             if name not in rows:
                 value = flag_value(folder, config, inputs, flag)

@@ -125,6 +125,12 @@ def wrong(make, user_error):
     make("no-table", table=None)
     with pytest.raises(SystemExit):
         make("unfinished", error=UserError("interrupted"))
+    make("gone", runs=["train", "moved"])
+    make("started", init="moved")
+    for name, cells in (("no-rows", ""), ("ragged", "a,b\n1,2\n3\n"), ("long", "a\n1,2\n")):
+        make(name, table=cells)
+    Path("foreign.csv").write_text("a\n1\n")
+    Path("link").symlink_to("good")
     Path("empty").mkdir()
     for name, config in (("foreign", {"a": 1}), ("old", {"flags": {}, "command": "x"})):
         Path(name).mkdir()
@@ -143,6 +149,19 @@ def wrong(make, user_error):
         (["good", "unfinished"], "unfinished: the last command that wrote there is unfinished"),
         (["good", "train"], "train: written by infocam.train, not infocam.evaluate"),
         (["good", "good"], "good: given twice"),
+        (["good", "empty/../good"], "good: given twice"),
+        (["link", "good"], "link: given twice"),
+        (["gone"], "gone: read moved, which is missing or no run"),
+        (["started"], "started: read moved, which is missing or no run"),
+        (["no-rows"], "no-rows/results.csv: empty or no CSV table"),
+        (["ragged"], "ragged/results.csv: damaged, rows do not fit its header"),
+        (["long"], "long/results.csv: damaged, rows do not fit its header"),
+        (["good", "--table", ""], "--table '': not the name of a CSV file"),
+        (["good", "--table", "predictions.npz"], "--table 'predictions.npz': not the name"),
+        (["good", "--table", "../foreign.csv"], "--table '../foreign.csv': not the name"),
+        (["good", "--columns", "source=optimizer"], "--columns source=optimizer: give each"),
+        (["good", "--columns", "=optimizer"], "--columns =optimizer: give each column a name"),
+        (["good", "--columns", "a=optimizer", "a=runs"], "--columns a=runs: give each column"),
         (["no-table"], "no-table: no results.csv; --table is one of: none"),
         (["good", "--table", "x.csv"], "good: no x.csv; --table is one of: results.csv"),
         (["good", "columns"], "columns ['other', 'source'], not ['gt_known', 'source']"),
@@ -163,6 +182,33 @@ def test_a_file_is_not_replaced_without_being_asked(make, user_error):
     assert "tables/rows.csv exists; use --overwrite" in user_error(main, words)
     assert Path("tables/rows.csv").read_bytes() == before
     assert "ends with .csv" in user_error(main, ["e", "--output", "tables/rows.txt"])
+    Path("tables/rows.csv").unlink()
+    assert "tables/rows.json exists; use --overwrite" in user_error(main, words)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("e/results.csv", "--output e/results.csv: inside the run e"),
+        ("link/new.csv", "--output link/new.csv: inside the run e"),
+        ("folder.csv", "--output folder.csv is a folder"),
+        ("file/below/rows.csv", "--output file/below/rows.csv: file is a file"),
+        ("config.csv", "--overwrite config.json: not of a table"),
+    ],
+)
+def test_an_output_that_would_lose_something_or_cannot_be_is_refused(
+    make, user_error, output, message
+):
+    make("e")
+    Path("folder.csv").mkdir()
+    Path("link").symlink_to("e")
+    Path("file").touch()
+    Path("config.json").write_text('{"a": 1}')
+    files = ["e/results.csv", "file", "config.json"]
+    before = [Path(file).read_bytes() for file in files]
+    assert message in user_error(main, ["e", "--output", output, "--overwrite"])
+    assert [Path(file).read_bytes() for file in files] == before
+    assert not Path("e/results.json").exists() and not Path("config.csv").exists()
 
 
 def test_a_run_that_was_read_and_has_changed_since_is_refused(make, user_error):
