@@ -16,14 +16,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/steps.sh
 
-runs=runs/reproduce_infocam smoke="" seeds=${seeds:-0 1 2} shrink="" test=""
-case "${1:-}" in
-  "") ;;
+runs=runs/reproduce_infocam smoke="" seeds=${SEEDS:-0 1 2} shrink="" test=""
+one_of --smoke "$@"
+case $argument in
   --smoke)
     runs=runs/reproduce_infocam_smoke smoke=1 seeds=${SEEDS:-0}
     shrink="--images-per-class 150 --val-per-class 30 --epochs 2" test="--test-images 200"
     ;;
-  *) echo "reproduce_infocam.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
 first=${seeds%% *}
 prepare

@@ -14,21 +14,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/steps.sh
 
 runs=runs/reproduce_mi
-paper="--seeds ${seeds:-0 1 2 3 4}" hard="--seeds ${seeds:-0 1 2}"
-tables="--seeds ${seeds:-0 1 2} --n-train 500 2000 10000"
+paper="--seeds ${SEEDS:-0 1 2 3 4}" hard="--seeds ${SEEDS:-0 1 2}"
+tables="--seeds ${SEEDS:-0 1 2} --n-train 500 2000 10000"
 coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
 zero="--replicates 25 --samples 200"
-case "${1:-}" in
-  "") ;;
+one_of --smoke "$@"
+case $argument in
   --smoke)
     runs=runs/reproduce_mi_smoke
-    paper="--seeds ${seeds:-0} --n-train 2000 --n-test 5000 --epochs 2"
-    hard="--seeds ${seeds:-0} --n-train 300 --n-test 1000 --epochs 2 --members 1"
-    tables="--seeds ${seeds:-0} --n-train 100 --n-test 1000 --candidates lda gradient-boosting"
+    paper="--seeds ${SEEDS:-0} --n-train 2000 --n-test 5000 --epochs 2"
+    hard="--seeds ${SEEDS:-0} --n-train 300 --n-test 1000 --epochs 2 --members 1"
+    tables="--seeds ${SEEDS:-0} --n-train 100 --n-test 1000 --candidates lda gradient-boosting"
     coverage="--replicates 2 --samples 200"
     zero="--replicates 1 --samples 200"
     ;;
-  *) echo "reproduce_mi.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
 prepare
 

@@ -18,16 +18,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/steps.sh
 
-runs=runs/reproduce_pc_softmax fair="" smoke="" seeds=${seeds:-0 1 2 3 4} shrink=""
+runs=runs/reproduce_pc_softmax fair="" smoke="" seeds=${SEEDS:-0 1 2 3 4} shrink=""
 all="softmax pc-softmax weighted class-balanced focal ldam logit-adjusted ldam-drw crt"
-case "${1:-}" in
-  "") ;;
+one_of "--fair --smoke" "$@"
+case $argument in
   --fair) fair=1 ;;
   --smoke)
     runs=runs/reproduce_pc_softmax_smoke smoke=1 seeds=${SEEDS:-0 1} shrink="--epochs 1"
     ;;
-  *) echo "reproduce_pc_softmax.sh: unknown argument '$1'; use --fair, --smoke or nothing" >&2
-     exit 2 ;;
 esac
 prepare
 run scripts.download_data mnist

@@ -1,4 +1,4 @@
-# Functions of the reproduce scripts, which source this file from the repository root.
+# Functions of the reproduce scripts and gpu_check.sh, which source this file from the root.
 #
 #   SEEDS="0 1" bash scripts/reproduce_mi.sh     other seeds than the pages'
 #   DRY_RUN=1 bash scripts/reproduce_mi.sh       prints the commands, to paste one by one; runs none
@@ -6,10 +6,21 @@
 # A script that is called again skips what is finished.
 
 python=.venv/bin/python
-seeds=${SEEDS:-}
+
+# one_of ALLOWED ARGUMENTS: sets $argument to the only argument, or to nothing
+one_of() {
+  local allowed=$1
+  shift
+  argument=${1:-}
+  if [ $# -le 1 ] && printf '%s\n' "" $allowed | grep -qxF -e "$argument"; then return; fi
+  echo "${0##*/}: arguments '$*'; use at most one of $allowed" >&2
+  exit 2
+}
 
 prepare() {
-  if [ -z "${DRY_RUN:-}" ]; then bash scripts/setup.sh; fi
+  if [ -z "${DRY_RUN:-}" ]; then bash scripts/setup.sh; return; fi
+  echo "bash scripts/setup.sh"
+  echo "source .venv/bin/activate"
 }
 
 section() { printf '\n%s== %s ==\n' "${DRY_RUN:+# }" "$1"; }
@@ -54,10 +65,10 @@ collect() {
   run scripts.collect "$@" --output "$runs/tables/$name.csv" --overwrite
 }
 
-# Whether a data set is there; says so if it is not. A dry run shows what would need it, too.
+# has_data NAME FOLDER: says so if the data set is missing; a dry run then shows the download.
 has_data() {
-  [ -n "${DRY_RUN:-}" ] || [ -e "data/$2" ] || {
-    note "left out: no data/$2; get it with: python -m scripts.download_data $1"
-    return 1
-  }
+  if [ -e "data/$2" ]; then return; fi
+  if [ -n "${DRY_RUN:-}" ]; then run scripts.download_data "$1"; return; fi
+  note "left out: no data/$2; get it with: python -m scripts.download_data $1"
+  return 1
 }

@@ -138,8 +138,48 @@ def test_a_dry_run_prints_the_commands_that_the_script_runs_and_each_parses(
     assert len(shown) == number
     for words in shown:
         parse(words)
-    others = {line[:2] for line in dry.stdout.splitlines() if not line.startswith("python -m ")}
+    lines = dry.stdout.splitlines()
+    assert lines[:2] == ["bash scripts/setup.sh", "source .venv/bin/activate"]
+    others = {line[:2] for line in lines[2:] if not line.startswith("python -m ")}
     assert others <= {"", "# "}  # the whole can be pasted
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "datasets"),
+    [
+        ("reproduce_infocam.sh", [], ["mnist", "tiny-imagenet"]),
+        ("reproduce_pc_softmax.sh", [], ["mnist", "tiny-imagenet", "cub"]),
+        ("reproduce_pc_softmax.sh", ["--fair"], ["mnist", "tiny-imagenet", "fashion-mnist"]),
+    ],
+)
+def test_a_dry_run_without_data_gets_them_and_collects_what_it_makes(
+    copy, monkeypatch, script, arguments, datasets
+):
+    (copy / "data/MNIST").mkdir(parents=True)
+    monkeypatch.setenv("DRY_RUN", "1")
+    made, downloaded = set(), {"scattered-digits"}
+    for module, *words in commands(run(copy, f"scripts/{script}", *arguments).stdout):
+        if module == "scripts.download_data":
+            downloaded |= set(words)
+        elif module == "scripts.collect":
+            assert {word for word in words if word.startswith("runs/")} - {words[-2]} <= made
+        else:
+            made.add(words[words.index("--output-dir") + 1])
+        if "--dataset" in words:
+            assert words[words.index("--dataset") + 1] in downloaded
+    assert downloaded == {*datasets, "scattered-digits"}
+
+
+def test_rows_of_an_absent_data_set_are_not_collected(recording):
+    shutil.rmtree(recording / "data/tiny-imagenet-200")
+    done = run(recording, "scripts/reproduce_pc_softmax.sh", "--fair")
+    assert "left out: no data/tiny-imagenet-200" in done.stdout
+    shown = commands((recording / "commands").read_text())
+    folder = "runs/reproduce_pc_softmax/tuned"
+    collected = [
+        [w for w in words if w.startswith(folder)] for words in shown if "--table" in words
+    ]
+    assert collected == [[f"{folder}-mnist-paper", f"{folder}-fashion-mnist-paper"]]
 
 
 @pytest.mark.parametrize("script", ["mi", "pc_softmax", "infocam"])
@@ -180,6 +220,14 @@ def test_an_unknown_argument_is_refused(copy, script):
     done = run(copy, f"scripts/{script}", "--fast")
     assert done.returncode == 2
     assert "'--fast'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name.startswith("reproduce")])
+@pytest.mark.parametrize("words", [("--smoke", "--fair"), ("--smoke", "--smoke"), ("", "--smoke")])
+def test_a_second_argument_is_refused(copy, script, words):
+    done = run(copy, f"scripts/{script}", *words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"'{' '.join(words)}'" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_setup_installs_again_only_when_the_requirements_change(copy):
