@@ -6,15 +6,19 @@
 #   python -m scripts.download_data tiny-imagenet
 #   bash scripts/gpu_check.sh                  under 25 minutes on one modern GPU
 #   bash scripts/gpu_check.sh tests speed      some of the steps: tests, speed, tune
-#   bash scripts/gpu_check.sh --smoke          everything shrunk to a check, on a CPU too
+#   bash scripts/gpu_check.sh --smoke          everything shrunk to a check, on a CPU too; it needs
+#                                              the archive as well
 #   EPOCHS=5 SEEDS="0 1" RUNS=runs/short bash scripts/gpu_check.sh tune
 #
 # Variables: RUNS (folder to write), EPOCHS, SEEDS, JOBS (runs at the same time), WORKERS (processes
-# that read pictures, of each), DEVICE, DATA, and NETWORK with WEIGHTS (imagenet or a file; with the
-# file of ResNet50's weights: NETWORK=resnet50). A failed step does not stop the others; the exit
-# status is 1 then. A second call goes on where the first stopped; delete RUNS to start afresh.
+# that read pictures, of each), DEVICE, DATA, PYTHON (in place of python3), and NETWORK with WEIGHTS
+# (imagenet or a file; with the file of ResNet50's weights: NETWORK=resnet50). A failed step or run
+# stops no other, and the table has the others' rows; the exit status is 1 then. A second call goes
+# on where the first stopped, and refuses trainings with other flags; delete RUNS to start afresh.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/steps.sh
+if [ -n "${DRY_RUN:-}" ]; then echo "gpu_check.sh: has no dry run; unset DRY_RUN" >&2; exit 2; fi
 
 steps="" smoke=""
 for word in "$@"; do
@@ -38,20 +42,20 @@ fi
 adl="layer3.0 layer4.0 layer4.2"
 if [ "$network" = efficientnet_lite0 ]; then adl="blocks.4.2 blocks.5.3 blocks.6.0"; fi
 
-python=.venv/bin/python
 [ -x $python ] || python=${PYTHON:-python3}
 failed=""
 mkdir -p "$runs/logs"
 
-tune() {  # SEED ADL: trains and evaluates one run, unless it is finished
-  local name=$network-seed-$1-adl-$2 layers=""
-  if [ "$2" = yes ]; then layers="--adl $adl"; fi
-  [ -e "$runs/$name/evaluation/results.csv" ] && return
-  $python -m infocam.train --dataset tiny-imagenet --network "$network" --weights "$weights" \
-    --no-freeze-backbone --epochs "$epochs" --seed "$1" --device "$device" --data-dir "$data" \
+tune() {  # NAME SEED ADL: trains and evaluates one run; notes it in $finished
+  local name=$1 layers=""
+  if [ "$3" = yes ]; then layers="--adl $adl"; fi
+  run infocam.train --dataset tiny-imagenet --network "$network" --weights "$weights" \
+    --no-freeze-backbone --epochs "$epochs" --seed "$2" --device "$device" --data-dir "$data" \
     --num-workers "$workers" --output-dir "$runs/$name" --resume $train $layers &&
-  $python -m infocam.evaluate "$runs/$name" --methods cam infocam infocam+ layer-cam \
-    --device "$device" --num-workers "$workers" --overlays 0 --gallery 0 --overwrite $evaluate
+  run_into "$runs/$name/evaluation" infocam.evaluate "$runs/$name" --device "$device" \
+    --methods cam infocam infocam+ layer-cam --data-dir "$data" --num-workers "$workers" \
+    --overlays 0 --gallery 0 --overwrite $evaluate &&
+  echo "$name" >>"$finished"
 }
 
 for step in ${steps:-tests speed tune}; do
@@ -66,17 +70,19 @@ for step in ${steps:-tests speed tune}; do
         --junitxml="$runs/tests.xml" 2>&1 | tee "$runs/logs/tests.txt" || failed="$failed tests"
       ;;
     speed)
-      if [ -e "$runs/logs/speed.finished" ]; then echo "finished earlier"; continue; fi
-      $python -m scripts.speed --device "$device" --data-dir "$data" --num-workers "$((cores < 8 ? cores : 8))" \
-        --output-dir "$runs/speed" --overwrite $speed 2>&1 | tee "$runs/logs/speed.txt" &&
-        touch "$runs/logs/speed.finished" || failed="$failed speed"
+      run_into "$runs/speed" scripts.speed --device "$device" --data-dir "$data" \
+        --num-workers "$((cores < 8 ? cores : 8))" --overwrite $speed 2>&1 |
+        tee -a "$runs/logs/speed.txt" || failed="$failed speed"
       ;;
     tune)
       export OMP_NUM_THREADS=1
+      finished=$runs/logs/finished.txt evaluations=()
+      : >"$finished"
       for seed in $seeds; do
         for with_adl in no yes; do
           while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
-          tune "$seed" $with_adl >"$runs/logs/$network-seed-$seed-adl-$with_adl.txt" 2>&1 &
+          name=$network-seed-$seed-adl-$with_adl
+          tune "$name" "$seed" $with_adl >>"$runs/logs/$name.txt" 2>&1 &
         done
       done
       wait
@@ -84,14 +90,19 @@ for step in ${steps:-tests speed tune}; do
       for seed in $seeds; do
         for with_adl in no yes; do
           name=$network-seed-$seed-adl-$with_adl
-          if [ -e "$runs/$name/evaluation/results.csv" ]; then continue; fi
+          if grep -qxF "$name" "$finished"; then
+            evaluations+=("$runs/$name/evaluation")
+            continue
+          fi
           echo "$name failed; the end of $runs/logs/$name.txt:" >&2
           tail -n 3 "$runs/logs/$name.txt" >&2
           failed="$failed $name"
         done
       done
-      $python -m scripts.collect "$runs/$network"-seed-*/evaluation --columns adl epochs training.precision \
-        --output "$runs/infocam_fine_tuned.csv" --overwrite || failed="$failed rows"
+      if [ ${#evaluations[@]} -gt 0 ]; then
+        collect infocam_fine_tuned "${evaluations[@]}" --columns adl epochs training.precision ||
+          failed="$failed rows"
+      fi
       ;;
   esac
 done

@@ -2,19 +2,34 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.test_commands import ROOT, commands, parse
 
-PYTHON = """#!/bin/sh
-echo "$@" >> commands
-case "$2 $FAIL" in
-  pytest*tests*) exit 1 ;;
-  infocam.train*seed-1*) case "$*" in *--seed\\ 1\\ *) exit 2 ;; esac ;;
-  infocam.evaluate*) mkdir -p "$3/evaluation" && touch "$3/evaluation/results.csv" ;;
-esac
+# Trainings refuse other flags than those of an earlier one in their folder.
+PYTHON = f"""#!{sys.executable}
+import json, os, shlex, sys
+from pathlib import Path
+
+if sys.argv[1] != "-m":
+    sys.exit()
+module, *words = sys.argv[2:]
+failing = os.environ.get("FAIL", "").split()
+with open("commands", "a") as file:
+    file.write(shlex.join(["-m", module, *words]) + "\\n")
+if module in failing or ("seed-1" in failing and "--seed 1 " in " ".join(words)):
+    sys.exit(1)
+if "--output-dir" in words:
+    config = Path(words[words.index("--output-dir") + 1], "config.json")
+    text = json.dumps({{"command": shlex.join(["python", "-m", module, *words])}})[1:-1]
+    text += '\\n"finished": true\\n'
+    if module == "infocam.train" and config.exists() and config.read_text() != text:
+        sys.exit("flags changed")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(text)
 """
 
 
@@ -47,18 +62,54 @@ def test_every_command_parses_and_a_second_call_repeats_none(check):
     assert sum("--adl blocks.4.2 blocks.5.3 blocks.6.0" in text for text in trained) == 3
     assert sum("--seed 2 " in text for text in trained) == 2
     assert modules[-1] == "scripts.collect"
-    assert [words[0] for words in check("speed", "tune")[1]] == ["scripts.collect"]
+    again = [words[0] for words in check("speed", "tune")[1]]
+    assert again == ["infocam.train"] * 6 + ["scripts.collect"]  # training itself resumes
+
+
+def evaluations(shown: list[list[str]]) -> list[str]:
+    """The runs whose rows are collected last."""
+    module, *words = shown[-1]
+    assert module == "scripts.collect"
+    names = [word.split("/")[2] for word in words if word.endswith("/evaluation")]
+    return [name.removeprefix("efficientnet_lite0-") for name in names]
+
+
+@pytest.mark.parametrize("changed", [{"EPOCHS": "3"}, {"WEIGHTS": "w.pt"}])
+def test_a_finished_training_with_other_flags_is_a_failure(check, changed):
+    check("tune", SEEDS="0")
+    done, shown = check("tune", SEEDS="0", **changed)
+    assert done.returncode == 1 and "flags changed" in done.stderr
+    assert [words[0] for words in shown] == ["infocam.train"] * 2  # no row of them
+
+
+@pytest.mark.parametrize("changed", [{"DEVICE": "cuda:1"}, {"DATA": "d"}])
+def test_speed_is_measured_anew_on_another_device(check, changed):
+    assert [words[0] for words in check("speed")[1]] == ["scripts.speed"]
+    assert check("speed")[1] == []
+    assert [words[0] for words in check("speed", **changed)[1]] == ["scripts.speed"]
+
+
+def test_rows_are_those_of_the_seeds_that_are_given(check):
+    check("tune", SEEDS="0 1")
+    assert evaluations(check("tune", SEEDS="1 2")[1]) == [
+        *("seed-1-adl-no", "seed-1-adl-yes", "seed-2-adl-no", "seed-2-adl-yes")
+    ]
+    done, _ = check(DRY_RUN="1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_a_failed_step_is_named_and_stops_no_other(check):
-    done, shown = check(FAIL="tests seed-1", RUNS="out")
+    done, shown = check(FAIL="pytest seed-1", RUNS="runs/out")
     assert done.returncode == 1
     names = "efficientnet_lite0-seed-1-adl-no efficientnet_lite0-seed-1-adl-yes"
     assert done.stderr.splitlines()[-1] == f"failed: tests {names}"
     modules = [words[0] for words in shown]
     assert modules[0] == "pytest" and modules.count("infocam.evaluate") == 4
-    again = [words[0] for words in check(RUNS="out")[1]]
-    assert sorted(again[1:-1]) == ["infocam.evaluate"] * 2 + ["infocam.train"] * 2
+    assert evaluations(shown) == [
+        *("seed-0-adl-no", "seed-0-adl-yes", "seed-2-adl-no", "seed-2-adl-yes")
+    ]
+    again = [words[0] for words in check(RUNS="runs/out")[1]]
+    assert sorted(again[1:-1]) == ["infocam.evaluate"] * 2 + ["infocam.train"] * 6
 
 
 def test_variables_reach_the_commands(check):
