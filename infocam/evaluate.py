@@ -16,12 +16,12 @@ Options of boxes add rows: each option alone, and all together.
     python -m infocam.evaluate RUN --propagate 2 --propagate-earlier 2 4 --prior-map
 
 Writes `results.csv` and `table`; `differences.csv`, of each run over its images, and the table
-`differences`, of one run over images and of several over images and seeds, to `cam` and to the
-centre box; `chosen.json`, what the validation images chose; `by_object.csv` and a table, scores by
-where the object is and how large it is; of several runs `over_seeds.csv` and
-`by_object_over_seeds.csv`, scores and differences over images and seeds. Of the first run
-`threshold_curves` (`.csv`, `.png`, `.svg`), `overlays/`, galleries of the best, the worst and the
-most different boxes, and with `--save-maps` `maps/SPLIT/METHOD/NAME.npy` and
+`differences`, of one run over images and of several over images and seeds, to `cam`, `infocam`, the
+centre box and the plain method of a refined one; `chosen.json`, what the validation images chose;
+`by_object.csv` and a table, scores by where the object is and how large it is; of several runs
+`over_seeds.csv` and `by_object_over_seeds.csv`, scores and differences over images and seeds. Of
+the first run `threshold_curves` (`.csv`, `.png`, `.svg`), `overlays/`, galleries of the best, the
+worst and the most different boxes, and with `--save-maps` `maps/SPLIT/METHOD/NAME.npy` and
 `maps/SPLIT/annotations.csv`.
 """
 

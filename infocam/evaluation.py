@@ -14,10 +14,11 @@ from infocam.figures.plots import plot_threshold_curves
 from infocam.localise import Maps, SplitMaps, faithfulness, score_maps, split_maps
 from infocam.maps.methods import parse_methods
 from infocam.models.classifiers import EARLIER_DEFAULTS, TrainedRun, run_classifier
-from infocam.names import MEAN_MAP, RANDOM
+from infocam.names import RANDOM
 from infocam.recipes import DataSettings
 from infocam.refinement import box_grids, keep_best_exponents, mean_map_curves, refined_curves
 from infocam.scoring import scores, tables
+from infocam.scoring.boxes import mean_map
 from infocam.scoring.choice import RULE, best_regions, choices
 from infocam.scoring.metrics import Evaluator, ScoredMaps
 from infocam.scoring.objects import object_properties, object_rows, object_table
@@ -148,27 +149,26 @@ def refine(
     chosen: dict[str, dict] = {}
     if options.propagate:
         exponents = options.propagate, options.propagate_earlier
-        chosen = keep_best_exponents(maps_by_split, curves, methods, *exponents)
+        maps_by_split, curves, chosen = keep_best_exponents(
+            maps_by_split, curves, methods, *exponents
+        )
     grids = box_grids(options.prior_map, options.threshold_rule, options.box_rule)
+    prior_maps = {}
     for method in (*methods, *chosen):
         maps = {split: of_split.maps[method, 1] for split, of_split in maps_by_split.items()}
         plain = {split: of_split[method, 1] for split, of_split in curves.items()}
-        refined = refined_curves(
-            maps, plain, sets, grids, evaluator, normalisation=options.normalisation
-        )
+        if options.prior_map is not None:
+            prior_maps[method] = mean_map(maps["validation"], options.normalisation)
+        priors = {"prior_map": prior_maps.get(method), "normalisation": options.normalisation}
+        refined = refined_curves(maps, plain, sets, grids, evaluator, **priors)
         for name, (best, curves_by_split) in refined.items():
             chosen[f"{method}, {name}"] = chosen.get(method, {}) | asdict(best)
             for split, of_method in curves_by_split.items():
                 curves[split][f"{method}, {name}", 1] = of_method
-    for method in methods if options.prior_map is not None else ():
-        of_mean = mean_map_curves(
-            {split: of_split.maps[method, 1] for split, of_split in maps_by_split.items()},
-            sets,
-            evaluator,
-            normalisation=options.normalisation,
-        )
-        for split, of_method in of_mean.items():
-            curves[split][MEAN_MAP + method, 1] = of_method
+    if prior_maps:
+        of_methods = {method: prior_maps[method] for method in methods}
+        for split, images in sets.items():
+            curves[split] |= mean_map_curves(of_methods, images, evaluator)
     scored = {split: maps.scored(curves[split]) for split, maps in maps_by_split.items()}
     return scored, chosen
 

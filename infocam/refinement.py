@@ -13,8 +13,8 @@ import numpy as np
 
 from infocam.localise import SplitMaps, score_maps
 from infocam.maps.cam import propagated
-from infocam.names import PROPAGATED, TWICE
-from infocam.scoring.boxes import BoxOptions, add_prior_map, mean_map
+from infocam.names import MEAN_MAP, PROPAGATED, TWICE
+from infocam.scoring.boxes import BoxOptions, add_prior_map
 from infocam.scoring.choice import best_candidate
 from infocam.scoring.metrics import Curves, Evaluator
 from infocam.scoring.tables import EARLIER
@@ -53,25 +53,30 @@ def keep_best_exponents(
     methods: list[str],
     exponents: tuple[float, ...],
     earlier_exponents: tuple[float, ...] = (),
-) -> dict[str, dict[str, float]]:
-    """Leaves one of each method's propagated maps, as the method `propagated METHOD`.
+) -> tuple[dict[str, SplitMaps], dict[str, dict[Key, Curves]], dict[str, dict[str, float]]]:
+    """One of each method's propagated maps, as the method `propagated METHOD`, in place of all.
 
-    So for those of two propagations, whose exponents are chosen together, as `twice propagated
-    METHOD`. `found` and `curves` are by split and change in place. Returns the exponents by new
-    name.
+    So of those of two propagations, whose exponents are chosen together, as `twice propagated
+    METHOD`. Returns `found` and `curves`, which are by split, with these maps, and the exponents by
+    new name.
     """
     steps = {PROPAGATED: [(exponent,) for exponent in exponents]}
     if earlier_exponents:
         steps[TWICE + PROPAGATED] = list(itertools.product(exponents, earlier_exponents))
-    best = {}
+    best, chosen, candidate_keys = {}, {}, set()
     for (prefix, candidates), method in itertools.product(steps.items(), methods):
         keys = {numbers: (propagated(method, *numbers), 1) for numbers in candidates}
         numbers = best_candidate({n: curves["validation"][key] for n, key in keys.items()})
-        for by_key in (*curves.values(), *(split.maps for split in found.values())):
-            of_numbers = {n: by_key.pop(key) for n, key in keys.items()}
-            by_key[prefix + method, 1] = of_numbers[numbers]
         best[prefix + method] = dict(zip(("exponent", EARLIER), numbers, strict=False))
-    return best
+        chosen[prefix + method, 1] = keys[numbers]
+        candidate_keys |= set(keys.values())
+
+    def kept(by_key: dict) -> dict:
+        others = {key: value for key, value in by_key.items() if key not in candidate_keys}
+        return others | {key: by_key[candidate] for key, candidate in chosen.items()}
+
+    found = {split: replace(maps, maps=kept(maps.maps)) for split, maps in found.items()}
+    return found, {split: kept(of_split) for split, of_split in curves.items()}, best
 
 
 def refined_curves(
@@ -81,17 +86,18 @@ def refined_curves(
     grids: dict[str, Grid],
     evaluator: Callable[..., Evaluator],
     *,
+    prior_map: np.ndarray | None,
     normalisation: str,
 ) -> dict[str, tuple[BoxOptions, dict[str, Curves]]]:
     """By name of each grid, the options that are best on validation images, and curves by split.
 
     Args:
-        maps: (N, h, w) of one method by split; the prior map is the mean of those of `validation`.
+        maps: (N, h, w) of one method by split.
         plain: the curves by split without any option.
         grids: of `box_grids`; options are chosen in the order of a grid.
         evaluator: makes an `Evaluator` for `box_options`.
+        prior_map: (h, w); None if no grid has weights of it.
     """
-    prior_map = mean_map(maps["validation"], normalisation)
     scored = {(split, BoxOptions()): curves for split, curves in plain.items()}
 
     def score(split: str, candidates: list[BoxOptions]) -> dict[BoxOptions, Curves]:
@@ -119,20 +125,12 @@ def refined_curves(
 
 
 def mean_map_curves(
-    maps: dict[str, np.ndarray],
-    sets: dict[str, ImageSet],
-    evaluator: Callable[..., Evaluator],
-    *,
-    normalisation: str,
-) -> dict[str, Curves]:
-    """The curves by split of the prior map alone, the same map for each image.
-
-    For the arguments see `refined_curves`.
-    """
-    prior_map = mean_map(maps["validation"], normalisation)
-    curves = {}
-    for split, values in maps.items():
-        same = {"mean map": np.broadcast_to(prior_map, values.shape)}
-        label = f"{split} boxes of the mean map"
-        curves[split] = score_maps(same, sets[split], {"mean map": evaluator()}, label=label)
-    return {split: of_split["mean map"] for split, of_split in curves.items()}
+    prior_maps: dict[str, np.ndarray], images: ImageSet, evaluator: Callable[..., Evaluator]
+) -> dict[Key, Curves]:
+    """The curves of the (h, w) prior map of each method alone, the same map for each image."""
+    maps = {
+        (MEAN_MAP + method, 1): np.broadcast_to(prior_map, (len(images), *prior_map.shape))
+        for method, prior_map in prior_maps.items()
+    }
+    evaluators = {key: evaluator() for key in maps}
+    return score_maps(maps, images, evaluators, label="boxes of mean maps")

@@ -1,18 +1,8 @@
-"""Outputs of a frozen network, computed once and kept as memory-mapped files.
+"""Outputs of a frozen network, computed once and kept as memory-mapped files; see `row_files`."""
 
-A file is a NumPy array with a checksum of each block of rows behind it. All are verified whenever
-the file is opened.
-"""
-
-import errno
 import functools
 import glob
 import hashlib
-import io
-import itertools
-import math
-import os
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,16 +13,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mi_common.backbones import GlobalAveragePoolClassifier
-from mi_common.errors import UserError, require_disk
 from mi_common.files import release, write_atomically
 from mi_common.fingerprints import files_digest
 from mi_common.folding import fold_batch_norms
 from mi_common.image_sets import ImageFileDataset, ImageSet
 from mi_common.pictures import READER_VERSION
 from mi_common.progress import in_blocks
+from mi_common.row_files import read_rows, write_rows
 from mi_common.runtime import Runtime
 
-BLOCK_BYTES = 1 << 24  # bytes of the array that share a checksum
 PART_ROWS = 512  # images that an interruption can lose
 BATCH_SIZE = 16  # as quick as 64, with less memory
 
@@ -69,7 +58,7 @@ def cached_features(
 
     def digest(fingerprint: str) -> str:
         key = hashlib.sha256(f"{READER_VERSION} {kind} {size} {spec} {runtime.precision}".encode())
-        stride = network.output_stride or 32
+        stride = network.output_stride or 32  # None is 32 in most backbones
         if kind == "earlier-maps":  # a stride of 16 in place of 32 changes the last stage alone
             stride = min(stride, 16)
         key.update(f"{stride} {augmentation}{fingerprint}".encode())
@@ -87,7 +76,7 @@ def cached_features(
     files = ImageFileDataset(images.images, transform, seed=augmentation)
 
     @functools.cache
-    def compute_maps() -> Callable[[Tensor], Tensor]:
+    def feature_function() -> Callable[[Tensor], Tensor]:
         # Weights in half precision would round otherwise than a batch norm does.
         frozen = fold_batch_norms(network) if runtime.precision == "fp32" else network
         features = frozen.earlier_features if kind == "earlier-maps" else frozen.features
@@ -99,7 +88,7 @@ def cached_features(
         for batch in tqdm(loader, desc="part", leave=False, disable=None):
             batch = batch.to(runtime.device, memory_format=torch.channels_last)
             with runtime.autocast():
-                maps = compute_maps()(batch).float()
+                maps = feature_function()(batch).float()
             values = maps.mean(dim=(2, 3)) if kind == "pooled" else maps
             yield values.cpu().numpy().astype(np.float16)
 
@@ -149,7 +138,7 @@ class StoredRows:
         keys: np.ndarray,
         compute: Callable[[list[int]], Iterator[np.ndarray]],
         *,
-        label: str = "features",
+        label: str,
     ) -> None:
         """Writes the rows of all keys; computes those that no file holds, `PART_ROWS` at a time.
 
@@ -200,61 +189,3 @@ def hash_weights(digest, module: nn.Module) -> None:
     """Adds names and values of all weights and statistics of a module to a hashlib digest."""
     for name, value in module.state_dict().items():
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-
-
-def write_rows(path: Path, count: int, batches: Iterator[np.ndarray]) -> None:
-    """Writes an `.npy` file from batches of rows, then the checksums.
-
-    These are little-endian uint32 CRCs: of the header, and of each `BLOCK_BYTES` of the array.
-    UserError if the disk has too little space, which is reserved after the first batch.
-    """
-    first = next(batches)
-    shape = (count, *first.shape[1:])
-    data_bytes = math.prod(shape) * first.itemsize
-    buffer = io.BytesIO()
-    description = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, description)
-    header = buffer.getvalue()
-    with path.open("wb") as file:
-        checksum_bytes = 4 * (1 + math.ceil(data_bytes / BLOCK_BYTES))
-        _reserve(file.fileno(), len(header) + data_bytes + checksum_bytes, path)
-        file.write(header)
-        checksums, checksum, filled = [zlib.crc32(header)], 0, 0
-        for rows in itertools.chain([first], batches):
-            content = memoryview(rows.tobytes())
-            while content:
-                part, content = content[: BLOCK_BYTES - filled], content[BLOCK_BYTES - filled :]
-                file.write(part)
-                checksum, filled = zlib.crc32(part, checksum), filled + len(part)
-                if filled == BLOCK_BYTES:
-                    checksums.append(checksum)
-                    checksum = filled = 0
-        file.write(np.array(checksums + [checksum] * (filled > 0), "<u4").tobytes())
-
-
-def _reserve(descriptor: int, size: int, path: Path) -> None:
-    require_disk(size, path.parent, "cached features")
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:  # others are of file systems that cannot reserve
-            raise
-
-
-def read_rows(path: Path) -> np.ndarray:
-    """The memory-mapped array in a file of `write_rows`; UserError for a wrong checksum."""
-    damaged = UserError(f"{path}: damaged; delete it, and its features are computed again")
-    with path.open("rb") as file:
-        try:
-            array = np.lib.format.open_memmap(path, mode="c")  # PyTorch wants it writable
-        except Exception as error:  # NumPy's reader of headers raises many kinds
-            raise damaged from error
-        starts = range(0, array.nbytes, BLOCK_BYTES)
-        lengths = [array.offset, *(min(BLOCK_BYTES, array.nbytes - start) for start in starts)]
-        if path.stat().st_size != sum(lengths) + 4 * len(lengths):
-            raise damaged
-        checksums = [zlib.crc32(file.read(length)) for length in lengths]
-        if checksums != np.frombuffer(file.read(), "<u4").tolist():
-            raise damaged
-    return array

@@ -159,13 +159,18 @@ def simulated_shifts(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def without_test_choices(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose threshold is from validation images, and those without one."""
+    return rows[rows["threshold_rule"].isin(["none", "validation"])]
+
+
 def localisation_rows(rows: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     """Rows of one optimiser by our protocol whose threshold is from validation images, or none.
 
     Without those whose region is chosen, but is off with each seed.
     """
     rows = rows[rows["optimizer"].eq(optimizer) & rows["protocol"].eq("infocam")]
-    rows = rows[rows["threshold_rule"].isin(["none", "validation"])]
+    rows = without_test_choices(rows)
     widest = rows.groupby(["map", "method", "region_rule"])["region"].transform("max")
     chosen = rows["region_rule"].eq("validation") & (widest > 1)
     return rows[rows["region_rule"].eq("off") | chosen].drop(columns="optimizer")
@@ -296,7 +301,7 @@ def image_padding(rows: pd.DataFrame) -> pd.DataFrame:
 
 def box_options(rows: pd.DataFrame) -> pd.DataFrame:
     """GT-known localisation by method, optimiser and map, and the gain on infoCAM, in percent."""
-    columns = {}
+    rows, columns = without_test_choices(rows), {}
     for (optimizer, side), group in rows.groupby(["optimizer", "map"], sort=False):
         group = group.drop_duplicates(["method", "baseline"])  # of two commands, the same
         scores, gains = (
@@ -311,7 +316,7 @@ def box_options(rows: pd.DataFrame) -> pd.DataFrame:
 
 def best_boxes(rows: pd.DataFrame) -> pd.DataFrame:
     """The method with the most hits on validation images, by optimiser and map, in percent."""
-    lines = []
+    rows, lines = without_test_choices(rows), []
     for (optimizer, side), group in rows.groupby(["optimizer", "map"], sort=False):
         group = group.drop_duplicates(["method", "baseline"])
         by_method = group[group["baseline"] == "none"].set_index("method")

@@ -15,7 +15,7 @@ from mi_common.tables import interval_half_width
 from mi_estimator.benchmark_report import errors_and_failures
 from mi_estimator.tasks.suites import PUBLISHED, SUITES
 from scripts.label_shift import LARGEST_LOSS
-from scripts.page_tables import localisation_rows
+from scripts.page_tables import localisation_rows, without_test_choices
 from scripts.pages import read_rows
 
 ENDINGS = {"balanced_accuracy": "", "accuracy": " accuracy", "worst_class_accuracy": " worst"}
@@ -244,7 +244,7 @@ def boxes(rows: pd.DataFrame) -> Values:
 
 def box_options(rows: pd.DataFrame) -> Values:
     """GT-known localisation or gain in percent, by optimiser, map, method and baseline."""
-    for row in rows.to_dict("records"):
+    for row in without_test_choices(rows).to_dict("records"):
         name = f"options/{row['optimizer']}/{row['map']}/{row['method']}"
         name += "" if row["baseline"] == "none" else f" - {row['baseline']}"
         for end in ("", "_low", "_high"):

@@ -94,23 +94,23 @@ collect infocam_padding $runs/padding-zero $runs/padding-on-reflect $runs/paddin
 
 section "options of boxes, 7 x 7 and 14 x 14 maps of the same heads"
 boxes=""
-# boxes NAME STRIDE FLAGS: of the heads by AdamW and by SGD, with propagated maps
+# boxes NAME FLAGS: with propagated maps, into $runs/boxes-NAME
 boxes() {
-  local name=$1 stride=$2 optimizer trained
-  shift 2
-  for optimizer in adamw sgd; do
-    if [ $optimizer = adamw ]; then trained=$by_adamw; else trained=$by_sgd; fi
-    evaluate boxes-$optimizer-$stride$name $trained --output-stride $stride --propagate 2 4 8 "$@"
-    boxes="$boxes $runs/boxes-$optimizer-$stride$name"
-  done
+  local name=$1
+  shift
+  evaluate boxes-$name $trained --output-stride $stride --propagate 2 4 8 "$@"
+  boxes="$boxes $runs/boxes-$name"
 }
 options="--prior-map --threshold-rule adaptive"
-for stride in 32 16; do
-  boxes "" $stride --methods cam infocam infocam+ lowest:20
-  boxes -options $stride --methods infocam lowest:20 $options --box-rule mean
+for optimizer in adamw sgd; do
+  if [ $optimizer = adamw ]; then trained=$by_adamw; else trained=$by_sgd; fi
+  for stride in 32 16; do
+    boxes $optimizer-$stride --methods cam infocam infocam+ lowest:20
+    boxes $optimizer-$stride-options --methods infocam lowest:20 $options --box-rule mean
+  done
+  stride=32
+  boxes $optimizer-32-peak --methods infocam $options --box-rule peak
 done
-boxes -peak 32 --methods infocam $options --box-rule peak
-collect infocam_boxes $boxes --columns optimizer
 if [ "$seeds" != "$first" ]; then  # several
   collect infocam_boxes_over_seeds $boxes --table over_seeds.csv --columns optimizer
   collect infocam_by_object $boxes --table by_object_over_seeds.csv --columns optimizer

@@ -3,7 +3,7 @@
 All methods see the same images, so a difference is far more certain than the two scores.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from mi_common.errors import UserError
 
 SETTING = ["dataset", "network", "map", "loss", "protocol"]
 RULE = ["region_rule", "threshold_rule"]
-BASELINES = ("cam", "centre-box")
+BASELINES = ("cam", "infocam", "centre-box")  # and others of a refined method
 NO_BASELINE = "none"  # of a score itself
 PART = ["property", "quarter"]  # of the images; see `objects`
 ALL = "all"  # images, in place of a property and a quarter of it
@@ -25,10 +25,7 @@ ALL = "all"  # images, in place of a property and a quarter of it
 def image_differences(
     rows: pd.DataFrame, *, ranks: np.ndarray | None, weights: np.ndarray
 ) -> pd.DataFrame:
-    """The scores of each method less those of `cam` and of the centre box, under equal rules.
-
-    A refined method is compared with the plain one too; see `names.plain_method`. So is a method of
-    two propagations with that of the first one.
+    """The scores of each method less those of its baselines, under equal rules.
 
     Args:
         rows: of `scores.score_rows`, with the columns method, `RULE` and `HITS`. A given region,
@@ -40,18 +37,15 @@ def image_differences(
         A row each with the columns method, such as "infocam - cam"; `RULE`; n; gt_known and
         top1_loc, fractions of one, with bootstrap intervals (_low, _high); won and lost, the images
         that only the method or only the baseline boxes right; p of the exact test of McNemar
-        (1947). Without logits there is no top1_loc.
+        (1947) on these counts. Each image counts once in won, lost and p, whatever its weight.
+        Without logits there is no top1_loc.
     """
     hits = _hits_by_key(rows)
     counts = resampled(len(weights)) * (weights * len(weights))
     total = counts.sum(axis=1)
     differences = []
-    pairs = [((baseline, *key[1:]), key) for baseline in BASELINES for key in hits]
-    pairs += [((plain_method(method), *rule), (method, *rule)) for method, *rule in hits]
-    pairs += [((key[0].removeprefix(TWICE), *key[1:]), key) for key in hits]
-    for base, key in dict.fromkeys(pairs):
-        if base == key or base not in hits or key[0] == "centre-box":
-            continue
+    pairs = [(key, base) for key in hits for base in _baselines_of(key, hits)]
+    for key, base in pairs:
         change = hits[key].astype(np.float32) - hits[base]
         won, lost = int((change > 0).sum()), int((change < 0).sum())
         line = {"method": f"{key[0]} - {base[0]}", **dict(zip(RULE, key[1:], strict=True))}
@@ -61,8 +55,7 @@ def image_differences(
             values["top1_loc"] = change * (ranks < 1)
         for name, value in values.items():
             low, high = np.percentile(counts @ value / total, (2.5, 97.5))
-            scores = {name: weights @ value, f"{name}_low": low, f"{name}_high": high}
-            line |= {column: round(float(score), 12) for column, score in scores.items()}
+            line |= _with_ends(name, weights @ value, low, high)
         p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
         differences.append(line | {"won": won, "lost": lost, "p": p})
     return pd.DataFrame(differences)
@@ -103,9 +96,8 @@ def over_images_and_seeds(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
         baseline, to which it is compared, or `NO_BASELINE`; `RULE`; property and quarter of the
         object (see `objects`), or `ALL`; seeds; n, images; validation_gt_known, the method's mean
         over seeds; gt_known and top1_loc, or their differences, fractions of one, with the ends of
-        95 % intervals (_low, _high; see `interval_over_images_and_seeds`). Baselines are `cam`,
-        `infocam`, the centre box and the plain method of a refined one. Quarters are of validation
-        thresholds.
+        95 % intervals (_low, _high; see `interval_over_images_and_seeds`). Quarters are of
+        validation thresholds.
 
     UserError for runs of one setting with different numbers of test images.
     """
@@ -134,14 +126,10 @@ def _lines_of_setting(group: list[Evaluation]) -> Iterator[dict]:
     for name, values in (group[0].properties or {}).items():
         of_image = quarters(values)
         parts |= {(name, int(q) + 1): of_image == q for q in np.unique(of_image)}
-    for (method, *rule), values in scores.items():
-        baselines = [NO_BASELINE, "cam", "infocam", "centre-box", plain_method(method)]
-        for baseline in dict.fromkeys(baselines):
-            change, key = values, (baseline, *rule)
-            if baseline != NO_BASELINE:
-                if method in (baseline, "centre-box") or key not in scores:
-                    continue
-                change = values - scores[key]
+    for key, values in scores.items():
+        method, *rule = key
+        changes = {base[0]: values - scores[base] for base in _baselines_of(key, scores)}
+        for baseline, change in ({NO_BASELINE: values} | changes).items():
             described = {"method": method, "baseline": baseline}
             described |= dict(zip(RULE, rule, strict=True))
             for (name, quarter), inside in parts.items():
@@ -149,13 +137,31 @@ def _lines_of_setting(group: list[Evaluation]) -> Iterator[dict]:
                     continue
                 line = described | dict(zip(PART, (name, quarter), strict=True))
                 line |= {"seeds": len(group), "n": int(inside.sum())}
-                line["validation_gt_known"] = round(on_validation[(method, *rule)], 6)
+                line["validation_gt_known"] = round(on_validation[key], 12)
                 share = weights[inside] / weights[inside].sum()
                 for score, of_score in (("gt_known", change), ("top1_loc", change * is_top)):
-                    ends = interval_over_images_and_seeds(of_score[:, inside], share)
-                    names = (score, f"{score}_low", f"{score}_high")
-                    line |= {n: round(float(v), 6) for n, v in zip(names, ends, strict=True)}
+                    mean_and_ends = interval_over_images_and_seeds(of_score[:, inside], share)
+                    line |= _with_ends(score, *mean_and_ends)
                 yield line
+
+
+def _baselines_of(key: tuple, keys: Collection[tuple]) -> list[tuple]:
+    """Those of `keys`, methods with their rules, with which the method of `key` is compared.
+
+    They are `BASELINES`, the plain method of a refined one (see `names.plain_method`) and, for two
+    propagations, the method of the first, all under the rules of `key`; for the centre box none.
+    """
+    method, *rule = key
+    if method == "centre-box":
+        return []
+    names = dict.fromkeys([*BASELINES, plain_method(method), method.removeprefix(TWICE)])
+    return [(name, *rule) for name in names if name != method and (name, *rule) in keys]
+
+
+def _with_ends(name: str, mean: float, low: float, high: float) -> dict[str, float]:
+    """Three columns, rounded because the order of a sum changes its last digits."""
+    values = {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return {column: round(float(value), 12) for column, value in values.items()}
 
 
 def _hits_by_key(rows: pd.DataFrame) -> dict[tuple, np.ndarray]:

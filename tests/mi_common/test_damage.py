@@ -17,10 +17,11 @@ from torch.nn.functional import cross_entropy
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
 from mi_common.engine import TensorBatches, fit
 from mi_common.errors import UserError
-from mi_common.features import BLOCK_BYTES, cached_features, read_rows, write_rows
+from mi_common.features import cached_features
 from mi_common.files import read_arrays, save_arrays
 from mi_common.image_sets import ImageSet
 from mi_common.records import RunFolder
+from mi_common.row_files import BLOCK_BYTES, read_rows, write_rows
 
 FLIPS = 200
 CHECKPOINT = r"checkpoint\.pt: damaged, .*; delete it and train again with --resume"
@@ -196,7 +197,7 @@ def test_a_file_of_another_kind_in_its_place_is_one_line(tmp_path, cpu):
 
 
 def test_every_block_of_a_large_feature_file_has_its_checksum(tmp_path, monkeypatch):
-    monkeypatch.setattr("mi_common.features.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("mi_common.row_files.BLOCK_BYTES", 1000)
     rows = np.random.default_rng(0).normal(size=(700, 9)).astype(np.float16)  # 12.6 blocks
     path = tmp_path / "features.npy"
     write_rows(path, 700, iter(np.split(rows, [1, 300, 301])))
