@@ -333,11 +333,12 @@ def best_boxes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_order(methods: pd.Series) -> list[str]:
-    """The methods, each once: baselines, plain, propagated, with options.
+    """The methods, each once: baselines, plain, propagated, with options; no random maps.
 
     Of mean maps, which are alike, there is that of infoCAM alone.
     """
     first = ["whole-image", "centre-box", "mean map of infocam"]
-    kept = [m for m in methods.unique() if m not in first and not m.startswith("mean map")]
+    left_out = ("mean map", "random")
+    kept = [m for m in methods.unique() if m not in first and not m.startswith(left_out)]
     kept.sort(key=lambda method: (", " in method, method.startswith("propagated")))
     return [method for method in first if method in set(methods)] + kept

@@ -27,6 +27,7 @@ ROWS = pd.DataFrame(
         row("propagated infocam", "none", 0.62, 0.65),
         row("propagated infocam", "infocam", -0.01, 0.65),
         row("mean map of cam", "none", 0.57),
+        row("random", "none", 0.5),
         row("infocam", "none", 0.63, 0.64),  # of a second command
         row("infocam", "none", 0.66, 0.66, optimizer="sgd", map="14x14", threshold_rule="oracle"),
         row("infocam", "none", 0.65, 0.66, optimizer="sgd", map="14x14"),
