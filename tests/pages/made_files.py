@@ -55,7 +55,6 @@ def make_files(folder: Path, data_dir: Path) -> None:
             shutil.copytree(data_dir / name, folder / "data" / name)
     write_pictures(folder)
     write_tables(folder)
-    write_archive(folder / ARCHIVE)
     write_cub(folder / "data", train=[12, 32, 9, 10], test=[6, 8, 4, 16])
 
 
@@ -111,6 +110,7 @@ def shared_archive() -> Path:
 
 def write_archive(target: Path) -> None:
     """A part of the archive of Tiny-ImageNet: the first classes and images of each."""
+    partial = target.with_suffix(".partial")
     with zipfile.ZipFile(shared_archive()) as source:
         names = {name.partition("/")[2]: name for name in source.namelist()}
 
@@ -130,8 +130,10 @@ def write_archive(target: Path) -> None:
             file = f"train/{wnid}/{wnid}_boxes.txt"
             texts[file] = lines(file)[:TRAINING_IMAGES]
             images += [f"train/{wnid}/images/{line.split()[0]}" for line in texts[file]]
-        with zipfile.ZipFile(target, "w") as archive:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(partial, "w") as archive:
             for file, text in texts.items():
                 archive.writestr(f"tiny-imagenet-200/{file}", "\n".join(text) + "\n")
             for file in images:
                 archive.writestr(f"tiny-imagenet-200/{file}", source.read(names[file]))
+    partial.replace(target)

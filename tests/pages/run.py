@@ -3,10 +3,11 @@
     PCS_SHARED_DATA=FOLDER python -m tests.pages.run
 
 The copy holds the files of the working tree that git does not ignore, and what a user would have
-(`tests.pages.made_files`); FOLDER has Tiny-ImageNet's archive. `tests.pages.rules` says what is
-shrunk or left out. Prints a line for each command: it ran as written, ran changed, was skipped and
-why, or failed; the exit status is 1 if one failed. A second call copies the working tree again and
-runs what has not run yet; delete the work folder to start afresh.
+(`tests.pages.made_files`); FOLDER has Tiny-ImageNet's archive, which the pages that unpack it need.
+`tests.pages.rules` says what is shrunk or left out. Prints a line for each command: it ran as
+written, ran changed, was skipped and why, or failed; the exit status is 1 if one failed. A second
+call copies the working tree again and runs what has not run yet; delete the work folder to start
+afresh.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pages import PAGES, ROOT, blocks, name_of, shell_commands
-from tests.pages.made_files import inputs_of, make_files, shared_archive
+from tests.pages.made_files import ARCHIVE, inputs_of, make_files, write_archive
 from tests.pages.rules import Rule, rule_of
 
 LIMIT = 900  # seconds of a command
@@ -68,6 +69,12 @@ def changed(command: str, rule: Rule) -> str:
     """The command that runs in place of one of the pages."""
     text = command.replace(rule.old, rule.new) if rule.old else command
     return f"{text} {rule.flags}".strip()
+
+
+def needs_archive(steps: list[Step]) -> bool:
+    """Whether a command that runs names the archive of Tiny-ImageNet."""
+    rules = [(step, rule_of(step.text)) for step in steps]
+    return any(ARCHIVE in changed(step.text, rule) for step, rule in rules if not rule.skip)
 
 
 def copy_working_tree(target: Path) -> None:
@@ -167,9 +174,11 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated; run it again to go on"))
     copy, record, logs = (args.work_dir / name for name in ("copy", "outcomes.jsonl", "logs"))
     logs.mkdir(parents=True, exist_ok=True)
+    steps = [step for page in PAGES if name_of(page) in args.pages for step in steps_of(page)]
+    if needs_archive(steps) and not (copy / ARCHIVE).exists():
+        write_archive(copy / ARCHIVE)  # or nothing is begun
     made = args.work_dir / "made"
     if not made.exists():
-        shared_archive()  # or nothing is begun
         copy_working_tree(copy)
         make_files(copy, ROOT / "data")
         made.touch()
@@ -178,10 +187,10 @@ def main(argv: list[str] | None = None) -> None:
     outcomes = {tuple(row["key"]): row["outcome"] for row in rows}  # the last one of each
     runner, failed = Runner(copy, logs), []
     try:
-        for step in (step for page in PAGES for step in steps_of(page)):
+        for step in steps:
             done = outcomes.get(tuple(step.key), "failed") != "failed"
             again = args.again is not None and args.again in step.text
-            if step.page not in args.pages or (done and not again):
+            if done and not again:
                 continue
             begun = time.monotonic()
             outcome, note = runner.run(step)

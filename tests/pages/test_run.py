@@ -31,6 +31,20 @@ def outcomes(tmp_path, monkeypatch):
     return outcomes_of
 
 
+def test_the_archive_is_asked_for_by_the_pages_that_unpack_it(tmp_path, monkeypatch):
+    needing = [run.name_of(page) for page in run.PAGES if run.needs_archive(run.steps_of(page))]
+    assert needing == ["data/README.md", "infocam/README.md", "pc_softmax/README.md"]
+    monkeypatch.setenv("PCS_SHARED_DATA", str(tmp_path))
+    monkeypatch.setattr(run.signal, "signal", lambda *_: None)
+    words = ["--work-dir", str(tmp_path / "work"), "--pages"]
+    with pytest.raises(SystemExit, match=r"no .*tiny-imagenet-200\.zip; set PCS_SHARED_DATA"):
+        run.main([*words, "data/README.md"])
+    monkeypatch.setattr(run.Runner, "run", lambda runner, step: ("ran", ""))
+    monkeypatch.setattr(run, "make_files", lambda folder, data_dir: None)
+    monkeypatch.setattr(run, "copy_working_tree", lambda folder: None)
+    run.main([*words, "mi_common/README.md"])
+
+
 def test_a_failure_is_told_with_the_last_line_and_the_next_command_runs(outcomes):
     assert outcomes(["echo one; echo two >&2; exit 3", "true"]) == [
         ("failed", "status 3: two"),

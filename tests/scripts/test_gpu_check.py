@@ -114,7 +114,9 @@ def test_a_failed_step_is_named_and_stops_no_other(check):
 
 def test_variables_reach_the_commands(check):
     variables = {"NETWORK": "resnet50", "WEIGHTS": "w.pt", "EPOCHS": "2", "SEEDS": "5"}
-    shown = check("tune", **variables, WORKERS="7", DEVICE="cuda:1", DATA="d", RUNS="r")[1]
+    shown = check("tune", **variables, JOBS="1", WORKERS="7", DEVICE="cuda:1", DATA="d", RUNS="r")[
+        1
+    ]
     shown = [words for words in shown if words[0] == "infocam.train"]
     assert len(shown) == 2
     expected = "--network resnet50 --weights w.pt --no-freeze-backbone --epochs 2 --seed 5"
