@@ -48,6 +48,7 @@ def compute_values(folder: Path) -> dict[str, str]:
             *simulated_shifts(rows("label_shift_simulation")),
             *boxes(rows("infocam_tiny_imagenet")),
             *box_options(rows("infocam_boxes_over_seeds")),
+            *box_options(rows("infocam_boxes_twice")),
             *box_heads(rows("infocam_box_head")),
             *edge_bands(rows("infocam_edge_bands")),
             *better_recipes(rows("pc_softmax_fair_tuning")),
