@@ -335,10 +335,18 @@ def best_boxes(rows: pd.DataFrame) -> pd.DataFrame:
 def _in_order(methods: pd.Series) -> list[str]:
     """The methods, each once: baselines, plain, propagated, with options; no random maps.
 
-    Of mean maps, which are alike, there is that of infoCAM alone.
+    Of mean maps, which are alike, there is that of infoCAM alone. Single options are those of
+    infoCAM; of the other contrasts there is every option together.
     """
     first = ["whole-image", "centre-box", "mean map of infocam"]
     left_out = ("mean map", "random")
-    kept = [m for m in methods.unique() if m not in first and not m.startswith(left_out)]
+    together = EVERY_OPTION.partition(", ")[2]
+    kept = []
+    for method in methods.unique():
+        contrast, _, options = method.partition(", ")
+        single = "infocam" in contrast.split() and ", " not in options
+        shown = not options or options == together or single
+        if shown and method not in first and not method.startswith(left_out):
+            kept.append(method)
     kept.sort(key=lambda method: (", " in method, method.startswith("propagated")))
     return [method for method in first if method in set(methods)] + kept

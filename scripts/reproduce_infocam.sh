@@ -108,11 +108,15 @@ for optimizer in adamw sgd; do
     boxes $optimizer-$stride --methods cam infocam infocam+ lowest:20
     boxes $optimizer-$stride-options --methods infocam lowest:20 $options --box-rule mean
   done
+  evaluate twice-$optimizer-16 $trained --output-stride 16 --methods infocam --propagate 2 \
+    --propagate-earlier 2 4 $options --box-rule mean
   stride=32
   boxes $optimizer-32-peak --methods infocam $options --box-rule peak
 done
 if [ "$seeds" != "$first" ]; then  # several
   collect infocam_boxes_over_seeds $boxes --table over_seeds.csv --columns optimizer
+  collect infocam_boxes_twice $runs/twice-adamw-16 $runs/twice-sgd-16 --table over_seeds.csv \
+    --columns optimizer
   collect infocam_by_object $boxes --table by_object_over_seeds.csv --columns optimizer
 fi
 

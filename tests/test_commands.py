@@ -120,7 +120,7 @@ def test_every_command_of_the_quick_start_parses(recording, arguments):
         ("reproduce_pc_softmax.sh", [], 23),
         ("reproduce_pc_softmax.sh", ["--fair"], 8),
         ("reproduce_pc_softmax.sh", ["--smoke"], 13),
-        ("reproduce_infocam.sh", [], 48),
+        ("reproduce_infocam.sh", [], 51),
         ("reproduce_infocam.sh", ["--smoke"], 4),
     ],
 )
