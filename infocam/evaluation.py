@@ -125,10 +125,10 @@ def evaluate_run(
     for method, chosen in chosen_settings.items():
         settings_of_method = ", ".join(f"{name} {value}" for name, value in chosen.items())
         print(f"{run.folder.path}: validation images choose for {method}: {settings_of_method}")
-    chosen = choices(validation.curves, chosen_settings)
     properties = object_properties(*boxes[0])
     of_images = {"ranks": test.ranks, "weights": weights, "properties": properties}
-    return scores.Evaluation(rows, differences, chosen, by_object, **of_images), scored
+    choice = choices(validation.curves, chosen_settings)
+    return scores.Evaluation(rows, differences, choice, by_object, **of_images), scored
 
 
 def refine(
@@ -138,23 +138,23 @@ def refine(
     options: Options,
     evaluator: Callable[..., Evaluator],
 ) -> tuple[dict[str, ScoredMaps], dict[str, dict]]:
-    """The scores by split, of the maps as they are and with each option, and what was chosen.
+    """Scores of the maps by split, plain and with each option of boxes, and the chosen settings.
 
-    The second result holds the chosen exponent and options of each changed method, by its name.
+    The settings are the exponents and options that validation images choose, by refined method.
     """
     curves = {}
     for split, of_split in maps_by_split.items():
         evaluators = {key: evaluator() for key in of_split.maps}
         curves[split] = score_maps(of_split.maps, sets[split], evaluators, label=f"{split} boxes")
-    chosen: dict[str, dict] = {}
+    settings: dict[str, dict] = {}
     if options.propagate:
         exponents = options.propagate, options.propagate_earlier
-        maps_by_split, curves, chosen = keep_best_exponents(
+        maps_by_split, curves, settings = keep_best_exponents(
             maps_by_split, curves, methods, *exponents
         )
     grids = box_grids(options.prior_map, options.threshold_rule, options.box_rule)
     prior_maps = {}
-    for method in (*methods, *chosen):
+    for method in (*methods, *settings):
         maps = {split: of_split.maps[method, 1] for split, of_split in maps_by_split.items()}
         plain = {split: of_split[method, 1] for split, of_split in curves.items()}
         if options.prior_map is not None:
@@ -162,7 +162,7 @@ def refine(
         priors = {"prior_map": prior_maps.get(method), "normalisation": options.normalisation}
         refined = refined_curves(maps, plain, sets, grids, evaluator, **priors)
         for name, (best, curves_by_split) in refined.items():
-            chosen[f"{method}, {name}"] = chosen.get(method, {}) | asdict(best)
+            settings[f"{method}, {name}"] = settings.get(method, {}) | asdict(best)
             for split, of_method in curves_by_split.items():
                 curves[split][f"{method}, {name}", 1] = of_method
     if prior_maps:
@@ -170,7 +170,7 @@ def refine(
         for split, images in sets.items():
             curves[split] |= mean_map_curves(of_methods, images, evaluator)
     scored = {split: maps.scored(curves[split]) for split, maps in maps_by_split.items()}
-    return scored, chosen
+    return scored, settings
 
 
 def read_images(

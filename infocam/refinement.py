@@ -48,35 +48,39 @@ def box_grids(
 
 
 def keep_best_exponents(
-    found: dict[str, SplitMaps],
+    maps_by_split: dict[str, SplitMaps],
     curves: dict[str, dict[Key, Curves]],
     methods: list[str],
     exponents: tuple[float, ...],
     earlier_exponents: tuple[float, ...] = (),
 ) -> tuple[dict[str, SplitMaps], dict[str, dict[Key, Curves]], dict[str, dict[str, float]]]:
-    """One of each method's propagated maps, as the method `propagated METHOD`, in place of all.
+    """Chooses the exponents of each method's propagated maps on validation images.
 
-    So of those of two propagations, whose exponents are chosen together, as `twice propagated
-    METHOD`. Returns `found` and `curves`, which are by split, with these maps, and the exponents by
-    new name.
+    Returns maps and curves by split, in which the maps of the best exponent, named `propagated
+    METHOD`, replace those of all exponents; and the best exponents by that name. The two exponents
+    of maps that are propagated twice, `twice propagated METHOD`, are chosen together.
     """
     steps = {PROPAGATED: [(exponent,) for exponent in exponents]}
     if earlier_exponents:
         steps[TWICE + PROPAGATED] = list(itertools.product(exponents, earlier_exponents))
-    best, chosen, candidate_keys = {}, {}, set()
+    best, best_keys, candidate_keys = {}, {}, set()
     for (prefix, candidates), method in itertools.product(steps.items(), methods):
         keys = {numbers: (propagated(method, *numbers), 1) for numbers in candidates}
         numbers = best_candidate({n: curves["validation"][key] for n, key in keys.items()})
         best[prefix + method] = dict(zip(("exponent", EARLIER), numbers, strict=False))
-        chosen[prefix + method, 1] = keys[numbers]
+        best_keys[prefix + method, 1] = keys[numbers]
         candidate_keys |= set(keys.values())
 
-    def kept(by_key: dict) -> dict:
+    def with_best_only(by_key: dict) -> dict:
         others = {key: value for key, value in by_key.items() if key not in candidate_keys}
-        return others | {key: by_key[candidate] for key, candidate in chosen.items()}
+        return others | {name: by_key[key] for name, key in best_keys.items()}
 
-    found = {split: replace(maps, maps=kept(maps.maps)) for split, maps in found.items()}
-    return found, {split: kept(of_split) for split, of_split in curves.items()}, best
+    maps_by_split = {
+        split: replace(of_split, maps=with_best_only(of_split.maps))
+        for split, of_split in maps_by_split.items()
+    }
+    curves = {split: with_best_only(of_split) for split, of_split in curves.items()}
+    return maps_by_split, curves, best
 
 
 def refined_curves(

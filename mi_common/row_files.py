@@ -64,7 +64,7 @@ def read_rows(path: Path) -> np.ndarray:
     damaged = UserError(f"{path}: damaged; delete it, and its features are computed again")
     with path.open("rb") as file:
         try:
-            array = np.lib.format.open_memmap(path, mode="c")  # PyTorch wants it writable
+            array = np.lib.format.open_memmap(path, mode="c")  # PyTorch warns of read-only arrays
         except Exception as error:  # NumPy's reader of headers raises many kinds
             raise damaged from error
         starts = range(0, array.nbytes, BLOCK_BYTES)

@@ -37,8 +37,8 @@ class ImbalancedData:
 
     Attributes:
         validation: drawn from the training images, or None.
-        tests: by name; the imbalanced list, if there is one, before "official"; empty for a folder
-            of one's own without test images.
+        tests: by name; the imbalanced list, if there is one, before "official"; empty for
+            `--dataset folder` without test images.
         indices: ascending int64 positions of the images of every split, under "train",
             "validation" and "test/NAME"; in the official test file for "test/official" and
             "test/paper-list", in the official training file for all others.

@@ -13,6 +13,7 @@ from infocam.figures.overlay import draw_panel
 from infocam.scoring.metrics import IOU_HIT
 from mi_common.plots import save_figure, styles
 from scripts.figures_scores import BLUE, GREY, ORANGE, WIDTH
+from scripts.page_tables_boxes import without_test_choices
 
 METHODS = {"infocam": ("infoCAM", BLUE, "-"), "cam": ("CAM", ORANGE, "--")}
 BASELINES = {"centre-box": ("centred box", "-."), "whole-image": ("whole image", ":")}
@@ -27,20 +28,20 @@ def draw_thresholds(curves: pd.DataFrame, scores: pd.DataFrame, path: Path) -> N
         scores: rows of `infocam.evaluate`; dots are at the thresholds that validation images
             choose, level lines are baselines.
     """
-    chosen = scores["region_rule"].eq("off") & scores["threshold_rule"].isin(["validation", "none"])
+    scores = without_test_choices(scores[scores["region_rule"] == "off"])
     same = scores["seed"].eq(0) & scores["map"].eq("7x7") & scores["protocol"].eq("infocam")
-    chosen = scores[chosen & same].set_index(["optimizer", "method"])
+    by_method = scores[same].set_index(["optimizer", "method"])
     figure, panels = plt.subplots(1, len(OPTIMIZERS), figsize=(WIDTH, 4.2), sharey=True)
     for panel, (optimizer, title) in zip(panels, OPTIMIZERS.items(), strict=True):
         for method, (name, colour, line) in METHODS.items():
             rows = curves[curves["optimizer"].eq(optimizer) & curves["method"].eq(method)]
             style = {"color": colour, "linestyle": line, "linewidth": 2}
             panel.plot(rows["threshold"], 100 * rows["gt_known"], label=name, **style)
-            dot = chosen.loc[(optimizer, method)]
+            dot = by_method.loc[(optimizer, method)]
             size = 9 if method == "infocam" else 6  # so that both show where they are equal
             panel.plot(dot["threshold"], 100 * dot["gt_known"], "o", color=colour, markersize=size)
         for method, (name, line) in BASELINES.items():
-            value = 100 * chosen.loc[(optimizer, method), "gt_known"]
+            value = 100 * by_method.loc[(optimizer, method), "gt_known"]
             panel.axhline(value, color=GREY, linestyle=line, label=name)
         panel.set(title=title, xlim=(0, 1), xlabel="threshold, as a share of the map's range")
     panels[0].set_ylabel("boxes that hit, given the label (%)")

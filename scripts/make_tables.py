@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from mi_common.errors import UserError
     from mi_common.files import write_text
-    from scripts import page_tables, pages, provenance
+    from scripts import page_tables, page_tables_boxes, pages, provenance
     from scripts.page_values import compute_values
 
     for table in sorted((pages.ROOT / "resources").glob("*.csv")):
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     for page in pages.PAGES:
         name, old = pages.name_of(page), page.read_text()
         try:
-            new = pages.with_tables(old, vars(page_tables))
+            new = pages.with_tables(old, vars(page_tables) | vars(page_tables_boxes))
             for sentence in sentences.pop(name, []):
                 new = pages.with_numbers(new, sentence, values)
         except UserError as error:

@@ -15,7 +15,7 @@ from mi_common.tables import interval_half_width
 from mi_estimator.benchmark_report import errors_and_failures
 from mi_estimator.tasks.suites import PUBLISHED, SUITES
 from scripts.label_shift import LARGEST_LOSS
-from scripts.page_tables import localisation_rows, without_test_choices
+from scripts.page_tables_boxes import localisation_rows, without_test_choices
 from scripts.pages import read_rows
 
 ENDINGS = {"balanced_accuracy": "", "accuracy": " accuracy", "worst_class_accuracy": " worst"}
@@ -274,7 +274,7 @@ def fine_tuned(rows: pd.DataFrame) -> Values:
 
 
 def edge_bands(rows: pd.DataFrame) -> Values:
-    """GT-known localisation in percent by method, and what dividing by the map of noise costs."""
+    """GT-known localisation in percent by method, and its difference to infoCAM."""
     for row in rows.to_dict("records"):
         yield f"bands/{row['method']}", number(100 * row["gt_known"], 1)
         for end in ("", "_low", "_high"):

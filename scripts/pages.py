@@ -83,7 +83,7 @@ def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]])
         files = [word for word in words if "=" not in word]
         options = dict(word.split("=", 1) for word in words if "=" in word)
         if name not in functions:
-            raise UserError(f"<!-- table: {match[1]} -->: no function {name} in page_tables.py")
+            raise UserError(f"<!-- table: {match[1]} -->: no function {name} of page tables")
         if missing := [file for file in files if not (ROOT / file).is_file()]:
             raise UserError(f"<!-- table: {match[1]} -->: {missing[0]} not found")
         rows = [read_rows(ROOT / file) for file in files]

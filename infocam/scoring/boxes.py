@@ -121,11 +121,11 @@ def contour_boxes(
         else:  # stable: of equal areas the first stays first
             contours = sorted(contours, key=cv2.contourArea, reverse=True)
         rectangles += [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
-    boxes = _with_ends(np.array(rectangles), width, height, box_end)
+    boxes = _corners(np.array(rectangles), width, height, box_end)
     return boxes, np.array(starts)[mask_of_cut]
 
 
-def _with_ends(rectangles: np.ndarray, width: int, height: int, box_end: str) -> np.ndarray:
+def _corners(rectangles: np.ndarray, width: int, height: int, box_end: str) -> np.ndarray:
     """Boxes of (R, 4) x, y, width, height in an image; `box_end` as in `contour_boxes`."""
     boxes, empty = rectangles.copy(), rectangles[:, 2] == 0
     boxes[:, 2:] += boxes[:, :2] - (box_end == "inclusive")
@@ -181,7 +181,7 @@ def _peak_boxes(levels: np.ndarray, cuts: np.ndarray, peak: int, box_end: str) -
     first, end = np.stack([columns, rows], axis=-1)
     rectangles = np.where(end > first, [first, end - first], 0)
     height, width = levels.shape
-    return _with_ends(np.concatenate(rectangles, axis=1), width, height, box_end)
+    return _corners(np.concatenate(rectangles, axis=1), width, height, box_end)
 
 
 def add_prior_map(

@@ -26,7 +26,7 @@ def shown(results: pd.DataFrame) -> pd.DataFrame:
     for name in metrics:
         table[name] = _percent(results[name])
         if name in ("gt_known", "top1_loc"):
-            table[name] = _with_ends(results, name)
+            table[name] = with_ends(results, name)
     return table
 
 
@@ -35,7 +35,7 @@ def over_images(differences: pd.DataFrame) -> pd.DataFrame:
     table = differences[["method", *RULE, "n"]].copy()
     for name in ("gt_known", "top1_loc"):
         if name in differences:
-            table[name] = _with_ends(differences, name)
+            table[name] = with_ends(differences, name)
     table = table.join(differences[["won", "lost"]])
     return table.assign(p=differences["p"].map(p_value))
 
@@ -50,17 +50,19 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[(rows["baseline"] != NO_BASELINE) & (rows["property"] == ALL)]
     table = rows[[*SETTING, *RULE, "seeds", "n"]].copy()
     table.insert(len(SETTING), "method", rows["method"] + " - " + rows["baseline"])
-    return table.assign(**{name: _with_ends(rows, name) for name in ("gt_known", "top1_loc")})
+    return table.assign(**{name: with_ends(rows, name) for name in ("gt_known", "top1_loc")})
 
 
-def _with_ends(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Percent with the ends of the interval."""
-    mean, low, high = (_percent(rows[f"{name}{end}"]) for end in ("", "_low", "_high"))
+def with_ends(rows: pd.DataFrame, name: str, *, sign: bool = False) -> pd.Series:
+    """A fraction in percent with the ends of its 95 % interval; `sign` writes a plus, too."""
+    mean, low, high = (_percent(rows[f"{name}{end}"], sign) for end in ("", "_low", "_high"))
     return mean + " (" + low + " to " + high + ")"
 
 
-def _percent(values: pd.Series) -> pd.Series:
-    return values.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f}")
+def _percent(values: pd.Series, sign: bool = False) -> pd.Series:
+    form = "{:+.1f}" if sign else "{:.1f}"
+    texts = ["" if pd.isna(value) else form.format(100 * value) for value in values]
+    return pd.Series(texts, values.index, dtype=object)
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the tests of `infocam.explain` share: class names, and what a call writes."""
+"""What the tests of `infocam.explain` share: class names, and the files that a call writes."""
 
 import pandas as pd
 

@@ -23,7 +23,7 @@ from infocam.maps.cam import region_filter
 from infocam.scoring.metrics import Evaluator
 from infocam.scoring.protocols import PROTOCOLS
 from mi_common.records import RunFolder
-from scripts import page_tables
+from scripts import page_tables_boxes
 
 # Regions, the prior, protocols.
 
@@ -164,7 +164,7 @@ def test_two_seeds_make_means_and_paired_differences(
     (line,) = (row for row in text.splitlines() if "| infocam - cam | off | validation |" in row)
     assert "| 2 | 12 | {:.1f} ({:.1f} to {:.1f}) |".format(*ends) in line
     assert "infocam+ - centre-box" in text
-    cells = page_tables.box_options(over_seeds.assign(optimizer="sgd")).set_index("method")
+    cells = page_tables_boxes.box_options(over_seeds.assign(optimizer="sgd")).set_index("method")
     means = [np.mean([by_seed[s, m, "validation"] for s in (1, 2)]) for m in ("infocam", "cam")]
     assert cells.loc["infocam", "SGD, 7x7"] == f"{100 * means[0]:.1f}"
     assert cells.loc["cam", "SGD, 7x7"].startswith(f"{100 * means[1]:.1f}, {0 - ends[0]:+.1f} (")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mi_common.errors import UserError
-from scripts import page_tables, page_values, pages
+from scripts import page_tables, page_tables_boxes, page_values, pages
 from scripts.make_tables import main
 from scripts.provenance import AFTERWARDS, SESSION_FIELDS, digest, files_table
 
@@ -189,12 +189,12 @@ def test_fine_tuned_rows_are_means_over_seeds_with_paired_gains():
             for method, score in scores.items()
         ]
     )
-    table = page_tables.fine_tuned(rows)
+    table = page_tables_boxes.fine_tuned(rows)
     assert list(table["training"]) == ["without ADL", "with ADL"]
     assert list(table["n"]) == [3, 3]
     half = 4.302653 / np.sqrt(3)  # of Student's interval of three values one apart
     assert table["test accuracy"][0] == f"71.0 ± {half:.1f}"
     assert table["cam"][1] == "55.0 ± 0.0, 45.0 ± 0.0"
     assert table["infocam less cam"][0] == f"+7.0 ± {2 * half:.1f}"
-    one = page_tables.fine_tuned(rows[rows["seed"] == 0])
+    one = page_tables_boxes.fine_tuned(rows[rows["seed"] == 0])
     assert one["infocam less cam"][0] == "+5.0"
