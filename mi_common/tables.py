@@ -111,6 +111,23 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
+def number(value: float, digits: int, *, sign: bool = False) -> str:
+    """With so many decimals, and a plus if that is wanted; never "-0.0"."""
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def with_half_width(mean: float, half_width: float, digits: int, *, sign: bool = False) -> str:
+    """`mean ± half-width` of an interval; the mean alone where the half-width is NaN."""
+    text = number(mean, digits, sign=sign)
+    return text if np.isnan(half_width) else f"{text} ± {half_width:.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """With two significant digits; a tiny one is not 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
 def formatted(
     summary: pd.DataFrame, metrics: list[str], *, digits: int = 2, scale: float = 1.0
 ) -> pd.DataFrame:
@@ -121,10 +138,7 @@ def formatted(
     table = summary.drop(columns=[f"{m}_ci" for m in metrics]).astype({m: object for m in metrics})
     for metric in metrics:
         pairs = zip(summary[metric] * scale, summary[f"{metric}_ci"] * scale, strict=True)
-        table[metric] = [
-            f"{mean:.{digits}f}" + ("" if np.isnan(ci) else f" ± {ci:.{digits}f}")
-            for mean, ci in pairs
-        ]
+        table[metric] = [with_half_width(*pair, digits) for pair in pairs]
     return table
 
 

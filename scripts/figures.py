@@ -11,13 +11,29 @@ from pathlib import Path
 
 from mi_common import cli
 
-FIGURES = {  # the files that each is drawn from
-    "mi_paper.png": ("mi_estimator.csv",),
-    "mi_hard.png": ("mi_hard.csv",),
-    "pc_softmax_classes.png": ("pc_softmax_classes.csv",),
-    "infocam_thresholds.png": ("infocam_thresholds.csv", "infocam_tiny_imagenet.csv"),
-    "infocam_common_part.png": ("infocam_common_part.csv",),
-    "infocam_differences.png": ("infocam_differences.npz",),
+FIGURES = {  # the function that draws it, and its files with the columns or arrays they must have
+    "mi_paper.png": ("draw_paper", {"mi_estimator.csv": "task estimator estimate truth"}),
+    "mi_hard.png": ("draw_hard", {"mi_hard.csv": "task estimator n_train estimate truth status"}),
+    "pc_softmax_classes.png": (
+        "draw_classes",
+        {"pc_softmax_classes.csv": "test_set loss rule seed class train_count accuracy"},
+    ),
+    "infocam_thresholds.png": (
+        "draw_thresholds",
+        {
+            "infocam_thresholds.csv": "optimizer seed method threshold gt_known",
+            "infocam_tiny_imagenet.csv": "optimizer map protocol seed method region_rule "
+            "threshold_rule threshold gt_known",
+        },
+    ),
+    "infocam_common_part.png": (
+        "draw_common_part",
+        {"infocam_common_part.csv": "head factor map_share gain gain_low gain_high"},
+    ),
+    "infocam_differences.png": (
+        "draw_differences",
+        {"infocam_differences.npz": "pictures labels truths methods maps boxes overlaps"},
+    ),
 }
 
 
@@ -35,25 +51,25 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
-    from scripts.figures_boxes import draw_common_part, draw_differences, draw_thresholds
+    from mi_common.errors import UserError
+    from scripts import figures_boxes, figures_scores
     from scripts.figures_input import read_input
-    from scripts.figures_scores import draw_classes, draw_hard, draw_paper
 
-    draw = {
-        "mi_paper.png": draw_paper,
-        "mi_hard.png": draw_hard,
-        "pc_softmax_classes.png": draw_classes,
-        "infocam_thresholds.png": draw_thresholds,
-        "infocam_common_part.png": draw_common_part,
-        "infocam_differences.png": draw_differences,
-    }
+    functions = vars(figures_boxes) | vars(figures_scores)
     inputs = {  # all are read first: a missing file leaves nothing half done
-        name: [read_input(args.rows / file) for file in FIGURES[name]]
+        name: [
+            read_input(args.rows / file, *names.split()) for file, names in FIGURES[name][1].items()
+        ]
         for name in dict.fromkeys(args.only or FIGURES)
     }
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    for name, files in inputs.items():
-        draw[name](*files, args.output_dir / name)
+    for name, values in inputs.items():
+        function, files = FIGURES[name]
+        try:
+            functions[function](*values, args.output_dir / name)
+        except (TypeError, LookupError, ValueError, AttributeError) as error:
+            problem = f"{' and '.join(files)} do not fit: {type(error).__name__}: {error}"
+            raise UserError(f"{name}: {problem}; make them again") from error
         print(f"wrote {args.output_dir / name}")
 
 

@@ -24,12 +24,13 @@ def draw_thresholds(curves: pd.DataFrame, scores: pd.DataFrame, path: Path) -> N
     """GT-known localisation at each threshold, one panel for each optimiser of the head.
 
     Args:
-        curves: a row an optimiser, method and threshold, of the heads of seed 0.
+        curves: a row an optimiser, method and threshold, of heads of one seed.
         scores: rows of `infocam.evaluate`; dots are at the thresholds that validation images
             choose, level lines are baselines.
     """
     scores = without_test_choices(scores[scores["region_rule"] == "off"])
-    same = scores["seed"].eq(0) & scores["map"].eq("7x7") & scores["protocol"].eq("infocam")
+    (seed,) = curves["seed"].unique()
+    same = scores["seed"].eq(seed) & scores["map"].eq("7x7") & scores["protocol"].eq("infocam")
     by_method = scores[same].set_index(["optimizer", "method"])
     figure, panels = plt.subplots(1, len(OPTIMIZERS), figsize=(WIDTH, 4.2), sharey=True)
     for panel, (optimizer, title) in zip(panels, OPTIMIZERS.items(), strict=True):

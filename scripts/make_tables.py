@@ -31,12 +31,18 @@ def main(argv: list[str] | None = None) -> None:
     for table in sorted((pages.ROOT / "resources").glob("*.csv")):
         provenance.check_sidecar(table)
     values = compute_values(pages.ROOT / "resources")
+    functions = {
+        name: value
+        for module in (page_tables, page_tables_boxes)
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__  # not what it imports
+    }
     sentences = pages.read_sentences(pages.ROOT / "scripts/page_sentences.txt")
     changed = 0
     for page in pages.PAGES:
         name, old = pages.name_of(page), page.read_text()
         try:
-            new = pages.with_tables(old, vars(page_tables) | vars(page_tables_boxes))
+            new = pages.with_tables(old, functions)
             for sentence in sentences.pop(name, []):
                 new = pages.with_numbers(new, sentence, values)
         except UserError as error:

@@ -52,10 +52,12 @@ def map_differences(rows: pd.DataFrame, optimizer: str, methods: str) -> pd.Data
 
 
 def digit_scores(rows: pd.DataFrame) -> pd.DataFrame:
-    """Scores of the first seed in percent, with intervals of the bootstrap over images."""
-    rows = rows[rows["seed"] == rows["seed"].min()]
+    """Scores in percent, mean ± half the 95 % interval over seeds; of one seed over images."""
     rows = rows[rows["region_rule"].eq("off") & rows["threshold_rule"].ne("fixed")]
-    return localisation.shown(rows).drop(columns=["region", "region_rule"])
+    if rows["seed"].nunique() == 1:
+        return localisation.shown(rows).drop(columns=["region", "region_rule"])
+    constant = ["dataset", "network", "loss", "map", "protocol", "region_rule"]
+    return localisation.summary(rows).drop(columns=constant)
 
 
 def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:

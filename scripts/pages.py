@@ -5,6 +5,7 @@ A table between the lines `<!-- table: FUNCTION resources/FILE.csv NAME=VALUE --
 sentence of `scripts/page_sentences.txt` shows numbers that `scripts.page_values` computes.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +22,9 @@ PAGES = [
     ROOT / "README.md",
     *sorted(p for p in ROOT.glob("*/README.md") if not p.parent.name.startswith(".")),
 ]
-TABLE = re.compile(r"^<!-- table: (.+?) -->\n(.*?)^<!-- end -->\n", re.DOTALL | re.MULTILINE)
+TABLE = re.compile(r"^<!-- table: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
+MARKER = re.compile(r"^[ \t]*<!--[ \t]*(?:table|end)\b.*", re.MULTILINE)
+MARKERS = ("<!-- table: FUNCTION resources/FILE.csv OPTION=VALUE -->", "<!-- end -->")
 _NUMBER = r"[+−-]?\d(?:[\d.,]*\d)?"
 NUMBER = rf"({_NUMBER}(?:\s±\s{_NUMBER})?)"
 
@@ -77,18 +80,33 @@ def read_rows(file: Path) -> pd.DataFrame:
 
 def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]]) -> str:
     """A page with the tables between its markers made anew; UserError for a wrong marker."""
+    markers = MARKER.findall(text)
+    for place, marker in enumerate(markers):
+        if not re.fullmatch(r"<!-- table: .+? -->" if place % 2 == 0 else MARKERS[1], marker):
+            raise UserError(f"{marker}: {' and '.join(MARKERS)} take turns, on lines of their own")
+    if len(markers) % 2:
+        raise UserError(f"{markers[-1]}: no {MARKERS[1]} after it")
 
     def table(match: re.Match) -> str:
+        marker = f"<!-- table: {match[1]} -->"
         name, *words = match[1].split()
         files = [word for word in words if "=" not in word]
         options = dict(word.split("=", 1) for word in words if "=" in word)
         if name not in functions:
-            raise UserError(f"<!-- table: {match[1]} -->: no function {name} of page tables")
+            raise UserError(f"{marker}: no function {name} of page tables")
         if missing := [file for file in files if not (ROOT / file).is_file()]:
-            raise UserError(f"<!-- table: {match[1]} -->: {missing[0]} not found")
+            raise UserError(f"{marker}: {missing[0]} not found")
         rows = [read_rows(ROOT / file) for file in files]
-        markdown = to_markdown(functions[name](*rows, **options))
-        return f"<!-- table: {match[1]} -->\n\n{markdown}\n<!-- end -->\n"
+        try:
+            markdown = to_markdown(functions[name](*rows, **options))
+        except UserError as error:
+            raise UserError(f"{marker}: {error}") from error
+        except (TypeError, LookupError, ValueError, AttributeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"{marker}: these rows and options do not fit {name}: {problem}"
+            ) from error
+        return f"{marker}\n\n{markdown}\n{MARKERS[1]}"
 
     return TABLE.sub(table, text)
 
@@ -100,11 +118,17 @@ def with_numbers(text: str, sentence: str, values: Mapping[str, str]) -> str:
         sentence: as on the page, with `{NAME}` in place of each number; line breaks do not matter.
         values: the numbers as shown, such as `0.9` or `1.24 ± 0.59`, by name.
 
-    UserError if a name has no value, or the page has no such sentence or more than one.
+    UserError if a name has no value or one that is not a number, such as `nan`, or if the page has
+    no such sentence or more than one.
     """
     literals, names = re.split(r"\{[^{}]+\}", sentence), re.findall(r"\{([^{}]+)\}", sentence)
-    if unknown := [name for name in names if name not in values]:
-        raise UserError(f"{sentence!r}: no value {unknown[0]!r} in page_values.py")
+    for name in names:
+        if name not in values:
+            close = ", ".join(map(repr, difflib.get_close_matches(name, values))) or "none"
+            raise UserError(f"{sentence!r}: no value {name!r} in page_values.py; close: {close}")
+        if not re.fullmatch(NUMBER, values[name]):
+            problem = f"{name} is {values[name]}, no number for a sentence"
+            raise UserError(f"{sentence!r}: {problem}; are rows or seeds missing?")
     escaped = [r"\s+".join(map(re.escape, re.split(r"\s+", literal))) for literal in literals]
     matches = list(re.finditer(NUMBER.join(escaped), text))
     if len(matches) != 1:

@@ -22,6 +22,7 @@ from scripts.report_sections import SECTIONS, Section, checked_file
 MAX_PIXELS = 50_000_000  # of a picture; ours have a tenth
 FOLDED_RULES = ("fixed", "oracle")  # thresholds that were not chosen on validation images
 BOX_COLOUR = "#e69f00"
+MISSING = "–"  # a flag or score that a run lacks, which makes a column vary as "" does not
 TABLES_OF_RUNS = {"table.md": "Results", "differences.md": "Paired differences"}
 PLOTS_OF_RUNS = {
     "estimates.png": "Estimates and exact values",
@@ -68,18 +69,25 @@ def compare_runs(runs: list[Path]) -> str:
         parts.append(_part(folder, replace(section, gallery=gallery)))
         flags = {name: str(value) for name, value in parts[-1]["flags"].items()}
         flags.pop("output_dir", None)  # the folder itself
-        rows.append({"run": str(folder)} | flags | _scores(folder))
-    table = table_of(pd.DataFrame(rows).fillna(""), "Where flags and scores differ")
+        # A name that no flag has; "run" is a flag of pc_softmax.evaluate.
+        rows.append({"output folder": str(folder)} | flags | _scores(folder))
+    table = table_of(pd.DataFrame(rows).fillna(MISSING), "Where flags and scores differ")
     return _render(parts, note="", compared=table)
 
 
 def _scores(folder: Path) -> dict[str, str]:
-    """The numbers of a finished training run by name, those of test sets too."""
+    """The numbers of result.json by name, those of test sets too, if there is one.
+
+    UserError for a damaged one; that of a training run has a checksum.
+    """
     run = RunFolder(folder)
-    scores = pd.json_normalize(run.result(), sep=" ").iloc[0] if run.finished else pd.Series()
+    result = read_json(run.result_file) if run.finished else {}
+    if "checksum" in result:
+        result = run.result()
+    scores = pd.json_normalize(result, sep=" ", max_level=2)  # deeper: a prior, class by class
     return {
         name.removeprefix("test_sets "): f"{value:.4g}"
-        for name, value in scores.items()
+        for name, (value,) in scores.astype(object).items()
         if isinstance(value, (int, float))
     }
 
@@ -159,7 +167,8 @@ def table_of(frame: pd.DataFrame, caption: str) -> Table:
         constants,
         [names[i] for i in kept],
         [
-            bool(values[i]) and all(re.match(r"[<≤+−-]?\s?\d", text) for text in values[i])
+            bool(values[i])
+            and all(re.match(r"[<≤+−-]?\s?\d", text) for text in values[i] - {MISSING})
             for i in kept
         ],
         rows[~folded].to_numpy().tolist(),

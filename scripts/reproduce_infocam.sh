@@ -77,7 +77,7 @@ run_into $runs/edge-bands scripts.edge_bands $runs/tiny-32-$first --overwrite
 run_into $runs/box-head scripts.box_head $runs/tiny-32-$first --seeds $seeds --overwrite
 run_into $runs/box-head-sgd scripts.box_head $runs/tiny-sgd-$first --seeds $seeds --overwrite
 collect infocam_thresholds $runs/objects $runs/objects-sgd --table threshold_curves.csv \
-  --columns optimizer
+  --columns optimizer seed=training.seed
 collect infocam_common_part $runs/common-part --table common_part.csv
 collect infocam_edge_bands $runs/edge-bands --table edge_bands.csv
 collect infocam_box_head $runs/box-head $runs/box-head-sgd --table box_head.csv --columns optimizer

@@ -4,7 +4,7 @@ import pandas as pd
 
 from infocam.scoring.paired import ALL, NO_BASELINE, RULE, SETTING
 from infocam.scoring.scores import INTERVALS, SCORES
-from mi_common.tables import formatted, paired_differences, summarise
+from mi_common.tables import formatted, number, p_value, paired_differences, summarise
 
 BASELINES = ("whole-image", "centre-box")
 FAITHFULNESS = ("insertion", "deletion")
@@ -40,11 +40,6 @@ def over_images(differences: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p=differences["p"].map(p_value))
 
 
-def p_value(value: float) -> str:
-    """A p-value with two significant digits; a tiny one is not 0."""
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
-
-
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Table of `paired.over_images_and_seeds`: differences of all images in points."""
     rows = rows[(rows["baseline"] != NO_BASELINE) & (rows["property"] == ALL)]
@@ -60,8 +55,7 @@ def with_ends(rows: pd.DataFrame, name: str, *, sign: bool = False) -> pd.Series
 
 
 def _percent(values: pd.Series, sign: bool = False) -> pd.Series:
-    form = "{:+.1f}" if sign else "{:.1f}"
-    texts = ["" if pd.isna(value) else form.format(100 * value) for value in values]
+    texts = ["" if pd.isna(value) else number(100 * value, 1, sign=sign) for value in values]
     return pd.Series(texts, values.index, dtype=object)
 
 

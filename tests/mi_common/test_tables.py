@@ -14,11 +14,14 @@ from mi_common.tables import (
     formatted,
     holm,
     interval_half_width,
+    number,
+    p_value,
     paired_differences,
     paired_p_value,
     summarise,
     to_latex,
     to_markdown,
+    with_half_width,
     write_tables,
 )
 
@@ -117,6 +120,26 @@ def test_p_values_without_spread(differences, p):
 )
 def test_holms_p_values_by_hand(p_values, adjusted):
     assert holm(p_values) == pytest.approx(adjusted)
+
+
+@pytest.mark.parametrize(
+    ("value", "sign", "shown"),
+    [
+        *((1.25, False, "1.2"), (1.25, True, "+1.2"), (-1.25, True, "-1.2")),
+        *((-0.04, False, "0.0"), (-0.04, True, "0.0"), (0.04, True, "+0.0")),
+    ],
+)
+def test_numbers_have_no_negative_zero(value, sign, shown):
+    assert number(value, 1, sign=sign) == shown
+    assert with_half_width(value, 0.5, 1, sign=sign) == f"{shown} ± 0.5"
+    assert with_half_width(value, math.nan, 1, sign=sign) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.00099, "< 0.001"), (0.001, "0.001"), (0.0126, "0.013"), (1.0, "1")]
+)
+def test_a_tiny_p_value_is_not_zero(value, shown):
+    assert p_value(value) == shown
 
 
 def test_paired_differences_stay_within_their_setting():

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from infocam.scoring.tables import with_ends
 from scripts import page_values
 from scripts.page_tables_boxes import (
     EVERY_OPTION,
@@ -53,6 +54,13 @@ def test_scores_and_gains_stand_in_a_column_for_each_head():
         "64.0, +1.0 (+0.0 to +2.0)",
     ]
     assert table["SGD, 14x14"].tolist() == ["", "", "65.0", "", ""]
+
+
+def test_what_is_rounded_to_zero_has_no_minus():
+    rows = pd.DataFrame([row("a", "b", 0.0098), row("a", "b", -0.0004)])
+    assert with_ends(rows, "gt_known", sign=True).tolist() == [
+        *("+1.0 (0.0 to +2.0)", "0.0 (-1.0 to +1.0)")
+    ]
 
 
 def test_sentences_take_thresholds_of_validation_images():

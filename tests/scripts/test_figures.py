@@ -12,10 +12,10 @@ from PIL import Image
 from mi_common.files import read_arrays
 from mi_common.tables import interval_half_width
 from mi_estimator.tasks.suites import PUBLISHED
-from scripts import figures
+from scripts import figures, figures_boxes
 
 RESOURCES = Path(__file__).parents[2] / "resources"
-NEEDED = sorted({file for files in figures.FIGURES.values() for file in files})
+NEEDED = sorted({file for _, files in figures.FIGURES.values() for file in files})
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +121,35 @@ def test_thresholds_shows_the_curves_and_dots_that_lie_on_them(drawn, panel, opt
         assert dots[0].get_xydata()[0].tolist() in expected.round(9).tolist()
 
 
+def test_dots_and_levels_are_of_the_seed_of_the_curves(tmp_path, monkeypatch):
+    curves = pd.read_csv(RESOURCES / "infocam_thresholds.csv").assign(seed=1)
+    scores = pd.read_csv(RESOURCES / "infocam_tiny_imagenet.csv")
+    drawn = []
+    monkeypatch.setattr(figures_boxes, "save_figure", lambda figure, path: drawn.append(figure))
+    figures_boxes.draw_thresholds(curves, scores, tmp_path / "x.png")
+    plt.close(drawn[0])
+    of_seed = "seed == 1 and optimizer == 'adamw' and map == '7x7' and region_rule == 'off'"
+    rows = scores.query(f"{of_seed} and threshold_rule == 'validation'").set_index("method")
+    rows = rows[rows["protocol"] == "infocam"]
+    panel = drawn[0].axes[0]
+    dots = [line.get_xydata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
+    expected = rows.loc[["infocam", "cam"], ["threshold", "gt_known"]].to_numpy() * (1, 100)
+    assert np.array(dots) == pytest.approx(expected)
+    level = lines(panel)["centred box"][0, 1]
+    assert level == pytest.approx(100 * rows.loc["centre-box", "gt_known"])
+
+
 def test_common_part_shows_a_point_for_each_row(drawn):
     rows = pd.read_csv(RESOURCES / "infocam_common_part.csv")
-    points = lines(drawn["infocam_common_part.png"].axes[0])
+    axes = drawn["infocam_common_part.png"].axes[0]
+    points = lines(axes)
     for head, group in rows.groupby("head"):
         expected = 100 * group.sort_values("map_share")[["map_share", "gain"]].to_numpy()
         assert points[head] == pytest.approx(expected)
+        (bars,) = (bars for bars in axes.containers if bars.get_label() == head)
+        ends = np.array([segment[:, 1] for segment in bars[2][0].get_segments()])
+        group = group.sort_values("map_share")
+        assert ends == pytest.approx(100 * group[["gain_low", "gain_high"]].to_numpy())
 
 
 def test_differences_shows_both_directions_with_their_overlaps(drawn):
@@ -159,3 +182,23 @@ def test_a_file_that_is_missing_or_lacks_a_column_is_named(tmp_path, user_error)
     (tmp_path / "mi_hard.csv").write_text("")
     assert "mi_hard.csv: no table" in user_error(figures.main, [*words, "--only", "mi_hard.png"])
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_a_figure_cannot_show_are_named_with_it(tmp_path, user_error):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    hard = pd.read_csv(RESOURCES / "mi_hard.csv")  # of other tasks than the paper's
+    hard.to_csv(rows / "mi_estimator.csv", index=False)
+    curves = pd.read_csv(RESOURCES / "infocam_thresholds.csv")
+    two = pd.concat([curves, curves.assign(seed=1)])
+    two.to_csv(rows / "infocam_thresholds.csv", index=False)
+    shutil.copy(RESOURCES / "infocam_tiny_imagenet.csv", rows)
+    words = ["--rows", rows, "--output-dir", tmp_path / "out", "--only"]
+    for name, files in (
+        ("mi_paper.png", "mi_estimator.csv"),
+        ("infocam_thresholds.png", "infocam_thresholds.csv and infocam_tiny_imagenet.csv"),
+    ):
+        message = user_error(figures.main, [*words, name])
+        assert f"{name}: {files} do not fit: " in message
+        plt.close("all")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -14,6 +14,7 @@ from scripts.provenance import AFTERWARDS, SESSION_FIELDS, digest, files_table
 
 SENTENCE = "PC-softmax gains {gain} points (95 % interval\n{low} to {high})."
 VALUES = {"gain": "1.24 ± 0.59", "low": "-0.10", "high": "3"}
+TABLE = "Prose.\n\n<!-- table: below -->\n\n<!-- end -->\n"
 TRUE_TEXT = "PC-softmax gains 1.24 ±\n0.59 points (95 % interval −0.10 to 3)."
 
 
@@ -43,9 +44,34 @@ def test_a_sentence_that_is_not_there_once_is_an_error(text, message):
         pages.with_numbers(text, SENTENCE, VALUES)
 
 
-def test_a_number_without_a_value_is_an_error():
-    with pytest.raises(UserError, match="no value 'gain'"):
-        pages.with_numbers(TRUE_TEXT, SENTENCE, {})
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"gian": "1"}, "no value 'gain' in page_values.py; close: 'gian'"),
+        ({}, "no value 'gain' in page_values.py; close: none"),
+        ({"gain": "nan"}, "gain is nan, no number"),
+        ({"gain": "1.24 ± nan"}, "gain is 1.24 ± nan, no number"),
+        ({"gain": "1e+02"}, "gain is 1e[+]02, no number"),
+    ],
+)
+def test_a_name_without_a_number_is_an_error(changed, message):
+    others = {"low": VALUES["low"], "high": VALUES["high"]}
+    with pytest.raises(UserError, match=message):
+        pages.with_numbers(TRUE_TEXT, SENTENCE, others | changed)
+
+
+def test_a_name_with_two_values_is_an_error():
+    assert page_values.unique([("a", "1"), ("b", "2"), ("a", "1")]) == {"a": "1", "b": "2"}
+    with pytest.raises(UserError, match="a is 1 by some rows and 2 by others"):
+        page_values.unique([("a", "1"), ("a", "2")])
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [(0.00098, 3, "0.001"), (0.0502, 3, "0.051"), (0.001, 3, "0.001"), (0.58, 2, "0.58")],
+)
+def test_bounds_are_never_rounded_down(value, digits, shown):
+    assert page_values.rounded_up(value, digits) == shown
 
 
 def test_sentences_are_read_by_page(tmp_path):
@@ -79,6 +105,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "PAGES", [tmp_path / "README.md"])
     monkeypatch.setattr(page_values, "compute_values", lambda folder: {"mean": "1.5"})
     function = lambda rows, low: rows[rows["a"] > int(low)]  # noqa: E731
+    function.__module__ = page_tables.__name__
     monkeypatch.setattr(page_tables, "above", function, raising=False)
     return tmp_path / "README.md"
 
@@ -104,11 +131,30 @@ def test_the_check_fails_where_they_do_not_and_the_page_is_made_anew(project, ca
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("above", "below", "no function below"), ("rows.csv", "none.csv", "none.csv not found")],
+    [
+        ("above", "below", "no function below"),
+        ("above", "summarise", "no function summarise"),  # which page_tables imports
+        ("rows.csv", "none.csv", "none.csv not found"),
+        (" low=1", "", "do not fit above: TypeError"),
+        ("low=1", "low=one", "do not fit above: ValueError"),
+        (" resources/rows.csv", "", "do not fit above: TypeError"),
+        ("<!-- end -->\n", "", "<!-- table: above resources/rows.csv low=1 -->: no <!-- end -->"),
+        ("<!-- end -->\n", f"\n{TABLE}", "<!-- table: below -->: <!-- table: FUNCTION"),
+        (
+            "<!-- table: ",
+            "<!-- table:",
+            "<!-- table:above resources/rows.csv low=1 -->: <!-- table",
+        ),
+        (" -->\n", "\n-->\n", "<!-- table: above resources/rows.csv low=1: <!-- table"),
+        ("<!-- table: ", "<!-- tabel: ", "<!-- end -->: <!-- table: FUNCTION"),
+    ],
 )
-def test_a_wrong_marker_is_an_error(project, user_error, old, new, message):
-    project.write_text(project.read_text().replace(old, new))
-    assert message in user_error(main, ["--check"])
+def test_a_wrong_marker_is_an_error_and_the_page_stays(project, user_error, old, new, message):
+    wrong = project.read_text().replace(old, new, 1)
+    project.write_text(wrong)
+    line = user_error(main, [])
+    assert line.startswith("error: README.md: <!-- ") and message in line
+    assert project.read_text() == wrong
 
 
 def test_a_sentence_of_no_page_is_an_error(project, user_error):
@@ -159,6 +205,42 @@ def test_means_and_differences_are_those_of_the_columns():
         "x/a - b": f"20.0 ± {half_width:.1f}",
         "x/b - a": f"-20.0 ± {half_width:.1f}",
     }
+    of_one = dict(page_values.over_seeds("x", by_seed[:1], 1))
+    assert of_one == {"x/a": "50.0", "x/b": "50.0", "x/a - b": "0.0", "x/b - a": "0.0"}
+
+
+DIGITS = {"dataset": "d", "network": "n", "loss": "l", "map": "16x16", "protocol": "infocam"}
+DIGITS |= {"region": 1, "region_rule": "off", "threshold_rule": "validation", "threshold": 0.5}
+
+
+def digit_rows(seeds: int) -> pd.DataFrame:
+    """CAM has 80, 81, ... % and infoCAM 5 points more; intervals over images are 1 point wide."""
+    rows = []
+    for seed in range(seeds):
+        for method, score in (("cam", 0.80), ("infocam", 0.85)):
+            row = DIGITS | {"seed": seed, "method": method}
+            for name in ("gt_known", "top1_loc"):
+                value = score + seed / 100
+                row |= {name: value, f"{name}_low": value - 0.01, f"{name}_high": value + 0.01}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_digits_of_several_seeds_have_intervals_over_seeds():
+    half = f"± {4.302653 / np.sqrt(3):.1f}"  # of Student's interval of three values one apart
+    values = dict(page_values.digits(digit_rows(3)))
+    assert values["digits/gt_known/cam"] == f"81.0 {half}"
+    assert values["digits/gt_known/infocam - cam"] == "5.0 ± 0.0"
+    assert values["digits of seed 0/gt_known/cam"] == "80.0"
+    table = page_tables_boxes.digit_scores(digit_rows(3)).set_index("method")
+    assert table.loc["infocam", "gt_known"] == f"86.0 {half}" and (table["n"] == 3).all()
+
+
+def test_digits_of_one_seed_have_intervals_over_images():
+    values = dict(page_values.digits(digit_rows(1)))
+    assert values["digits/gt_known/cam"] == values["digits of seed 0/gt_known/cam"] == "80.0"
+    table = page_tables_boxes.digit_scores(digit_rows(1)).set_index("method")
+    assert table.loc["infocam", "gt_known"] == "85.0 (84.0 to 86.0)"
 
 
 def test_differences_of_losses_have_signs_and_adjusted_p_values():
