@@ -6,8 +6,8 @@ The copy holds the files of the working tree that git does not ignore, and what 
 (`tests.pages.made_files`); FOLDER has Tiny-ImageNet's archive, which the pages that unpack it need.
 `tests.pages.rules` says what is shrunk or left out. Prints a line for each command: it ran as
 written, ran changed, was skipped and why, or failed; the exit status is 1 if one failed. A second
-call copies the working tree again and runs what has not run yet; delete the work folder to start
-afresh.
+call makes the copy like the working tree again and runs what has not run yet, with the exports and
+background processes of its block; delete the work folder to start afresh.
 """
 
 import argparse
@@ -44,8 +44,8 @@ class Step:
         return lines[0] if self.language == "bash" else f"python: {lines[-1]}"
 
     @property
-    def key(self) -> list:
-        return [self.page, self.text]
+    def key(self) -> tuple[str, str]:
+        return self.page, self.text
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -77,14 +77,34 @@ def needs_archive(steps: list[Step]) -> bool:
     return any(ARCHIVE in changed(step.text, rule) for step, rule in rules if not rule.skip)
 
 
+def steps_to_run(steps: list[Step], outcomes: dict[tuple, str], again: str | None) -> list[Step]:
+    """Steps that have not ended well or contain `again`, and what their blocks prepare for them."""
+    wanted, places = [], set()
+    for step in reversed(steps):
+        place = step.page, step.block
+        failed = outcomes.get(step.key, "failed") == "failed"
+        repeated = again is not None and again in step.text
+        prepares = step.text.startswith("export ") or rule_of(step.text).background
+        if failed or repeated or (prepares and place in places):
+            wanted.append(step)
+            places.add(place)
+    return wanted[::-1]
+
+
 def copy_working_tree(target: Path) -> None:
-    """Copies the files that git does not ignore; `.venv` is a link to this environment."""
+    """Copies the files that git does not ignore, removes those that are gone, and links `.venv`."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in names.split("\0"):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = {name for name in output.split("\0") if (ROOT / name).is_file()}
+    listing = target.with_name("copied.json")
+    earlier = set(json.loads(listing.read_text())) if listing.exists() else set()
+    for name in earlier - names:
+        (target / name).unlink(missing_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+    listing.write_text(json.dumps(sorted(names)))
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target / name)
     if not (target / ".venv").exists():
         (target / ".venv").symlink_to(sys.prefix)
 
@@ -96,6 +116,7 @@ class Runner:
         self.folder, self.log_dir = folder, log_dir
         self.background: list[subprocess.Popen] = []
         self.exports, self.place = "", None  # of the block that runs
+        self.before: set[Path] = set()  # run folders
 
     def run(self, step: Step) -> tuple[str, str]:
         """The outcome, and a note: why it failed or was skipped, or the text that ran instead."""
@@ -113,7 +134,9 @@ class Runner:
             if text.startswith("export "):
                 self.exports += f"{text}\n"
         log = self.log_dir / f"{step.page.replace('/', '-')}-{step.block}.txt"
-        before, failure = self.run_folders(), "interrupted"
+        if not self.background:  # what it makes together with them is also made anew
+            self.before = self.run_folders()
+        failure = "interrupted"
         try:
             process = self.start(words, log)
             if rule.background:
@@ -124,7 +147,7 @@ class Runner:
                 failure = self.wait(process, log)
         finally:
             if failure:  # so that it can run again
-                for folder in self.run_folders() - before:
+                for folder in self.run_folders() - self.before:
                     shutil.rmtree(folder, ignore_errors=True)
         return ("failed", failure) if failure else ("ran changed" if note else "ran", note)
 
@@ -187,11 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     outcomes = {tuple(row["key"]): row["outcome"] for row in rows}  # the last one of each
     runner, failed = Runner(copy, logs), []
     try:
-        for step in steps:
-            done = outcomes.get(tuple(step.key), "failed") != "failed"
-            again = args.again is not None and args.again in step.text
-            if done and not again:
-                continue
+        for step in steps_to_run(steps, outcomes, args.again):
             begun = time.monotonic()
             outcome, note = runner.run(step)
             seconds = round(time.monotonic() - begun)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -84,6 +85,52 @@ def test_background_processes_end_with_their_block(outcomes, tmp_path):
     assert [outcome for outcome, _ in outcomes(block, ["true"], rules=rules)] == ["ran"] * 3
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    "failed, again, ran",
+    [
+        ("work", None, ["export A=1", "serve", "work"]),
+        ("first", None, ["first"]),
+        ("serve", None, ["export A=1", "serve"]),
+        ("export A=1", None, ["export A=1"]),
+        (None, "last", ["export A=1", "serve", "last"]),
+        (None, None, []),
+    ],
+)
+def test_a_second_call_runs_what_failed_and_what_its_block_prepares(
+    failed, again, ran, monkeypatch
+):
+    monkeypatch.setattr(run, "rule_of", lambda text: Rule(text, background=text == "serve"))
+    blocks = ["first"], ["export A=1", "before", "serve", "work", "last"]
+    steps = [
+        run.Step("page.md", number, "bash", text)
+        for number, block in enumerate(blocks)
+        for text in block
+    ]
+    outcomes = {step.key: "failed" if step.text == failed else "ran" for step in steps}
+    assert [step.text for step in run.steps_to_run(steps, outcomes, again)] == ran
+
+
+def test_a_failure_takes_the_run_folders_made_since_the_background_began(outcomes, tmp_path):
+    rules = [Rule("sleep", background=True)]
+    block = ["mkdir -p runs/finished", "mkdir -p runs/shared; sleep 60", "exit 1"]
+    assert [outcome for outcome, _ in outcomes(block, rules=rules)] == ["ran", "ran", "failed"]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"finished"}
+
+
+def test_a_removed_file_is_removed_from_the_copy_and_a_made_one_stays(tmp_path, monkeypatch):
+    root, copy = tmp_path / "root", tmp_path / "work/copy"
+    monkeypatch.setattr(run, "ROOT", root)
+    root.mkdir()
+    subprocess.run(["git", "init", "-q", root], check=True)
+    for name in ("gone.py", "stays.py"):
+        (root / name).touch()
+    run.copy_working_tree(copy)
+    (copy / "made.csv").touch()
+    (root / "gone.py").unlink()
+    run.copy_working_tree(copy)
+    assert {path.name for path in copy.iterdir()} == {".venv", "made.csv", "stays.py"}
 
 
 def test_one_in_the_background_that_ends_at_once_failed(outcomes):
