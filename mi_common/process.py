@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-_parent = os.getppid()  # read early: an orphan gets another parent
+PARENT = "MI_COMMON_PARENT"  # in the environment of worker processes, until they have read it
+
+# Read early: an orphan gets another parent. That of a worker may have ended before.
+_parent = int(os.environ.pop(PARENT, 0)) or os.getppid()
 
 
 def _remember_parent() -> None:

@@ -21,7 +21,7 @@ import torch
 from mi_common.allocator import keep_freed_memory
 from mi_common.errors import UserError, require_memory
 from mi_common.files import release_locks
-from mi_common.process import end_with_parent, killed_on_error
+from mi_common.process import PARENT, end_with_parent, killed_on_error
 from mi_common.progress import Progress
 from mi_common.results import ResultsFile
 from mi_common.runtime import Runtime
@@ -56,10 +56,12 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
     previous = None
     if threading.current_thread() is threading.main_thread():
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[PARENT] = str(os.getpid())
     try:
         for _ in range(num_workers):
             pool.submit(os.getpid)  # starts a process
     finally:
+        os.environ.pop(PARENT, None)
         if previous is not None:
             signal.signal(signal.SIGINT, previous)
     try:

@@ -1,5 +1,6 @@
 """Worker processes: their results, their errors, their memory, and their end with the parent."""
 
+import os
 import signal
 from collections import namedtuple
 
@@ -8,6 +9,7 @@ import pytest
 from processes import alive, descendants, ended, started, wait_until
 
 from mi_common import cli
+from mi_common.process import PARENT
 from mi_common.workers import WORKER_MEMORY, run_jobs
 
 SCRIPT = """
@@ -72,6 +74,15 @@ def test_workers_end_when_their_parent_is_killed(script, tmp_path):
         seconds = wait_until(lambda: not alive(everyone), seconds=10)
         assert seconds < 5
         assert ended(process)[0] == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "parent, status, output", [(os.getpid(), 0, ["False"]), (os.getppid(), 1, [])]
+)
+def test_a_worker_whose_parent_is_gone_ends_before_its_slow_imports(parent, status, output):
+    code = "import sys, time, mi_common; time.sleep(1); print('torch' in sys.modules)"
+    with started("-c", code, "--multiprocessing-fork", env={PARENT: str(parent)}) as process:
+        assert ended(process) == (status, output, [])
 
 
 def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mi_common.errors import UserError
+from tests.trust import victims
 from tests.trust.attack import campaign, shares
 from tests.trust.cases import Case, Kind
 from tests.trust.faults import ERRORS, Fault
@@ -148,6 +149,20 @@ def test_each_outcome_is_told_from_the_others(tmp_path):
 def test_a_kill_reports_its_own_outcome(tmp_path):
     told = {"a kill": Kind(lambda rng, folder, shop: Told("killed", "lost", "a row"))}
     assert outcomes(told, tmp_path, limit=3) == {"a kill": "lost"}
+
+
+@pytest.mark.parametrize(
+    "lives, imports, survivors",
+    [(0.1, 9, 0), (0.6, 0.1, 1), (0.6, 1.5, 0), (9, 1.5, 1)],
+    ids=["ends in time", "late", "late on a busy machine", "hangs on a busy machine"],
+)
+def test_a_process_that_lives_on_is_told_from_a_busy_machine(
+    lives, imports, survivors, monkeypatch, tmp_path
+):
+    ends = time.monotonic() + lives
+    monkeypatch.setattr(victims, "processes_of", lambda _: [1] if time.monotonic() < ends else [])
+    monkeypatch.setattr(victims, "seconds_of_imports", lambda: imports)
+    assert victims.Victim(1, tmp_path).survivors(0.3) == survivors
 
 
 def test_a_case_depends_on_seed_kind_and_number_alone(tmp_path):
