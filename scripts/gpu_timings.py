@@ -8,36 +8,30 @@ most on a GPU, the images among them. All functions run on a CPU too, without me
 
 import contextlib
 import io
-import itertools
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mi_common import engine, runtime
 from mi_common.backbones import build_backbone
-from mi_common.environment import environment
 from mi_common.features import BATCH_SIZE, cached_features
 from mi_common.files import read_json
-from mi_common.image_sets import ImageSet
-from mi_common.tables import to_markdown, write_csv, write_tables
 from pc_softmax.data import load_data
 from pc_softmax.networks import PaperNet
-from scripts.timings import CLASSES, plain_epoch, time_command
+from scripts.timings import CLASSES, Row, jpeg_files, plain_epoch, time_command
 
-COLUMNS = ("what", "precision", "seconds", "per_second", "bare", "ratio", "memory_gb")
-COLUMNS += ("bare_memory_gb", "note")
+COLUMNS = {"what": "{}", "precision": "{}", "seconds": "{:.3g}", "per_second": "{:,.0f}"}
+COLUMNS |= {"bare": "{:,.0f}", "ratio": "{:.2f}", "memory_gb": "{:.2f}"}
+COLUMNS |= {"bare_memory_gb": "{:.2f}", "note": "{}"}
 NETWORKS, PRECISIONS = ("resnet50", "efficientnet_lite0"), ("fp32", "bf16")
 EPOCHS = 3  # timed ones, after one that compiles and chooses algorithms
 LARGE_BATCH = 256
-Row = dict[str, str | float]
 
 
 @contextlib.contextmanager
@@ -158,11 +152,7 @@ def time_extraction(
 ) -> Iterator[Row]:
     """Feature maps of JPEG files, written to the cache, beside the forward pass alone."""
     with tempfile.TemporaryDirectory() as folder:
-        colours = np.random.default_rng(0).integers(0, 256, (images, 8, 8, 3)).astype(np.uint8)
-        paths = [Path(folder) / f"{i}.jpg" for i in range(images)]
-        for path, pixels in zip(paths, colours, strict=True):
-            Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(path)
-        pictures = ImageSet("pictures", paths, torch.zeros(images, dtype=torch.long), ["any"])
+        pictures = jpeg_files(Path(folder), images)
         for precision in PRECISIONS:
             resolved = runtime.setup(device, precision)
             options = {"kind": "maps", "runtime": resolved, "num_workers": num_workers}
@@ -211,27 +201,3 @@ def time_suite(device: str, *words: str) -> Iterator[Row]:
     note = f"{len(rows)} settings, start-up too; largest error {error:.4f} nats"
     what = "the paper's estimates of mutual information"
     yield {"what": what, "precision": "fp32", "seconds": seconds, "note": note}
-
-
-def write_parts(parts: list[Iterator[Row]], folder: Path) -> None:
-    """Writes gpu.csv, and gpu.md and .tex, anew after each row, so that a stop loses one row."""
-    about = environment()
-    machine = {"machine": about["gpu"] or about["cpu"], "torch": about["torch"]}
-    rows = []
-    for row in itertools.chain(*parts):
-        rows.append({**row, **machine})
-        table = pd.DataFrame(rows, columns=[*COLUMNS, *machine])
-        write_csv(table, folder / "gpu.csv")
-        write_tables(shown(table), folder / "gpu")
-        print(to_markdown(shown(table[-1:])).splitlines()[-1], flush=True)
-    print(f"wrote {folder}/gpu.csv, gpu.md and gpu.tex")
-
-
-def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows as a page shows them: rates and memory rounded, empty cells where there is none."""
-    formats = {"seconds": "{:.3g}", "per_second": "{:,.0f}", "bare": "{:,.0f}", "ratio": "{:.2f}"}
-    formats |= {"memory_gb": "{:.2f}", "bare_memory_gb": "{:.2f}"}
-    texts = rows[list(COLUMNS)].astype(object)
-    for name, form in formats.items():
-        texts[name] = [form.format(value) if pd.notna(value) else "" for value in rows[name]]
-    return texts.rename(columns=lambda name: name.replace("_gb", ", GB").replace("_", " "))

@@ -11,7 +11,7 @@ from mi_estimator.benchmark_report import estimate_table, rmse_table
 from mi_estimator.tasks.suites import SUITES
 from pc_softmax.comparison import TESTED, differences_to_baselines
 from pc_softmax.metrics import SCORES
-from scripts import gpu_timings, pages, plain_timings, provenance
+from scripts import gpu_timings, pages, plain_timings, provenance, timings
 
 NOT_SHOWN = ["shrunk-lda", "regularised-qda", "nearest-neighbours"]  # of the hard tasks
 SHOWN_SHIFTS = (
@@ -151,12 +151,12 @@ def simulated_shifts(rows: pd.DataFrame) -> pd.DataFrame:
 
 def cpu_speed(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of `scripts.speed --parts plain`."""
-    return plain_timings.shown(rows)
+    return timings.shown(rows, plain_timings.COLUMNS)
 
 
 def gpu_speed(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of `scripts.speed --parts gpu`."""
-    return gpu_timings.shown(rows)
+    return timings.shown(rows, gpu_timings.COLUMNS)
 
 
 def attack(rows: pd.DataFrame) -> pd.DataFrame:

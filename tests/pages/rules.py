@@ -68,7 +68,7 @@ RULES = [
     Rule("box_head", flags=f"{FEW_IMAGES} --seeds 0 --epochs 1"),
     Rule("--device cuda", skip="needs a GPU"),
     Rule("gpu_check.sh", skip="needs a GPU"),
-    Rule("scripts.speed", flags="--parts head --repeats 1"),
+    Rule("scripts.speed", flags="--parts errors --repeats 1"),
     Rule("torchrun", flags="--epochs 1"),
     Rule("report runs/quickstart", flags="--smoke"),
 ]

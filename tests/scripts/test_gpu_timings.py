@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mi_common import engine
-from scripts import gpu_timings, page_tables
+from scripts import gpu_timings, page_tables, timings
 
 
 def test_both_loops_train_on_every_image_in_every_epoch(cpu):
@@ -53,7 +53,7 @@ def test_training_and_extraction_have_a_row_for_each_precision(tmp_path):
     rows = gpu_timings.time_training("cpu", 4, 2, side=32, networks=("resnet18",))
     rows = [next(rows), next(rows)]  # the third is compiled, which takes minutes
     rows += gpu_timings.time_extraction("cpu", 3, 0, side=32)
-    gpu_timings.write_parts([iter(rows)], tmp_path)
+    timings.write_rows(rows, gpu_timings.COLUMNS, tmp_path / "gpu", on_gpu=True)
     written = pd.read_csv(tmp_path / "gpu.csv")
     assert list(written["precision"]) == ["fp32", "bf16"] * 2
     assert list(written["what"].unique()) == ["training resnet18", "features of efficientnet_lite0"]

@@ -1,90 +1,109 @@
 """The timings run: small sizes here, real ones in `python -m scripts.speed`."""
 
 import contextlib
+import itertools
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from mi_common.errors import UserError
-from mi_common.runtime import setup
 from scripts import page_tables, plain_timings, timings
 from scripts.speed import main
 
 
-def test_the_parts_that_need_no_data_run():
-    head = timings.time_head(timings.torch.ones(200, timings.FEATURES).half(), 1, setup("cpu"))
-    plain, fast = timings.time_boxes(64, num_workers=1, count=10)
-    assert head > 0 and plain[1] > fast[1] > 0
-    assert timings.time_file(200) > 0
+def test_an_epoch_over_a_memory_mapped_file_is_timed_in_a_process_of_its_own():
+    row = timings.alone("any", "note", timings.time_file, 200)
+    assert row["seconds"] > 0 and row["cpu_seconds"] > 0 and 0.1 < row["memory_gb"] < 4
 
 
-def test_throughput_counts_cpu_seconds_of_workers_too():
-    what, seconds, note = timings.throughput("any", "note", 10, timings.time_evaluation, 10, 1)
-    cpu, images, memory = map(float, re.findall(r"\d+\.?\d*(?:e[+-]\d+)?", note))
-    assert what == "any" and seconds > 0 and 0.1 < memory < 4
-    assert images == pytest.approx(10 / cpu, rel=0.02)
+@pytest.mark.parametrize("child", [True, False])
+def test_clocks_count_cpu_seconds_of_this_process_and_of_its_children(child):
+    work = "sum(i * i for i in range(3_000_000))"
     with timings.clocks() as spent:
-        sum(i * i for i in range(10**6))
-    assert 0.5 * spent[1] < spent[0] and spent[1] > 0.01
+        if child:
+            subprocess.run([sys.executable, "-c", work], check=True)
+        else:
+            exec(work)
+    assert 0.05 < spent[1] < spent[0] + 0.1
 
 
 def test_features_are_timed_beside_the_forward_pass():
-    for run in (timings.time_forward, timings.time_features):
+    for run in (plain_timings.time_forward, plain_timings.time_features):
         seconds, cpu_seconds = run(16)
         assert seconds > 0 and cpu_seconds > 0.05
 
 
 def test_errors_are_timed_in_their_own_processes():
-    rows = timings.time_errors(repeats=1)
-    assert len(rows) == 2 and all(0 < seconds < 60 for _, seconds, _ in rows)
+    rows = list(timings.time_errors(repeats=1))
+    assert len(rows) == 2 and all(0 < row["seconds"] < 60 for row in rows)
     with pytest.raises(UserError, match="status 2, not 0"):
         timings.time_command("mi_estimator.estimate", ["missing.csv"])
 
 
 @pytest.mark.slow
 def test_an_estimate_is_timed_with_its_memory():
-    what, seconds, note = timings.time_estimate("cpu", 4000, ("--estimator", "lda"))
-    estimate, exact, memory = map(float, re.findall(r"-?\d+\.\d+", note))
-    assert "4,000 rows" in what and 0 < seconds < 600 and 0.1 < memory < 4
+    (row,) = timings.time_estimate("cpu", 4000, ("--estimator", "lda"))
+    assert 0 < row["seconds"] < 600 and 0.1 < row["memory_gb"] < 4
+    estimate, exact = map(float, re.findall(r"-?\d+\.\d+", row["note"]))
     assert estimate == pytest.approx(exact, abs=0.03)
 
 
-def test_without_mnist_nothing_is_written(tmp_path, user_error):
-    words = ["--parts", "mnist", "--data-dir", tmp_path, "--output-dir", tmp_path / "out"]
+@pytest.mark.parametrize("part", ["plain", "digits", "gpu"])
+def test_without_mnist_nothing_is_written(part, tmp_path, user_error):
+    words = ["--parts", part, "--data-dir", tmp_path, "--output-dir", tmp_path / "out"]
     assert "scripts.download_data mnist" in user_error(main, words)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_the_papers_run_is_timed_in_stages(pytestconfig):
-    rows = timings.time_mnist(pytestconfig.rootpath / "data", "cpu", "fp32", repeats=1)
-    assert len(rows) == 5 and all(seconds > 0 for _, seconds, _ in rows)
-    assert "2,064 steps; balanced accuracy 9" in rows[-1][2]
+def head_and_features_of_fixed_seconds(monkeypatch) -> plain_timings.Stage:
+    monkeypatch.setattr(plain_timings, "time_features", lambda images: (60.0, 50.0))
+    return plain_timings.head()
 
 
-@pytest.mark.parametrize("stage", ["head", "boxes 64"])
-def test_a_stage_is_timed_beside_its_plain_version(stage, monkeypatch, tmp_path):
-    monkeypatch.setattr(timings, "time_features", lambda images: (60.0, 50.0))
+def four_boxes(monkeypatch) -> plain_timings.Stage:
     monkeypatch.setattr(plain_timings, "MAPS", 4)
-    row = plain_timings.measure(stage, tmp_path, repeats=1)
-    assert row["plain"] > row["cpu_seconds"] > 0 and (row["plain"] > 50) == (stage == "head")
+    return plain_timings.boxes(64)
+
+
+@pytest.mark.parametrize("stage", [head_and_features_of_fixed_seconds, four_boxes])
+def test_a_stage_is_timed_beside_its_plain_version(stage, monkeypatch):
+    row = plain_timings.measure(lambda: stage(monkeypatch), repeats=1)
+    assert row["plain"] > row["cpu_seconds"] > 0
+    assert (row["plain"] > 50) == (stage is head_and_features_of_fixed_seconds)
     assert row["ratio"] == pytest.approx(row["plain"] / row["cpu_seconds"])
     assert 0.1 < row["memory_gb"] < 8
 
 
-def test_stages_are_written_one_by_one_with_the_bound_of_the_machine(tmp_path, monkeypatch):
-    measured = {"cpu_seconds": 0.5, "memory_gb": 1.25}
-    rows = {"matrices": measured, "boxes 64": measured | {"plain": 2.0, "ratio": 3.9}}
-    pool = SimpleNamespace(
-        submit=lambda run, stage, *_: SimpleNamespace(result=lambda: rows[stage])
-    )
+@pytest.fixture
+def measured(monkeypatch):
+    """Stages take half a second, and their plain versions four times as long."""
+    row = {"cpu_seconds": 0.5, "memory_gb": 1.25, "plain": 2.0, "ratio": 422.04}
+    pool = SimpleNamespace(submit=lambda *_: SimpleNamespace(result=lambda: dict(row)))
     monkeypatch.setattr(plain_timings, "worker_pool", lambda _: contextlib.nullcontext(pool))
-    plain_timings.write_stages(["matrices", "boxes 64"], tmp_path, 1, tmp_path)
+
+
+def test_stages_are_written_one_by_one_with_the_bound_of_the_machine(measured, tmp_path):
+    rows = itertools.islice(plain_timings.time_stages(tmp_path, repeats=1), 2)
+    timings.write_rows(rows, plain_timings.COLUMNS, tmp_path / "plain", on_gpu=False)
     shown = page_tables.cpu_speed(pd.read_csv(tmp_path / "plain.csv"))
-    assert (
-        shown["note"][0] == "the bound of this machine: 34 GFLOP/s"
-    )  # 2 x 2048^3 in half a second
-    assert shown["plain"].tolist() == ["", "2"] and shown["ratio"].tolist() == ["", "3.90"]
+    # 2 x 2048^3 in half a second
+    assert shown["note"].tolist() == ["the bound of this machine: 34 GFLOP/s", "16,500 images"]
+    assert shown["plain version"].tolist() == ["", "DataLoader and SGD of PyTorch"]
+    assert shown["CPU seconds"].tolist() == ["0.5", "0.5"]
+    assert shown["ratio"].tolist() == ["422", "422"]  # three digits, as those of the seconds
     assert shown["memory, GB"].tolist() == ["1.25", "1.25"]
+
+
+def test_each_group_of_parts_writes_a_table_of_its_own(
+    measured, pytestconfig, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(timings, "time_command", lambda *_: (0.25, 1.0))
+    digits = pytestconfig.rootpath / "data"
+    main(["--parts", "errors", "plain", "--data-dir", str(digits), "--output-dir", str(tmp_path)])
+    assert list(pd.read_csv(tmp_path / "table.csv")["seconds"]) == [0.25, 0.25]
+    assert len(pd.read_csv(tmp_path / "plain.csv")) == 7
+    assert not (tmp_path / "gpu.csv").exists()
