@@ -38,13 +38,14 @@ def main(argv: list[str] | None = None) -> None:
     import pandas as pd
     from tqdm import tqdm
 
+    from mi_common.errors import UserError
     from mi_common.files import write_atomically
     from mi_common.records import prepare_output
     from mi_common.tables import to_markdown, write_tables
     from scripts import label_shift
 
-    folder = args.output_dir
-    prepare_output(folder, vars(args), overwrite=args.overwrite)
+    for name in ("classes", "per_class", "tests"):
+        setattr(args, name, list(dict.fromkeys(getattr(args, name))))
     cells = [
         (num_classes, quality, training, per_class)
         for num_classes in args.classes
@@ -54,7 +55,11 @@ def main(argv: list[str] | None = None) -> None:
         if label_shift.validation_counts(num_classes, training, per_class).sum()
         <= label_shift.MOST_VALIDATION
     ]
-    summaries = []
+    if not cells:
+        limit = f"more than {label_shift.MOST_VALIDATION:,} validation images"
+        raise UserError(f"--per-class {min(args.per_class)}: {limit} in each cell; give fewer")
+    folder, summaries = args.output_dir, []
+    prepare_output(folder, vars(args), overwrite=args.overwrite)
     for cell in tqdm(cells, desc="cells", disable=None):
         rows = []
         draws = args.draws if cell[0] < max(CLASSES) else max(1, args.draws // 5)

@@ -30,7 +30,7 @@ def test_a_grid_has_every_cell_once_and_its_table_counts_losses_without_warning(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(label_shift, "TEST_REPEATS", {})
-    words = ["--classes", "2", "--draws", "1", "--per-class", "2", "30", "--tests", "50"]
+    words = ["--classes", "2", "--draws", "1", "--per-class", "2", "30", "2", "--tests", "50", "50"]
     label_shift_simulation.main([*words, "--output-dir", str(tmp_path)])
     table = pd.read_csv(tmp_path / "label_shift_simulation.csv")
     assert not table.duplicated(label_shift.CELL).any()
@@ -41,6 +41,14 @@ def test_a_grid_has_every_cell_once_and_its_table_counts_losses_without_warning(
     em = table[(table["validation"] == 30) & (table["method"] == "em")]
     assert em["gain"].mean() > 1 and (em["warned"] == 0).all()
     assert "of 39" in capsys.readouterr().out
+
+
+def test_a_grid_without_a_cell_is_refused_before_anything_is_written(tmp_path, user_error):
+    words = ["--classes", "100", "--per-class", "300", "--output-dir", tmp_path / "out"]
+    assert "--per-class 300: more than 20,000 validation images" in user_error(
+        label_shift_simulation.main, words
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cells_below_the_limit_count_only_without_warning():
