@@ -58,6 +58,7 @@ def get_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
 
+    from mi_common import runtime
     from mi_common.errors import UserError
     from mi_common.records import prepare_output
     from pc_softmax.data import load_data
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--images {args.images}: at least two batches of {args.batch_size}")
     if parts & {"plain", "digits"}:
         load_data("mnist", args.data_dir, imbalance="paper")  # before anything is written
+    runtime.setup(args.device)  # UserError without such a device
     prepare_output(args.output_dir, vars(args), overwrite=args.overwrite)
     device, side = args.device, {"side": args.image_size}
     rows_of = {  # generators: nothing runs yet

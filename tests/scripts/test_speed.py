@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from mi_common.errors import UserError
 from scripts import page_tables, plain_timings, timings
@@ -56,6 +57,14 @@ def test_an_estimate_is_timed_with_its_memory():
 def test_without_mnist_nothing_is_written(part, tmp_path, user_error):
     words = ["--parts", part, "--data-dir", tmp_path, "--output-dir", tmp_path / "out"]
     assert "scripts.download_data mnist" in user_error(main, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("part", ["suite", "memory"])
+def test_without_the_device_nothing_is_written(tmp_path, user_error, part):
+    words = ["--parts", part, "--device", "cuda", "--output-dir", tmp_path / "out"]
+    assert "--device cuda: no CUDA device here" in user_error(main, words)
     assert list(tmp_path.iterdir()) == []
 
 
