@@ -31,7 +31,11 @@ def get_parser() -> cli.Parser:
 
 @cli.entry
 def main(argv: list[str] | None = None) -> None:
-    args = get_parser().parse_args(argv)
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    for name in ("seeds", "inputs"):
+        if len(set(values := getattr(args, name))) < len(values):
+            parser.error(f"--{name} {' '.join(map(str, values))}: give each once")
 
     import pandas as pd
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from mi_common import cli
 from scripts.study_flags import add_study_arguments
 
+IMAGENET = "ImageNet head"
+
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
@@ -32,6 +34,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.runs):
         parser.error(f"--names: {len(args.names)} names for {len(args.runs)} runs; name each")
+    names = args.names or [str(run) for run in args.runs]
+    heads = [*names, IMAGENET] if args.imagenet else names
+    if len(set(heads)) < len(heads):
+        parser.error(f"heads {', '.join(heads)}: give each a name of its own with --names")
 
     import pandas as pd
 
@@ -53,10 +59,9 @@ def main(argv: list[str] | None = None) -> None:
             num_workers=args.num_workers,
             runtime=device,
         )
-        name = args.names[number] if args.names else str(path)
-        heads = {name: opened.classifier.network.head.weight.detach()}
+        heads = {names[number]: opened.classifier.network.head.weight.detach()}
         if args.imagenet and number == 0:
-            heads["ImageNet head"] = imagenet_weights(synsets_of(opened.run, args.data_dir))
+            heads[IMAGENET] = imagenet_weights(synsets_of(opened.run, args.data_dir))
         for name, weights in heads.items():
             of_head = common_part_rows(opened.classifier, opened.sets, weights, args.factors)
             rows += [{"head": name} | row for row in of_head]

@@ -145,6 +145,24 @@ def test_the_scripts_write_their_tables(classifier, sets, tmp_path, monkeypatch,
     assert (tmp_path / "head/common_part.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (box_head.main, ["a", "--seeds", "0", "1", "0"], "--seeds 0 1 0: give each once"),
+        (box_head.main, ["a", "--inputs", "map", "map"], "--inputs map map: give each once"),
+        (head_common_part.main, ["a", "b", "--names", "x", "x"], "heads x, x: give each a name"),
+        (head_common_part.main, ["a", "a"], "heads a, a: give each a name"),
+        (
+            head_common_part.main,
+            ["a", "--names", "ImageNet head", "--imagenet"],
+            "heads ImageNet head, ImageNet head: give each a name",
+        ),
+    ],
+)
+def test_what_is_given_twice_is_refused_before_anything_runs(user_error, main, words, message):
+    assert message in user_error(main, words)
+
+
 def test_differing_pictures_are_those_with_the_largest_differences(
     classifier, sets, tmp_path, monkeypatch, user_error
 ):
