@@ -87,6 +87,10 @@ def main(argv: list[str] | None = None) -> None:
     recorded = {"recorded": provenance.RECORDED, "sha256": provenance.digest(output)}
     write_json(sidecar, words | recorded | {"sources": sources})
     print(f"wrote {output} ({len(rows)} rows of {len(sources)} runs) and {sidecar.name}")
+    try:
+        provenance.check_sidecar(output, fields=provenance.FIELDS[2:])
+    except UserError as error:
+        print(f"not for resources/: {error}")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ Beside each `NAME.csv` of collected rows stands `NAME.json`:
     sources    by run folder, which the column `source` of the rows names where there are several:
       entry      the script that wrote them
       sessions   its commands, one or more with `--resume`: command, commit, versions, cpu, gpu,
-                 started (UTC), seconds
+                 started (UTC), seconds (null of one that was killed before the last)
       inputs     the run folders that it read, with their sessions
 """
 
 import csv
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,12 +23,13 @@ import pandas as pd
 from mi_common.environment import LIBRARIES
 from mi_common.errors import UserError
 from mi_common.files import read_json
+from scripts.finished_runs import read_config, read_inputs
 
 RECORDED, AFTERWARDS = "by the runs", "afterwards"
 SOURCE = "source"
 FIELDS = ("holds", "page", "recorded", "sha256", "sources")
-SESSION_FIELDS = ("command", "commit", "versions", "cpu", "gpu", "started", "seconds")
-RUN_FLAGS = ("run", "runs", "init")  # hold folders of runs
+SESSION_FIELDS = {"command": str, "commit": str, "versions": dict, "cpu": str, "gpu": str}
+SESSION_FIELDS |= {"started": str, "seconds": (int, float)}
 TRAINING = "training."  # before the name of a flag of the runs that were read
 
 
@@ -39,27 +41,10 @@ def digest(table: Path) -> str:
     return hashlib.sha256(table.read_bytes()).hexdigest()
 
 
-def read_config(folder: Path) -> dict:
-    """config.json of a finished run; UserError for another folder and an unfinished run."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no config.json, so it is no run; give output folders of runs")
-    config = read_json(path)
-    if not isinstance(config.get("flags"), dict) or not isinstance(config.get("command"), str):
-        raise UserError(f"{path}: not written by this project; give output folders of runs")
-    sessions = config.get("sessions")
-    if not isinstance(sessions, list) or not sessions:
-        raise UserError(f"{folder}: does not say when it was made; run it again with --overwrite")
-    if not sessions[-1].get("finished"):
-        remedy = "run its command again, with --resume where it has it"
-        raise UserError(f"{folder}: the last command that wrote there is unfinished; {remedy}")
-    return config
-
-
 def entry_of(config: dict) -> str:
     """Such as `infocam.evaluate`."""
-    words = config["command"].split()
-    return config.get("entry") or (words[2] if words[:2] == ["python", "-m"] else words[-1])
+    words = shlex.split(config["command"])[1:]  # without `python`
+    return config.get("entry") or next(word for word in words if word != "-m")
 
 
 def sessions_of(config: dict) -> list[dict]:
@@ -71,23 +56,6 @@ def sessions_of(config: dict) -> list[dict]:
         shown = {name: known.get(name) for name in SESSION_FIELDS}
         sessions.append(shown | {"versions": versions})
     return sessions
-
-
-def read_inputs(folder: Path, config: dict) -> dict[str, dict]:
-    """config.json of each run that a run read, by folder, from its RUN_FLAGS.
-
-    UserError if one is missing or has changed since.
-    """
-    values = [config["flags"].get(flag) or [] for flag in RUN_FLAGS]
-    paths = [path for value in values for path in ([value] if isinstance(value, str) else value)]
-    if missing := [path for path in paths if not Path(path, "config.json").is_file()]:
-        remedy = "put it back, or run the command of the former again"
-        raise UserError(f"{folder}: read {missing[0]}, which is missing or no run; {remedy}")
-    inputs = {path: read_config(Path(path)) for path in paths}
-    for path, read in inputs.items():
-        if read["sessions"][-1]["started"] > config["sessions"][-1]["started"]:
-            raise UserError(f"{folder}: {path} has changed since it was read; run it again")
-    return inputs
 
 
 def source_of(config: dict, inputs: dict[str, dict]) -> dict:
@@ -121,7 +89,7 @@ def _as_text(value: object) -> object:
 
 
 def _read_cells(path: Path) -> pd.DataFrame:
-    """The texts of a CSV table; UserError unless its rows are all as long as its header."""
+    """The texts of a CSV table; UserError unless it has rows, all as long as its header."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = [row for row in csv.reader(file, strict=True) if row]
@@ -129,6 +97,10 @@ def _read_cells(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: empty or no CSV table; run its command again") from error
     if any(len(row) != len(header) for row in rows) or len(set(header)) != len(header):
         raise UserError(f"{path}: damaged, rows do not fit its header; run its command again")
+    if not rows:
+        raise UserError(f"{path}: a header without rows; run its command again")
+    if SOURCE in header:
+        raise UserError(f"{path}: has a column {SOURCE!r}, which is to name the run; rename it")
     return pd.DataFrame(rows, columns=header, dtype=str)
 
 
@@ -170,7 +142,7 @@ def join_tables(
     return pd.concat(frames), sources
 
 
-def check_sidecar(table: Path) -> dict:
+def check_sidecar(table: Path, *, fields: tuple[str, ...] = FIELDS) -> dict:
     """The sidecar of a table; UserError unless it is whole, is of these rows and names their runs.
 
     Where it was recorded afterwards, values may be unknown (null), but for the command.
@@ -179,31 +151,42 @@ def check_sidecar(table: Path) -> dict:
     if not path.is_file():
         raise UserError(f"{table.name}: no {path.name} beside it; make both with scripts.collect")
     sidecar = read_json(path)
-    if missing := [name for name in FIELDS if not sidecar.get(name)]:
-        raise UserError(f"{path.name}: no {missing[0]}; it needs {', '.join(FIELDS)}")
+    if missing := [name for name in fields if not sidecar.get(name)]:
+        raise UserError(f"{path.name}: no {missing[0]}; it needs {', '.join(fields)}")
     if sidecar["recorded"] not in (RECORDED, AFTERWARDS):
         raise UserError(f"{path.name}: recorded is {RECORDED!r} or {AFTERWARDS!r}")
     if sidecar["sha256"] != (sha256 := digest(table)):
         remedy = "collect them again, or write down in it what was changed, and this sha256"
         raise UserError(f"{table.name}: not the rows of {path.name}; {remedy}: {sha256}")
-    optional = () if sidecar["recorded"] == RECORDED else SESSION_FIELDS[1:]
-    for folder, source in sidecar["sources"].items():
-        for of_run in (source, *source["inputs"].values()):
-            for session in of_run["sessions"]:
-                may_lack = {*optional, "gpu"}
-                empty = [
-                    name
-                    for name in SESSION_FIELDS
-                    if name not in session or (session[name] is None and name not in may_lack)
-                ]
-                if empty:
-                    raise UserError(f"{path.name}: {folder}: no {empty[0]} of a command")
+    afterwards = sidecar["recorded"] == AFTERWARDS
+    try:
+        for folder, source in sidecar["sources"].items():
+            for run in (source, *source["inputs"].values()):
+                _check_run(run, f"{path.name}: {folder}", afterwards=afterwards)
+    except (AttributeError, LookupError, TypeError) as error:
+        remedy = "collect the rows again"
+        raise UserError(f"{path.name}: sources are not as they were written; {remedy}") from error
     rows = pd.read_csv(table, usecols=lambda name: name == SOURCE)
     named = set(rows[SOURCE]) if SOURCE in rows else set(list(sidecar["sources"])[:1])
     if named != set(sidecar["sources"]):
         wrong = min(map(str, named ^ set(sidecar["sources"])))
         raise UserError(f"{table.name}: rows and {path.name} do not name the same runs: {wrong}")
     return sidecar
+
+
+def _check_run(run: dict, where: str, *, afterwards: bool) -> None:
+    """UserError, or a LookupError or TypeError, unless its sessions have all of SESSION_FIELDS."""
+    if not (run["entry"] and run["sessions"]):
+        raise UserError(f"{where}: no entry, or no command in its sessions")
+    for session in run["sessions"]:
+        may_be_null = {"gpu"} if session is run["sessions"][-1] else {"gpu", "seconds"}
+        if afterwards:
+            may_be_null = SESSION_FIELDS.keys() - {"command"}
+        for name, kind in SESSION_FIELDS.items():
+            value = session.get(name)
+            unknown = value is None and name in session and name in may_be_null
+            if not (unknown or isinstance(value, kind)):
+                raise UserError(f"{where}: no {name} of a command")
 
 
 def files_table(folder: Path) -> pd.DataFrame:

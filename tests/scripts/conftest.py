@@ -1,8 +1,9 @@
-"""For `scripts.download_data`: a place to download to, and small files; no network."""
+"""A place to download to and small files, without network; run folders to collect tables of."""
 
 import gzip
 import hashlib
 import io
+import json
 import struct
 import tarfile
 import zipfile
@@ -12,9 +13,14 @@ from typing import NamedTuple
 import pytest
 from torchvision.datasets import MNIST, FashionMNIST
 
+from mi_common import cli, records
+from mi_common.records import prepare_output
 from scripts import installation
 from scripts.download_data import main, next_command
 from scripts.published import OFFICIAL, RAW_MD5
+
+MACHINE = {"commit": "abc1234", "python": "3.11.7", "torch": "2.14.1", "cpu": "a CPU", "gpu": None}
+COMMANDS = {"train": "python -m infocam.train", "evaluate": "python -m infocam.evaluate"}
 
 
 class Result(NamedTuple):
@@ -127,3 +133,39 @@ def small(monkeypatch, tmp_path) -> dict[str, bytes]:
     monkeypatch.setattr(installation, "DEBIAN_FOLDER", tmp_path / "no-debian")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return files
+
+
+@pytest.fixture
+def make_run(tmp_path, monkeypatch):
+    """Makes a run folder as an entry does, in the folder of the test, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, kind="evaluate", table="gt_known\n0.50\n", commit="abc1234", error=None, **flags):
+        known = {"command": f"{COMMANDS[kind]} {name}", "commit": commit}
+        monkeypatch.setattr(records, "environment", lambda: MACHINE | known)
+
+        @cli.entry
+        def entry(argv):
+            prepare_output(Path(name), flags | {"output_dir": name}, overwrite=False, resume=True)
+            if table is not None:
+                Path(name, "results.csv").write_text(table)
+            if error:
+                raise error
+
+        entry([])
+        return name
+
+    return run
+
+
+@pytest.fixture
+def change_config():
+    """Changes the last session of a run's config.json."""
+
+    def change(folder, **fields):
+        path = Path(folder, "config.json")
+        config = json.loads(path.read_text())
+        config["sessions"][-1] |= fields
+        path.write_text(json.dumps(config))
+
+    return change

@@ -6,42 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mi_common import cli, records
 from mi_common.errors import UserError
-from mi_common.records import prepare_output
 from scripts.collect import main
-from scripts.provenance import AFTERWARDS, check_sidecar, digest
-
-MACHINE = {"commit": "abc1234", "python": "3.11.7", "torch": "2.14.1", "cpu": "a CPU", "gpu": None}
-COMMANDS = {"train": "python -m infocam.train", "evaluate": "python -m infocam.evaluate"}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def make(monkeypatch):
-    """Makes a run folder as an entry does."""
-
-    def run(name, kind="evaluate", table="gt_known\n0.50\n", commit="abc1234", error=None, **flags):
-        known = {"command": f"{COMMANDS[kind]} {name}", "commit": commit}
-        monkeypatch.setattr(records, "environment", lambda: MACHINE | known)
-
-        @cli.entry
-        def entry(argv):
-            prepare_output(Path(name), flags | {"output_dir": name}, overwrite=False, resume=True)
-            if table is not None:
-                Path(name, "results.csv").write_text(table)
-            if error:
-                raise error
-
-        entry([])
-        return name
-
-    return run
+from scripts.finished_runs import is_finished
+from scripts.provenance import check_sidecar
 
 
 def collect(*words):
@@ -51,11 +19,11 @@ def collect(*words):
     )
 
 
-def test_rows_are_joined_with_flags_of_the_run_or_of_the_runs_that_it_read(make):
+def test_rows_are_joined_with_flags_of_the_run_or_of_the_runs_that_it_read(make_run):
     for name, optimizer, layers in (("t0", "adamw", None), ("t1", "sgd", ["a", "b"])):
-        make(name, "train", optimizer=optimizer, adl=layers, padding="zero")
-    make("e0", runs=["t0"], padding=None, table="seed,gt_known\n0,0.50\n")
-    make("e1", runs=["t1"], padding="reflect", table="seed,gt_known\n0,0.6\n1,0.70\n")
+        make_run(name, "train", optimizer=optimizer, adl=layers, padding="zero")
+    make_run("e0", runs=["t0"], padding=None, table="seed,gt_known\n0,0.50\n")
+    make_run("e1", runs=["t1"], padding="reflect", table="seed,gt_known\n0,0.6\n1,0.70\n")
     rows, sidecar = collect(
         "e0", "e1", "--columns", "optimizer", "adl", "padding", "training.padding"
     )
@@ -72,9 +40,9 @@ def test_rows_are_joined_with_flags_of_the_run_or_of_the_runs_that_it_read(make)
     assert list(sidecar["sources"]["e1"]["inputs"]) == ["t1"]
 
 
-def test_a_column_may_have_another_name_and_is_taken_from_the_table_where_it_is_there(make):
-    make("e0", tune=["lr", "head"], table="head,lr,gt_known\ncosine,0.3,0.50\n")
-    make("e1", tune=[], head="linear", lr=0.01)
+def test_a_column_may_have_another_name_and_is_taken_from_the_table_where_it_is_there(make_run):
+    make_run("e0", tune=["lr", "head"], table="head,lr,gt_known\ncosine,0.3,0.50\n")
+    make_run("e1", tune=[], head="linear", lr=0.01)
     rows, _ = collect("e0", "e1", "--columns", "head", "lr", "tuned=tune")
     assert rows.fillna("").drop(columns=["gt_known", "source"]).to_dict("list") == {
         "head": ["cosine", "linear"],
@@ -83,11 +51,11 @@ def test_a_column_may_have_another_name_and_is_taken_from_the_table_where_it_is_
     }
 
 
-def test_the_sidecar_holds_each_command_with_commit_versions_hardware_and_seconds(make):
-    make("t", "train")
+def test_the_sidecar_holds_each_command_with_commit_versions_hardware_and_seconds(make_run):
+    make_run("t", "train")
     with pytest.raises(SystemExit):
-        make("e", runs=["t"], error=UserError("interrupted"))
-    make("e", runs=["t"], commit="def5678-dirty")
+        make_run("e", runs=["t"], error=UserError("interrupted"))
+    make_run("e", runs=["t"], commit="def5678-dirty")
     _, sidecar = collect("e", "--holds", "boxes", "--page", "infocam/README.md#boxes")
     source = sidecar["sources"]["e"]
     assert source["entry"] == "infocam.evaluate"
@@ -101,34 +69,43 @@ def test_the_sidecar_holds_each_command_with_commit_versions_hardware_and_second
     assert check_sidecar(Path("tables/rows.csv")) == sidecar
 
 
-def test_overwriting_keeps_the_words_of_the_sidecar(make):
-    collect(make("e"), "--holds", "boxes", "--page", "p#a")
+@pytest.mark.parametrize(("commit", "noted"), [(None, True), ("abc1234", False)])
+def test_rows_that_cannot_stand_on_a_page_are_noted(make_run, capsys, commit, noted):
+    collect(make_run("e", commit=commit))
+    line = "not for resources/: rows.json: e: no commit of a command"
+    assert (line in capsys.readouterr().out) == noted
+
+
+def test_overwriting_keeps_the_words_of_the_sidecar(make_run):
+    collect(make_run("e"), "--holds", "boxes", "--page", "p#a")
     _, sidecar = collect("e", "--overwrite", "--page", "p#b")
     assert (sidecar["holds"], sidecar["page"]) == ("boxes", "p#b")
 
 
-def test_another_table_is_taken(make):
-    make("e")
+def test_another_table_is_taken(make_run):
+    make_run("e")
     Path("e/differences.csv").write_text("a\n1\n")
     rows, _ = collect("e", "--table", "differences.csv")
     assert rows.to_dict("records") == [{"a": "1", "source": "e"}]
 
 
 @pytest.fixture
-def wrong(make, user_error):
+def wrong(make_run, user_error):
     """What is refused, by name: words of the command, and a part of the message."""
-    make("good", optimizer="sgd", runs=[])
-    make("train", "train", optimizer="sgd")
-    make("train2", "train", optimizer="adamw")
-    make("both", runs=["train", "train2"])
-    make("columns", table="other\n1\n")
-    make("no-table", table=None)
+    make_run("good", optimizer="sgd", runs=[])
+    make_run("train", "train", optimizer="sgd")
+    make_run("train2", "train", optimizer="adamw")
+    make_run("both", runs=["train", "train2"])
+    make_run("columns", table="other\n1\n")
+    make_run("no-table", table=None)
     with pytest.raises(SystemExit):
-        make("unfinished", error=UserError("interrupted"))
-    make("gone", runs=["train", "moved"])
-    make("started", init="moved")
+        make_run("unfinished", error=UserError("interrupted"))
+    make_run("gone", runs=["train", "moved"])
+    make_run("started", init="moved")
     for name, cells in (("no-rows", ""), ("ragged", "a,b\n1,2\n3\n"), ("long", "a\n1,2\n")):
-        make(name, table=cells)
+        make_run(name, table=cells)
+    make_run("header", table="gt_known\n")
+    make_run("has-source", table="gt_known,source\n0.50,mine\n")
     Path("foreign.csv").write_text("a\n1\n")
     Path("link").symlink_to("good")
     Path("empty").mkdir()
@@ -156,6 +133,8 @@ def wrong(make, user_error):
         (["no-rows"], "no-rows/results.csv: empty or no CSV table"),
         (["ragged"], "ragged/results.csv: damaged, rows do not fit its header"),
         (["long"], "long/results.csv: damaged, rows do not fit its header"),
+        (["good", "header"], "header/results.csv: a header without rows"),
+        (["has-source"], "has-source/results.csv: has a column 'source'"),
         (["good", "--table", ""], "--table '': not the name of a CSV file"),
         (["good", "--table", "predictions.npz"], "--table 'predictions.npz': not the name"),
         (["good", "--table", "../foreign.csv"], "--table '../foreign.csv': not the name"),
@@ -175,8 +154,8 @@ def test_what_cannot_be_said_truly_is_refused_in_one_line(wrong, words, message)
     assert list(Path("tables").iterdir()) == []
 
 
-def test_a_file_is_not_replaced_without_being_asked(make, user_error):
-    collect(make("e"))
+def test_a_file_is_not_replaced_without_being_asked(make_run, user_error):
+    collect(make_run("e"))
     before = Path("tables/rows.csv").read_bytes()
     words = ["e", "--columns", "output_dir", "--output", "tables/rows.csv"]
     assert "tables/rows.csv exists; use --overwrite" in user_error(main, words)
@@ -197,9 +176,9 @@ def test_a_file_is_not_replaced_without_being_asked(make, user_error):
     ],
 )
 def test_an_output_that_would_lose_something_or_cannot_be_is_refused(
-    make, user_error, output, message
+    make_run, user_error, output, message
 ):
-    make("e")
+    make_run("e")
     Path("folder.csv").mkdir()
     Path("link").symlink_to("e")
     Path("file").touch()
@@ -211,67 +190,11 @@ def test_an_output_that_would_lose_something_or_cannot_be_is_refused(
     assert not Path("e/results.json").exists() and not Path("config.csv").exists()
 
 
-def test_a_run_that_was_read_and_has_changed_since_is_refused(make, user_error):
-    make("t", "train")
-    make("e", runs=["t"])
-    config = json.loads(Path("t/config.json").read_text())
-    config["sessions"][-1]["started"] = "2999-01-01T00:00:00+00:00"
-    Path("t/config.json").write_text(json.dumps(config))
+def test_a_run_that_was_read_and_has_changed_since_is_refused(make_run, change_config, user_error):
+    make_run("t", "train")
+    make_run("e", runs=["t"])
+    words = ["infocam.evaluate", "e"]
+    assert is_finished(Path("e"), words) and not is_finished(Path("e"), [*words, "--seed", "0"])
+    change_config("t", started="2999-01-01T00:00:00+00:00")
     assert "t has changed since it was read" in user_error(main, ["e", "--output", "x.csv"])
-
-
-@pytest.fixture
-def collected(make):
-    """The table of two runs, and a function that changes its sidecar."""
-    make("t", "train")
-    collect(make("e0", runs=["t"]), make("e1", runs=["t"]), "--holds", "boxes", "--page", "p#a")
-    table, sidecar = Path("tables/rows.csv"), Path("tables/rows.json")
-
-    def change(function):
-        content = json.loads(sidecar.read_text())
-        function(content)
-        sidecar.write_text(json.dumps(content))
-        return table
-
-    return change
-
-
-def session_of(sidecar: dict) -> dict:
-    return sidecar["sources"]["e1"]["inputs"]["t"]["sessions"][0]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.update(holds=""), "no holds"),
-        (lambda s: s.pop("page"), "no page"),
-        (lambda s: s.update(recorded="perhaps"), "recorded is 'by the runs' or 'afterwards'"),
-        (lambda s: s.update(sha256="0"), "not the rows of rows.json"),
-        (lambda s: s["sources"].pop("e1"), "do not name the same runs: e1"),
-        (lambda s: s["sources"].update(e2=s["sources"]["e1"]), "do not name the same runs: e2"),
-        (lambda s: session_of(s).update(commit=None), "e1: no commit of a command"),
-        (lambda s: session_of(s).pop("gpu"), "e1: no gpu of a command"),
-        (lambda s: session_of(s).pop("seconds"), "e1: no seconds of a command"),
-    ],
-)
-def test_the_check_sees_what_a_sidecar_lacks(collected, change, message):
-    with pytest.raises(UserError, match=message):
-        check_sidecar(collected(change))
-
-
-def test_a_changed_row_is_seen_and_unknown_values_only_afterwards(collected):
-    def unknown(sidecar):
-        session_of(sidecar).update(commit=None, seconds=None)
-        sidecar["recorded"] = AFTERWARDS
-
-    table = collected(unknown)
-    check_sidecar(table)
-    table.write_text(table.read_text().replace("0.50", "0.51"))
-    with pytest.raises(UserError, match=digest(table)):
-        check_sidecar(table)
-
-
-def test_a_table_without_a_sidecar_is_seen(collected):
-    Path("tables/rows.json").unlink()
-    with pytest.raises(UserError, match=r"no rows\.json beside it"):
-        check_sidecar(Path("tables/rows.csv"))
+    assert not is_finished(Path("e"), words)
