@@ -28,6 +28,13 @@ for word in "$@"; do
     *) echo "gpu_check.sh: unknown argument '$word'; use tests, speed, tune or --smoke" >&2; exit 2 ;;
   esac
 done
+read_seeds
+for variable in JOBS WORKERS EPOCHS; do
+  value=${!variable:-1}
+  if ! [[ $value =~ ^[1-9][0-9]{0,3}$ || $variable=$value = WORKERS=0 ]]; then
+    echo "gpu_check.sh: $variable='$value'; use a whole number from 1 to 9999 (WORKERS: 0)" >&2; exit 2
+  fi
+done
 cores=$(nproc)
 runs=${RUNS:-runs/gpu_check} device=${DEVICE:-cuda} data=${DATA:-data}
 epochs=${EPOCHS:-20} seeds=${SEEDS:-0 1 2} jobs=${JOBS:-3}
@@ -42,9 +49,11 @@ fi
 adl="layer3.0 layer4.0 layer4.2"
 if [ "$network" = efficientnet_lite0 ]; then adl="blocks.4.2 blocks.5.3 blocks.6.0"; fi
 
-[ -x $python ] || python=${PYTHON:-python3}
+[ -x "$python" ] || python=${PYTHON:-python3}
 failed=""
-mkdir -p "$runs/logs"
+if ! mkdir -p "$runs/logs" 2>/dev/null; then
+  echo "gpu_check.sh: RUNS='$runs' cannot be made; name another folder" >&2; exit 2
+fi
 
 tune() {  # NAME SEED ADL: trains and evaluates one run; notes it in $finished
   local name=$1 layers=""
@@ -63,10 +72,10 @@ for step in ${steps:-tests speed tune}; do
   case $step in
     tests)
       parallel=""
-      if $python -c 'import xdist' 2>/dev/null; then parallel="-n $((cores < 8 ? cores : 8)) --dist loadfile"; fi
+      if "$python" -c 'import xdist' 2>/dev/null; then parallel="-n $((cores < 8 ? cores : 8)) --dist loadfile"; fi
       # shellcheck disable=SC2086
       OMP_NUM_THREADS=2 PCS_GPU_TESTS_DEVICE=$([ "$device" = auto ] && echo cpu || echo "$device") \
-        $python -m pytest tests/gpu $tests $parallel -v -p no:cacheprovider -rs --durations 10 \
+        "$python" -m pytest tests/gpu $tests $parallel -v -p no:cacheprovider -rs --durations 10 \
         --junitxml="$runs/tests.xml" 2>&1 | tee "$runs/logs/tests.txt" || failed="$failed tests"
       ;;
     speed)

@@ -7,11 +7,12 @@
 # A second call goes on where the first stopped; delete runs/quickstart to start afresh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/steps.sh
 
 runs=runs/quickstart
 mi="--seeds 0 1 2 --n-test 200000" pc="--seeds 0 1 2" train="" evaluate="" smoke=""
-case "${1:-}" in
-  "") ;;
+one_of --smoke "$@"
+case $argument in
   --smoke)
     runs=runs/smoke
     mi="--seeds 0 --n-train 5000 --n-test 20000 --epochs 3"
@@ -20,11 +21,9 @@ case "${1:-}" in
     evaluate="--test-images 200"
     smoke="--smoke"
     ;;
-  *) echo "quickstart.sh: unknown argument '$1'; use --smoke or nothing" >&2; exit 2 ;;
 esac
 
 bash scripts/setup.sh
-python=.venv/bin/python
 $python -m scripts.download_data mnist
 
 echo; echo "== 1 of 3: mutual information, estimated and exact =="

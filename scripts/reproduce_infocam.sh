@@ -2,12 +2,12 @@
 # Makes the tables of localisation: scattered digits, and Tiny-ImageNet with a frozen
 # EfficientNet-Lite0: heads by AdamW and SGD, 7 x 7 and 14 x 14 maps, the field's protocol, the
 # common part of heads, heads trained on boxes, edges, paddings, options of boxes. Studies of one run
-# take the first seed. scripts/gpu_check.sh fine-tunes. Put the archive there first:
+# take the first seed. scripts/gpu_check.sh fine-tunes. Put the archive into data/ first:
 #
 #   python -m scripts.download_data tiny-imagenet
 #   bash scripts/reproduce_infocam.sh                 three hours on two cores, the cheap parts first
 #   DRY_RUN=1 bash scripts/reproduce_infocam.sh       prints the commands, to paste one by one
-#   SEEDS="0 1" bash scripts/reproduce_infocam.sh
+#   SEEDS="0 1" bash scripts/reproduce_infocam.sh     other seeds, in runs/reproduce_infocam-seeds-0-1
 #   bash scripts/reproduce_infocam.sh --smoke         the digits alone, shrunk to a check
 #
 # The rows are collected in runs/reproduce_infocam/tables. A second call goes on where the first
@@ -15,12 +15,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/steps.sh
+read_seeds
 
-runs=runs/reproduce_infocam smoke="" seeds=${SEEDS:-0 1 2} shrink="" test=""
+runs=runs/reproduce_infocam$of_seeds smoke="" seeds=${SEEDS:-0 1 2} shrink="" test=""
 one_of --smoke "$@"
 case $argument in
   --smoke)
-    runs=runs/reproduce_infocam_smoke smoke=1 seeds=${SEEDS:-0}
+    runs=runs/reproduce_infocam_smoke$of_seeds smoke=1 seeds=${SEEDS:-0}
     shrink="--images-per-class 150 --val-per-class 30 --epochs 2" test="--test-images 200"
     ;;
 esac

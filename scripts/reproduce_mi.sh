@@ -2,18 +2,19 @@
 # Makes the tables of mutual information: the paper's with the original's values beside ours, the
 # coverage of intervals, tasks like people's tables, and all estimators on the hard suite.
 #
-#   bash scripts/reproduce_mi.sh             about two hours on two cores, the cheap parts first
-#   DRY_RUN=1 bash scripts/reproduce_mi.sh   prints the commands, to paste one by one
-#   SEEDS="0 1" bash scripts/reproduce_mi.sh
-#   bash scripts/reproduce_mi.sh --smoke     everything shrunk, a check of two minutes
+#   bash scripts/reproduce_mi.sh               about two hours on two cores, the cheap parts first
+#   DRY_RUN=1 bash scripts/reproduce_mi.sh     prints the commands, to paste one by one
+#   SEEDS="0 1" bash scripts/reproduce_mi.sh     other seeds, in runs/reproduce_mi-seeds-0-1
+#   bash scripts/reproduce_mi.sh --smoke       everything shrunk, a check of two minutes
 #
 # The rows are collected in runs/reproduce_mi/tables. A second call goes on where the first stopped;
 # delete runs/reproduce_mi to start afresh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/steps.sh
+read_seeds
 
-runs=runs/reproduce_mi
+runs=runs/reproduce_mi$of_seeds
 paper="--seeds ${SEEDS:-0 1 2 3 4}" hard="--seeds ${SEEDS:-0 1 2}"
 tables="--seeds ${SEEDS:-0 1 2} --n-train 500 2000 10000"
 coverage="--replicates 300 --tasks gaussian-d2 independent-k10"
@@ -21,7 +22,7 @@ zero="--replicates 25 --samples 200"
 one_of --smoke "$@"
 case $argument in
   --smoke)
-    runs=runs/reproduce_mi_smoke
+    runs=runs/reproduce_mi_smoke$of_seeds
     paper="--seeds ${SEEDS:-0} --n-train 2000 --n-test 5000 --epochs 2"
     hard="--seeds ${SEEDS:-0} --n-train 300 --n-test 1000 --epochs 2 --members 1"
     tables="--seeds ${SEEDS:-0} --n-train 100 --n-test 1000 --candidates lda gradient-boosting"

@@ -2,29 +2,30 @@
 # Makes the tables of imbalanced classification: Tiny-ImageNet's frozen features (and CUB-200-2011,
 # if it is in data/), another class prior at test time, all losses on MNIST, and the simulation of
 # class-prior shift. With --fair, the tables in which every loss has its own best learning rate and
-# head, chosen on validation images; with Fashion-MNIST in data/, on that too. Put the archives there
-# first:
+# head, chosen on validation images; with Fashion-MNIST in data/, on that too. Put the archives into
+# data/ first:
 #
-#   python -m scripts.download_data tiny-imagenet            (and: cub, fashion-mnist)
-#   bash scripts/reproduce_pc_softmax.sh                     two hours on two cores, the cheap first
-#   bash scripts/reproduce_pc_softmax.sh --fair              three hours on two cores
-#   DRY_RUN=1 bash scripts/reproduce_pc_softmax.sh           prints the commands, to paste one by one
-#   SEEDS="0 1" bash scripts/reproduce_pc_softmax.sh
-#   bash scripts/reproduce_pc_softmax.sh --smoke             MNIST alone, shrunk to a check
+#   python -m scripts.download_data tiny-imagenet        (and: cub, fashion-mnist)
+#   bash scripts/reproduce_pc_softmax.sh                 two hours on two cores, the cheap first
+#   bash scripts/reproduce_pc_softmax.sh --fair          three hours on two cores
+#   DRY_RUN=1 bash scripts/reproduce_pc_softmax.sh       prints the commands, to paste one by one
+#   SEEDS="0 1" bash scripts/reproduce_pc_softmax.sh     other seeds, in runs/reproduce_pc_softmax-seeds-0-1
+#   bash scripts/reproduce_pc_softmax.sh --smoke         MNIST alone, shrunk to a check
 #
 # The rows are collected in runs/reproduce_pc_softmax/tables. A second call goes on where the first
 # stopped; delete runs/reproduce_pc_softmax to start afresh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/steps.sh
+read_seeds
 
-runs=runs/reproduce_pc_softmax fair="" smoke="" seeds=${SEEDS:-0 1 2 3 4} shrink=""
+runs=runs/reproduce_pc_softmax$of_seeds fair="" smoke="" seeds=${SEEDS:-0 1 2 3 4} shrink=""
 all="softmax pc-softmax weighted class-balanced focal ldam logit-adjusted ldam-drw crt"
 one_of "--fair --smoke" "$@"
 case $argument in
   --fair) fair=1 ;;
   --smoke)
-    runs=runs/reproduce_pc_softmax_smoke smoke=1 seeds=${SEEDS:-0 1} shrink="--epochs 1"
+    runs=runs/reproduce_pc_softmax_smoke$of_seeds smoke=1 seeds=${SEEDS:-0 1} shrink="--epochs 1"
     ;;
 esac
 prepare
@@ -77,12 +78,14 @@ done
 collect pc_softmax_shift $shifts --table shift.csv --columns seed
 
 section "estimates of the class prior beside QuaPy's"
-if [ -n "${DRY_RUN:-}" ] || ! $python -c "import quapy" 2>/dev/null; then
+beside=$runs/quapy
+if [ -n "${DRY_RUN:-}" ] || ! "$python" -c "import quapy" 2>/dev/null; then
   note "rows of QuaPy need it installed: .venv/bin/python -m pip install quapy==0.2.3"
+  if [ -z "${DRY_RUN:-}" ]; then beside=$runs/without-quapy; fi
 fi
-run_into $runs/quapy scripts.label_shift_quapy --run $first --overwrite \
+run_into $beside scripts.label_shift_quapy --run $first --overwrite \
   --resamples $([ -n "$smoke" ] && echo 2 || echo 20)
-collect label_shift_quapy $runs/quapy --table label_shift_quapy.csv
+collect label_shift_quapy $beside --table label_shift_quapy.csv
 
 section "MNIST, the paper's lists"
 run pc_softmax.compare --dataset mnist --losses $all --val-fraction 0 \

@@ -1,6 +1,6 @@
-# Functions of the reproduce scripts and gpu_check.sh, which source this file from the root.
+# Functions of the other shell scripts, which source this file from the root.
 #
-#   SEEDS="0 1" bash scripts/reproduce_mi.sh     other seeds than the pages'
+#   SEEDS="0 1" bash scripts/reproduce_mi.sh     other seeds than the pages', in a folder of their own
 #   DRY_RUN=1 bash scripts/reproduce_mi.sh       prints the commands, to paste one by one; runs none
 #
 # A script that is called again skips what is finished.
@@ -17,6 +17,19 @@ one_of() {
   exit 2
 }
 
+# read_seeds: sets $SEEDS to whole numbers with a space between them, or to nothing if it is not
+# set; then $of_seeds, which ends the name of a folder, is empty too
+read_seeds() {
+  local wrong
+  SEEDS=$(set -f; set -- ${SEEDS:-}; echo "$*")
+  wrong=$(tr " " "\n" <<<"$SEEDS" | grep -vxE '(0|[1-9][0-9]*)?' ||
+    tr " " "\n" <<<"$SEEDS" | sort | uniq -d)
+  of_seeds=${SEEDS:+-seeds-${SEEDS// /-}}
+  if [ -z "$wrong" ]; then return; fi
+  echo "${0##*/}: SEEDS='$SEEDS'; give whole numbers with spaces between them, each once" >&2
+  exit 2
+}
+
 prepare() {
   if [ -z "${DRY_RUN:-}" ]; then bash scripts/setup.sh; return; fi
   echo "bash scripts/setup.sh"
@@ -27,7 +40,7 @@ section() { printf '\n%s== %s ==\n' "${DRY_RUN:+# }" "$1"; }
 
 note() { printf '%s%s\n' "${DRY_RUN:+# }" "$1"; }
 
-# The command as Python writes it into config.json.
+# A command to paste.
 command_of() {
   local word line="python -m"
   for word in "$@"; do
@@ -44,14 +57,13 @@ run() {
 }
 
 # run_into FOLDER MODULE ARGUMENTS: adds --output-dir FOLDER, and skips the command if the folder
-# holds its finished output.
+# holds its finished output, of inputs that have not changed since.
 run_into() {
   local folder=$1
   shift
   set -- "$@" --output-dir "$folder"
   if [ -z "${DRY_RUN:-}" ] && [ -e "$folder/config.json" ] &&
-    grep -qF "\"command\": \"$(command_of "$@")\"" "$folder/config.json" &&
-    grep '"finished"' "$folder/config.json" | tail -n 1 | grep -q true; then
+    "$python" -m scripts.finished_runs "$folder" "$@"; then
     note "$folder is finished"
   else
     run "$@"

@@ -2,7 +2,7 @@
 # Sets up, gets MNIST for the tests that need real digits, and runs linter, the check that the pages'
 # tables agree with the rows in resources/, and tests.
 #
-#   bash scripts/test.sh               linter and fast tests, 8 minutes on two cores
+#   bash scripts/test.sh               linter and fast tests, 5 to 8 minutes on two cores
 #   bash scripts/test.sh ARGUMENTS     linter, and pytest with these arguments alone
 #   bash scripts/test.sh --all         the slow tests as well
 #   bash scripts/test.sh -m gpu        does the project work on this machine's GPU?

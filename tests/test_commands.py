@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -97,8 +96,13 @@ def recording(copy: Path) -> Path:
     (copy / "scripts/setup.sh").write_text("exit 0\n")
     python = copy / ".venv/bin/python"
     python.parent.mkdir(parents=True)
+    look = f'PYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"'
     record = "printf '%q ' \"$@\" >> commands; echo >> commands; echo picture.jpg"
-    python.write_text(f"#!/usr/bin/env bash\n{record}\n")
+    missing = '[ "$*" != "-c import ${MISSING:-}" ]'
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        f'if [ "$2" = scripts.finished_runs ]; then {look}; fi\n{record}\n{missing}\n'
+    )
     python.chmod(0o755)
     return copy
 
@@ -182,37 +186,72 @@ def test_rows_of_an_absent_data_set_are_not_collected(recording):
     assert collected == [[f"{folder}-mnist-paper", f"{folder}-fashion-mnist-paper"]]
 
 
+def values_of(words: list[str], *flags: str) -> list[list[str]]:
+    """What follows each of some flags in a command."""
+    parts = [part.split() for part in " ".join(words).split(" --")]
+    return [values for name, *values in parts if name in flags]
+
+
 @pytest.mark.parametrize("script", ["mi", "pc_softmax", "infocam"])
-def test_seeds_are_those_that_are_given(recording, monkeypatch, script):
+def test_seeds_are_those_that_are_given_and_have_a_folder_of_their_own(
+    recording, monkeypatch, script
+):
     monkeypatch.setenv("DRY_RUN", "1")
-    monkeypatch.setenv("SEEDS", "7 8")
-    shown = commands(run(recording, f"scripts/reproduce_{script}.sh").stdout)
-    flags = [part.split() for words in shown for part in " ".join(words).split(" --")]
-    given = [seeds for name, *seeds in flags if name in ("seed", "seeds")]
+    texts = []
+    for seeds in ("7 8", " 7  8 ", "7 ", "7"):
+        monkeypatch.setenv("SEEDS", seeds)
+        texts.append(run(recording, f"scripts/reproduce_{script}.sh").stdout)
+    assert texts[0] == texts[1] and texts[2] == texts[3]
+    given = [seeds for words in commands(texts[0]) for seeds in values_of(words, "seed", "seeds")]
     assert given and all(seeds in (["7"], ["8"], ["7", "8"]) for seeds in given)
+    for text, name in ((texts[0], "7-8"), (texts[3], "7")):
+        folder = f"runs/reproduce_{script}-seeds-{name}/"
+        assert all(path.startswith(folder) for path in re.findall(r"runs/\S+", text))
 
 
-def test_finished_outputs_are_skipped_and_others_are_not(recording):
-    """Finished: the folder's last command ended well, and is the very one."""
-    first = run(recording, "scripts/reproduce_infocam.sh")
-    assert "is finished" not in first.stdout
-    folder = recording / "runs/reproduce_infocam/common-part"
-    (recorded,) = (
-        words
-        for words in commands((recording / "commands").read_text())
-        if words[0] == "scripts.head_common_part"
-    )
-    for command, finished, skipped in (
-        (shlex.join(["python", "-m", *recorded]), True, True),
-        (shlex.join(["python", "-m", *recorded]), False, False),
-        (shlex.join(["python", "-m", *recorded, "--compile"]), True, False),
-    ):
-        folder.mkdir(parents=True, exist_ok=True)
-        sessions = [{"finished": not finished}, {"finished": finished}]
-        config = json.dumps({"command": command, "sessions": sessions}, indent=2)
-        (folder / "config.json").write_text(config)
-        again = run(recording, "scripts/reproduce_infocam.sh").stdout
-        assert ("runs/reproduce_infocam/common-part is finished" in again) == skipped
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name[0] in "gr"])
+@pytest.mark.parametrize("seeds", ["0 0", "0,1", "0 a", "01", "-1"])
+def test_wrong_seeds_are_refused(recording, monkeypatch, script, seeds):
+    monkeypatch.setenv("SEEDS", seeds)
+    done = run(recording, f"scripts/{script}")
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"SEEDS='{seeds}'" in done.stderr and done.stderr.count("\n") == 1
+    assert not (recording / "runs").exists()
+
+
+@pytest.mark.parametrize(("missing", "name"), [("quapy", "without-quapy"), ("", "quapy")])
+def test_rows_without_quapy_have_a_folder_of_their_own(recording, monkeypatch, missing, name):
+    monkeypatch.setenv("MISSING", missing)
+    assert run(recording, "scripts/reproduce_pc_softmax.sh", "--smoke").returncode == 0
+    shown = commands((recording / "commands").read_text())
+    folder = f"runs/reproduce_pc_softmax_smoke/{name}"
+    made = [values_of(w, "output-dir") for w in shown if w[0] == "scripts.label_shift_quapy"]
+    assert made == [[[folder]]]
+    assert [words[1] for words in shown if "label_shift_quapy.csv" in words] == [folder]
+
+
+def write_config(folder: Path, words: list[str], *, started: str, **flags):
+    folder.mkdir(parents=True, exist_ok=True)
+    sessions = [{"finished": False}, {"finished": True, "started": started}]
+    config = {"command": shlex.join(words), "flags": flags, "sessions": sessions}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("more", "trained", "skipped"),
+    [([], "2026-01", True), (["--seed", "1"], "2026-01", False), ([], "2026-03", False)],
+)
+def test_a_finished_output_is_skipped_unless_command_or_inputs_have_changed(
+    recording, more, trained, skipped
+):
+    words = ["x.run", "runs/t", "--names", "AdamW, 7 x 7", "größer", "--output-dir", "runs/ü"]
+    write_config(recording / "runs/t", ["python", "-m", "x.train"], started=trained)
+    command = ["python", "-m", *words]
+    write_config(recording / "runs/ü", command, started="2026-02", runs=["runs/t"])
+    call = shlex.join(["run_into", "runs/ü", *words[:-2], *more])
+    done = run(recording, "-c", f"source scripts/steps.sh; {call}")
+    assert ("runs/ü is finished" in done.stdout) == skipped
+    assert (recording / "commands").exists() != skipped
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -222,7 +261,7 @@ def test_an_unknown_argument_is_refused(copy, script):
     assert "'--fast'" in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if name.startswith("reproduce")])
+@pytest.mark.parametrize("script", sorted({*SCRIPTS} - {"gpu_check.sh"}))
 @pytest.mark.parametrize("words", [("--smoke", "--fair"), ("--smoke", "--smoke"), ("", "--smoke")])
 def test_a_second_argument_is_refused(copy, script, words):
     done = run(copy, f"scripts/{script}", *words)
@@ -230,35 +269,45 @@ def test_a_second_argument_is_refused(copy, script, words):
     assert f"'{' '.join(words)}'" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_setup_installs_again_only_when_the_requirements_change(copy):
-    requirements = copy / "requirements.txt"
-    requirements.write_text("# nothing\n")
-    assert run(copy, "scripts/setup.sh").returncode == 0
-    python = copy / ".venv/bin/python"
-    assert python.exists()
+@pytest.fixture
+def installing(copy, monkeypatch) -> Path:
+    """A folder whose PYTHON writes down what it installs; pip fails where FAIL is set."""
+    python = copy / "python"
+    python.write_text(
+        """#!/usr/bin/env bash
+        case "$1 $2" in
+          "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+          "-m pip") echo "${*:3}" >> installed; [ -z "${FAIL:-}" ] ;;
+        esac
+        """
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(python))
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-cluster.txt"):
+        (copy / name).write_text(name)
+    return copy
 
-    python.rename(copy / "python")  # a second install would need it
-    started = time.perf_counter()
-    assert run(copy, "scripts/setup.sh").returncode == 0
-    assert time.perf_counter() - started < 2
-    assert not python.exists()
 
-    (copy / "python").rename(python)
-    requirements.write_text("--no-index\nthere-is-no-such-package-as-this\n")
+def test_setup_installs_again_only_when_the_requirements_change(installing, monkeypatch):
+    monkeypatch.setenv("FAIL", "1")
     for _ in range(2):  # a failed install does not count
-        assert run(copy, "scripts/setup.sh").returncode != 0
+        assert run(installing, "scripts/setup.sh").returncode != 0
+    monkeypatch.delenv("FAIL")
+    numbers = []
+    for text, *words in ("A",), ("B",), ("A",), ("A",), ("A", "--dev"), ("A",), ("B", "--dev"):
+        (installing / "requirements.txt").write_text(text)
+        assert run(installing, "scripts/setup.sh", *words).returncode == 0
+        numbers.append((installing / "installed").read_text().count("\n") - 2)
+    assert numbers == [1, 2, 3, 3, 4, 4, 5]  # --dev installs requirements.txt as well
 
 
-def test_setup_refuses_an_old_python(copy):
-    old = copy / "python"
+def test_setup_refuses_an_old_python_unless_all_is_installed(installing, monkeypatch):
+    old = installing / "old"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    done = subprocess.run(
-        ["bash", "scripts/setup.sh"],
-        cwd=copy,
-        env=os.environ | {"PYTHON": str(old)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "3.10" in done.stderr and not (copy / ".venv").exists()
+    good = os.environ["PYTHON"]
+    for python, status in ((old, 2), (good, 0), (old, 0)):
+        monkeypatch.setenv("PYTHON", str(python))
+        done = run(installing, "scripts/setup.sh")
+        assert done.returncode == status
+        assert (installing / ".venv").exists() == ("3.10" not in done.stderr)

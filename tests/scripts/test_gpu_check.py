@@ -16,6 +16,9 @@ from pathlib import Path
 
 if sys.argv[1] != "-m":
     sys.exit()
+if sys.argv[2] == "scripts.finished_runs":
+    os.environ["PYTHONPATH"] = "{ROOT}"
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 module, *words = sys.argv[2:]
 failing = os.environ.get("FAIL", "").split()
 with open("commands", "a") as file:
@@ -24,8 +27,9 @@ if module in failing or ("seed-1" in failing and "--seed 1 " in " ".join(words))
     sys.exit(1)
 if "--output-dir" in words:
     config = Path(words[words.index("--output-dir") + 1], "config.json")
-    text = json.dumps({{"command": shlex.join(["python", "-m", module, *words])}})[1:-1]
-    text += '\\n"finished": true\\n'
+    command = shlex.join(["python", "-m", module, *words])
+    sessions = [{{"finished": True, "started": "2026"}}]
+    text = json.dumps({{"command": command, "flags": {{}}, "sessions": sessions}})
     if module == "infocam.train" and config.exists() and config.read_text() != text:
         sys.exit("flags changed")
     config.parent.mkdir(parents=True, exist_ok=True)
@@ -39,19 +43,22 @@ def check(tmp_path: Path):
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
+    (tmp_path / "a python").symlink_to("python")
 
     def run(*words: str, **variables: str) -> tuple[subprocess.CompletedProcess, list[list[str]]]:
         (tmp_path / "commands").write_text("")
         command = ["bash", "scripts/gpu_check.sh", *words]
         variables = {"PATH": "/usr/bin:/bin", "PYTHON": "./python", **variables}
-        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+        options = {"cwd": tmp_path, "env": variables, "capture_output": True, "text": True}
+        done = subprocess.run(command, timeout=120, **options)
         return done, commands((tmp_path / "commands").read_text())
 
     return run
 
 
 def test_every_command_parses_and_a_second_call_repeats_none(check):
-    done, shown = check("speed", "tune")
+    variables = {"RUNS": "my runs/größer", "PYTHON": "./a python"}
+    done, shown = check("speed", "tune", **variables)
     assert (done.returncode, done.stderr) == (0, "")
     modules = [words[0] for words in shown]
     assert modules.count("infocam.train") == modules.count("infocam.evaluate") == 6
@@ -62,7 +69,7 @@ def test_every_command_parses_and_a_second_call_repeats_none(check):
     assert sum("--adl blocks.4.2 blocks.5.3 blocks.6.0" in text for text in trained) == 3
     assert sum("--seed 2 " in text for text in trained) == 2
     assert modules[-1] == "scripts.collect"
-    again = [words[0] for words in check("speed", "tune")[1]]
+    again = [words[0] for words in check("speed", "tune", **variables)[1]]
     assert again == ["infocam.train"] * 6 + ["scripts.collect"]  # training itself resumes
 
 
@@ -122,3 +129,17 @@ def test_variables_reach_the_commands(check):
     expected = "--network resnet50 --weights w.pt --no-freeze-backbone --epochs 2 --seed 5"
     assert f"{expected} --device cuda:1 --data-dir d --num-workers 7" in " ".join(shown[0])
     assert shown[1][-4:] == ["--adl", "layer3.0", "layer4.0", "layer4.2"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *({"JOBS": value} for value in ("0", "-1", "x", "1.5", "99999")),
+        *({"EPOCHS": "0"}, {"WORKERS": "many"}, {"SEEDS": "0 0"}, {"RUNS": "python/below"}),
+    ],
+)
+def test_a_wrong_variable_is_refused(check, variable):
+    ((name, value),) = variable.items()
+    done, shown = check("tune", **variable)
+    assert (done.returncode, done.stdout, shown) == (2, "", [])
+    assert f"{name}='{value}'" in done.stderr and done.stderr.count("\n") == 1
