@@ -123,9 +123,14 @@ def with_half_width(mean: float, half_width: float, digits: int, *, sign: bool =
     return text if np.isnan(half_width) else f"{text} ± {half_width:.{digits}f}"
 
 
+def mean_with_interval(values: Sequence[float], digits: int, *, sign: bool = False) -> str:
+    """The mean of seeds or the like with half of Student's 95 % interval; of one value alone."""
+    return with_half_width(np.mean(values), interval_half_width(values), digits, sign=sign)
+
+
 def p_value(value: float) -> str:
-    """With two significant digits; a tiny one is not 0."""
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+    """With three decimals; a tiny one is not 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def formatted(
@@ -162,8 +167,11 @@ def write_tables(table: pd.DataFrame, stem: Path) -> None:
     write_text(stem.with_suffix(".tex"), to_latex(table))
 
 
-def write_csv(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
-    write_atomically(path, lambda partial: table.to_csv(partial, index=index))
+def write_csv(
+    table: pd.DataFrame, path: Path, *, index: bool = False, float_format: str | None = None
+) -> None:
+    options = {"index": index, "float_format": float_format}
+    write_atomically(path, lambda partial: table.to_csv(partial, **options))
 
 
 def _text(table: pd.DataFrame) -> pd.DataFrame:

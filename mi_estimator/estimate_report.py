@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mi_common.files import write_atomically, write_json
+from mi_common.files import write_json
 from mi_common.information import class_counts, entropy, log_prior_from_counts
-from mi_common.tables import to_markdown, write_tables
+from mi_common.tables import p_value, to_markdown, write_csv, write_tables
 from mi_estimator.estimators.crossfit import CrossFit
 from mi_estimator.estimators.neighbours import NeighbourFit
 from mi_estimator.plots import plot_calibration, plot_pointwise_by_class
@@ -92,7 +92,7 @@ def result_table(result: dict) -> pd.DataFrame:
     lines["majority class"] = f"{100 * result['majority_accuracy']:.2f} %"
     lines["samples, classes"] = f"{result['samples']}, {result['classes']}"
     if result["p_value"] is not None:
-        lines["p-value of independence"] = f"{result['p_value']:.4g}"
+        lines["p-value of independence"] = p_value(result["p_value"])
     return pd.DataFrame(lines.items(), columns=["quantity", "value"])
 
 
@@ -106,8 +106,8 @@ def write_estimate(
 ) -> None:
     """Prints the estimate and writes its files; `rows` as in `sample_table`."""
     samples, classes = sample_table(fit, class_names, rows), class_table(fit, class_names)
-    write_atomically(folder / "pmi.csv", lambda path: samples.to_csv(path, index=False))
-    write_atomically(folder / "classes.csv", lambda path: classes.to_csv(path, index=False))
+    write_csv(samples, folder / "pmi.csv")
+    write_csv(classes, folder / "classes.csv")
     plot_pointwise_by_class(samples, class_names, folder / "pmi_by_class.png")
     figures = "pmi_by_class.png"
     if isinstance(fit, CrossFit):

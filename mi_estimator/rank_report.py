@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mi_common.files import write_atomically, write_json
+from mi_common.files import write_json
 from mi_common.information import entropy, log_prior_from_labels
 from mi_common.plots import plain, save_figure
-from mi_common.tables import to_markdown, write_tables
+from mi_common.tables import holm, p_value, to_markdown, write_csv, write_tables
 from mi_estimator.names import listed
-from mi_estimator.ranking import KINDS, holm
+from mi_estimator.ranking import KINDS
 
 SHOWN = 40  # bars of the chart, and lines that are printed
 
@@ -41,7 +41,7 @@ def printed_table(table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
     for kind, title in titles.items():
         values = table[[kind, f"{kind}_lower", f"{kind}_upper"]].to_numpy()
         printed[title] = [f"{v:.4f} ({low:.4f} to {high:.4f})" for v, low, high in values]
-        printed[f"p {title}"] = [f"{p:.2g}" for p in table[f"{kind}_p_holm"]]
+        printed[f"p {title}"] = [p_value(p) for p in table[f"{kind}_p_holm"]]
     return pd.DataFrame(printed | {"estimator": table["estimator"]})
 
 
@@ -104,7 +104,7 @@ def write_ranking(
         "all_features_given": _entry(total, "conditional") if given else None,
         "features": table.to_dict("records"),
     }
-    write_atomically(folder / "rank.csv", lambda path: table.to_csv(path, index=False))
+    write_csv(table, folder / "rank.csv")
     write_tables(printed, folder / "rank")
     write_json(folder / "rank.json", result)
     plot_ranking(table, titles, folder / "rank.png")
@@ -126,4 +126,5 @@ def _entry(row: pd.Series, kind: str) -> dict:
 
 def _sentence(quantity: str, row: pd.Series, kind: str) -> str:
     value, low, high, p = (row[f"{kind}{end}"] for end in ("", "_lower", "_upper", "_p"))
-    return f"{quantity} = {value:.4f} nats ({low:.4f} to {high:.4f}), p = {p:.2g}"
+    p = f"= {p_value(p)}".replace("= <", "<")
+    return f"{quantity} = {value:.4f} nats ({low:.4f} to {high:.4f}), p {p}"

@@ -141,15 +141,6 @@ def improvement_p_value(estimate: MIEstimate) -> float:
     return float(stats.norm.sf(estimate.value / estimate.standard_error))
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """(M,) p-values with Holm's correction for M tests (Holm 1979, Scand. J. Statist. 6)."""
-    order = np.argsort(p_values)
-    corrected = np.empty(len(order))
-    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.maximum.accumulate(steps).clip(max=1)
-    return corrected
-
-
 def _scores(estimate: MIEstimate, p_value: float) -> dict[str, float]:
     return {"": estimate.value, "_lower": estimate.lower, "_upper": estimate.upper, "_p": p_value}
 

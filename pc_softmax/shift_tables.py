@@ -11,7 +11,8 @@ from tqdm import tqdm
 from mi_common.errors import UserError
 from mi_common.tables import (
     formatted,
-    interval_half_width,
+    mean_with_interval,
+    number,
     summarise,
     to_markdown,
     write_csv,
@@ -104,9 +105,8 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
         by_shift = difference.groupby([rows["shift"], rows["ratio"]], sort=False)
         means = by_shift.mean()
         shift, ratio = place = means.idxmin()
-        half_width = interval_half_width(by_shift.get_group(place))
-        least = f"{means.min():+.2f}" + ("" if np.isnan(half_width) else f" ± {half_width:.2f}")
-        line = {"target prior": method, "mean gain": f"{means.mean():+.2f}", "least gain": least}
+        line = {"target prior": method, "mean gain": number(means.mean(), 2, sign=True)}
+        line["least gain"] = mean_with_interval(by_shift.get_group(place), 2, sign=True)
         table.append(line | {"at": f"{shift}, {ratio:.0f}"})
     return pd.DataFrame(table)
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from infocam.localise import split_maps
 from infocam.maps.cam import Maps
-from infocam.scoring.choice import best_position
-from infocam.scoring.metrics import IOU_HIT, Evaluator, predicted_box
+from infocam.scoring.metrics import IOU_HIT, predicted_box
 from mi_common.errors import UserError
 from mi_common.runtime import Runtime
 from scripts import localisation
@@ -37,15 +36,9 @@ def differing_pictures(path: Path, *, runtime: Runtime) -> dict[str, np.ndarray]
         for split, data in opened.sets.items()
     }
     for method in METHODS:
-        curves = {}
-        for split, data in opened.sets.items():
-            evaluator = Evaluator(localisation.PROTOCOL)
-            evaluator.accumulate(by_split[split][method, 1], data.boxes, data.sizes)
-            curves[split] = evaluator.compute()
-        position = best_position(curves["validation"])
-        maps[method] = by_split["test"][method, 1]
-        overlaps[method] = curves["test"].largest[:, position]
-        threshold = curves["test"].thresholds[position]
+        of_method = {split: of_split[method, 1] for split, of_split in by_split.items()}
+        maps[method] = of_method["test"]
+        overlaps[method], threshold = localisation.overlaps_of_maps(of_method, opened.sets)
         boxes[method] = [
             predicted_box(values, size, threshold, localisation.PROTOCOL, normalisation="minmax")
             for values, size in zip(maps[method], images.sizes, strict=True)

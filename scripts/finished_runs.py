@@ -26,7 +26,7 @@ def read_config(folder: Path) -> dict:
     if not isinstance(config.get("flags"), dict) or not isinstance(config.get("command"), str):
         raise UserError(f"{path}: not written by this project; give output folders of runs")
     sessions = config.get("sessions")
-    if not isinstance(sessions, list) or not sessions:
+    if not (isinstance(sessions, list) and sessions and isinstance(sessions[-1], dict)):
         raise UserError(f"{folder}: does not say when it was made; run it again with --overwrite")
     if not sessions[-1].get("finished"):
         remedy = "run its command again, with --resume where it has it"

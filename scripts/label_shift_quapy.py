@@ -33,9 +33,8 @@ def main(argv: list[str] | None = None) -> None:
 
     import pandas as pd
 
-    from mi_common.files import write_atomically
     from mi_common.records import prepare_output
-    from mi_common.tables import to_markdown, write_tables
+    from mi_common.tables import to_markdown, write_csv, write_tables
     from scripts import quapy_comparison
 
     with_quapy = importlib.util.find_spec("quapy") is not None
@@ -50,10 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         parts.append(rows.assign(data=name))
     rows = pd.concat(parts)
     table, shown = quapy_comparison.summary(rows), quapy_comparison.shown(rows)
-    options = {"index": False, "float_format": "%.2f"}
-    write_atomically(
-        folder / "label_shift_quapy.csv", lambda partial: table.to_csv(partial, **options)
-    )
+    write_csv(table, folder / "label_shift_quapy.csv", float_format="%.2f")
     write_tables(shown, folder / "table")
     print(to_markdown(shown))
     if not with_quapy:

@@ -39,9 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     from mi_common.errors import UserError
-    from mi_common.files import write_atomically
     from mi_common.records import prepare_output
-    from mi_common.tables import to_markdown, write_tables
+    from mi_common.tables import to_markdown, write_csv, write_tables
     from scripts import label_shift
 
     for name in ("classes", "per_class", "tests"):
@@ -67,10 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             rows += label_shift.simulate(*cell, args.tests, RATIOS, seed=seed)
         summaries.append(label_shift.summary(pd.DataFrame(rows)))
         table = pd.concat(summaries)
-        write_atomically(
-            folder / "label_shift_simulation.csv",
-            lambda partial, table=table: table.to_csv(partial, index=False, float_format="%.2f"),
-        )
+        write_csv(table, folder / "label_shift_simulation.csv", float_format="%.2f")
     shown = label_shift.shown(table)
     write_tables(shown, folder / "table")
     print(to_markdown(shown))

@@ -48,8 +48,10 @@ def open_run(
     return OpenRun(run, sets, classifier)
 
 
-def hits_of_maps(maps: dict[str, np.ndarray], sets: dict[str, ImageSet]) -> np.ndarray:
-    """(N,) bool of the test images: whether the map's box at the best validation threshold hits.
+def overlaps_of_maps(
+    maps: dict[str, np.ndarray], sets: dict[str, ImageSet]
+) -> tuple[np.ndarray, float]:
+    """(N,) overlaps (IoU) of the test images' boxes at the best validation threshold, and that.
 
     `maps` are (N, h, w) floats by split.
     """
@@ -58,7 +60,13 @@ def hits_of_maps(maps: dict[str, np.ndarray], sets: dict[str, ImageSet]) -> np.n
         evaluator = Evaluator(PROTOCOL)
         evaluator.accumulate(values, sets[split].boxes, sets[split].sizes)
         curves[split] = evaluator.compute()
-    return curves["test"].largest[:, best_position(curves["validation"])] >= IOU_HIT
+    position = best_position(curves["validation"])
+    return curves["test"].largest[:, position], curves["test"].thresholds[position]
+
+
+def hits_of_maps(maps: dict[str, np.ndarray], sets: dict[str, ImageSet]) -> np.ndarray:
+    """(N,) bool of the test images: whether the box of `overlaps_of_maps` hits."""
+    return overlaps_of_maps(maps, sets)[0] >= IOU_HIT
 
 
 def with_interval(name: str, values: np.ndarray) -> dict[str, float]:

@@ -16,6 +16,8 @@ from mi_common import cli
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="report differences, change nothing")
+    text = "print the numbers for sentences whose names contain TEXT, and do no more"
+    parser.add_argument("--values", metavar="TEXT", help=text)
     return parser
 
 
@@ -31,6 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     for table in sorted((pages.ROOT / "resources").glob("*.csv")):
         provenance.check_sidecar(table)
     values = compute_values(pages.ROOT / "resources")
+    if args.values is not None:
+        shown = {name: value for name, value in values.items() if args.values in name}
+        if not shown:
+            raise UserError(f"--values {args.values}: no name contains it; '' prints all names")
+        print("\n".join(f"{name}: {value}" for name, value in shown.items()))
+        return
     functions = {
         name: value
         for module in (page_tables, page_tables_boxes)

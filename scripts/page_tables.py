@@ -6,7 +6,7 @@ Those of localisation stand in `page_tables_boxes`.
 
 import pandas as pd
 
-from mi_common.tables import formatted, summarise
+from mi_common.tables import formatted, number, p_value, summarise
 from mi_estimator.benchmark_report import estimate_table, rmse_table
 from mi_estimator.tasks.suites import SUITES
 from pc_softmax.comparison import TESTED, differences_to_baselines
@@ -64,17 +64,16 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     return class_scores(rows, ["accuracy", "balanced_accuracy"])
 
 
-def balanced_differences(rows: pd.DataFrame, baseline: str = "pc-softmax") -> pd.DataFrame:
-    """Paired differences of the balanced accuracy to a baseline in points, and Holm's p-values."""
-    differences = differences_to_baselines(rows)
-    ending = f" - {baseline}"
+def balanced_differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences of the balanced accuracy to PC-softmax in points, and Holm's p-values."""
+    differences, ending = differences_to_baselines(rows), " - pc-softmax"
     shown = differences["loss"].str.endswith(ending) & differences["holm_p"].notna()
     differences = differences[shown].assign(loss=lambda d: d["loss"].str.removesuffix(ending))
     cells = differences.set_index(["loss", "test_set"])
     columns = {}
     for test_set in dict.fromkeys(rows["test_set"]):
         of_set = cells.xs(test_set, level="test_set")
-        columns[f"{test_set}: minus {baseline}"] = of_set[TESTED].map(signed)
+        columns[f"{test_set}: minus pc-softmax"] = of_set[TESTED].map(signed)
         columns[f"{test_set}: Holm's p"] = of_set["holm_p"].map(p_value)
     table = pd.DataFrame(columns).rename_axis("loss").reset_index()
     rule = table["loss"].str.partition(", ")[2].replace("", "as trained")
@@ -84,10 +83,6 @@ def balanced_differences(rows: pd.DataFrame, baseline: str = "pc-softmax") -> pd
 
 def signed(text: str) -> str:
     return text if text.startswith("-") else f"+{text}"
-
-
-def p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def tuned(rows: pd.DataFrame, dataset: str, imbalance: str = "paper") -> pd.DataFrame:
@@ -120,7 +115,7 @@ def shifts(rows: pd.DataFrame) -> pd.DataFrame:
             line[f"{name}, total variation"] = f"{error.mean():.4f} ({error.max():.4f})"
         for name in ESTIMATED:
             least = 100 * (by_seed[name] - by_seed["argmax"]).min()
-            line[f"{name}, least gain"] = f"{least:+.2f}"
+            line[f"{name}, least gain"] = number(least, 2, sign=True)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -132,7 +127,7 @@ def prior_estimates(rows: pd.DataFrame) -> pd.DataFrame:
     table = by_data["total_variation"].unstack()[list(QUAPY_DATA)].rename(columns=QUAPY_DATA)
     table = table.dropna().assign(mean=lambda errors: errors.mean(axis=1))
     table["gain"] = by_data["gain"].unstack().mean(axis=1)
-    return table.sort_values("mean").map("{:.2f}".format).reset_index()
+    return table.sort_values("mean").map(lambda v: number(v, 2)).reset_index()
 
 
 def simulated_shifts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +140,8 @@ def simulated_shifts(rows: pd.DataFrame) -> pd.DataFrame:
             line = {"classes": classes, "validation samples": size}
             for method in ("em", "em, not calibrated", "bbse", "pacc"):
                 line[method] = f"{cell.loc[method, 'total_variation']:.2f}"
-            lines.append(line | {"gain of auto": f"{cell.loc['auto', 'gain']:+.2f}"})
+            gain = number(cell.loc["auto", "gain"], 2, sign=True)
+            lines.append(line | {"gain of auto": gain})
     return pd.DataFrame(lines)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from infocam.scoring import tables as localisation
 from infocam.scoring.tables import with_ends
-from mi_common.tables import interval_half_width
+from mi_common.tables import mean_with_interval
 
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
 EVERY_OPTION = "propagated infocam, mean box, prior map, adaptive threshold"
@@ -71,19 +71,15 @@ def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:
         scores = 100 * group.pivot(index="seed", columns="method")[["gt_known", "top1_loc"]]
         accuracy = 100 * group.groupby("seed")["accuracy"].first()
         line = {"training": f"with{'' if adl else 'out'} ADL", "n": len(accuracy)}
-        line["test accuracy"] = with_half_width(accuracy)
+        line["test accuracy"] = mean_with_interval(accuracy, 1)
         for method in ("centre-box", "cam", "infocam", "infocam+", "layer-cam"):
-            texts = [with_half_width(scores[name, method]) for name in ("gt_known", "top1_loc")]
+            texts = [
+                mean_with_interval(scores[name, method], 1) for name in ("gt_known", "top1_loc")
+            ]
             line[method] = ", ".join(texts)
         gain = scores["gt_known", "infocam"] - scores["gt_known", "cam"]
-        lines.append(line | {"infocam less cam": with_half_width(gain, sign=True)})
+        lines.append(line | {"infocam less cam": mean_with_interval(gain, 1, sign=True)})
     return pd.DataFrame(lines)
-
-
-def with_half_width(values: pd.Series, *, sign: bool = False) -> str:
-    """The mean ± half of Student's 95 % interval; the mean alone of one value."""
-    text = f"{values.mean():{'+' if sign else ''}.1f}"
-    return text if len(values) < 2 else f"{text} ± {interval_half_width(values):.1f}"
 
 
 def object_quarters(rows: pd.DataFrame) -> pd.DataFrame:
@@ -109,8 +105,8 @@ def object_quarters(rows: pd.DataFrame) -> pd.DataFrame:
 
 def common_part(rows: pd.DataFrame) -> pd.DataFrame:
     """CAM, infoCAM and the gain in percent, by head and factor of its common part."""
-    table = rows[["head", "factor"]].assign(**{"share of CAM's variance": rows["map_share"]})
-    table["share of CAM's variance"] = table["share of CAM's variance"].map("{:.1%}".format)
+    share = (100 * rows["map_share"]).map("{:.1f} %".format)
+    table = rows[["head", "factor"]].assign(**{"share of CAM's variance": share})
     for name in ("cam", "infocam", "gain"):
         table[name] = with_ends(rows, name, sign=name == "gain")
     return table

@@ -1,7 +1,8 @@
 """The numbers that stand in sentences of the pages, by name, from the rows in `resources/`.
 
 Names are paths: `mnist/official/pc-softmax - softmax` is a paired difference, in points, on one
-test set, `tiny/adamw/7x7/infocam/gt_known` a score in percent. Numbers are texts as shown.
+test set, `boxes/adamw/7x7/gt_known/infocam` a score in percent. Numbers are texts as shown.
+`python -m scripts.make_tables --values TEXT` prints those whose names contain TEXT.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
-from mi_common.tables import interval_half_width, number, with_half_width
+from mi_common.tables import interval_half_width, mean_with_interval, number, with_half_width
 from mi_estimator.benchmark_report import errors_and_failures
 from mi_estimator.tasks.suites import PUBLISHED
 from scripts.label_shift import LARGEST_LOSS
@@ -75,10 +76,6 @@ def rounded_up(value: float, digits: int) -> str:
     return number(np.ceil(scaled) / 10**digits, digits)
 
 
-def with_interval(values: pd.Series, digits: int, scale: float = 100) -> str:
-    return with_half_width(scale * values.mean(), scale * interval_half_width(values), digits)
-
-
 def over_seeds(prefix: str, by_seed: pd.DataFrame, digits: int) -> Values:
     """Means of the columns and of the differences of any two, in percent and points.
 
@@ -98,7 +95,7 @@ def over_seeds(prefix: str, by_seed: pd.DataFrame, digits: int) -> Values:
 def paper_task(rows: pd.DataFrame) -> Values:
     """Estimates in nats, and their largest errors over the eight tasks."""
     for (task, estimator), group in rows.groupby(["task", "estimator"]):
-        yield f"mi/{task}/{estimator}", with_interval(group["estimate"], 4, scale=1)
+        yield f"mi/{task}/{estimator}", mean_with_interval(group["estimate"], 4)
     means = rows.groupby(["task", "estimator"])[["estimate", "truth"]].mean()
     errors = (means["estimate"] - means["truth"]).unstack()
     exact = means["truth"].unstack()["oracle"]
@@ -268,7 +265,7 @@ def box_heads(rows: pd.DataFrame) -> Values:
     """
     for optimizer, of_run in rows.groupby("optimizer"):
         for inputs, group in of_run.groupby("inputs"):
-            yield f"box head/{optimizer}/{inputs}", with_interval(group["gt_known"], 1)
+            yield f"box head/{optimizer}/{inputs}", mean_with_interval(100 * group["gt_known"], 1)
         yield f"box head/{optimizer}/infocam", number(100 * of_run["infocam"].iloc[0], 1)
 
 

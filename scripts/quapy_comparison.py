@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from mi_common.tables import interval_half_width
+from mi_common.tables import interval_half_width, mean_with_interval, number
 from pc_softmax.adapter import Adapter
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import posterior_under
@@ -146,7 +146,7 @@ def compare(
     log_prior, names = np.log(counts / counts.sum()), list(map(str, range(len(counts))))
     rng = np.random.default_rng(seed)
     shifts = list(label_shifts(counts, rng, ratios=RATIOS))
-    for number in tqdm(range(resamples), desc="resamples", disable=None):
+    for draw in tqdm(range(resamples), desc="resamples", disable=None):
         rows = resample(validation[1], rng)
         drawn = validation[0][rows], validation[1][rows]
         adapter = Adapter(log_prior, np.full(len(counts), -np.log(len(counts))), names, drawn)
@@ -159,7 +159,7 @@ def compare(
             logits, labels = test[0][rows], test[1][rows]
             plain = (logits.argmax(axis=1) == labels).mean()
             for name, (distance, accuracy) in score(methods, logits, labels).items():
-                row = {"shift": shift, "ratio": ratio, "resample": number, "n": len(labels)}
+                row = {"shift": shift, "ratio": ratio, "resample": draw, "n": len(labels)}
                 row |= {"method": name, "total_variation": 100 * distance}
                 yield row | {"gain": 100 * (accuracy - plain)}
 
@@ -189,10 +189,9 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     for (data, method), group in pd.concat(parts).groupby(["data", "method"], sort=False):
         by_resample = group.groupby("resample")[["total_variation", "gain"]].mean()
         cells = {"data": data, "method": method}
-        for name, sign in (("total_variation", ""), ("gain", "+")):
-            mean, half = by_resample[name].mean(), interval_half_width(by_resample[name])
-            cells[name.replace("_", " ")] = f"{mean:{sign}.2f} ± {half:.2f}"
+        cells["total variation"] = mean_with_interval(by_resample["total_variation"], 2)
+        cells["gain"] = mean_with_interval(by_resample["gain"], 2, sign=True)
         cells["worst resample"] = f"{by_resample['total_variation'].max():.2f}"
         by_shift = group.groupby(["of", "shift", "ratio"])["gain"].mean()
-        lines.append(cells | {"least gain of a shift": f"{by_shift.min():+.2f}"})
+        lines.append(cells | {"least gain of a shift": number(by_shift.min(), 2, sign=True)})
     return pd.DataFrame(lines)

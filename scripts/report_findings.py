@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mi_common.tables import paired_differences, summarise
+from mi_common.tables import number, paired_differences, summarise, with_half_width
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def of_information(rows: pd.DataFrame, labels: dict[str, tuple[float, int]]) -> 
             "measured",
             f"PC-softmax reads mutual information within {error.max():.4f} nat of the exact value "
             f"in each of {len(ours)} settings.",
-            f"Farthest at {error.idxmax()}: {_with_interval(worst, 'estimate', 4)}, exact "
+            f"Farthest at {error.idxmax()}: {_mean(worst, 'estimate', 4)}, exact "
             f"{worst['truth']:.4f}. Seeds: {worst['n']}. The estimate is a lower bound, on samples "
             "that did not train the network.",
         )
@@ -63,7 +63,7 @@ def of_information(rows: pd.DataFrame, labels: dict[str, tuple[float, int]]) -> 
             f"Softmax with H(Y) added and PC-softmax differ by at most "
             f"{abs(largest['estimate']):.5f} nat.",
             f"Largest paired difference at {largest['task']}: "
-            f"{_with_interval(largest, 'estimate', 5, sign=True)} nat. A setting counts as "
+            f"{_mean(largest, 'estimate', 5, sign=True)} nat. A setting counts as "
             "different where the interval excludes zero; one in twenty does so by chance.",
         )
     )
@@ -108,16 +108,16 @@ def of_imbalance(rows: pd.DataFrame) -> list[Finding]:
         pairs = paired_differences(rows, ["test_set"], "method", baseline, [score])
         pairs = pairs[pairs["method"] == f"{ours} - {baseline}"].set_index("test_set")
         texts = [
-            f"{test_set}: {_with_interval(means.loc[(test_set, ours)], score, 2)} % against "
-            f"{_with_interval(means.loc[(test_set, baseline)], score, 2)} %, paired difference "
-            f"{_with_interval(pair, score, 2, sign=True)} ({_verdict(pair, score)})"
+            f"{test_set}: {_mean(means.loc[(test_set, ours)], score, 2)} % against "
+            f"{_mean(means.loc[(test_set, baseline)], score, 2)} %, paired difference "
+            f"{_mean(pair, score, 2, sign=True)} ({_verdict(pair, score)})"
             for test_set, pair in pairs.iterrows()
         ]
         last = pairs.iloc[-1]
         findings.append(
             Finding(
                 _verdict(last, score),
-                f"PC-softmax against {name}: {_with_interval(last, score, 2, sign=True)} points of "
+                f"PC-softmax against {name}: {_mean(last, score, 2, sign=True)} points of "
                 f"balanced accuracy, test set {pairs.index[-1]}.",
                 f"{'. '.join(texts)}. Seeds: {last['n']}.",
             )
@@ -138,7 +138,7 @@ def of_localisation(rows: pd.DataFrame, differences: pd.DataFrame) -> list[Findi
         row = differences.loc[f"{method} - {baseline}"]
         mean, low, high = (100 * row[name] for name in names)
         verdict = verdict_of(low, high)
-        mean, low, high = (number(value, 1, sign=True) for value in (mean, low, high))
+        mean, low, high = (_points(value) for value in (mean, low, high))
         return verdict, f"{mean} points ({low} to {high})"
 
     def share(method: str) -> str:
@@ -167,13 +167,11 @@ def _verdict(row: pd.Series, metric: str) -> str:
     return verdict_of(row[metric] - row[f"{metric}_ci"], row[metric] + row[f"{metric}_ci"])
 
 
-def number(value: float, digits: int, *, sign: bool = False) -> str:
-    """With a sign if that is wanted, but none for what is rounded to zero."""
-    value = round(value, digits) + 0.0  # not the negative zero
-    return f"{'+' if sign and value > 0 else ''}{value:.{digits}f}".replace("-", "−")
+def _points(value: float) -> str:
+    return number(value, 1, sign=True).replace("-", "−")
 
 
-def _with_interval(row: pd.Series, metric: str, digits: int, *, sign: bool = False) -> str:
-    """Mean ± half-width of the 95 % interval, or the mean alone of a single seed."""
-    text, half_width = number(row[metric], digits, sign=sign), row[f"{metric}_ci"]
-    return text if math.isnan(half_width) else f"{text} ± {half_width:.{digits}f}"
+def _mean(row: pd.Series, metric: str, digits: int, *, sign: bool = False) -> str:
+    """With half of the 95 % interval, or alone of a single seed."""
+    text = with_half_width(row[metric], row[f"{metric}_ci"], digits, sign=sign)
+    return text.replace("-", "−")

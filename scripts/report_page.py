@@ -17,6 +17,7 @@ from mi_common.errors import UserError
 from mi_common.files import damaged_file, read_arrays, read_json
 from mi_common.pictures import image_size, read_image
 from mi_common.records import RunFolder
+from scripts.finished_runs import read_config
 from scripts.report_sections import SECTIONS, Section, checked_file
 
 MAX_PIXELS = 50_000_000  # of a picture; ours have a tenth
@@ -108,6 +109,8 @@ def _part(folder: Path, section: Section) -> dict:
     config = read_json(checked_file(folder / "config.json"))
     if missing := [key for key in ("command", "torch", "gpu", "cpu") if key not in config]:
         raise UserError(f"{folder / 'config.json'}: no {missing[0]!r}; run the experiment again")
+    if "sessions" in config:
+        read_config(folder)  # its errors: the last command may be unfinished
     flags = config.get("flags") if isinstance(config.get("flags"), dict) else {}
     pictures = []
     if section.gallery:

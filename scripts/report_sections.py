@@ -34,7 +34,7 @@ class Section:
 def checked_file(path: Path) -> Path:
     """The path of a file, if it is there and small enough; otherwise UserError."""
     if not path.is_file():
-        raise UserError(f"{path}: not found; give the output folder of scripts/quickstart.sh")
+        raise UserError(f"{path}: not found; run the experiment again, or give another folder")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise UserError(f"{path}: {size:,} bytes, more than {MAX_BYTES:,}")
     return path

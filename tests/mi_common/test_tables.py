@@ -14,6 +14,7 @@ from mi_common.tables import (
     formatted,
     holm,
     interval_half_width,
+    mean_with_interval,
     number,
     p_value,
     paired_differences,
@@ -115,6 +116,8 @@ def test_p_values_without_spread(differences, p):
         # The example of the step-down: 4 x 0.005, 3 x 0.01, 2 x 0.03, 1 x 0.04 raised to 0.06.
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
         ([0.6, 0.7], [1, 1]),
+        ([0.02, 0.02, 0.5], [0.06, 0.06, 0.5]),
+        ([0.7, 0.4], [0.8, 0.8]),
         ([0.04], [0.04]),
     ],
 )
@@ -136,7 +139,15 @@ def test_numbers_have_no_negative_zero(value, sign, shown):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.00099, "< 0.001"), (0.001, "0.001"), (0.0126, "0.013"), (1.0, "1")]
+    ("values", "shown"), [([2, 4, 9], f"+5.0 ± {4.302653 * math.sqrt(13 / 3):.1f}"), ([3], "+3.0")]
+)
+def test_a_mean_has_students_interval_and_one_value_has_none(values, shown):
+    assert mean_with_interval(values, 1, sign=True) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(3e-40, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.0126, "0.013"), (1.0, "1.000")],
 )
 def test_a_tiny_p_value_is_not_zero(value, shown):
     assert p_value(value) == shown

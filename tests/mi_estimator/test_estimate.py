@@ -75,7 +75,7 @@ def test_the_table_shows_nats_bits_and_the_p_value(plain):
     value = plain.result["mutual_information"]
     assert cells["mutual information"] == f"{value:.4f} nats ({value / math.log(2):.4f} bits)"
     assert cells["samples, classes"] == "178, 3"
-    assert cells["p-value of independence"] == "0.01"
+    assert cells["p-value of independence"] == "0.010"
     assert plain.result["p_value"] == 1 / 100
 
 

@@ -14,7 +14,7 @@ from mi_estimator.estimators.baselines import SklearnMI
 from mi_estimator.estimators.crossfit import cross_fit
 from mi_estimator.estimators.registry import Settings
 from mi_estimator.feature_groups import Group
-from mi_estimator.ranking import ALL, Problem, Stage, holm, leading, rank_groups, stages_of
+from mi_estimator.ranking import ALL, Problem, Stage, leading, rank_groups, stages_of
 from mi_estimator.tasks.gaussians import GaussianClasses
 from mi_estimator.tasks.vectors import NoisyXor
 
@@ -162,19 +162,6 @@ def test_a_row_is_the_difference_of_two_cross_fits(rank):
     names = ["conditional", "conditional_lower", "conditional_upper"]
     assert row[names].tolist() == pytest.approx(expected, abs=1e-7)
     assert (row["conditional_lower"] > 0) == (row["conditional_p"] < 0.025)
-
-
-@pytest.mark.parametrize(
-    "p_values, corrected",
-    [
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
-        ([0.02, 0.02, 0.5], [0.06, 0.06, 0.5]),
-        ([0.7, 0.4], [0.8, 0.8]),
-        ([0.3], [0.3]),
-    ],
-)
-def test_holms_correction_by_hand(p_values, corrected):
-    assert holm(np.array(p_values)).tolist() == pytest.approx(corrected)
 
 
 def test_the_second_estimator_replaces_the_rows_of_the_leaders(rank):

@@ -157,6 +157,14 @@ def test_a_wrong_marker_is_an_error_and_the_page_stays(project, user_error, old,
     assert project.read_text() == wrong
 
 
+def test_values_are_found_by_a_part_of_their_names(project, capsys, user_error):
+    project.write_text("")
+    main(["--values", "ea"])
+    assert capsys.readouterr().out == "mean: 1.5\n"
+    assert "--values medi: no name contains it" in user_error(main, ["--values", "medi"])
+    assert project.read_text() == ""
+
+
 def test_a_sentence_of_no_page_is_an_error(project, user_error):
     file = project.parent / "scripts/page_sentences.txt"
     file.write_text(file.read_text() + "\n== none.md\nThe mean is {mean}.\n")

@@ -86,6 +86,13 @@ def test_findings_on_information_give_the_farthest_setting_and_the_reading_with_
     assert "above H(Y) = 1.5000" in reading.detail and "Exact: 1.2000" in reading.detail
 
 
+def test_a_reading_with_log_k_may_be_below_the_entropy():
+    rows = information_rows({"gaussian-d1-imbalanced": 0.5}, {"softmax": (0,), "pc-softmax": (0,)})
+    reading = report_findings.of_information(rows, LABELS)[-1]
+    # 0.5 - 1.5 + log 5 = 0.6094
+    assert "0.6094 nats" in reading.headline and "below H(Y) = 1.5000" in reading.detail
+
+
 def test_balanced_classes_alone_have_no_finding_about_log_k():
     rows = information_rows({"gaussian-d1-balanced": 1.0}, {"softmax": (0,), "pc-softmax": (0,)})
     findings = report_findings.of_information(rows, LABELS)
@@ -120,7 +127,7 @@ def test_better_is_said_only_where_the_paired_interval_says_so(verdict):
     ("difference", "verdict", "numbers"),
     [
         (0.025, "better", "+2.5 points (+1.5 to +3.5)"),
-        (0.0004, "no difference shown", "0.0 points (−1.0 to +1.0)"),
+        (0.0004, "no difference shown", "+0.0 points (−1.0 to +1.0)"),
         (-0.025, "worse", "−2.5 points (−3.5 to −1.5)"),
     ],
 )
@@ -235,6 +242,23 @@ def test_other_outputs_are_compared_too_and_what_one_lacks_is_shown(tmp_path, us
     text = (trained / "result.json").read_text()
     (trained / "result.json").write_text(text.replace("0.5", "0.6"))
     assert f"{trained / 'result.json'}: damaged" in user_error(main, words)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "message"),
+    [
+        ([{"finished": True}, {"finished": False}], "the last command that wrote there is unfin"),
+        ([7], "does not say when it was made"),
+        ([{"finished": True}], None),
+    ],
+)
+def test_a_run_whose_last_command_is_unfinished_has_no_page(runs, user_error, sessions, message):
+    write_json(runs / CONFIG_FILE, CONFIG | {"sessions": sessions})
+    if message is None:
+        page_of(runs)
+    else:
+        line = user_error(main, [runs])
+        assert line.startswith(f"error: {runs / 'pc_softmax'}: {message}")
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
