@@ -77,11 +77,11 @@ def test_workers_end_when_their_parent_is_killed(script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "parent, status, output", [(os.getpid(), 0, ["False"]), (os.getppid(), 1, [])]
+    "parent_of, status, output", [(os.getpid, 0, ["False"]), (os.getppid, 1, [])]
 )
-def test_a_worker_whose_parent_is_gone_ends_before_its_slow_imports(parent, status, output):
+def test_a_worker_whose_parent_is_gone_ends_before_its_slow_imports(parent_of, status, output):
     code = "import sys, time, mi_common; time.sleep(1); print('torch' in sys.modules)"
-    with started("-c", code, "--multiprocessing-fork", env={PARENT: str(parent)}) as process:
+    with started("-c", code, "--multiprocessing-fork", env={PARENT: str(parent_of())}) as process:
         assert ended(process) == (status, output, [])
 
 
