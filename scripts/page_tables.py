@@ -37,7 +37,9 @@ def paper_estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def hard_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    return table_errors(rows).drop(columns=NOT_SHOWN)
+    errors = table_errors(rows).drop(columns=NOT_SHOWN)
+    first = ["task", "n_train", "oracle", "auto"]
+    return errors[[*first, *errors.columns.difference(first, sort=False)]]
 
 
 def table_errors(rows: pd.DataFrame) -> pd.DataFrame:
