@@ -169,7 +169,7 @@ def test_differences_shows_both_directions_with_their_overlaps(drawn):
             assert titles[4 * (row + number) + column] == title
     page = " ".join((RESOURCES.parent / "infocam/README.md").read_text().split())
     counts = arrays["counts"]
-    assert f"boxed {counts[0]} of the 2,000 test images right, CAM alone {counts[1]}." in page
+    assert f"boxes {counts[0]} of the 2,000 test images right, CAM alone {counts[1]}." in page
 
 
 def test_a_file_that_is_missing_or_lacks_a_column_is_named(tmp_path, user_error):
