@@ -2,7 +2,7 @@
 # Makes the tables of mutual information: the paper's with the original's values beside ours, the
 # coverage of intervals, tasks like people's tables, and all estimators on the hard suite.
 #
-#   bash scripts/reproduce_mi.sh               about two hours on two cores, the cheap parts first
+#   bash scripts/reproduce_mi.sh               two to two and a half hours on two cores, the cheap first
 #   DRY_RUN=1 bash scripts/reproduce_mi.sh     prints the commands, to paste one by one
 #   SEEDS="0 1" bash scripts/reproduce_mi.sh     other seeds, in runs/reproduce_mi-seeds-0-1
 #   bash scripts/reproduce_mi.sh --smoke       everything shrunk, a check of two minutes

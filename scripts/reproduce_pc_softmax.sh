@@ -6,7 +6,7 @@
 # data/ first:
 #
 #   python -m scripts.download_data tiny-imagenet        (and: cub, fashion-mnist)
-#   bash scripts/reproduce_pc_softmax.sh                 two hours on two cores, the cheap first
+#   bash scripts/reproduce_pc_softmax.sh                 an hour on two cores, the cheap first
 #   bash scripts/reproduce_pc_softmax.sh --fair          three hours on two cores
 #   DRY_RUN=1 bash scripts/reproduce_pc_softmax.sh       prints the commands, to paste one by one
 #   SEEDS="0 1" bash scripts/reproduce_pc_softmax.sh     other seeds, in runs/reproduce_pc_softmax-seeds-0-1
