@@ -29,9 +29,9 @@ def localisation_rows(rows: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     """
     rows = rows[rows["optimizer"].eq(optimizer) & rows["protocol"].eq("infocam")]
     rows = without_test_choices(rows)
-    widest = rows.groupby(["map", "method", "region_rule"])["region"].transform("max")
-    chosen = rows["region_rule"].eq("validation") & (widest > 1)
-    return rows[rows["region_rule"].eq("off") | chosen].drop(columns="optimizer")
+    largest_region = rows.groupby(["map", "method", "region_rule"])["region"].transform("max")
+    averaged = rows["region_rule"].eq("validation") & (largest_region > 1)
+    return rows[rows["region_rule"].eq("off") | averaged].drop(columns="optimizer")
 
 
 def map_scores(rows: pd.DataFrame, optimizer: str) -> pd.DataFrame:

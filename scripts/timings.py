@@ -1,4 +1,4 @@
-"""The timings of `scripts.speed` in seconds, and what its other timings share with them.
+"""Timings of `scripts.speed` in seconds, and functions that `plain` and `gpu` timings use, too.
 
 Each function `time_...` that yields rows is a part of the script; `write_rows` writes them.
 """

@@ -78,7 +78,10 @@ def needs_archive(steps: list[Step]) -> bool:
 
 
 def steps_to_run(steps: list[Step], outcomes: dict[tuple, str], again: str | None) -> list[Step]:
-    """Steps that have not ended well or contain `again`, and what their blocks prepare for them."""
+    """The steps to run, in order: unfinished and failed ones, and those with `again` in their text.
+
+    Before them, the earlier exports and background commands of their block run again, too.
+    """
     wanted, places = [], set()
     for step in reversed(steps):
         place = step.page, step.block
