@@ -6,10 +6,10 @@
 run's own flag or, where it has none, that of the runs that it read; `training.padding` is always
 that of the runs that it read.
 
-Writes NAME.csv, whose column `source` names the run folder of each row, and NAME.json with the
-commands, commit (`-dirty`: with changes that no commit holds), versions, hardware, start and
-seconds of each run and of the runs that it read. `--overwrite` keeps what an earlier NAME.json says
-in words.
+Writes NAME.csv, whose column `source` names the run folder of each row where there are several, and
+NAME.json with the commands, commit (`-dirty`: with changes that no commit holds), versions,
+hardware, start and seconds of each run and of the runs that it read. `--overwrite` keeps what an
+earlier NAME.json says in words.
 """
 
 from pathlib import Path

@@ -132,13 +132,15 @@ def join_tables(
             if name not in rows:
                 value = flag_value(folder, config, inputs, flag)
                 rows[name] = "" if value is None else str(value)
-        rows[SOURCE] = str(folder)
         if frames and set(rows.columns) != set(frames[0].columns):
             raise UserError(f"{path}: columns {list(rows.columns)}, not {list(frames[0].columns)}")
         frames.append(rows)
         sources[str(folder)] = source_of(config, inputs)
         if (other := sources[str(folders[0])]["entry"]) != sources[str(folder)]["entry"]:
             raise UserError(f"{folder}: written by {entry_of(config)}, not {other}; one at a time")
+    if len(frames) > 1:
+        for rows, folder in zip(frames, folders, strict=True):
+            rows[SOURCE] = str(folder)
     return pd.concat(frames), sources
 
 

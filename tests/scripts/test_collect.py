@@ -86,7 +86,7 @@ def test_another_table_is_taken(make_run):
     make_run("e")
     Path("e/differences.csv").write_text("a\n1\n")
     rows, _ = collect("e", "--table", "differences.csv")
-    assert rows.to_dict("records") == [{"a": "1", "source": "e"}]
+    assert rows.to_dict("records") == [{"a": "1"}]
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def wrong(make_run, user_error):
         (["good", "--columns", "a=optimizer", "a=runs"], "--columns a=runs: give each column"),
         (["no-table"], "no-table: no results.csv; --table is one of: none"),
         (["good", "--table", "x.csv"], "good: no x.csv; --table is one of: results.csv"),
-        (["good", "columns"], "columns ['other', 'source'], not ['gt_known', 'source']"),
+        (["good", "columns"], "columns ['other'], not ['gt_known']"),
         (["good", "--columns", "lr"], "--columns lr: no such flag"),
         (["good", "--columns", "training.optimizer"], "--columns training.optimizer: no such flag"),
         (["both", "--columns", "optimizer"], "the runs that both read differ in it"),
