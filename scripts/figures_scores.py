@@ -19,7 +19,7 @@ READINGS = {  # estimator: what it is called, colour, marker
     "softmax-log-k": ("softmax + log K", ORANGE, "s"),
     "pc-softmax": ("PC-softmax", BLUE, "o"),
 }
-RULES = {  # loss and rule of decision
+RULES = {  # loss and decision rule
     ("softmax", "as trained"): ("softmax", ORANGE, "s"),
     ("softmax", "prior subtracted"): ("softmax, log prior subtracted", GREY, "D"),
     ("pc-softmax", "as trained"): ("PC-softmax", BLUE, "o"),

@@ -1,8 +1,8 @@
-"""Draws the idea of the project in one figure: scores, information, and its three uses.
+"""Draws the idea of the project in one figure: logits, information, and its three uses.
 
     python -m scripts.idea_figure coffee.png
 
-The picture's scores and map are those of EfficientNet-Lite0; the numbers are the committed rows of
+The picture's logits and map are those of EfficientNet-Lite0; the numbers are the committed rows of
 `resources/`. Writes `resources/idea.png`.
 """
 

@@ -1,4 +1,4 @@
-"""The panels of `scripts.idea_figure`: scores become information, which has three uses."""
+"""The panels of `scripts.idea_figure`: logits become information, which has three uses."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ FORMULA = r"$-\,\log\,\sum_k\, p(k)\, e^{f_k}$"
 
 
 def draw_idea(path: Path, picture: Image.Image, classifier: Classifier, runtime: Runtime) -> None:
-    """Above: picture, scores, information. Below: its mean, its negative, its parts."""
+    """Above: picture, logits, information. Below: its mean, its negative, its parts."""
     options = {"normalisation": "max", "runtime": runtime}
     logits = explain(picture, classifier, ["infocam"], **options).scores
     explanation = explain(picture, classifier, ["infocam"], prior=True, **options)
@@ -30,7 +30,7 @@ def draw_idea(path: Path, picture: Image.Image, classifier: Classifier, runtime:
     information = explanation.scores
     draw_input(above[0], picture)
     draw_classes(above[1], logits, information, classifier)
-    above[1].set_title("a classifier's scores f(x)")
+    above[1].set_title("a classifier's logits f(x)")
     draw_classes(above[2], information, information, classifier)
     above[2].set_title("pointwise mutual information (PMI), nats", loc="right")
     draw_step(above[2])
@@ -64,7 +64,7 @@ def draw_classes(
 
 
 def draw_step(axes: plt.Axes) -> None:
-    """The formula from the scores on the left to the information in these axes, on an arrow."""
+    """The formula from the logits on the left to the information in these axes, on an arrow."""
     axes.set_xlim(-1.8 * axes.get_xlim()[1], None)
     axes.set_yticks([])
     options = {"xycoords": "axes fraction", "annotation_clip": False}
@@ -98,7 +98,7 @@ def draw_estimates(axes: plt.Axes) -> None:
 
 
 def draw_accuracies(axes: plt.Axes) -> None:
-    """Gains in mean accuracy per class on the balanced test sets of two imbalanced data sets."""
+    """Gains in balanced accuracy on the balanced test sets of two imbalanced data sets."""
     gains = []
     for file in TABLES.values():
         rows = pd.read_csv(ROWS / file)
@@ -111,9 +111,9 @@ def draw_accuracies(axes: plt.Axes) -> None:
     axes.axhline(0, color="k", linewidth=0.8)
     axes.set_xticks(range(len(TABLES)), list(TABLES))
     axes.set(xlim=(-0.5, 1.5), ylim=(-0.6, 8.6))
-    axes.set_ylabel("gain on softmax in mean\naccuracy per class (points)")
+    axes.set_ylabel("gain on softmax in\nbalanced accuracy (points)")
     axes.legend(loc="upper left", frameon=False)
-    axes.set_title("2  Minus PMI as a loss:\nrare classes gain")
+    axes.set_title("2  Minus PMI as a loss:\nbalanced accuracy gains")
 
 
 def draw_parts(
@@ -125,4 +125,4 @@ def draw_parts(
     scale = float(np.abs(values).max())
     panel = Panel("", values, explanation.boxes[0], 0, scale, "", name)
     draw_map(axes, Figure(pixels, picture.size, "", [], [], "", ""), panel)
-    axes.set_title(f"3  PMI spread over the input:\nevidence for {name}, and its box")
+    axes.set_title(f"3  PMI minus other classes' PMI:\nmap and box of {name}")

@@ -191,20 +191,22 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """By number of classes and validation samples: means over the cells of the grid.
+    """By number of classes, classifier and validation samples: means over the cells of the grid.
 
-    Total variation of each method in percent, where it gives an estimate (bbse does not if its
-    matrix is singular), then the gain of `auto` on the network's own argmax
-    in points, that of its worst cell, and how many cells lose more than LARGEST_LOSS points in the
-    mean over draws although at most half of the draws warned; significantly, if the 95 % interval
-    of that mean excludes a smaller loss.
+    Total variation of each method in percent, empty where it gives no estimate in some cell (bbse
+    if its matrix is singular), then the gain of `auto` on the network's own argmax in points, that
+    of its worst cell, and how many cells lose more than LARGEST_LOSS points in the mean over draws
+    although at most half of the draws warned; significantly, if the 95 % interval of that mean
+    excludes a smaller loss.
     """
     lines = []
-    for (num_classes, per_class), cells in table.groupby(["classes", "validation"], sort=True):
-        line = {"classes": num_classes, "validation": per_class}
+    groups = ["classes", "classifier", "validation"]
+    for names, cells in table.groupby(groups, sort=True):
+        line = dict(zip(groups, names, strict=True))
         for method, values in cells.groupby("method", sort=False)["total_variation"]:
             if method != "auto":
-                line[f"{method}: total variation"] = f"{values.mean():.2f}"
+                mean = "" if values.hasnans else f"{values.mean():.2f}"
+                line[f"{method}: total variation"] = mean
         auto = cells[cells["method"] == "auto"]
         below = (auto["gain"] < -LARGEST_LOSS) & (auto["warned"] <= 0.5)
         significant = below & (auto["gain"] + auto["gain_ci"] < -LARGEST_LOSS)

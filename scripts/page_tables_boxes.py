@@ -78,7 +78,7 @@ def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:
             ]
             line[method] = ", ".join(texts)
         gain = scores["gt_known", "infocam"] - scores["gt_known", "cam"]
-        lines.append(line | {"infocam less cam": mean_with_interval(gain, 1, sign=True)})
+        lines.append(line | {"infocam minus cam": mean_with_interval(gain, 1, sign=True)})
     return pd.DataFrame(lines)
 
 
@@ -97,7 +97,7 @@ def object_quarters(rows: pd.DataFrame) -> pd.DataFrame:
         known = 100 * scores.loc[(optimizer, side, method), "gt_known"]
         table[title] = known.map("{:.1f}".format)
         if method == EVERY_OPTION:
-            table["last less centre-box"] = with_ends(
+            table["last minus centre-box"] = with_ends(
                 gains.loc[(optimizer, side, method)], "gt_known", sign=True
             )
     return pd.DataFrame(table).sort_index(ascending=[False, True]).reset_index()
@@ -153,7 +153,7 @@ def best_boxes(rows: pd.DataFrame) -> pd.DataFrame:
         gains = group[group["method"] == best].set_index("baseline")
         for baseline in ("infocam", "centre-box"):
             text = with_ends(gains, "gt_known", sign=True)
-            line[f"less {baseline}"] = text.get(baseline, "")
+            line[f"minus {baseline}"] = text.get(baseline, "")
         lines.append(line)
     return pd.DataFrame(lines)
 

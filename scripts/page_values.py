@@ -5,23 +5,22 @@ test set, `boxes/adamw/7x7/gt_known/infocam` a score in percent. Numbers are tex
 `python -m scripts.make_tables --values TEXT` prints those whose names contain TEXT.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import permutations
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
-from mi_common.tables import interval_half_width, mean_with_interval, number, with_half_width
+from mi_common.tables import interval_half_width, mean_with_interval, number
 from mi_estimator.benchmark_report import errors_and_failures
 from mi_estimator.tasks.suites import PUBLISHED
+from scripts import page_values_boxes as of_boxes
 from scripts.label_shift import LARGEST_LOSS
-from scripts.page_tables_boxes import localisation_rows, without_test_choices
+from scripts.page_value_texts import Values, over_seeds, rounded_up
 from scripts.pages import read_rows
 
 ENDINGS = {"balanced_accuracy": "", "accuracy": " accuracy", "worst_class_accuracy": " worst"}
-Values = Iterator[tuple[str, str]]  # names and numbers
 
 
 def compute_values(folder: Path) -> dict[str, str]:
@@ -48,15 +47,16 @@ def compute_values(folder: Path) -> dict[str, str]:
             *shifts(rows("pc_softmax_shift")),
             *prior_estimates(rows("label_shift_quapy")),
             *simulated_shifts(rows("label_shift_simulation")),
-            *boxes(rows("infocam_tiny_imagenet")),
-            *box_options(rows("infocam_boxes_over_seeds")),
-            *box_options(rows("infocam_boxes_twice")),
-            *box_heads(rows("infocam_box_head")),
-            *edge_bands(rows("infocam_edge_bands")),
+            *of_boxes.boxes(rows("infocam_tiny_imagenet")),
+            *of_boxes.plain_cam_by_sgd(rows("infocam_tiny_imagenet")),
+            *of_boxes.box_options(rows("infocam_boxes_over_seeds")),
+            *of_boxes.box_options(rows("infocam_boxes_twice")),
+            *of_boxes.box_heads(rows("infocam_box_head")),
+            *of_boxes.edge_bands(rows("infocam_edge_bands")),
             *better_recipes(rows("pc_softmax_fair_tuning")),
-            *field_protocol(rows("infocam_tiny_imagenet")),
-            *digits(rows("infocam_scattered_digits")),
-            *fine_tuned(rows("infocam_fine_tuned")),
+            *of_boxes.field_protocol(rows("infocam_tiny_imagenet")),
+            *of_boxes.digits(rows("infocam_scattered_digits")),
+            *of_boxes.fine_tuned(rows("infocam_fine_tuned")),
         ]
     )
 
@@ -68,28 +68,6 @@ def unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         if values.setdefault(name, value) != value:
             raise UserError(f"{name} is {values[name]} by some rows and {value} by others")
     return values
-
-
-def rounded_up(value: float, digits: int) -> str:
-    """A bound that stays one: to so many decimals, never down."""
-    scaled = round(value * 10**digits, 6)  # without the error of binary fractions
-    return number(np.ceil(scaled) / 10**digits, digits)
-
-
-def over_seeds(prefix: str, by_seed: pd.DataFrame, digits: int) -> Values:
-    """Means of the columns and of the differences of any two, in percent and points.
-
-    Args:
-        by_seed: a row for each seed, a column for each method; none is missing.
-    """
-    names, values = list(by_seed), 100 * by_seed.to_numpy()
-    pairs = list(permutations(range(len(names)), 2))
-    titles = names + [f"{names[a]} - {names[b]}" for a, b in pairs]
-    left, right = np.transpose(pairs)
-    columns = np.hstack([values, values[:, left] - values[:, right]])
-    half_widths = interval_half_width(columns)
-    for title, mean, half_width in zip(titles, columns.mean(axis=0), half_widths, strict=True):
-        yield f"{prefix}/{title}", with_half_width(mean, half_width, digits)
 
 
 def paper_task(rows: pd.DataFrame) -> Values:
@@ -131,19 +109,28 @@ def errors(suite: str, rows: pd.DataFrame) -> Values:
         yield f"{suite}/{name}/rank", number(ranks[name], 1)
         for size, of_size in table.groupby("n_train"):
             yield f"{suite}/{size}/{name}", number(of_size[name].mean(skipna=False), 3)
-    yield f"{suite}/worst gap of auto", rounded_up((table["auto"] - best).max(), 3)
+    worst_gap = (table["auto"] - best).max()
+    yield f"{suite}/worst gap of auto", number(worst_gap, 3)
+    yield f"{suite}/bound of gap of auto", rounded_up(worst_gap, 3)
     yield f"{suite}/lines", str(len(table))
     yield f"{suite}/auto is best", str((table["auto"].round(3) <= best.round(3)).sum())
+    lead = (table["pc-softmax"] - table["auto"]).groupby("task").mean()
+    yield f"{suite}/pc-softmax - auto", mean_with_interval(lead, 3)
+    of_auto = rows[rows["estimator"] == "auto"]
+    for size, error in (of_auto["estimate"] - of_auto["truth"]).groupby(of_auto["n_train"]):
+        yield f"{suite}/{size}/auto/mean error", number(error.mean(), 3)
     truths = rows["truth"]
     yield f"{suite}/least truth", number(truths.min(), 3)
     yield f"{suite}/largest truth", number(truths.max(), 2)
 
 
 def interval_counts(*suites: pd.DataFrame) -> Values:
-    """How many intervals lie above the exact value."""
+    """How many intervals lie above the exact value, and how many below it."""
     rows = pd.concat(suites)
     rows = rows[rows["status"] == "ok"]
     above = rows["lower"] > rows["truth"] + rows["truth_error"]
+    below = rows["upper"] < rows["truth"] - rows["truth_error"]
+    yield "below/auto/percent", number(100 * below[rows["estimator"] == "auto"].mean(), 0)
     for name, of_estimator in above.groupby(rows["estimator"]):
         yield f"above/{name}", str(of_estimator.sum())
         yield f"above/{name}/rows", str(len(of_estimator))
@@ -206,11 +193,16 @@ def shifts(rows: pd.DataFrame) -> Values:
 
 
 def prior_estimates(rows: pd.DataFrame) -> Values:
-    """How much less total variation QuaPy's best method has than EM, in percent."""
+    """Total variation of EM against QuaPy's methods, in percent; gains on the argmax in points."""
     means = rows.groupby(["data", "method"])["total_variation"].mean()
     for data, of_data in means.groupby("data"):
         peers = of_data[of_data.index.get_level_values("method").str.startswith("QuaPy")]
         yield f"quapy/{data}/lead of the best peer", number(of_data[data, "em"] - peers.min(), 2)
+    shifts = rows.set_index(["data", "shift", "ratio", "method"])["total_variation"].unstack()
+    yield "quapy/shifts", str(len(shifts))
+    yield "quapy/em is ahead of vs", str((shifts["em"] < shifts["QuaPy EMQ, vs"]).sum())
+    for (data, method), gain in rows.groupby(["data", "method"])["gain"].mean().items():
+        yield f"quapy/{data}/{method}/gain", number(gain, 1)
 
 
 def simulated_shifts(rows: pd.DataFrame) -> Values:
@@ -225,65 +217,6 @@ def simulated_shifts(rows: pd.DataFrame) -> Values:
     yield "simulation/significant", str(significant.sum())
 
 
-def boxes(rows: pd.DataFrame) -> Values:
-    """Localisation scores in percent by optimiser and map; differences in points.
-
-    Where the region was chosen, `, region` is added to the method. `14x14 - 7x7` compares maps.
-    """
-    for optimizer in ("adamw", "sgd"):
-        shown = localisation_rows(rows, optimizer)
-        accuracy = shown.groupby("map")["accuracy"].mean()
-        for size, value in accuracy.items():
-            yield f"boxes/{optimizer}/{size}/accuracy", number(100 * value, 1)
-        half = 50 * (shown["gt_known_high"] - shown["gt_known_low"])
-        yield f"boxes/{optimizer}/bootstrap", number(half[shown["method"] == "infocam"].mean(), 1)
-        off = shown["region_rule"] == "off"
-        shown = shown.assign(method=shown["method"] + np.where(off, "", ", region"))
-        for metric in ("gt_known", "top1_loc"):
-            both = shown.pivot(index="seed", columns=["map", "method"], values=metric)
-            for size in both.columns.unique("map"):
-                yield from over_seeds(f"boxes/{optimizer}/{size}/{metric}", both[size], 1)
-            if optimizer == "adamw":
-                gains = both["14x14"] - both["7x7"]
-                gains = gains.dropna(axis=1)
-                yield from over_seeds(f"boxes/adamw/14x14 - 7x7/{metric}", gains, 1)
-
-
-def box_options(rows: pd.DataFrame) -> Values:
-    """GT-known localisation or gain in percent, by optimiser, map, method and baseline."""
-    for row in without_test_choices(rows).to_dict("records"):
-        name = f"options/{row['optimizer']}/{row['map']}/{row['method']}"
-        name += "" if row["baseline"] == "none" else f" - {row['baseline']}"
-        for end in ("", "_low", "_high"):
-            yield name + end, number(100 * row[f"gt_known{end}"], 1)
-
-
-def box_heads(rows: pd.DataFrame) -> Values:
-    """GT-known localisation in percent of heads trained on true boxes, and of infoCAM.
-
-    By the optimiser of the run, whose features and maps the heads see.
-    """
-    for optimizer, of_run in rows.groupby("optimizer"):
-        for inputs, group in of_run.groupby("inputs"):
-            yield f"box head/{optimizer}/{inputs}", mean_with_interval(100 * group["gt_known"], 1)
-        yield f"box head/{optimizer}/infocam", number(100 * of_run["infocam"].iloc[0], 1)
-
-
-def fine_tuned(rows: pd.DataFrame) -> Values:
-    """Localisation scores in percent, and the gain in points, without ADL; accuracy in percent."""
-    shown = rows[rows["adl"].isna() & rows["threshold_rule"].eq("validation")]
-    yield "fine-tuned/accuracy", number(100 * shown["accuracy"].mean(), 1)
-    yield from by_method("fine-tuned", shown)
-
-
-def edge_bands(rows: pd.DataFrame) -> Values:
-    """GT-known localisation in percent by method, and its difference to infoCAM."""
-    for row in rows.to_dict("records"):
-        yield f"bands/{row['method']}", number(100 * row["gt_known"], 1)
-        for end in ("", "_low", "_high"):
-            yield f"bands/{row['method']}/gain{end}", number(100 * row[f"gain{end}"], 1)
-
-
 def better_recipes(rows: pd.DataFrame) -> Values:
     """How many losses have the better head, and the best rate of a linear head, on validation."""
     for names, group in rows[rows["status"] == "ok"].groupby(["dataset", "imbalance"]):
@@ -295,23 +228,3 @@ def better_recipes(rows: pd.DataFrame) -> Values:
         rates = scores.xs("linear", level="head").idxmax(axis=1)
         for rate in scores:
             yield f"{name}/linear best at {rate:g}", str((rates == rate).sum())
-
-
-def field_protocol(rows: pd.DataFrame) -> Values:
-    rows = rows[(rows["protocol"] == "wsol") & (rows["threshold_rule"] == "validation")]
-    for row in rows.to_dict("records"):
-        for name in ("gt_known", "max_box_acc", "max_box_acc_v2"):
-            yield f"wsol/{row['method']}/{name}", number(100 * row[name], 1)
-
-
-def digits(rows: pd.DataFrame) -> Values:
-    """Localisation scores in percent, those of the quick start's seed 0 too."""
-    shown = rows[(rows["threshold_rule"] == "validation") & (rows["region_rule"] == "off")]
-    yield from by_method("digits", shown)
-    yield from by_method("digits of seed 0", shown[shown["seed"] == 0])
-
-
-def by_method(prefix: str, rows: pd.DataFrame) -> Values:
-    for metric in ("gt_known", "top1_loc"):
-        scores = rows.pivot(index="seed", columns="method", values=metric)
-        yield from over_seeds(f"{prefix}/{metric}", scores, 1)

@@ -72,9 +72,9 @@ def explain(
         threshold: of the boxes, a fraction of the largest value of the normalised map.
         normalisation: see `boxes.normalise`; with "max" boxes show evidence for the class only.
         box_rule: see `boxes.BoxOptions`.
-        prior: whether the mean of a contrast is pointwise mutual information. Then probabilities
-            are those under the class frequencies of the training data. Otherwise they are the
-            softmax of the logits, which assumes equal frequencies after PC-softmax.
+        prior: whether the mean of a contrast is a difference of pointwise mutual information. Then
+            probabilities are those under the class frequencies of the training data. Otherwise they
+            are the softmax of the logits, which assumes equal frequencies after PC-softmax.
 
     UserError for a size that the network cannot process, an even region, or a method that sets a
     label against itself.

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from infocam.scoring.tables import with_ends
-from scripts import page_values
+from scripts import page_values_boxes
 from scripts.page_tables_boxes import (
     EVERY_OPTION,
     QUARTERS_OF,
@@ -64,7 +64,7 @@ def test_what_is_rounded_to_zero_has_no_minus():
 
 
 def test_sentences_take_thresholds_of_validation_images():
-    values = dict(page_values.box_options(ROWS))
+    values = dict(page_values_boxes.box_options(ROWS))
     assert values["options/adamw/7x7/infocam"] == "63.0"
     assert values["options/sgd/14x14/infocam"] == "65.0"
     assert values["options/adamw/7x7/infocam, mean box - infocam_high"] == "2.0"
@@ -75,7 +75,7 @@ def test_the_best_is_that_on_validation_images_and_not_on_test_images():
     assert first == {
         **{"head, map": "AdamW, 7x7", "best on validation": "propagated infocam"},
         **{"validation": "65.0", "test": "62.0 (61.0 to 63.0)"},
-        **{"less infocam": "-1.0 (-2.0 to +0.0)", "less centre-box": ""},
+        **{"minus infocam": "-1.0 (-2.0 to +0.0)", "minus centre-box": ""},
     }
     assert second["best on validation"] == "infocam"
 
@@ -95,4 +95,4 @@ def test_quarters_have_columns_of_their_own_head_and_the_gain_of_the_last():
     ]
     assert table["centre-box"].tolist() == ["10.0", "20.0", "11.0", "21.0"]
     assert QUARTERS_OF[-1][-1] == EVERY_OPTION
-    assert table["last less centre-box"].iloc[0] == "+5.0 (+4.0 to +6.0)"
+    assert table["last minus centre-box"].iloc[0] == "+5.0 (+4.0 to +6.0)"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mi_common.errors import UserError
-from scripts import page_tables, page_tables_boxes, page_values, pages
+from scripts import page_tables, page_tables_boxes, page_values, page_values_boxes, pages
 from scripts.make_tables import main
 from scripts.provenance import AFTERWARDS, SESSION_FIELDS, digest, files_table
 
@@ -236,7 +236,7 @@ def digit_rows(seeds: int) -> pd.DataFrame:
 
 def test_digits_of_several_seeds_have_intervals_over_seeds():
     half = f"± {4.302653 / np.sqrt(3):.1f}"  # of Student's interval of three values one apart
-    values = dict(page_values.digits(digit_rows(3)))
+    values = dict(page_values_boxes.digits(digit_rows(3)))
     assert values["digits/gt_known/cam"] == f"81.0 {half}"
     assert values["digits/gt_known/infocam - cam"] == "5.0 ± 0.0"
     assert values["digits of seed 0/gt_known/cam"] == "80.0"
@@ -245,7 +245,7 @@ def test_digits_of_several_seeds_have_intervals_over_seeds():
 
 
 def test_digits_of_one_seed_have_intervals_over_images():
-    values = dict(page_values.digits(digit_rows(1)))
+    values = dict(page_values_boxes.digits(digit_rows(1)))
     assert values["digits/gt_known/cam"] == values["digits of seed 0/gt_known/cam"] == "80.0"
     table = page_tables_boxes.digit_scores(digit_rows(1)).set_index("method")
     assert table.loc["infocam", "gt_known"] == "85.0 (84.0 to 86.0)"
@@ -285,6 +285,6 @@ def test_fine_tuned_rows_are_means_over_seeds_with_paired_gains():
     half = 4.302653 / np.sqrt(3)  # of Student's interval of three values one apart
     assert table["test accuracy"][0] == f"71.0 ± {half:.1f}"
     assert table["cam"][1] == "55.0 ± 0.0, 45.0 ± 0.0"
-    assert table["infocam less cam"][0] == f"+7.0 ± {2 * half:.1f}"
+    assert table["infocam minus cam"][0] == f"+7.0 ± {2 * half:.1f}"
     one = page_tables_boxes.fine_tuned(rows[rows["seed"] == 0])
-    assert one["infocam less cam"][0] == "+5.0"
+    assert one["infocam minus cam"][0] == "+5.0"
