@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         parts.append(rows.assign(data=name))
     rows = pd.concat(parts)
     table, shown = quapy_comparison.summary(rows), quapy_comparison.shown(rows)
-    write_csv(table, folder / "label_shift_quapy.csv", float_format="%.2f")
+    write_csv(table, folder / "label_shift_quapy.csv", float_format="%.5g")
     write_tables(shown, folder / "table")
     print(to_markdown(shown))
     if not with_quapy:

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             rows += label_shift.simulate(*cell, args.tests, RATIOS, seed=seed)
         summaries.append(label_shift.summary(pd.DataFrame(rows)))
         table = pd.concat(summaries)
-        write_csv(table, folder / "label_shift_simulation.csv", float_format="%.2f")
+        write_csv(table, folder / "label_shift_simulation.csv", float_format="%.5g")
     shown = label_shift.shown(table)
     write_tables(shown, folder / "table")
     print(to_markdown(shown))
