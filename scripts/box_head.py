@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
     from mi_common.tables import formatted, summarise, to_markdown, write_csv, write_tables
-    from scripts.box_regression import box_head_rows
+    from scripts.box_head_training import box_head_rows
     from scripts.localisation import open_run
 
     device, folder = runtime.from_flags(args), args.output_dir

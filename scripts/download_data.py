@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mi_common import cli
 from mi_common.errors import UserError
-from scripts.published import DATA_SETS, RAW_MD5, max_bytes
+from scripts.dataset_files import DATA_SETS, RAW_MD5, max_bytes
 
 
 def get_parser() -> cli.Parser:

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
     from mi_common.tables import to_markdown, write_csv
+    from scripts.edge_band_maps import divided_rows, noise_map
     from scripts.localisation import open_run
-    from scripts.noise_maps import divided_rows, noise_map
 
     device, folder = runtime.from_flags(args), args.output_dir
     check_output(folder, vars(args), overwrite=args.overwrite)

@@ -6,7 +6,7 @@ Multiplies this common part of each head by each factor, which changes no probab
 CAM again. With `--imagenet` the ImageNet head of EfficientNet-Lite0, on the features of the first
 run, is one of the heads; its images must be those of Tiny-ImageNet.
 
-Writes `common_part.csv` (see `scripts.common_part.common_part_rows`) and `common_part.png`.
+Writes `common_part.csv` (see `scripts.head_parts.common_part_rows`) and `common_part.png`.
 """
 
 from pathlib import Path
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common import runtime
     from mi_common.records import check_output, prepare_output
     from mi_common.tables import to_markdown, write_csv
-    from scripts.common_part import common_part_rows, imagenet_weights, synsets_of
     from scripts.figures_boxes import draw_common_part
+    from scripts.head_parts import common_part_rows, imagenet_weights, synsets_of
     from scripts.localisation import open_run
 
     device, folder = runtime.from_flags(args), args.output_dir

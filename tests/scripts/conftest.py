@@ -16,8 +16,8 @@ from torchvision.datasets import MNIST, FashionMNIST
 from mi_common import cli, records
 from mi_common.records import prepare_output
 from scripts import installation
+from scripts.dataset_files import OFFICIAL, RAW_MD5
 from scripts.download_data import main, next_command
-from scripts.published import OFFICIAL, RAW_MD5
 
 MACHINE = {"commit": "abc1234", "python": "3.11.7", "torch": "2.14.1", "cpu": "a CPU", "gpu": None}
 COMMANDS = {"train": "python -m infocam.train", "evaluate": "python -m infocam.evaluate"}

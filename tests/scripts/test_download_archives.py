@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from scripts.published import OFFICIAL, RAW_MD5
+from scripts.dataset_files import OFFICIAL, RAW_MD5
 
 FIRST = "train-images-idx3-ubyte"
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mi_common.datasets import CIFAR_DATASETS, image_tensors
 from mi_common.errors import UserError
-from scripts.published import OFFICIAL
+from scripts.dataset_files import OFFICIAL
 
 
 class Cifar(NamedTuple):

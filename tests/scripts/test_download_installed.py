@@ -11,7 +11,7 @@ from torchvision.datasets import MNIST, FashionMNIST
 
 from mi_common.image_files import tiny_imagenet
 from scripts import archives, installation
-from scripts.published import OFFICIAL, RAW_MD5
+from scripts.dataset_files import OFFICIAL, RAW_MD5
 
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another
 

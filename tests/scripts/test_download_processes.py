@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scripts import archives, download_data, installation
+from scripts.dataset_files import OFFICIAL, max_bytes
 from scripts.installation import hold
-from scripts.published import OFFICIAL, max_bytes
 
 FOLDER = OFFICIAL["cub"].folder
 

@@ -12,7 +12,7 @@ import torch
 from torchvision.datasets import MNIST, FashionMNIST
 
 from scripts import installation
-from scripts.published import OFFICIAL, RAW_BYTES, RAW_MD5
+from scripts.dataset_files import OFFICIAL, RAW_BYTES, RAW_MD5
 
 FIRST, LAST = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 SETS = [name for name in OFFICIAL if name != "cub-segmentations"]  # a part of another

@@ -18,12 +18,12 @@ from mi_common.runtime import Runtime
 from mi_common.training import ImageClassifier
 from scripts import (
     box_head,
-    box_regression,
-    common_part,
+    box_head_training,
+    edge_band_maps,
     figures_pictures,
     head_common_part,
+    head_parts,
     localisation,
-    noise_maps,
 )
 
 SIDE, CLASSES, CHANNELS = 16, 4, 12
@@ -73,15 +73,15 @@ def classifier(tmp_path) -> ImageClassifier:
     ],
 )
 def test_the_common_share_of_small_heads(weights, share):
-    assert common_part.common_share(torch.tensor(weights).float()) == pytest.approx(share)
+    assert head_parts.common_share(torch.tensor(weights).float()) == pytest.approx(share)
 
 
 def test_cam_without_the_common_part_is_infocam_and_with_it_cam(classifier, sets):
     weights = classifier.network.head.weight.detach()
-    rows = common_part.common_part_rows(classifier, sets, weights, [0.0, 1.0, 3.0])
+    rows = head_parts.common_part_rows(classifier, sets, weights, [0.0, 1.0, 3.0])
     none, trained, three = rows
     assert (none["gain"], none["map_share"]) == (0, 0) and none["share"] < 1e-12
-    assert trained["share"] == pytest.approx(common_part.common_share(weights))
+    assert trained["share"] == pytest.approx(head_parts.common_share(weights))
     assert trained["share"] < three["share"] and trained["map_share"] < three["map_share"] < 1
     maps = {"cam": {}, "infocam": {}}
     for split, images in sets.items():
@@ -100,20 +100,20 @@ def test_cam_without_the_common_part_is_infocam_and_with_it_cam(classifier, sets
 def test_imagenets_head_has_the_synsets_in_front():
     tabby, tench = "n02123045", "n01440764"
     head = build_backbone("efficientnet_lite0").head.weight.detach()
-    weights = common_part.imagenet_weights([tabby, tench])
+    weights = head_parts.imagenet_weights([tabby, tench])
     assert torch.equal(weights[0], head[281]) and torch.equal(weights[1:282], head[:281])
     assert torch.equal(weights[282:], head[282:])
     with pytest.raises(UserError, match="synset n00000001: not one of ImageNet's"):
-        common_part.imagenet_weights([tabby, "n00000001"])
+        head_parts.imagenet_weights([tabby, "n00000001"])
 
 
 def test_true_boxes_hit_and_their_mirror_images_are_those_of_mirrored_pictures(sets):
     images = sets["test"]
-    boxes = box_regression.unit_boxes(images)
-    assert box_regression.hits_of_boxes(boxes, images).all()
+    boxes = box_head_training.unit_boxes(images)
+    assert box_head_training.hits_of_boxes(boxes, images).all()
     shifted = (boxes + torch.tensor([0.5, 0, 0.5, 0])).clamp(0, 1)
-    assert box_regression.hits_of_boxes(shifted, images).mean() < 0.1
-    mirrored = box_regression.mirrored(boxes) * SIDE
+    assert box_head_training.hits_of_boxes(shifted, images).mean() < 0.1
+    mirrored = box_head_training.mirrored(boxes) * SIDE
     for image, (x0, y0, x1, y1) in zip(images.images[:10], mirrored.round().int(), strict=False):
         bright = image[0].flip(-1) >= 100
         assert bright[y0:y1, x0:x1].all() and bright.sum() == (x1 - x0) * (y1 - y0)
@@ -122,7 +122,7 @@ def test_true_boxes_hit_and_their_mirror_images_are_those_of_mirrored_pictures(s
 def test_a_box_head_learns_boxes_from_features_but_not_from_a_constant_map(classifier, sets):
     with torch.no_grad():
         classifier.network.head.weight.zero_()
-    row, blind = box_regression.box_head_rows(
+    row, blind = box_head_training.box_head_rows(
         classifier, sets, ["features+map", "map"], epochs=40, seeds=[0]
     )
     assert row["gt_known"] > 0.6 and row["n"] == 100 and 1 < row["epoch"] <= 40
@@ -205,14 +205,14 @@ def test_maps_divided_by_their_noise_map_have_no_bands(classifier, sets):
     with torch.no_grad():
         network.backbone[0].weight.abs_()
         network.head.weight[0] = network.head.weight.abs().sum(dim=0) + 1  # the top class
-    field = noise_maps.noise_map(network, 64)
+    field = edge_band_maps.noise_map(network, 64)
     assert field.shape == (8, 8) and field.mean() == pytest.approx(1)
     # with stride 2 the windows of the first row and column alone reach beyond the image
     assert max(field[0].max(), field[:, 0].max()) < 0.9 and field[1:, 1:].min() > 1
-    plain, divided = noise_maps.divided_rows(classifier, sets, field)
+    plain, divided = edge_band_maps.divided_rows(classifier, sets, field)
     assert (plain["gain"], plain["n"]) == (0, 100)
     assert divided["gain"] == pytest.approx(divided["gt_known"] - plain["gt_known"])
-    (same,) = noise_maps.divided_rows(classifier, sets, np.full((8, 8), 2.0))[1:]
+    (same,) = edge_band_maps.divided_rows(classifier, sets, np.full((8, 8), 2.0))[1:]
     assert same["gain"] == 0  # a constant changes no box
 
 
@@ -228,4 +228,4 @@ def test_a_noise_map_that_is_negative_somewhere_is_refused(classifier):
     with torch.no_grad():
         classifier.network.head.weight[0] = 10
     with pytest.raises(UserError, match="the map of noise falls to -"):
-        noise_maps.noise_map(classifier.network)
+        edge_band_maps.noise_map(classifier.network)

@@ -50,7 +50,7 @@ def imagenet_weights(wnids: list[str]) -> Tensor:
 
 
 @torch.no_grad()
-def split_maps(
+def part_maps(
     classifier: ImageClassifier, images: ImageSet, weights: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """The maps of the label's own part v_y and of the common part m, (N, h, w) float32 each."""
@@ -79,7 +79,7 @@ def common_part_rows(
         of the variance over positions, in the mean over the test images; cam, infocam and gain,
         fractions of the images, each with its interval.
     """
-    parts = {split: split_maps(classifier, images, weights) for split, images in sets.items()}
+    parts = {split: part_maps(classifier, images, weights) for split, images in sets.items()}
     common = weights.mean(dim=0)
     infocam = hits_of_maps({split: own for split, (own, _) in parts.items()}, sets)
     rows = []

@@ -10,7 +10,7 @@ from mi_common.backbones import GlobalAveragePoolClassifier
 from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
 from mi_common.training import ImageClassifier
-from scripts.common_part import split_maps
+from scripts.head_parts import part_maps
 from scripts.localisation import hits_of_maps, with_interval
 
 GRAINS = (1, 2, 4, 8)  # pixels
@@ -57,7 +57,7 @@ def divided_rows(
     Each method's threshold is chosen on the validation images.
     """
     weights = classifier.network.head.weight.detach()
-    maps = {split: split_maps(classifier, images, weights)[0] for split, images in sets.items()}
+    maps = {split: part_maps(classifier, images, weights)[0] for split, images in sets.items()}
     infocam = hits_of_maps(maps, sets)
     divided = hits_of_maps({split: values / field for split, values in maps.items()}, sets)
     return [
