@@ -33,12 +33,13 @@ def get_parser() -> cli.Parser:
 
 def check_output(output: Path, sidecar: Path, runs: list[Path], overwrite: bool) -> None:
     """UserError for an output that cannot or must not be written, and for a run given twice."""
+    from scripts.finished_runs import require_outside_runs
+
     folders = [run.resolve() for run in runs]
     for run, folder in zip(runs, folders, strict=True):
         if folders.count(folder) > 1:
             raise UserError(f"{run}: given twice; give each run once")
-        if folder in output.resolve().parents:
-            raise UserError(f"--output {output}: inside the run {run}; use another folder")
+    require_outside_runs(output, "--output")
     if output.suffix != ".csv":
         raise UserError(f"--output {output}: not a name that ends with .csv")
     if output.is_dir():
@@ -87,8 +88,10 @@ def main(argv: list[str] | None = None) -> None:
     recorded = {"recorded": provenance.RECORDED, "sha256": provenance.digest(output)}
     write_json(sidecar, words | recorded | {"sources": sources})
     print(f"wrote {output} ({len(rows)} rows of {len(sources)} runs) and {sidecar.name}")
+    for_pages = output.resolve().parent.name == "resources"
+    fields = provenance.FIELDS if for_pages else provenance.FIELDS[2:]
     try:
-        provenance.check_sidecar(output, fields=provenance.FIELDS[2:])
+        provenance.check_sidecar(output, fields=fields)
     except UserError as error:
         print(f"not for resources/: {error}")
 

@@ -23,15 +23,28 @@ def read_config(folder: Path) -> dict:
     if not path.is_file():
         raise UserError(f"{folder}: no config.json, so it is no run; give output folders of runs")
     config = read_json(path)
-    if not isinstance(config.get("flags"), dict) or not isinstance(config.get("command"), str):
+    if not _is_of_a_run(config):
         raise UserError(f"{path}: not written by this project; give output folders of runs")
     sessions = config.get("sessions")
-    if not (isinstance(sessions, list) and sessions and isinstance(sessions[-1], dict)):
+    last = sessions[-1] if isinstance(sessions, list) and sessions else None
+    if not isinstance(last, dict) or not isinstance(last.get("started"), str):
         raise UserError(f"{folder}: does not say when it was made; run it again with --overwrite")
-    if not sessions[-1].get("finished"):
+    if not last.get("finished"):
         remedy = "run its command again, with --resume where it has it"
         raise UserError(f"{folder}: the last command that wrote there is unfinished; {remedy}")
     return config
+
+
+def _is_of_a_run(config: dict) -> bool:
+    return isinstance(config.get("flags"), dict) and isinstance(config.get("command"), str)
+
+
+def require_outside_runs(path: Path, flag: str) -> None:
+    """UserError for a file to write, the value of a flag, inside a run folder, finished or not."""
+    for folder in path.resolve().parents:
+        config = folder / "config.json"
+        if config.is_file() and _is_of_a_run(read_json(config)):
+            raise UserError(f"{flag} {path}: inside the run {folder}; use another folder")
 
 
 def read_inputs(folder: Path, config: dict) -> dict[str, dict]:

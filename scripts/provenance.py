@@ -23,13 +23,14 @@ import pandas as pd
 from mi_common.environment import LIBRARIES
 from mi_common.errors import UserError
 from mi_common.files import read_json
-from scripts.finished_runs import read_config, read_inputs
+from scripts.finished_runs import RUN_FLAGS, read_config, read_inputs
 
 RECORDED, AFTERWARDS = "by the runs", "afterwards"
 SOURCE = "source"
 FIELDS = ("holds", "page", "recorded", "sha256", "sources")
 SESSION_FIELDS = {"command": str, "commit": str, "versions": dict, "cpu": str, "gpu": str}
 SESSION_FIELDS |= {"started": str, "seconds": (int, float)}
+PLACE_FLAGS = ("output_dir", "overwrite", "resume")  # where and how a run was written
 TRAINING = "training."  # before the name of a flag of the runs that were read
 
 
@@ -67,6 +68,16 @@ def source_of(config: dict, inputs: dict[str, dict]) -> dict:
     return {"entry": entry_of(config), "sessions": sessions_of(config), "inputs": read}
 
 
+def settings_of(config: dict, inputs: dict[str, dict]) -> list[dict]:
+    """The flags of a run and of the runs that it read, without the names of their folders."""
+
+    def flags(config: dict, *ignored: str) -> dict:
+        return {name: value for name, value in config["flags"].items() if name not in ignored}
+
+    of_inputs = [flags(read, *PLACE_FLAGS) for read in inputs.values()]
+    return [flags(config, *PLACE_FLAGS, *RUN_FLAGS), *of_inputs]
+
+
 def flag_value(folder: Path, config: dict, inputs: dict[str, dict], name: str) -> object:
     """The value of a flag: the run's own, or where it has none that of the runs it read.
 
@@ -91,7 +102,7 @@ def _as_text(value: object) -> object:
 def _read_cells(path: Path) -> pd.DataFrame:
     """The texts of a CSV table; UserError unless it has rows, all as long as its header."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, strict=True) if row]
     except (ValueError, csv.Error) as error:  # ValueError: nothing in it, or not UTF-8
         raise UserError(f"{path}: empty or no CSV table; run its command again") from error
@@ -114,12 +125,13 @@ def join_tables(
         columns: names of columns to add where a table lacks them, and their flags; see
             `flag_value`.
 
-    Cells are texts, as they were written. UserError for runs of different entries, for damaged
-    tables and for tables with different columns.
+    Cells are texts, as they were written. UserError for runs of different entries, for runs with
+    equal flags, which are no independent seeds, for damaged tables and for tables with different
+    columns.
     """
     if Path(table).name != table or Path(table).suffix != ".csv":
         raise UserError(f"--table {table!r}: not the name of a CSV file in the folders")
-    frames, sources = [], {}
+    frames, sources, settings = [], {}, []
     for folder in folders:
         config = read_config(folder)
         inputs = read_inputs(folder, config)
@@ -138,6 +150,10 @@ def join_tables(
         sources[str(folder)] = source_of(config, inputs)
         if (other := sources[str(folders[0])]["entry"]) != sources[str(folder)]["entry"]:
             raise UserError(f"{folder}: written by {entry_of(config)}, not {other}; one at a time")
+        if (flags := settings_of(config, inputs)) in settings:
+            twin = folders[settings.index(flags)]
+            raise UserError(f"{folder}: its flags are those of {twin}; give one of the two")
+        settings.append(flags)
     if len(frames) > 1:
         for rows, folder in zip(frames, folders, strict=True):
             rows[SOURCE] = str(folder)
@@ -154,11 +170,12 @@ def check_sidecar(table: Path, *, fields: tuple[str, ...] = FIELDS) -> dict:
         raise UserError(f"{table.name}: no {path.name} beside it; make both with scripts.collect")
     sidecar = read_json(path)
     if missing := [name for name in fields if not sidecar.get(name)]:
-        raise UserError(f"{path.name}: no {missing[0]}; it needs {', '.join(fields)}")
+        remedy = "collect the rows again, with --holds, --page and --overwrite"
+        raise UserError(f"{path.name}: no {missing[0]}; {remedy}")
     if sidecar["recorded"] not in (RECORDED, AFTERWARDS):
         raise UserError(f"{path.name}: recorded is {RECORDED!r} or {AFTERWARDS!r}")
     if sidecar["sha256"] != (sha256 := digest(table)):
-        remedy = "collect them again, or write down in it what was changed, and this sha256"
+        remedy = "collect them again, or say in its `holds` what was changed, and set this sha256"
         raise UserError(f"{table.name}: not the rows of {path.name}; {remedy}: {sha256}")
     afterwards = sidecar["recorded"] == AFTERWARDS
     try:

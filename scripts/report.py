@@ -40,9 +40,15 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare and args.smoke:
         parser.error("--smoke is for the quick start, not for --compare")
 
+    from mi_common.errors import UserError
     from mi_common.files import write_atomically
+    from scripts.finished_runs import require_outside_runs
     from scripts.report_page import build_report, compare_runs
 
+    if args.page and args.page.suffix != ".html":
+        raise UserError(f"--page {args.page}: not a name that ends with .html")
+    if args.page:
+        require_outside_runs(args.page, "--page")
     note = SHRUNK if args.smoke else ""
     text = compare_runs(args.compare) if args.compare else build_report(args.runs, note)
     page = text.encode(errors="replace")  # a picture's name may be no text

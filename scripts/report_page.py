@@ -116,16 +116,9 @@ def _part(folder: Path, section: Section) -> dict:
     if section.gallery:
         paths = sorted((folder / section.gallery).glob("*.npz"))
         pictures = [_gallery_entry(checked_file(path)) for path in paths]
-    try:
-        findings = section.findings(folder)
-    except UserError:
-        raise
-    except (KeyError, IndexError, ValueError) as error:  # of pandas
-        problem = "rows are missing for the findings; run the experiment again"
-        raise UserError(f"{folder / 'results.csv'}: {problem}") from error
     return {
         "section": section,
-        "findings": findings,
+        "findings": section.findings(folder),
         "tables": [table_of(_read_table(folder / name), text) for name, text in section.tables],
         "plot": _plot_uri(folder / section.figure[0]) if section.figure else None,
         "pictures": pictures,

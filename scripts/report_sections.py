@@ -1,6 +1,7 @@
 """What the report shows of each experiment, and the files that it reads."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def _require_numbers(path: Path, rows: pd.DataFrame, names: tuple[str, ...]) -> 
         raise damaged_file(path)
 
 
+@contextlib.contextmanager
+def _name_files(files: Path | str) -> Iterator[None]:
+    """Errors about rows that the findings need become UserErrors that name their files."""
+    try:
+        yield
+    except (KeyError, IndexError, ValueError) as error:  # of pandas, and UserErrors of tables
+        known = isinstance(error, UserError)
+        problem = str(error) if known else "rows are missing for the findings"
+        raise UserError(f"{files}: {problem}; run the experiment again") from error
+
+
 def _information_findings(folder: Path) -> list[Finding]:
     from mi_estimator.tasks.suites import SUITES
 
@@ -69,15 +81,18 @@ def _information_findings(folder: Path) -> list[Finding]:
     rows = read_rows(path, text=("task", "estimator", "status"), numbers=("seed", "truth"))
     rows = rows[rows["status"] == "ok"]
     _require_numbers(path, rows, ("estimate",))
-    distributions = {task: SUITES["paper"][task].distribution for task in set(rows["task"])}
-    labels = {task: (d.label_entropy, d.num_classes) for task, d in distributions.items()}
-    return report_findings.of_information(rows, labels)
+    with _name_files(path):
+        distributions = {task: SUITES["paper"][task].distribution for task in set(rows["task"])}
+        labels = {task: (d.label_entropy, d.num_classes) for task, d in distributions.items()}
+        return report_findings.of_information(rows, labels)
 
 
 def _imbalance_findings(folder: Path) -> list[Finding]:
     text, numbers = ("test_set", "loss", "rule"), ("seed", "balanced_accuracy")
-    rows = read_rows(folder / "results.csv", text=text, numbers=numbers)
-    return report_findings.of_imbalance(rows)
+    path = folder / "results.csv"
+    rows = read_rows(path, text=text, numbers=numbers)
+    with _name_files(path):
+        return report_findings.of_imbalance(rows)
 
 
 def _localisation_findings(folder: Path) -> list[Finding]:
@@ -85,7 +100,8 @@ def _localisation_findings(folder: Path) -> list[Finding]:
     numbers = ("gt_known", "gt_known_low", "gt_known_high")
     rows = read_rows(folder / "results.csv", text=text, numbers=numbers)
     differences = read_rows(folder / "differences.csv", text=text, numbers=("n", *numbers))
-    return report_findings.of_localisation(rows, differences)
+    with _name_files(f"{folder / 'results.csv'} or differences.csv"):
+        return report_findings.of_localisation(rows, differences)
 
 
 SECTIONS = (

@@ -11,6 +11,8 @@ from scripts.collect import main
 from scripts.finished_runs import is_finished
 from scripts.provenance import check_sidecar
 
+FINISHED = [{"finished": True}]
+
 
 def collect(*words):
     main([*map(str, words), "--output", "tables/rows.csv"])
@@ -76,10 +78,32 @@ def test_rows_that_cannot_stand_on_a_page_are_noted(make_run, capsys, commit, no
     assert (line in capsys.readouterr().out) == noted
 
 
+@pytest.mark.parametrize(
+    ("output", "words", "noted"),
+    [
+        ("resources/rows.csv", [], "holds"),
+        ("resources/rows.csv", ["--holds", "boxes"], "page"),
+        ("resources/rows.csv", ["--holds", "boxes", "--page", "p#a"], None),
+        ("tables/rows.csv", [], None),
+    ],
+)
+def test_missing_words_are_noted_of_rows_for_the_pages(make_run, capsys, output, words, noted):
+    main([make_run("e"), *words, "--output", output])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not for")]
+    start = f"not for resources/: rows.json: no {noted}; collect the rows again, with --holds"
+    assert len(lines) == (noted is not None) and all(line.startswith(start) for line in lines)
+
+
 def test_overwriting_keeps_the_words_of_the_sidecar(make_run):
     collect(make_run("e"), "--holds", "boxes", "--page", "p#a")
     _, sidecar = collect("e", "--overwrite", "--page", "p#b")
     assert (sidecar["holds"], sidecar["page"]) == ("boxes", "p#b")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column(make_run):
+    make_run("e0", table="\ufeffgt_known\n0.50\n", seed=0)
+    make_run("e1", seed=1)
+    assert collect("e0", "e1")[0].columns.tolist() == ["gt_known", "source"]
 
 
 def test_another_table_is_taken(make_run):
@@ -96,6 +120,10 @@ def wrong(make_run, user_error):
     make_run("train", "train", optimizer="sgd")
     make_run("train2", "train", optimizer="adamw")
     make_run("both", runs=["train", "train2"])
+    make_run("twin", optimizer="sgd", runs=[])
+    make_run("train-copy", "train", optimizer="sgd")
+    for name, read in (("read", "train"), ("read-copy", "train-copy"), ("read-path", "./train")):
+        make_run(name, runs=[read])
     make_run("columns", table="other\n1\n")
     make_run("no-table", table=None)
     with pytest.raises(SystemExit):
@@ -109,7 +137,9 @@ def wrong(make_run, user_error):
     Path("foreign.csv").write_text("a\n1\n")
     Path("link").symlink_to("good")
     Path("empty").mkdir()
-    for name, config in (("foreign", {"a": 1}), ("old", {"flags": {}, "command": "x"})):
+    known = {"flags": {}, "command": "x"}
+    configs = {"foreign": {"a": 1}, "old": known, "no-start": known | {"sessions": FINISHED}}
+    for name, config in configs.items():
         Path(name).mkdir()
         Path(name, "config.json").write_text(json.dumps(config))
     Path("tables").mkdir()
@@ -123,11 +153,15 @@ def wrong(make_run, user_error):
         (["empty"], "empty: no config.json, so it is no run"),
         (["foreign"], "not written by this project"),
         (["old"], "old: does not say when it was made; run it again"),
+        (["no-start"], "no-start: does not say when it was made; run it again"),
         (["good", "unfinished"], "unfinished: the last command that wrote there is unfinished"),
         (["good", "train"], "train: written by infocam.train, not infocam.evaluate"),
         (["good", "good"], "good: given twice"),
         (["good", "empty/../good"], "good: given twice"),
         (["link", "good"], "link: given twice"),
+        (["good", "both", "twin"], "twin: its flags are those of good; give one of the two"),
+        (["read", "read-copy"], "read-copy: its flags are those of read; give one of the two"),
+        (["read", "read-path"], "read-path: its flags are those of read; give one of the two"),
         (["gone"], "gone: read moved, which is missing or no run"),
         (["started"], "started: read moved, which is missing or no run"),
         (["no-rows"], "no-rows/results.csv: empty or no CSV table"),
@@ -168,8 +202,10 @@ def test_a_file_is_not_replaced_without_being_asked(make_run, user_error):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("e/results.csv", "--output e/results.csv: inside the run e"),
-        ("link/new.csv", "--output link/new.csv: inside the run e"),
+        ("e/results.csv", "--output e/results.csv: inside the run "),
+        ("link/new.csv", "--output link/new.csv: inside the run "),
+        ("other/results.csv", "--output other/results.csv: inside the run "),
+        ("other/below/rows.csv", "--output other/below/rows.csv: inside the run "),
         ("folder.csv", "--output folder.csv is a folder"),
         ("file/below/rows.csv", "--output file/below/rows.csv: file is a file"),
         ("config.csv", "--overwrite config.json: not of a table"),
@@ -179,11 +215,12 @@ def test_an_output_that_would_lose_something_or_cannot_be_is_refused(
     make_run, user_error, output, message
 ):
     make_run("e")
+    make_run("other", "train")
     Path("folder.csv").mkdir()
     Path("link").symlink_to("e")
     Path("file").touch()
     Path("config.json").write_text('{"a": 1}')
-    files = ["e/results.csv", "file", "config.json"]
+    files = ["e/results.csv", "other/results.csv", "file", "config.json"]
     before = [Path(file).read_bytes() for file in files]
     assert message in user_error(main, ["e", "--output", output, "--overwrite"])
     assert [Path(file).read_bytes() for file in files] == before

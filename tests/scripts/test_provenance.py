@@ -1,6 +1,8 @@
 """The sidecar of a table: what it must hold, and the runs that it names."""
 
+import importlib
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 
 from mi_common.errors import UserError
 from scripts.collect import main
-from scripts.finished_runs import is_finished
+from scripts.finished_runs import RUN_FLAGS, is_finished
 from scripts.provenance import AFTERWARDS, check_sidecar, digest, entry_of
+from tests.test_commands import ENTRIES
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ def test_the_entry_of_a_command(config, entry):
 def collected(make_run):
     """The table of two runs, and a function that changes its sidecar."""
     make_run("t", "train")
-    words = [make_run("e0", runs=["t"]), make_run("e1", runs=["t"])]
+    words = [make_run(f"e{seed}", runs=["t"], seed=seed) for seed in (0, 1)]
     main([*words, "--holds", "boxes", "--page", "p#a", "--output", "rows.csv"])
     table, sidecar = Path("rows.csv"), Path("rows.json")
 
@@ -48,10 +51,10 @@ def session_of(sidecar: dict) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.update(holds=""), "no holds"),
+        (lambda s: s.update(holds=""), "no holds; collect the rows again, with --holds, --page"),
         (lambda s: s.pop("page"), "no page"),
         (lambda s: s.update(recorded="perhaps"), "recorded is 'by the runs' or 'afterwards'"),
-        (lambda s: s.update(sha256="0"), "not the rows of rows.json"),
+        (lambda s: s.update(sha256="0"), "not the rows of rows.json; .* say in its `holds` what"),
         (lambda s: s["sources"].pop("e1"), "do not name the same runs: e1"),
         (lambda s: s["sources"].update(e2=s["sources"]["e1"]), "do not name the same runs: e2"),
         (lambda s: session_of(s).update(commit=None), "e1: no commit of a command"),
@@ -100,18 +103,29 @@ def test_seconds_of_a_command_that_was_killed_are_unknown_and_the_run_is_good(
     assert killed["seconds"] is None and resumed["seconds"] >= 0
 
 
+def test_the_flags_that_take_runs_are_those_whose_runs_are_recorded():
+    flags = set()
+    for entry in ENTRIES:
+        actions = {a.dest: a for a in importlib.import_module(entry).get_parser()._actions}
+        if "output_dir" in actions:
+            texts = {name: action.help for name, action in actions.items() if action.type is Path}
+            flags |= {n for n, text in texts.items() if re.search(r"\.train\b|finished run", text)}
+    assert flags == set(RUN_FLAGS)
+
+
 @pytest.mark.parametrize(
-    ("words", "sessions", "finished"),
+    ("words", "finished_sessions", "finished"),
     [
-        (["x.run", "a b", "ü"], [{"finished": False}, {"finished": True}], True),
-        (["x.run", "a b", "ü"], [{"finished": True}, {"finished": False}], False),
-        (["x.run", "a b"], [{"finished": True}], False),
-        (["x.run", "a", "b", "ü"], [{"finished": True}], False),
+        (["x.run", "a b", "ü"], [False, True], True),
+        (["x.run", "a b", "ü"], [True, False], False),
+        (["x.run", "a b"], [True], False),
+        (["x.run", "a", "b", "ü"], [True], False),
     ],
 )
 def test_a_run_is_finished_if_its_last_command_ended_well_and_is_this_one(
-    tmp_path, words, sessions, finished
+    tmp_path, words, finished_sessions, finished
 ):
+    sessions = [{"started": "2026", "finished": value} for value in finished_sessions]
     command = shlex.join(["python", "-m", "x.run", "a b", "ü"])
     config = {"command": command, "flags": {}, "sessions": sessions}
     (tmp_path / "config.json").write_text(json.dumps(config))

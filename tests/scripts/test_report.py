@@ -199,6 +199,12 @@ DAMAGED = {
         b"test_set,loss,rule,seed,balanced_accuracy\na,softmax,as trained,0,0.5\n",
         "rows are missing",
     ),
+    "results without a pair": (
+        RESULTS,
+        b"test_set,loss,rule,seed,balanced_accuracy\n"
+        b"a,softmax,as trained,0,0.5\na,pc-softmax,as trained,1,0.5\n",
+        "no softmax, as trained row to pair with; run the experiment again",
+    ),
     "differences missing": ("infocam/evaluation/differences.csv", None, "not found"),
 }
 
@@ -206,9 +212,10 @@ DAMAGED = {
 @pytest.mark.parametrize(
     ("sessions", "message"),
     [
-        ([{"finished": True}, {"finished": False}], "the last command that wrote there is unfin"),
+        ([{"finished": False, "started": "2026"}], "the last command that wrote there is unfin"),
         ([7], "does not say when it was made"),
-        ([{"finished": True}], None),
+        ([{"finished": True}], "does not say when it was made"),
+        ([{"finished": True, "started": "2026"}], None),
     ],
 )
 def test_a_run_whose_last_command_is_unfinished_has_no_page(runs, user_error, sessions, message):
@@ -235,6 +242,14 @@ def test_a_damaged_file_is_named_and_leaves_the_old_page(runs, user_error, kind)
     line = user_error(main, [runs])
     assert line.startswith(f"error: {runs / name}: ") and reason in line
     assert (runs / "report.html").read_text() == "old"
+
+
+def test_a_contrast_that_is_missing_is_not_blamed_on_the_results_alone(runs, user_error):
+    path = runs / "infocam/evaluation/differences.csv"
+    path.write_text(path.read_text().replace("infocam - cam", "infocam - posterior"))
+    results = path.with_name("results.csv")
+    line = user_error(main, [runs])
+    assert line.startswith(f"error: {results} or differences.csv: rows are missing")
 
 
 def test_nothing_in_the_files_becomes_markup(runs):

@@ -55,3 +55,22 @@ def test_other_outputs_are_compared_too_and_what_one_lacks_is_shown(tmp_path, us
     text = (trained / "result.json").read_text()
     (trained / "result.json").write_text(text.replace("0.5", "0.6"))
     assert f"{trained / 'result.json'}: damaged" in user_error(main, words)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("pc_softmax/results.csv", "not a name that ends with .html"),
+        ("pc_softmax/page.html", "inside the run "),
+        ("infocam/evaluation/overlays/page.html", "inside the run "),
+    ],
+)
+def test_a_page_replaces_no_other_file_and_is_not_written_into_a_run(
+    runs, user_error, page, message
+):
+    results = runs / "pc_softmax/results.csv"
+    before = sorted(runs.rglob("*")), results.read_bytes()
+    for words in ([runs], ["--compare", runs / "pc_softmax"]):
+        line = user_error(main, [*words, "--page", runs / page])
+        assert line.startswith(f"error: --page {runs / page}: {message}")
+    assert (sorted(runs.rglob("*")), results.read_bytes()) == before
