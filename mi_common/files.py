@@ -26,6 +26,11 @@ if TYPE_CHECKING:  # NumPy is slow to import: the functions that need it import 
 
 LOCK = ".lock"
 WRITTEN = ".written"  # a JSON text a line: paths of the files that were written below this folder
+MAKE_AGAIN = "make it again with its command"
+_REMEDIES = {  # of files that training scripts alone write
+    "checkpoint.pt": "delete it and train again with --resume",
+    "predictions.npz": "train again with --overwrite",
+}
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of unfinished files
 _COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
 _CRC_OF_DATA_AND_ITS_CRC = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
@@ -95,16 +100,19 @@ def write_json(path: Path, value: dict) -> None:
     write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; UserError if it is missing, unreadable, or something else."""
+def read_json(path: Path, *, remedy: str = MAKE_AGAIN) -> dict:
+    """The object in a JSON file; UserError if it is missing, unreadable, or something else.
+
+    `remedy` ends the error of a damaged file.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged, it is not JSON; {remedy_for(path)}") from error
+        raise UserError(f"{path}: damaged, it is not JSON; {remedy}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: damaged, it holds no JSON object; {remedy_for(path)}")
+        raise UserError(f"{path}: damaged, it holds no JSON object; {remedy}")
     return value
 
 
@@ -184,17 +192,10 @@ def verify_archive(path: Path) -> None:
         raise damaged_file(path) from error
 
 
-def damaged_file(path: Path) -> UserError:
-    return UserError(f"{path}: damaged, its content is not what was written; {remedy_for(path)}")
-
-
-def remedy_for(path: Path) -> str:
-    return {
-        "checkpoint.pt": "delete it and train again with --resume",
-        "predictions.npz": "train again with --overwrite",
-        "results.csv": "delete it and run again with --resume",
-        "config.json": "choose another --output-dir",
-    }.get(path.name, "write it again with --overwrite")
+def damaged_file(path: Path, *, remedy: str | None = None) -> UserError:
+    """An error to raise. By default, its remedy is that of `path.name`."""
+    remedy = remedy or _REMEDIES.get(path.name, MAKE_AGAIN)
+    return UserError(f"{path}: damaged, its content is not what was written; {remedy}")
 
 
 def lock(folder: Path) -> None:

@@ -31,7 +31,7 @@ from mi_common.errors import UserError
 # content of the data folder is compared by its fingerprint.
 _IGNORED_ON_RESUME = {"resume", "overwrite", "output_dir", "data_dir", "device", "num_workers"}
 _IGNORED_ON_RESUME |= {"cluster", "retry_failed"}
-_OUTPUT_FLAGS = {"output_dir", "figure"}
+_OTHER_FOLDER = "choose another --output-dir"
 
 
 def check_output(
@@ -58,13 +58,13 @@ def check_output(
     wrote; for `resume` with changed flags or data; if another process writes into the folder.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; choose another --output-dir")
+        raise UserError(f"{folder} is a file; {_OTHER_FOLDER}")
     if not folder.exists() or all(_is_left_over(path) for path in folder.iterdir()):
         return
     config = folder / "config.json"
     if adds_to is not None and not overwrite and config.exists():
-        if files.read_json(config).get("entry") != adds_to:
-            raise UserError(f"{folder}: not an output of {adds_to}; choose another --output-dir")
+        if files.read_json(config, remedy=_OTHER_FOLDER).get("entry") != adds_to:
+            raise UserError(f"{folder}: not an output of {adds_to}; {_OTHER_FOLDER}")
         files.lock(folder)
         return
     if not (overwrite or resume):
@@ -73,10 +73,10 @@ def check_output(
     if not config.exists():
         done = "not deleted" if overwrite else "it cannot be resumed"
         raise UserError(f"{folder} has no config.json, so no run wrote it: {done}")
-    earlier = files.read_json(config)
+    earlier = files.read_json(config, remedy=_OTHER_FOLDER)
     known = {"command", "python", "torch"} <= earlier.keys()
     if not (known and isinstance(earlier.get("flags"), dict)):
-        raise UserError(f"{config}: not written by this project; choose another --output-dir")
+        raise UserError(f"{config}: not written by this project; {_OTHER_FOLDER}")
     if overwrite:
         _check_overwrite(folder, flags)
     else:
@@ -118,11 +118,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def _inputs(flags: dict) -> Iterator[Path]:
-    """The existing paths among flags of any type, without outputs."""
+    """The existing paths among flags of any type, without the output."""
     for name, value in flags.items():
         for text in value if isinstance(value, list | tuple) else [value]:
             is_path = isinstance(text, Path) or (isinstance(text, str) and os.path.exists(text))
-            if is_path and name not in _OUTPUT_FLAGS:
+            if is_path and name != "output_dir":
                 yield Path(text)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
-from mi_common.files import damaged_file, remedy_for, write_atomically
+from mi_common.files import damaged_file, write_atomically
 
-# From version 3 on, pandas reads every float as it was written without being asked.
+_REMEDY = "delete it and run again with --resume"
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # characters that `add` never writes
+# From version 3 on, pandas reads every float as it was written without being asked.
 _EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
 
@@ -36,23 +37,23 @@ class ResultsFile:
             lines = list(csv.reader(io.StringIO(text), strict=True))
             frame = pd.read_csv(self.path, **_EXACT_FLOATS)
         except (ValueError, csv.Error) as error:
-            raise damaged_file(self.path) from error
+            raise damaged_file(self.path, remedy=_REMEDY) from error
         if lines[0] != self.columns:
             difference = f"columns {lines[0]}, not {self.columns}"
-            raise UserError(f"{self.path}: {difference}; {remedy_for(self.path)}")
+            raise UserError(f"{self.path}: {difference}; {_REMEDY}")
         numbers = frame.drop(columns=list(self.text))
         status = frame.get("status", pd.Series("ok", frame.index))
         whole = text.endswith("\n") and all(len(line) == len(self.columns) for line in lines)
         whole = whole and all(map(pd.api.types.is_numeric_dtype, numbers.dtypes))
         if not (whole and status.str.match("ok$|failed: ").all()):
-            raise damaged_file(self.path)
+            raise damaged_file(self.path, remedy=_REMEDY)
         keys = frame[self.key]
         key_dtypes = keys.drop(columns=list(self.text), errors="ignore").dtypes
         finite = np.isfinite(numbers[status == "ok"]).all(axis=None)
         finite &= not np.isinf(numbers).any(axis=None)  # nor infinite in a failed row
         valid = keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite
         if not valid or _CONTROL.search(text) or frame.duplicated().any():
-            raise damaged_file(self.path)
+            raise damaged_file(self.path, remedy=_REMEDY)
         return frame
 
     def __contains__(self, key: tuple) -> bool:

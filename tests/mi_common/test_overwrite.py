@@ -72,7 +72,7 @@ def test_overwrite_deletes_what_is_inside_and_nothing_else(run, tmp_path):
     write(run, "table.md")
     (run / "table.md").unlink()
     (run / "table.md").symlink_to(outside / "precious.txt")
-    around = {"data_dir": tmp_path, "figure": run / "a.png", "output_dir": run}
+    around = {"data_dir": tmp_path, "output_dir": run}
     prepare(run, around, overwrite=True)
     assert names(run) == {"config.json"}
     assert names(outside) == {"precious.txt"}

@@ -142,6 +142,8 @@ def wrong(make_run, user_error):
     for name, config in configs.items():
         Path(name).mkdir()
         Path(name, "config.json").write_text(json.dumps(config))
+    make_run("damaged")
+    Path("damaged/config.json").write_text("{")
     Path("tables").mkdir()
     return lambda *words: user_error(main, [*words, "--output", "tables/rows.csv"])
 
@@ -152,6 +154,7 @@ def wrong(make_run, user_error):
         (["none"], "none: no config.json, so it is no run"),
         (["empty"], "empty: no config.json, so it is no run"),
         (["foreign"], "not written by this project"),
+        (["damaged"], "damaged, it is not JSON; make it again with its command"),
         (["old"], "old: does not say when it was made; run it again"),
         (["no-start"], "no-start: does not say when it was made; run it again"),
         (["good", "unfinished"], "unfinished: the last command that wrote there is unfinished"),

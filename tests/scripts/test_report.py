@@ -186,7 +186,11 @@ DAMAGED = {
     "folder in its place": (TABLE, Path, "not found"),
     "too large a file": (FIGURE, 10**12, "1,000,000,000,000 bytes, more than 50,000,000"),
     "results empty": (RESULTS, b"", "damaged"),
-    "results not UTF-8": (RESULTS, b"\xff\n1\n", "damaged"),
+    "results not UTF-8": (
+        "infocam/evaluation/results.csv",
+        b"\xff\n1\n",
+        "damaged, its content is not what was written; make it again with its command",
+    ),
     "results with another head": (RESULTS, b"loss,seed\nsoftmax,0\n", "no column 'test_set'"),
     "results without rows": (RESULTS, b"test_set,loss,rule,seed,balanced_accuracy\n", "damaged"),
     "results of words": (
