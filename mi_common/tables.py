@@ -23,7 +23,12 @@ def interval_half_width(values: Sequence[float] | np.ndarray) -> float | np.ndar
 
 
 def summarise(
-    rows: pd.DataFrame, by: list[str], metrics: list[str], *, varying: Sequence[str] = ("seconds",)
+    rows: pd.DataFrame,
+    by: list[str],
+    metrics: list[str],
+    *,
+    varying: Sequence[str] = ("seconds",),
+    allow_missing: bool = False,
 ) -> pd.DataFrame:
     """Means over seeds: columns `by`, `n`, and for each metric `m` the columns `m` and `m_ci`.
 
@@ -33,8 +38,11 @@ def summarise(
         rows: one for each (setting, method, seed), with a column `seed`.
         by: the columns that identify a setting.
         varying: other columns that may differ between the seeds of a setting.
+        allow_missing: a metric may lack a value with some seeds; then its mean is that of the
+            others, and `m_ci` is NaN.
 
-    UserError if rows of one setting share a seed, or differ in more than the seed.
+    UserError if rows of one setting share a seed, or differ in more than the seed, or if a metric
+    has values with some of its seeds only.
     """
     fixed = [c for c in rows.columns if c not in {*by, *metrics, *varying, "seed"}]
     summary = []
@@ -46,6 +54,10 @@ def summarise(
                 raise UserError(f"{key}: rows differ in {column!r} as well as in the seed")
         line = dict(zip(by, key, strict=True)) | {"n": len(group)}
         for metric in metrics:
+            missing = group[metric].isna()
+            if missing.any() and not (missing.all() or allow_missing):
+                seeds = ", ".join(map(str, group["seed"][missing]))
+                raise UserError(f"{key}: no {metric} with seed {seeds}; run it again")
             line[metric] = group[metric].mean()
             line[f"{metric}_ci"] = interval_half_width(group[metric])
         summary.append(line)

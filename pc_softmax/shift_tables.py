@@ -83,7 +83,8 @@ def shown_shifts(rows: pd.DataFrame) -> pd.DataFrame:
     distances = [name for name in rows.columns if name.endswith(DISTANCE)]
     percent = rows.assign(ratio=rows["ratio"].round().astype(int), seed=rows["resample"])
     percent[accuracies] *= 100
-    summary = summarise(percent, SETTING, accuracies + distances, varying=("n", "resample"))
+    options = {"varying": ("n", "resample"), "allow_missing": True}  # a method may fail on some
+    summary = summarise(percent, SETTING, accuracies + distances, **options)
     table = formatted(summary, accuracies)
     table = formatted(table, distances, digits=4).drop(columns="n")
     table.insert(2, "n", percent.groupby(SETTING, sort=False)["n"].first().to_numpy())

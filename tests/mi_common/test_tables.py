@@ -83,6 +83,18 @@ def test_a_repeated_seed_is_refused():
         summarise(three_seeds().assign(seed=[0, 1, 1, 0, 1, 2]), ["method"], ["accuracy"])
 
 
+def test_a_metric_without_a_value_with_some_seed_is_refused():
+    rows = three_seeds()
+    rows.loc[1, "accuracy"] = np.nan
+    with pytest.raises(UserError, match=r"'pc'\): no accuracy with seed 1"):
+        summarise(rows, ["data", "method"], ["accuracy"])
+    allowed = summarise(rows, ["data", "method"], ["accuracy"], allow_missing=True)
+    assert allowed["accuracy"][0] == pytest.approx((0.90 + 0.97) / 2)
+    assert np.isnan(allowed["accuracy_ci"][0]) and allowed["accuracy_ci"][1] > 0
+    rows.loc[:2, "accuracy"] = np.nan  # a method without that score
+    assert np.isnan(summarise(rows, ["data", "method"], ["accuracy"])["accuracy"][0])
+
+
 def test_a_missing_setting_is_a_setting_of_its_own():
     table = three_seeds().assign(tau=[1.0] * 3 + [np.nan] * 3)
     assert summarise(table, ["data", "tau"], ["accuracy"])["n"].tolist() == [3, 3]

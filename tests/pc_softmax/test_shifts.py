@@ -112,6 +112,8 @@ def test_tables_of_shifts_have_intervals_over_resamples_and_the_least_gain_of_al
     assert shown["bbse"].tolist() == ["92.00 ± 0.00", ""]
     assert shown["em_total_variation"][0] == f"0.2000 ± {10 * half_width:.4f}"
     assert shown["n"].tolist() == [50, 50]
+    partly = shift_rows().assign(bbse=[np.nan, 0.92, 0.92] + [np.nan] * 3)  # fails on a resample
+    assert shown_shifts(partly)["bbse"].tolist() == ["92.00", ""]
     # The differences are 5, 6, 7 and -1, 0, -2 points.
     em, bbse = gains(shift_rows()).to_dict("records")
     assert em["mean gain"] == "+2.50" and em["at"] == "backward, 10"
