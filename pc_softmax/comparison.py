@@ -146,6 +146,12 @@ def tables(rows: pd.DataFrame, predictions: Predictions) -> tuple[pd.DataFrame, 
     return shown, differences_to_baselines(rows)
 
 
+def with_rules_in_names(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose `loss` is `LOSS, RULE`, or LOSS alone as trained."""
+    rules = np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
+    return rows.assign(loss=rows["loss"] + rules)
+
+
 def differences_to_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     """Paired differences to softmax and to PC-softmax in points, empty if there are none.
 
@@ -155,8 +161,7 @@ def differences_to_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if "softmax" not in set(rows["loss"]):
         return pd.DataFrame()
-    named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
-    rows = rows.assign(loss=named).drop(columns=["rule", "head", "lr"], errors="ignore")
+    rows = with_rules_in_names(rows).drop(columns=["rule", "head", "lr"], errors="ignore")
     tables = []
     for baseline in BASELINES:
         if baseline not in set(rows["loss"]):

@@ -53,12 +53,12 @@ def main(argv: list[str] | None = None) -> None:
 
     from mi_common.errors import UserError
     from scripts import figures_boxes, figures_scores
-    from scripts.figures_input import read_input
+    from scripts.input_files import read_drawn
 
     functions = vars(figures_boxes) | vars(figures_scores)
     inputs = {  # all are read first: a missing file leaves nothing half done
         name: [
-            read_input(args.rows / file, *names.split()) for file, names in FIGURES[name][1].items()
+            read_drawn(args.rows / file, *names.split()) for file, names in FIGURES[name][1].items()
         ]
         for name in dict.fromkeys(args.only or FIGURES)
     }

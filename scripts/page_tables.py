@@ -4,8 +4,10 @@ Each function takes the rows of the CSV files that its marker names, and returns
 Those of localisation stand in `page_tables_boxes`.
 """
 
+import numpy as np
 import pandas as pd
 
+from mi_common.errors import UserError
 from mi_common.tables import formatted, number, p_value, summarise
 from mi_estimator.benchmark_report import estimate_table, rmse_table
 from mi_estimator.tasks.suites import SUITES
@@ -24,6 +26,7 @@ SHOWN_SHIFTS = (
 ESTIMATED = ("em", "bbse", "pacc")
 QUAPY_DATA = {"mnist": "MNIST", "digits": "noisy digits", "tabular": "made-up table"}
 SHOWN_VALIDATION = (3, 10)  # samples of the rarest class
+FIRST_KILL = "SIGKILL at a moment"  # the kinds of the attack before it are generated inputs
 
 
 def files() -> pd.DataFrame:
@@ -165,7 +168,10 @@ def gpu_speed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def attack(rows: pd.DataFrame) -> pd.DataFrame:
     """Outcomes of the attack: of generated inputs, and of what happens while a script runs."""
-    first = rows["kind"].eq("SIGKILL at a moment").idxmax()
+    starts = np.flatnonzero(rows["kind"] == FIRST_KILL)
+    if len(starts) != 1:
+        raise UserError(f"{len(starts)} rows of the kind {FIRST_KILL!r}, which must be there once")
+    first = starts[0]
     parts = {"generated inputs": rows[:first], "kills, full disks, two at once": rows[first:]}
     lines = []
     for name, kinds in parts.items():

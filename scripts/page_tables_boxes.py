@@ -22,6 +22,11 @@ def without_test_choices(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["threshold_rule"].isin(["none", "validation"])]
 
 
+def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The row of each method and run with the threshold of validation images and region off."""
+    return rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
+
+
 def localisation_rows(rows: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     """Rows of one optimiser by our protocol whose threshold is from validation images, or none.
 
@@ -65,8 +70,7 @@ def fine_tuned(rows: pd.DataFrame) -> pd.DataFrame:
 
     All in percent; `adl` names the layers behind which there is ADL, and is empty without.
     """
-    rows = rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
-    lines = []
+    rows, lines = plain_rows(rows), []
     for adl, group in rows.groupby(rows["adl"].fillna("").ne("")):
         scores = 100 * group.pivot(index="seed", columns="method")[["gt_known", "top1_loc"]]
         accuracy = 100 * group.groupby("seed")["accuracy"].first()
@@ -114,8 +118,7 @@ def common_part(rows: pd.DataFrame) -> pd.DataFrame:
 
 def image_padding(rows: pd.DataFrame) -> pd.DataFrame:
     """Accuracy, centre box and infoCAM in percent by the padding of training and of maps."""
-    rows = rows[rows["threshold_rule"].eq("validation") & rows["region_rule"].eq("off")]
-    lines = []
+    rows, lines = plain_rows(rows), []
     for (trained, shown), group in rows.groupby(["training_padding", "padding"], sort=False):
         by_method = group.set_index("method")
         line = {"padding in training": trained, "of maps": shown}

@@ -26,7 +26,7 @@ def over_seeds(prefix: str, by_seed: pd.DataFrame, digits: int) -> Values:
     names, values = list(by_seed), 100 * by_seed.to_numpy()
     pairs = list(permutations(range(len(names)), 2))
     titles = names + [f"{names[a]} - {names[b]}" for a, b in pairs]
-    left, right = np.transpose(pairs)
+    left, right = np.array(pairs, dtype=int).reshape(-1, 2).T  # of one method alone, none
     columns = np.hstack([values, values[:, left] - values[:, right]])
     half_widths = interval_half_width(columns)
     for title, mean, half_width in zip(titles, columns.mean(axis=0), half_widths, strict=True):

@@ -5,58 +5,63 @@ test set, `boxes/adamw/7x7/gt_known/infocam` a score in percent. Numbers are tex
 `python -m scripts.make_tables --values TEXT` prints those whose names contain TEXT.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.tables import interval_half_width, mean_with_interval, number
 from mi_estimator.benchmark_report import errors_and_failures
 from mi_estimator.tasks.suites import PUBLISHED
+from pc_softmax.comparison import with_rules_in_names
 from scripts import page_values_boxes as of_boxes
 from scripts.label_shift import LARGEST_LOSS
 from scripts.page_value_texts import Values, over_seeds, rounded_up
-from scripts.pages import read_rows
+from scripts.pages import apply, read_rows
 
 ENDINGS = {"balanced_accuracy": "", "accuracy": " accuracy", "worst_class_accuracy": " worst"}
+SHARES = [f"{name}{end}" for name in ("covered", "rejected") for end in ("", "_low", "_high")]
+SHARES += ["covers_mean_estimate", "above_truth", "below_truth"]
 
 
 def compute_values(folder: Path) -> dict[str, str]:
-    def rows(name: str) -> pd.DataFrame:
-        return read_rows(folder / f"{name}.csv")
+    """All numbers by name; UserError names the file whose rows do not fit."""
 
-    mi, hard, tables = rows("mi_estimator"), rows("mi_hard"), rows("mi_tables")
-    mnist, fair = rows("pc_softmax_mnist"), rows("pc_softmax_fair")
-    fixed = fair[fair["tuned"].isna()].assign(loss=lambda d: d["loss"] + ", " + d["head"])
-    tuned = fair[fair["tuned"].notna()]
+    def of(function: Callable[..., Values], *names: str, **options: str) -> list[tuple[str, str]]:
+        rows = [read_rows(folder / f"{name}.csv") for name in names]
+        listed = lambda *rows, **options: list(function(*rows, **options))  # noqa: E731
+        try:
+            return apply(function.__name__, listed, *rows, **options)
+        except UserError as error:
+            files = " and ".join(f"{folder.name}/{name}.csv" for name in names)
+            raise UserError(f"{files}: {error}") from error
+
     return unique(
         [
-            *paper_task(mi),
-            *errors("hard", hard),
-            *errors("tables", tables),
-            *interval_counts(hard, tables),
-            *without_information(rows("mi_zero")),
-            *coverage(rows("mi_coverage")),
-            *class_accuracies("mnist 3 seeds", mnist[mnist["seed"] < 3]),
-            *by_training_images(rows("pc_softmax_classes")),
-            *class_accuracies("tiny", rows("pc_softmax_tiny_imagenet")),
-            *class_accuracies("mnist", pd.concat([mnist, fixed], ignore_index=True)),
-            *tuned_accuracies(tuned),
-            *shifts(rows("pc_softmax_shift")),
-            *prior_estimates(rows("label_shift_quapy")),
-            *simulated_shifts(rows("label_shift_simulation")),
-            *of_boxes.boxes(rows("infocam_tiny_imagenet")),
-            *of_boxes.plain_cam_by_sgd(rows("infocam_tiny_imagenet")),
-            *of_boxes.box_options(rows("infocam_boxes_over_seeds")),
-            *of_boxes.box_options(rows("infocam_boxes_twice")),
-            *of_boxes.box_heads(rows("infocam_box_head")),
-            *of_boxes.edge_bands(rows("infocam_edge_bands")),
-            *better_recipes(rows("pc_softmax_fair_tuning")),
-            *of_boxes.field_protocol(rows("infocam_tiny_imagenet")),
-            *of_boxes.digits(rows("infocam_scattered_digits")),
-            *of_boxes.fine_tuned(rows("infocam_fine_tuned")),
+            *of(paper_task, "mi_estimator"),
+            *of(errors, "mi_hard", suite="hard"),
+            *of(errors, "mi_tables", suite="tables"),
+            *of(interval_counts, "mi_hard", "mi_tables"),
+            *of(without_information, "mi_zero"),
+            *of(coverage, "mi_coverage"),
+            *of(by_training_images, "pc_softmax_classes"),
+            *of(class_accuracies, "pc_softmax_tiny_imagenet", dataset="tiny"),
+            *of(mnist_accuracies, "pc_softmax_mnist", "pc_softmax_fair"),
+            *of(tuned_accuracies, "pc_softmax_fair"),
+            *of(shifts, "pc_softmax_shift"),
+            *of(prior_estimates, "label_shift_quapy"),
+            *of(simulated_shifts, "label_shift_simulation"),
+            *of(better_recipes, "pc_softmax_fair_tuning"),
+            *of(of_boxes.boxes, "infocam_tiny_imagenet"),
+            *of(of_boxes.plain_cam_by_sgd, "infocam_tiny_imagenet"),
+            *of(of_boxes.box_options, "infocam_boxes_over_seeds"),
+            *of(of_boxes.box_options, "infocam_boxes_twice"),
+            *of(of_boxes.box_heads, "infocam_box_head"),
+            *of(of_boxes.edge_bands, "infocam_edge_bands"),
+            *of(of_boxes.field_protocol, "infocam_tiny_imagenet"),
+            *of(of_boxes.digits, "infocam_scattered_digits"),
+            *of(of_boxes.fine_tuned, "infocam_fine_tuned"),
         ]
     )
 
@@ -96,7 +101,7 @@ def paper_task(rows: pd.DataFrame) -> Values:
         yield f"mi/{task}/exact", f"{truth:.4f}"
 
 
-def errors(suite: str, rows: pd.DataFrame) -> Values:
+def errors(rows: pd.DataFrame, suite: str) -> Values:
     """Root mean square errors in nats, and relative to the truth in percent; ranks."""
     table, _ = errors_and_failures(rows)
     relative = table.div(rows.groupby(["task", "n_train"])["truth"].first(), axis=0)
@@ -144,37 +149,43 @@ def without_information(rows: pd.DataFrame) -> Values:
 
 
 def coverage(rows: pd.DataFrame) -> Values:
+    """Shares of data sets in percent, some with the ends of their intervals."""
     for row in rows.to_dict("records"):
-        names = [name for name, value in row.items() if isinstance(value, float)]
-        for name in names:
+        for name in SHARES:
             yield f"coverage/{row['task']}/{name}", number(100 * row[name], 1)
 
 
-def class_accuracies(dataset: str, rows: pd.DataFrame) -> Values:
+def class_accuracies(rows: pd.DataFrame, dataset: str) -> Values:
     """Accuracies in percent by test set, loss and rule; balanced ones if nothing else is named.
 
     `pc-softmax` is the loss as trained, `softmax, prior subtracted` another rule.
     """
-    named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
-    for test_set, group in rows.assign(loss=named).groupby("test_set"):
+    for test_set, group in with_rules_in_names(rows).groupby("test_set"):
         for metric, ending in ENDINGS.items():
             by_seed = group.pivot(index="seed", columns="loss", values=metric)
             yield from over_seeds(f"{dataset}/{test_set}{ending}", by_seed, 2)
 
 
+def mnist_accuracies(mnist: pd.DataFrame, fair: pd.DataFrame) -> Values:
+    """As `class_accuracies`, of all seeds and of three; of all with the fixed other heads, too."""
+    fixed = fair[fair["tuned"].isna()]
+    fixed = fixed.assign(loss=fixed["loss"] + ", " + fixed["head"])
+    yield from class_accuracies(pd.concat([mnist, fixed], ignore_index=True), "mnist")
+    yield from class_accuracies(mnist[mnist["seed"] < 3], "mnist 3 seeds")
+
+
 def by_training_images(rows: pd.DataFrame) -> Values:
     """Mean accuracy of the digits with as many training images, on the official test set."""
     rows = rows[rows["test_set"] == "official"]
-    named = rows["loss"] + np.where(rows["rule"] == "as trained", "", ", " + rows["rule"])
-    for count, group in rows.assign(loss=named).groupby("train_count"):
+    for count, group in with_rules_in_names(rows).groupby("train_count"):
         by_seed = group.pivot_table("accuracy", "seed", "loss")
         yield from over_seeds(f"digits of {count}", by_seed, 2)
 
 
 def tuned_accuracies(rows: pd.DataFrame) -> Values:
     """As `class_accuracies`, of `tuned mnist/paper` and its like."""
-    for names, group in rows.groupby(["dataset", "imbalance"]):
-        yield from class_accuracies(f"tuned {'/'.join(names)}", group)
+    for names, group in rows[rows["tuned"].notna()].groupby(["dataset", "imbalance"]):
+        yield from class_accuracies(group, f"tuned {'/'.join(names)}")
 
 
 def shifts(rows: pd.DataFrame) -> Values:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mi_common.tables import mean_with_interval, number
-from scripts.page_tables_boxes import localisation_rows, without_test_choices
+from scripts.page_tables_boxes import localisation_rows, plain_rows, without_test_choices
 from scripts.page_value_texts import Values, over_seeds
 
 
@@ -67,7 +67,7 @@ def box_heads(rows: pd.DataFrame) -> Values:
 
 def fine_tuned(rows: pd.DataFrame) -> Values:
     """Localisation scores in percent, and the gain in points, without ADL; accuracy in percent."""
-    shown = rows[rows["adl"].isna() & rows["threshold_rule"].eq("validation")]
+    shown = plain_rows(rows[rows["adl"].isna()])
     yield "fine-tuned/accuracy", number(100 * shown["accuracy"].mean(), 1)
     yield from by_method("fine-tuned", shown)
 
@@ -81,15 +81,14 @@ def edge_bands(rows: pd.DataFrame) -> Values:
 
 
 def field_protocol(rows: pd.DataFrame) -> Values:
-    rows = rows[(rows["protocol"] == "wsol") & (rows["threshold_rule"] == "validation")]
-    for row in rows.to_dict("records"):
+    for row in plain_rows(rows[rows["protocol"] == "wsol"]).to_dict("records"):
         for name in ("gt_known", "max_box_acc", "max_box_acc_v2"):
             yield f"wsol/{row['method']}/{name}", number(100 * row[name], 1)
 
 
 def digits(rows: pd.DataFrame) -> Values:
     """Localisation scores in percent, those of the quick start's seed 0 too."""
-    shown = rows[(rows["threshold_rule"] == "validation") & (rows["region_rule"] == "off")]
+    shown = plain_rows(rows)
     yield from by_method("digits", shown)
     yield from by_method("digits of seed 0", shown[shown["seed"] == 0])
 

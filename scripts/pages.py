@@ -1,4 +1,4 @@
-"""The project's pages in Markdown: their code blocks, links, anchors, tables and checked numbers.
+"""The project's pages in Markdown: their tables and the numbers of their sentences.
 
 A table between the lines `<!-- table: FUNCTION resources/FILE.csv NAME=VALUE -->` and
 `<!-- end -->` is what a function of `scripts.page_tables` makes of the rows of that file. A
@@ -14,6 +14,7 @@ import pandas as pd
 
 from mi_common.errors import UserError
 from mi_common.tables import to_markdown
+from scripts import input_files
 from scripts.provenance import SOURCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,49 +34,20 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """The language and the text of each code block of a page, in order."""
-    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def code_blocks(language: str) -> list[str]:
-    """The code blocks of all pages in a language such as `bash`."""
-    return [text for page in PAGES for name, text in blocks(page) if name == language]
-
-
-def shell_commands(text: str) -> list[str]:
-    """The commands of a bash block: continued lines joined, `for` loops of one line unrolled."""
-    commands = []
-    for line in text.replace("\\\n", " ").splitlines():
-        if loop := re.fullmatch(r"for (\w+) in (.+?); do (.+); done", line.strip()):
-            commands += [loop[3].replace(f"${loop[1]}", value) for value in loop[2].split()]
-        elif line.strip() and not line.lstrip().startswith("#"):
-            commands.append(line.strip())
-    return commands
-
-
-def prose(text: str) -> str:
-    """A page without its code blocks."""
-    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-
-
-def links(text: str) -> list[str]:
-    """Targets of a page's links and pictures."""
-    return re.findall(r"\]\(([^)\s]+)\)", prose(text))
-
-
-def anchor(heading: str) -> str:
-    """The anchor that GitHub gives to a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def anchors(text: str) -> set[str]:
-    return {anchor(title) for title in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)}
-
-
 def read_rows(file: Path) -> pd.DataFrame:
     """Rows without their `source`, which tells runs apart that a table may average."""
-    return pd.read_csv(file).drop(columns=SOURCE, errors="ignore")
+    return input_files.read_rows(file).drop(columns=SOURCE, errors="ignore")
+
+
+def apply(name: str, function: Callable, *rows: pd.DataFrame, **options: str):
+    """What a function of this name makes of rows; UserError if they do not fit it."""
+    try:
+        return function(*rows, **options)
+    except UserError:
+        raise
+    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise UserError(f"these rows and options do not fit {name}: {problem}") from error
 
 
 def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]]) -> str:
@@ -94,18 +66,11 @@ def with_tables(text: str, functions: Mapping[str, Callable[..., pd.DataFrame]])
         options = dict(word.split("=", 1) for word in words if "=" in word)
         if name not in functions:
             raise UserError(f"{marker}: no function {name} of page tables")
-        if missing := [file for file in files if not (ROOT / file).is_file()]:
-            raise UserError(f"{marker}: {missing[0]} not found")
-        rows = [read_rows(ROOT / file) for file in files]
         try:
-            markdown = to_markdown(functions[name](*rows, **options))
+            rows = [read_rows(ROOT / file) for file in files]
+            markdown = to_markdown(apply(name, functions[name], *rows, **options))
         except UserError as error:
             raise UserError(f"{marker}: {error}") from error
-        except (TypeError, LookupError, ValueError, AttributeError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise UserError(
-                f"{marker}: these rows and options do not fit {name}: {problem}"
-            ) from error
         return f"{marker}\n\n{markdown}\n{MARKERS[1]}"
 
     return TABLE.sub(table, text)
@@ -115,20 +80,28 @@ def with_numbers(text: str, sentence: str, values: Mapping[str, str]) -> str:
     """A page with the numbers of one sentence made anew.
 
     Args:
-        sentence: as on the page, with `{NAME}` in place of each number; line breaks do not matter.
+        sentence: as on the page, with `{NAME}` in place of each number, or `{+NAME}` of one whose
+            interval must be above zero; line breaks do not matter.
         values: the numbers as shown, such as `0.9` or `1.24 ± 0.59`, by name.
 
-    UserError if a name has no value or one that is not a number, such as `nan`, or if the page has
-    no such sentence or more than one.
+    UserError if a name has no value or one that is not a number, such as `nan`, or one that belies
+    the sentence, such as a negative one behind a plus; or if the page has no such sentence or more
+    than one.
     """
-    literals, names = re.split(r"\{[^{}]+\}", sentence), re.findall(r"\{([^{}]+)\}", sentence)
+    literals, names = re.split(r"\{[^{}]+\}", sentence), re.findall(r"\{\+?([^{}]+)\}", sentence)
     for name in names:
         if name not in values:
             close = ", ".join(map(repr, difflib.get_close_matches(name, values))) or "none"
-            raise UserError(f"{sentence!r}: no value {name!r} in page_values.py; close: {close}")
+            remedy = "--values '' prints all names"
+            raise UserError(f"{sentence!r}: no value {name!r}; close: {close}; {remedy}")
         if not re.fullmatch(NUMBER, values[name]):
             problem = f"{name} is {values[name]}, no number for a sentence"
             raise UserError(f"{sentence!r}: {problem}; are rows or seeds missing?")
+        mean, _, half_width = values[name].replace(",", "").partition(" ± ")
+        belied = f"+{{{name}}}" in sentence and float(mean) < 0
+        if belied or (f"{{+{name}}}" in sentence and float(mean) <= float(half_width or 0)):
+            problem = f"{name} is {values[name]}, not above zero"
+            raise UserError(f"{sentence!r}: {problem}; change the sentence")
     escaped = [r"\s+".join(map(re.escape, re.split(r"\s+", literal))) for literal in literals]
     matches = list(re.finditer(NUMBER.join(escaped), text))
     if len(matches) != 1:

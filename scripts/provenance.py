@@ -24,6 +24,7 @@ from mi_common.environment import LIBRARIES
 from mi_common.errors import UserError
 from mi_common.files import read_json
 from scripts.finished_runs import RUN_FLAGS, read_config, read_inputs
+from scripts.input_files import read_rows
 
 RECORDED, AFTERWARDS = "by the runs", "afterwards"
 SOURCE = "source"
@@ -185,7 +186,7 @@ def check_sidecar(table: Path, *, fields: tuple[str, ...] = FIELDS) -> dict:
     except (AttributeError, LookupError, TypeError) as error:
         remedy = "collect the rows again"
         raise UserError(f"{path.name}: sources are not as they were written; {remedy}") from error
-    rows = pd.read_csv(table, usecols=lambda name: name == SOURCE)
+    rows = read_rows(table)
     named = set(rows[SOURCE]) if SOURCE in rows else set(list(sidecar["sources"])[:1])
     if named != set(sidecar["sources"]):
         wrong = min(map(str, named ^ set(sidecar["sources"])))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pages import PAGES, code_blocks, shell_commands
+from scripts.pages import PAGES
+from tests.pages.markdown import code_blocks, shell_commands
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = sorted(

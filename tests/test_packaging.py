@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from scripts.pages import code_blocks
 from tests.pages.made_files import INPUTS
+from tests.pages.markdown import code_blocks
 
 REPO = Path(__file__).resolve().parents[1]
 PACKAGES = ("infocam", "mi_common", "mi_estimator", "pc_softmax")

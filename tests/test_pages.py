@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from scripts.pages import PAGES, ROOT, TABLE, anchor, anchors, links, name_of, prose
+from scripts.pages import PAGES, ROOT, TABLE, name_of
+from tests.pages.markdown import anchor, anchors, links, prose
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mi_estimator.estimate import main
-from scripts.pages import code_blocks
+from tests.pages.markdown import code_blocks
 
 (SNIPPET,) = [block for block in code_blocks("python") if "patients.csv" in block]
 COMMANDS = re.findall(

@@ -21,8 +21,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.pages import PAGES, ROOT, blocks, name_of, shell_commands
+from scripts.pages import PAGES, ROOT, name_of
 from tests.pages.made_files import ARCHIVE, inputs_of, make_files, write_archive
+from tests.pages.markdown import blocks, shell_commands
 from tests.pages.rules import Rule, rule_of
 
 LIMIT = 900  # seconds of a command

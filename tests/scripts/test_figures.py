@@ -181,6 +181,14 @@ def test_a_file_that_is_missing_or_lacks_a_column_is_named(tmp_path, user_error)
     assert f"{tmp_path}/mi_hard.csv: no n_train; it must hold task, estimator" in message
     (tmp_path / "mi_hard.csv").write_text("")
     assert "mi_hard.csv: no table" in user_error(figures.main, [*words, "--only", "mi_hard.png"])
+    rows = pd.read_csv(RESOURCES / "mi_hard.csv")
+    rows.loc[0, "estimate"] = np.nan
+    rows.to_csv(tmp_path / "mi_hard.csv", index=False)
+    message = user_error(figures.main, [*words, "--only", "mi_hard.png"])
+    assert "mi_hard.csv: a missing value in estimate" in message
+    np.savez(tmp_path / "infocam_differences.npz", pictures=np.array([0, np.nan]))
+    message = user_error(figures.main, [*words, "--only", "infocam_differences.png"])
+    assert "infocam_differences.npz: no labels; it must hold" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -47,8 +47,8 @@ def test_a_sentence_that_is_not_there_once_is_an_error(text, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"gian": "1"}, "no value 'gain' in page_values.py; close: 'gian'"),
-        ({}, "no value 'gain' in page_values.py; close: none"),
+        ({"gian": "1"}, "no value 'gain'; close: 'gian'"),
+        ({}, "no value 'gain'; close: none"),
         ({"gain": "nan"}, "gain is nan, no number"),
         ({"gain": "1.24 ± nan"}, "gain is 1.24 ± nan, no number"),
         ({"gain": "1e+02"}, "gain is 1e[+]02, no number"),
@@ -58,6 +58,57 @@ def test_a_name_without_a_number_is_an_error(changed, message):
     others = {"low": VALUES["low"], "high": VALUES["high"]}
     with pytest.raises(UserError, match=message):
         pages.with_numbers(TRUE_TEXT, SENTENCE, others | changed)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value", "belied"),
+    [
+        ("It gains +{gain}.", "0.0 ± 0.1", False),
+        ("It gains +{gain}.", "-0.1 ± 0.2", True),
+        ("It gains {gain}.", "-0.1 ± 0.2", False),
+        ("It gains {+gain}.", "0.3 ± 0.2", False),
+        ("It gains {+gain}.", "1,003", False),
+        ("It gains {+gain}.", "0.2 ± 0.2", True),
+        ("It gains {+gain}.", "0.0", True),
+        ("It gains {+gain}.", "-0.3 ± 0.2", True),
+        ("It gains +{+gain}.", "0.1 ± 0.2", True),
+    ],
+)
+def test_a_number_that_belies_its_sentence_is_an_error(sentence, value, belied):
+    text = "It gains +1." if "+{" in sentence else "It gains 1."
+    if belied:
+        with pytest.raises(UserError, match=re.escape(f"gain is {value}, not above zero")):
+            pages.with_numbers(text, sentence, {"gain": value})
+    else:
+        made = pages.with_numbers(text, sentence, {"gain": value})
+        assert made == text.replace("1", value.replace("-", "−"))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "mi_estimator",
+            lambda rows: rows.rename(columns={"estimate": "mean"}),
+            "/mi_estimator.csv: these rows and options do not fit paper_task: KeyError: 'estimate'",
+        ),
+        ("mi_zero", lambda rows: rows[:0], "/mi_zero.csv: no rows"),
+        (
+            "pc_softmax_tiny_imagenet",
+            lambda rows: pd.concat([rows, rows[:1]]),
+            "/pc_softmax_tiny_imagenet.csv: these rows and options do not fit class_accuracies: "
+            "ValueError: Index contains duplicate entries",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_are_named_with_their_file(tmp_path, file, change, message):
+    for path in (pages.ROOT / "resources").glob("*.csv"):
+        (tmp_path / path.name).symlink_to(path)
+    rows = change(pd.read_csv(tmp_path / f"{file}.csv"))
+    (tmp_path / f"{file}.csv").unlink()
+    rows.to_csv(tmp_path / f"{file}.csv", index=False)
+    with pytest.raises(UserError, match=re.escape(message)):
+        page_values.compute_values(tmp_path)
 
 
 def test_a_name_with_two_values_is_an_error():
@@ -134,7 +185,7 @@ def test_the_check_fails_where_they_do_not_and_the_page_is_made_anew(project, ca
     [
         ("above", "below", "no function below"),
         ("above", "summarise", "no function summarise"),  # which page_tables imports
-        ("rows.csv", "none.csv", "none.csv not found"),
+        ("rows.csv", "none.csv", "none.csv: no such file"),
         (" low=1", "", "do not fit above: TypeError"),
         ("low=1", "low=one", "do not fit above: ValueError"),
         (" resources/rows.csv", "", "do not fit above: TypeError"),

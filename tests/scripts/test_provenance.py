@@ -85,6 +85,14 @@ def test_a_changed_row_is_seen_and_unknown_values_only_afterwards(collected):
         check_sidecar(table)
 
 
+def test_a_table_without_rows_is_seen(collected):
+    table = Path("rows.csv")
+    table.write_text("")
+    collected(lambda sidecar: sidecar.update(sha256=digest(table)))
+    with pytest.raises(UserError, match=r"rows\.csv: no table"):
+        check_sidecar(table)
+
+
 def test_a_table_without_a_sidecar_is_seen(collected):
     Path("rows.json").unlink()
     with pytest.raises(UserError, match=r"no rows\.json beside it"):
