@@ -3,12 +3,11 @@
 import json
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from mi_common.errors import UserError
-from scripts import page_tables, page_tables_boxes, page_values, page_values_boxes, pages
+from scripts import page_tables, page_values, pages
 from scripts.make_tables import main
 from scripts.provenance import AFTERWARDS, SESSION_FIELDS, digest, files_table
 
@@ -252,90 +251,3 @@ def test_the_table_of_files_counts_each_run_once(tmp_path):
             "recorded": "by the runs",
         }
     ]
-
-
-def test_means_and_differences_are_those_of_the_columns():
-    by_seed = pd.DataFrame({"a": [0.5, 0.6, 0.7], "b": [0.5, 0.5, 0.2]})
-    values = dict(page_values.over_seeds("x", by_seed, 1))
-    half_width = 4.302652729749 * np.std([0, 10, 50], ddof=1) / np.sqrt(3)
-    assert values == {
-        "x/a": "60.0 ± 24.8",
-        "x/b": "40.0 ± 43.0",
-        "x/a - b": f"20.0 ± {half_width:.1f}",
-        "x/b - a": f"-20.0 ± {half_width:.1f}",
-    }
-    of_one = dict(page_values.over_seeds("x", by_seed[:1], 1))
-    assert of_one == {"x/a": "50.0", "x/b": "50.0", "x/a - b": "0.0", "x/b - a": "0.0"}
-
-
-DIGITS = {"dataset": "d", "network": "n", "loss": "l", "map": "16x16", "protocol": "infocam"}
-DIGITS |= {"region": 1, "region_rule": "off", "threshold_rule": "validation", "threshold": 0.5}
-
-
-def digit_rows(seeds: int) -> pd.DataFrame:
-    """CAM has 80, 81, ... % and infoCAM 5 points more; intervals over images are 1 point wide."""
-    rows = []
-    for seed in range(seeds):
-        for method, score in (("cam", 0.80), ("infocam", 0.85)):
-            row = DIGITS | {"seed": seed, "method": method}
-            for name in ("gt_known", "top1_loc"):
-                value = score + seed / 100
-                row |= {name: value, f"{name}_low": value - 0.01, f"{name}_high": value + 0.01}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def test_digits_of_several_seeds_have_intervals_over_seeds():
-    half = f"± {4.302653 / np.sqrt(3):.1f}"  # of Student's interval of three values one apart
-    values = dict(page_values_boxes.digits(digit_rows(3)))
-    assert values["digits/gt_known/cam"] == f"81.0 {half}"
-    assert values["digits/gt_known/infocam - cam"] == "5.0 ± 0.0"
-    assert values["digits of seed 0/gt_known/cam"] == "80.0"
-    table = page_tables_boxes.digit_scores(digit_rows(3)).set_index("method")
-    assert table.loc["infocam", "gt_known"] == f"86.0 {half}" and (table["n"] == 3).all()
-
-
-def test_digits_of_one_seed_have_intervals_over_images():
-    values = dict(page_values_boxes.digits(digit_rows(1)))
-    assert values["digits/gt_known/cam"] == values["digits of seed 0/gt_known/cam"] == "80.0"
-    table = page_tables_boxes.digit_scores(digit_rows(1)).set_index("method")
-    assert table.loc["infocam", "gt_known"] == "85.0 (84.0 to 86.0)"
-
-
-def test_differences_of_losses_have_signs_and_adjusted_p_values():
-    accuracy = {"softmax": [0.90, 0.91, 0.92], "pc-softmax": [0.95, 0.97, 0.96]}
-    rows = pd.DataFrame(
-        [
-            {"dataset": "d", "test_set": "t", "loss": loss, "rule": "as trained", "seed": seed}
-            | dict.fromkeys(("accuracy", "balanced_accuracy", "worst_class_accuracy"), value)
-            for loss, values in accuracy.items()
-            for seed, value in enumerate(values)
-        ]
-    )
-    (line,) = page_tables.balanced_differences(rows).to_dict("records")
-    assert line["loss"] == "softmax" and line["rule"] == "as trained"
-    assert line["t: minus pc-softmax"] == "-5.00 ± 2.48"
-    assert line["t: Holm's p"] == "0.013"
-
-
-def test_fine_tuned_rows_are_means_over_seeds_with_paired_gains():
-    scores = {"centre-box": 0.5, "cam": 0.55, "infocam": 0.6, "infocam+": 0.6, "layer-cam": 0.6}
-    shared = {"threshold_rule": "validation", "region_rule": "off"}
-    rows = pd.DataFrame(
-        [
-            {"adl": adl, "seed": seed, "method": method, "accuracy": 0.7 + seed / 100, **shared}
-            | {"gt_known": score + seed * (method == "infocam") / 50, "top1_loc": score - 0.1}
-            for adl in (np.nan, "blocks.4.2 blocks.5.3")
-            for seed in (0, 1, 2)
-            for method, score in scores.items()
-        ]
-    )
-    table = page_tables_boxes.fine_tuned(rows)
-    assert list(table["training"]) == ["without ADL", "with ADL"]
-    assert list(table["n"]) == [3, 3]
-    half = 4.302653 / np.sqrt(3)  # of Student's interval of three values one apart
-    assert table["test accuracy"][0] == f"71.0 ± {half:.1f}"
-    assert table["cam"][1] == "55.0 ± 0.0, 45.0 ± 0.0"
-    assert table["infocam minus cam"][0] == f"+7.0 ± {2 * half:.1f}"
-    one = page_tables_boxes.fine_tuned(rows[rows["seed"] == 0])
-    assert one["infocam minus cam"][0] == "+5.0"

@@ -281,3 +281,17 @@ def test_fine_tuned_networks_without_adl():
     assert values["fine-tuned/accuracy"] == "75.5"
     assert values["fine-tuned/gt_known/infocam - cam"] == "11.0 ± 12.7"
     assert values["fine-tuned/top1_loc/cam"] == "40.0 ± 0.0"
+
+
+def test_means_and_differences_are_those_of_the_columns():
+    by_seed = pd.DataFrame({"a": [0.5, 0.6, 0.7], "b": [0.5, 0.5, 0.2]})
+    values = dict(page_values.over_seeds("x", by_seed, 1))
+    half_width = 4.302652729749 * np.std([0, 10, 50], ddof=1) / np.sqrt(3)
+    assert values == {
+        "x/a": "60.0 ± 24.8",
+        "x/b": "40.0 ± 43.0",
+        "x/a - b": f"20.0 ± {half_width:.1f}",
+        "x/b - a": f"-20.0 ± {half_width:.1f}",
+    }
+    of_one = dict(page_values.over_seeds("x", by_seed[:1], 1))
+    assert of_one == {"x/a": "50.0", "x/b": "50.0", "x/a - b": "0.0", "x/b - a": "0.0"}
