@@ -1,4 +1,4 @@
-"""Set-up, data, and the one-command run of the three experiments."""
+"""Set-up, data, reproduction, the rows and pages that show the evidence, reports, and speed."""
 
 from mi_common.process import quiet_interrupt
 

@@ -10,7 +10,7 @@
 #                                              the archive as well
 #   EPOCHS=5 SEEDS="0 1" RUNS=runs/short bash scripts/gpu_check.sh tune
 #
-# Variables: RUNS (folder to write), EPOCHS, SEEDS, JOBS (runs at the same time), WORKERS (processes
+# Variables: RUNS (folder to write; other SEEDS have one of their own), EPOCHS, SEEDS, JOBS (runs at the same time), WORKERS (processes
 # that read pictures, of each), DEVICE, DATA, PYTHON (in place of python3), and NETWORK with WEIGHTS
 # (imagenet or a file; with the file of ResNet50's weights: NETWORK=resnet50). A failed step or run
 # stops no other, and the table has the others' rows; the exit status is 1 then. A second call goes
@@ -36,13 +36,13 @@ for variable in JOBS WORKERS EPOCHS; do
   fi
 done
 cores=$(nproc)
-runs=${RUNS:-runs/gpu_check} device=${DEVICE:-cuda} data=${DATA:-data}
+runs=${RUNS:-runs/gpu_check$of_seeds} device=${DEVICE:-cuda} data=${DATA:-data}
 epochs=${EPOCHS:-20} seeds=${SEEDS:-0 1 2} jobs=${JOBS:-3}
 workers=${WORKERS:-$(((cores + jobs - 1) / jobs))}
 network=${NETWORK:-efficientnet_lite0} weights=${WEIGHTS:-imagenet}
 tests="-m gpu" speed="--parts gpu --images 1024" train="--precision bf16" evaluate=""
 if [ -n "$smoke" ]; then
-  runs=${RUNS:-runs/gpu_check_smoke} device=${DEVICE:-auto} epochs=${EPOCHS:-1} seeds=${SEEDS:-0}
+  runs=${RUNS:-runs/gpu_check_smoke$of_seeds} device=${DEVICE:-auto} epochs=${EPOCHS:-1} seeds=${SEEDS:-0}
   tests="-m gpu -k losses_and_their_gradients" speed="--parts extraction --images 4 --image-size 32"
   train="--image-size 32 --images-per-class 3 --val-per-class 1" evaluate="--test-images 100"
 fi
@@ -79,9 +79,11 @@ for step in ${steps:-tests speed tune}; do
         --junitxml="$runs/tests.xml" 2>&1 | tee "$runs/logs/tests.txt" || failed="$failed tests"
       ;;
     speed)
-      run_into "$runs/speed" scripts.speed --device "$device" --data-dir "$data" \
-        --num-workers "$((cores < 8 ? cores : 8))" --overwrite $speed 2>&1 |
-        tee -a "$runs/logs/speed.txt" || failed="$failed speed"
+      {
+        run_into "$runs/speed" scripts.speed --device "$device" --data-dir "$data" \
+          --num-workers "$((cores < 8 ? cores : 8))" --overwrite $speed &&
+          collect speed_gpu "$runs/speed" --table gpu.csv
+      } 2>&1 | tee -a "$runs/logs/speed.txt" || failed="$failed speed"
       ;;
     tune)
       export OMP_NUM_THREADS=1

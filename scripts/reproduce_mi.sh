@@ -32,26 +32,26 @@ case $argument in
 esac
 prepare
 
-section "1 of 5: the paper's task"
+section "the paper's task"
 run mi_estimator.benchmark --suite paper --output-dir $runs/paper --resume $paper \
   --estimators oracle softmax pc-softmax softmax-log-k
 collect mi_estimator $runs/paper
 
-section "2 of 5: intervals of auto where there is no information"
+section "intervals of auto where there is no information"
 run mi_estimator.coverage --output-dir $runs/zero --resume $zero --estimator auto \
   --tasks independent-k2-d50 independent-k5-d50 independent-k10-d50
 collect mi_zero $runs/zero --table replicates.csv
 
-section "3 of 5: coverage of the interval, size of the test"
+section "coverage of the interval, size of the test"
 run mi_estimator.coverage --output-dir $runs/coverage --resume $coverage
 collect mi_coverage $runs/coverage --table coverage.csv
 
-section "4 of 5: tasks like people's tables"
+section "tasks like people's tables"
 run mi_estimator.benchmark --suite tables --output-dir $runs/tables-like-peoples --resume $tables \
   --estimators auto pc-softmax gradient-boosting lda ross mixed-ksg
 collect mi_tables $runs/tables-like-peoples
 
-section "5 of 5: all estimators on hard tasks"
+section "all estimators on hard tasks"
 run mi_estimator.benchmark --suite hard --output-dir $runs/hard --resume $hard \
   --estimators oracle pc-softmax softmax softmax-log-k mine nwj infonce smile ross mixed-ksg \
   --batch-size 200

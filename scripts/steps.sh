@@ -9,10 +9,12 @@ python=.venv/bin/python
 
 # one_of ALLOWED ARGUMENTS: sets $argument to the only argument, or to nothing
 one_of() {
-  local allowed=$1
+  local allowed=$1 word
   shift
   argument=${1:-}
-  if [ $# -le 1 ] && printf '%s\n' "" $allowed | grep -qxF -e "$argument"; then return; fi
+  for word in "" $allowed; do
+    if [ $# -le 1 ] && [ "$argument" = "$word" ]; then return; fi
+  done
   echo "${0##*/}: arguments '$*'; use at most one of $allowed" >&2
   exit 2
 }
@@ -52,22 +54,28 @@ command_of() {
   printf '%s\n' "$line"
 }
 
+# run MODULE ARGUMENTS: skips the command if its --output-dir holds its finished output, of inputs
+# that have not changed since.
 run() {
-  if [ -n "${DRY_RUN:-}" ]; then command_of "$@"; else "$python" -m "$@"; fi
-}
-
-# run_into FOLDER MODULE ARGUMENTS: adds --output-dir FOLDER, and skips the command if the folder
-# holds its finished output, of inputs that have not changed since.
-run_into() {
-  local folder=$1
-  shift
-  set -- "$@" --output-dir "$folder"
-  if [ -z "${DRY_RUN:-}" ] && [ -e "$folder/config.json" ] &&
+  local word before="" folder=""
+  if [ -n "${DRY_RUN:-}" ]; then command_of "$@"; return; fi
+  for word in "$@"; do
+    if [ "$before" = --output-dir ]; then folder=$word; fi
+    before=$word
+  done
+  if [ -n "$folder" ] && [ -e "$folder/config.json" ] &&
     "$python" -m scripts.finished_runs "$folder" "$@"; then
     note "$folder is finished"
   else
-    run "$@"
+    "$python" -m "$@"
   fi
+}
+
+# run_into FOLDER MODULE ARGUMENTS: adds --output-dir FOLDER
+run_into() {
+  local folder=$1
+  shift
+  run "$@" --output-dir "$folder"
 }
 
 # collect NAME RUNS AND FLAGS: into $runs/tables/NAME.csv

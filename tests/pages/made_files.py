@@ -104,7 +104,8 @@ def shared_archive() -> Path:
     """Tiny-ImageNet's archive in the folder that PCS_SHARED_DATA names; exits where it is not."""
     archive = Path(os.environ.get("PCS_SHARED_DATA", "")) / ARCHIVE
     if not archive.is_file():
-        sys.exit(f"no {archive}; set PCS_SHARED_DATA to the folder of {ARCHIVE}")
+        print(f"no {archive}; set PCS_SHARED_DATA to the folder of {ARCHIVE}", file=sys.stderr)
+        sys.exit(2)
     return archive
 
 

@@ -5,9 +5,9 @@
 The copy holds the files of the working tree that git does not ignore, and what a user would have
 (`tests.pages.made_files`); FOLDER has Tiny-ImageNet's archive, which the pages that unpack it need.
 `tests.pages.rules` says what is shrunk or left out. Prints a line for each command: it ran as
-written, ran changed, was skipped and why, or failed; the exit status is 1 if one failed. A second
-call makes the copy like the working tree again and runs what has not run yet, with the exports and
-background processes of its block; delete the work folder to start afresh.
+written, ran changed, was skipped and why, or failed; the exit status is 1 if one failed, 2 without
+the archive. A second call makes the copy like the working tree again and runs what has not run yet,
+with the exports and background processes of its block; delete the work folder to start afresh.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The runner of the pages' commands, on commands of a shell alone."""
 
 import os
+import re
 import signal
 import subprocess
 
@@ -32,14 +33,16 @@ def outcomes(tmp_path, monkeypatch):
     return outcomes_of
 
 
-def test_the_archive_is_asked_for_by_the_pages_that_unpack_it(tmp_path, monkeypatch):
+def test_the_archive_is_asked_for_by_the_pages_that_unpack_it(tmp_path, monkeypatch, capsys):
     needing = [run.name_of(page) for page in run.PAGES if run.needs_archive(run.steps_of(page))]
     assert needing == ["data/README.md", "infocam/README.md", "pc_softmax/README.md"]
     monkeypatch.setenv("PCS_SHARED_DATA", str(tmp_path))
     monkeypatch.setattr(run.signal, "signal", lambda *_: None)
     words = ["--work-dir", str(tmp_path / "work"), "--pages"]
-    with pytest.raises(SystemExit, match=r"no .*tiny-imagenet-200\.zip; set PCS_SHARED_DATA"):
+    with pytest.raises(SystemExit) as stopped:
         run.main([*words, "data/README.md"])
+    assert stopped.value.code == 2
+    assert re.match(r"no .*tiny-imagenet-200\.zip; set PCS_SHARED_DATA", capsys.readouterr().err)
     monkeypatch.setattr(run.Runner, "run", lambda runner, step: ("ran", ""))
     monkeypatch.setattr(run, "make_files", lambda folder, data_dir: None)
     monkeypatch.setattr(run, "copy_working_tree", lambda folder: None)
