@@ -1,6 +1,6 @@
 """Finds pictures that CAM and infoCAM box differently, for one of the figures of `scripts.figures`.
 
-    python -m scripts.figures_pictures runs/digits-0
+    python -m scripts.figures_pictures runs/reproduce_infocam/digits-0
 
 Of the test images of a run on scattered digits that one of them boxes right and the other wrong, it
 takes the four with the largest difference of overlap in each direction.

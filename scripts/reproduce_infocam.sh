@@ -5,7 +5,7 @@
 # take the first seed. scripts/gpu_check.sh fine-tunes. Put the archive into data/ first:
 #
 #   python -m scripts.download_data tiny-imagenet
-#   bash scripts/reproduce_infocam.sh                 three hours on two cores, the cheap parts first
+#   bash scripts/reproduce_infocam.sh                 four hours on two busy cores, the cheap first
 #   DRY_RUN=1 bash scripts/reproduce_infocam.sh       prints the commands, to paste one by one
 #   SEEDS="0 1" bash scripts/reproduce_infocam.sh     other seeds, in runs/reproduce_infocam-seeds-0-1
 #   bash scripts/reproduce_infocam.sh --smoke         the digits alone, shrunk to a check
