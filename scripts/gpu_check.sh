@@ -10,9 +10,10 @@
 #                                              the archive as well
 #   EPOCHS=5 SEEDS="0 1" RUNS=runs/short bash scripts/gpu_check.sh tune
 #
-# Variables: RUNS (folder to write; other SEEDS have one of their own), EPOCHS, SEEDS, JOBS (runs at the same time), WORKERS (processes
-# that read pictures, of each), DEVICE, DATA, PYTHON (in place of python3), and NETWORK with WEIGHTS
-# (imagenet or a file; with the file of ResNet50's weights: NETWORK=resnet50). A failed step or run
+# Variables: RUNS (folder to write; other SEEDS have one of their own), EPOCHS, SEEDS, JOBS (runs at
+# the same time), WORKERS (processes that read pictures, of each), DEVICE, DATA, PYTHON (in place of
+# python3), and NETWORK with WEIGHTS (imagenet or a file; with the file of ResNet50's weights:
+# NETWORK=resnet50). A failed step or run
 # stops no other, and the table has the others' rows; the exit status is 1 then. A second call goes
 # on where the first stopped, and refuses trainings with other flags; delete RUNS to start afresh.
 set -uo pipefail

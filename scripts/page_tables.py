@@ -146,14 +146,14 @@ def simulated_shifts(rows: pd.DataFrame) -> pd.DataFrame:
     means = cells.agg(lambda values: values.mean(skipna=False)).unstack()
     table = means.index.to_frame(index=False).rename(columns={names[-1]: "validation samples"})
     for method in ("em", "em, not calibrated", "bbse", "pacc"):
-        table[method] = _shown(means["total_variation", method], "{:.2f}")
+        table[method] = _shown(means["total_variation", method])
     for method in ("auto", "bbse", "pacc"):
-        table[f"gain of {method}"] = _shown(means["gain", method], "{:+.2f}")
+        table[f"gain of {method}"] = _shown(means["gain", method], sign=True)
     return table
 
 
-def _shown(column: pd.Series, pattern: str) -> list[str]:
-    return ["" if pd.isna(value) else pattern.format(value) for value in column]
+def _shown(column: pd.Series, *, sign: bool = False) -> list[str]:
+    return ["" if pd.isna(value) else number(value, 2, sign=sign) for value in column]
 
 
 def cpu_speed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -118,7 +118,8 @@ if [ "$seeds" != "$first" ]; then  # several
   collect infocam_boxes_over_seeds $boxes --table over_seeds.csv --columns optimizer
   collect infocam_boxes_twice $runs/twice-adamw-16 $runs/twice-sgd-16 --table over_seeds.csv \
     --columns optimizer
-  collect infocam_by_object $boxes --table by_object_over_seeds.csv --columns optimizer
+  collect infocam_by_object $runs/boxes-adamw-32 $runs/boxes-sgd-16 $runs/boxes-sgd-16-options \
+    --table by_object_over_seeds.csv --columns optimizer
 fi
 
 section "14 x 14 maps, heads by AdamW; the field's protocol"
