@@ -100,7 +100,8 @@ def score(
         except UserError:
             scores[method] = np.nan, np.nan
         else:
-            scores[method] = total_variation(prior, truth), float((predicted == labels).mean())
+            accuracy = (predicted == labels).mean() if np.isfinite(prior).all() else np.nan
+            scores[method] = total_variation(prior, truth), float(accuracy)
     return {name: scores[method] for name, method in methods.items()}
 
 
@@ -179,12 +180,19 @@ def _warnings(adapter: Adapter, method: str, size: int) -> list[str]:
     return [note for note in notes if not note.startswith("auto is")]
 
 
+def _mean(values: pd.Series) -> float:
+    return values.mean(skipna=False)
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell of the grid and method: means over draws, with intervals of the gains."""
+    """One row per cell of the grid and method: means over draws, with intervals of the gains.
+
+    NaN where the method gives no estimate in one of the draws.
+    """
     values = ["gain", "total_variation", "warned"]
-    draws = rows.groupby([*CELL, "draw"], sort=False)[values].mean()
+    draws = rows.groupby([*CELL, "draw"], sort=False)[values].agg(_mean)
     grouped = draws.groupby(CELL, sort=False)
-    table = grouped.mean()
+    table = grouped.agg(_mean)
     table["gain_ci"] = grouped["gain"].agg(interval_half_width)
     table["draws"] = grouped.size()
     return table.reset_index()

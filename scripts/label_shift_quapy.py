@@ -6,10 +6,11 @@ On MNIST (a run of `pc_softmax.train --val-fraction 0.2`), noisy digits and a ma
 ratios of 1, 10, 50 and 100 along and against the training classes, and five Dirichlet draws; both
 validation and test images are resampled. Rows of QuaPy are there if it is installed (`pip install
 quapy`). Writes `label_shift_quapy.csv`: for each data set, shift and method the total variation
-between estimated and true prior in percent, and the gain of accuracy on the argmax in points; and
-`table` (.md, .tex) with their means over the shifts.
+between estimated and true prior in percent, the gain of accuracy on the argmax in points, and how
+many resamples have no estimate; and `table` (.md, .tex) with their means over the shifts.
 """
 
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         parts.append(rows.assign(data=name))
     rows = pd.concat(parts)
     table, shown = quapy_comparison.summary(rows), quapy_comparison.shown(rows)
+    if with_quapy:
+        table["quapy"] = importlib.metadata.version("quapy")
     write_csv(table, folder / "label_shift_quapy.csv", float_format="%.5g")
     write_tables(shown, folder / "table")
     print(to_markdown(shown))

@@ -30,7 +30,7 @@ from scripts import timings
 
 COLUMNS = {"what": "{}", "plain_version": "{}", "cpu_seconds": "{:.3g}", "plain": "{:.3g}"}
 COLUMNS |= {"ratio": "{:.3g}", "memory_gb": "{:.2f}", "note": "{}"}
-IMAGES, MAPS, THRESHOLDS, SIDE_OF_MATRIX = 200, 60, 1000, 2048
+IMAGES, MAPS, THRESHOLDS, SIDE_OF_MATRIX = 13 * BATCH_SIZE, 60, 1000, 2048
 Stage = tuple[Callable[[], object], Callable[[], object] | None]
 
 

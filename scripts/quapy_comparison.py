@@ -18,11 +18,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from mi_common.errors import UserError
 from mi_common.tables import interval_half_width, mean_with_interval, number
 from pc_softmax.adapter import Adapter
 from pc_softmax.predictions import Predictions
 from pc_softmax.priors import posterior_under
 from pc_softmax.shifts import label_shifts, resample, sample_shifted
+from scripts.finished_runs import read_config
 from scripts.label_shift import Method, adapter_methods, score
 
 SEED = 1  # of the data; with 0, the candidates of pc_softmax.calibration were chosen
@@ -71,8 +73,13 @@ def _trained(
 
 
 def of_run(folder: Path) -> tuple[np.ndarray, Samples, Samples]:
-    """A run of `pc_softmax.train --val-fraction`; its official test images."""
+    """A run of `pc_softmax.train --val-fraction` on MNIST; its official test images."""
     saved = Predictions.load(folder / "predictions.npz")
+    dataset = read_config(folder)["flags"].get("dataset")
+    if dataset != "mnist" or saved.validation is None or "official" not in saved.tests:
+        raise UserError(
+            f"{folder}: not a run on MNIST with --val-fraction and the official test set"
+        )
     validation = saved.validation_logits, saved.validation[1]
     return saved.counts, validation, (saved.test_logits["official"], saved.tests["official"][1])
 
@@ -165,14 +172,18 @@ def compare(
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over resamples of each data set, shift and method, and the worst resample."""
+    """Means over resamples of each data set, shift and method, and the worst resample.
+
+    `failed` counts the resamples without an estimate, which the other columns leave out.
+    """
     grouped = rows.groupby(["data", "shift", "ratio", "method"], sort=False)
     table = grouped[["n", "total_variation", "gain"]].mean()
     table["n"] = table["n"].astype(int)
     for name in ("total_variation", "gain"):
-        table[f"{name}_ci"] = grouped[name].agg(interval_half_width)
+        table[f"{name}_ci"] = grouped[name].agg(lambda values: interval_half_width(values.dropna()))
     table["worst_total_variation"] = grouped["total_variation"].max()
     table["least_gain"] = grouped["gain"].min()
+    table["failed"] = grouped["gain"].agg(lambda values: values.isna().sum())
     return table.reset_index()
 
 
@@ -180,15 +191,16 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each data set and method: means over shifts, intervals over resamples.
 
     `worst resample` is the largest total variation of a resample, `least gain of a shift` the least
-    mean over resamples. The last lines are means over the data sets, of methods that are in all.
+    mean over resamples, `failed` the number of test sets without an estimate, which the means leave
+    out. The last lines are means over the data sets, of methods that are in all.
     """
     lines, rows = [], rows.assign(of=rows["data"])
     everywhere = rows.groupby("method")["data"].nunique() == rows["data"].nunique()
     together = rows[rows["method"].map(everywhere)].assign(data="mean")
     parts = [rows, together] if rows["data"].nunique() > 1 else [rows]
     for (data, method), group in pd.concat(parts).groupby(["data", "method"], sort=False):
-        by_resample = group.groupby("resample")[["total_variation", "gain"]].mean()
-        cells = {"data": data, "method": method}
+        by_resample = group.groupby("resample")[["total_variation", "gain"]].mean().dropna()
+        cells = {"data": data, "method": method, "failed": group["gain"].isna().sum()}
         cells["total variation"] = mean_with_interval(by_resample["total_variation"], 2)
         cells["gain"] = mean_with_interval(by_resample["gain"], 2, sign=True)
         cells["worst resample"] = f"{by_resample['total_variation'].max():.2f}"

@@ -1,5 +1,7 @@
 """The simulation of label shift, and the comparison of estimators on real data."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +104,53 @@ def test_comparison_without_quapy_has_our_rows_of_every_shift(tmp_path, monkeypa
     assert set(table["ratio"][table["shift"] == "backward"]) == {10, 50, 100}
     assert (table["worst_total_variation"] >= table["total_variation"] - 1e-3).all()
     assert "Without rows of QuaPy" in capsys.readouterr().out
+
+
+def test_an_estimate_that_is_not_finite_has_no_accuracy():
+    def fails(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(2, np.nan), np.zeros(len(logits), int)
+
+    scores = label_shift.score({"fails": fails}, np.zeros((4, 2)), np.array([0, 0, 0, 1]))
+    assert np.isnan(scores["fails"]).all()
+
+
+def test_means_over_draws_are_empty_where_one_draw_has_no_estimate():
+    cell = dict.fromkeys(label_shift.CELL, 1) | {"total_variation": 1.0, "warned": False}
+    rows = [cell | {"draw": draw, "gain": gain} for draw, gain in ((0, 1.0), (0, 3.0), (1, 5.0))]
+    assert label_shift.summary(pd.DataFrame(rows))["gain"].item() == 3.5
+    rows[0]["gain"] = np.nan
+    (line,) = label_shift.summary(pd.DataFrame(rows)).to_dict("records")
+    assert np.isnan(line["gain"]) and line["draws"] == 2 and line["warned"] == 0
+
+
+def test_means_over_resamples_leave_out_and_count_those_without_an_estimate():
+    setting = {"data": "a", "shift": "uniform", "ratio": 1, "n": 9, "method": "em"}
+    rows = pd.DataFrame(
+        setting | {"resample": k, "total_variation": value, "gain": -value}
+        for k, value in enumerate((1.0, np.nan, 3.0))
+    )
+    (line,) = quapy_comparison.summary(rows).to_dict("records")
+    assert (line["total_variation"], line["gain"], line["failed"]) == (2, -2, 1)
+    assert line["gain_ci"] == pytest.approx(12.706, abs=1e-3)
+    (line,) = quapy_comparison.shown(rows).to_dict("records")
+    assert line["failed"] == 1 and line["total variation"] == "2.00 ± 12.71"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "validation", "test"),
+    [("folder", ([], []), "official"), ("mnist", None, "official"), ("mnist", ([], []), "test")],
+)
+def test_a_run_of_other_data_or_without_validation_is_refused(
+    tmp_path, user_error, monkeypatch, dataset, validation, test
+):
+    saved = SimpleNamespace(validation=validation, tests={test: ([], [])})
+    config = {"flags": {"dataset": dataset}}
+    monkeypatch.setattr(quapy_comparison.Predictions, "load", lambda path: saved)
+    monkeypatch.setattr(quapy_comparison, "read_config", lambda folder: config)
+    words = ["--run", "runs/other", "--output-dir", tmp_path / "out"]
+    message = user_error(label_shift_quapy.main, words)
+    assert "runs/other: not a run on MNIST with --val-fraction" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_table_has_means_over_data_sets_of_methods_that_are_in_all():
