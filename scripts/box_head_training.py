@@ -11,6 +11,7 @@ from torchvision.ops import generalized_box_iou_loss
 from infocam.maps.cam import coefficients, contrast_maps
 from infocam.scoring.metrics import IOU_HIT, box_iou
 from infocam.scoring.objects import largest_boxes
+from mi_common.errors import UserError
 from mi_common.image_sets import ImageSet
 from mi_common.progress import Progress
 from mi_common.training import ImageClassifier
@@ -166,8 +167,11 @@ def box_head_rows(
 ) -> list[dict]:
     """A row for each input and seed: inputs, seed, epoch; gt_known, infocam, gain with intervals.
 
-    The heads learn from the validation images, which also choose infoCAM's threshold.
+    The heads learn from the validation images, which also choose infoCAM's threshold. UserError if
+    these are too few to leave some out.
     """
+    if (number := len(sets["validation"])) < SELECTION:
+        raise UserError(f"{number} validation images; heads need {SELECTION} or more")
     components = principal_components(classifier, sets["validation"])
     inputs_by_split = {
         split: inputs_of(classifier, images, components) for split, images in sets.items()

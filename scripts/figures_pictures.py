@@ -3,20 +3,20 @@
     python -m scripts.figures_pictures runs/reproduce_infocam/digits-0
 
 Of the test images of a run on scattered digits that one of them boxes right and the other wrong, it
-takes the four with the largest difference of overlap in each direction.
+takes the four with the largest difference of overlap in each direction. Writes
+`resources/infocam_differences.npz`.
 """
 
 from pathlib import Path
 
 from mi_common import cli
 
+OUTPUT = Path("resources/infocam_differences.npz")
+
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("run", type=Path, help="run of infocam.train on scattered-digits")
-    text = "file to write"
-    default = Path("resources/infocam_differences.npz")
-    parser.add_argument("--output", type=Path, default=default, metavar="NPZ", help=text)
     return parser
 
 
@@ -29,10 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     from scripts.differing_pictures import differing_pictures
 
     arrays = differing_pictures(args.run, runtime=runtime.setup("cpu"))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    save_arrays(args.output, **arrays)
+    save_arrays(OUTPUT, **arrays)
     infocam, cam = arrays["counts"]
-    print(f"wrote {args.output}; infoCAM alone boxes {infocam} images right, CAM alone {cam}")
+    print(f"wrote {OUTPUT}; infoCAM alone boxes {infocam} images right, CAM alone {cam}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 # python3. The archive comes first:
 #
 #   python -m scripts.download_data tiny-imagenet
-#   bash scripts/gpu_check.sh                  under 25 minutes on one modern GPU
+#   bash scripts/gpu_check.sh                  designed for 25 minutes on one GPU
 #   bash scripts/gpu_check.sh tests speed      some of the steps: tests, speed, tune
 #   bash scripts/gpu_check.sh --smoke          everything shrunk to a check, on a CPU too; it needs
 #                                              the archive as well

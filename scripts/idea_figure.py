@@ -10,11 +10,12 @@ from pathlib import Path
 
 from mi_common import cli
 
+OUTPUT = Path("resources/idea.png")
+
 
 def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("picture", type=Path, help="photograph of an object that ImageNet knows")
-    parser.add_argument("--output", type=Path, default=Path("resources/idea.png"), help="PNG")
     return parser
 
 
@@ -30,8 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     device = runtime.setup("cpu")
     options = {"weights": "imagenet", "output_stride": 16}
     classifier = imagenet_classifier("efficientnet_lite0", **options, runtime=device)
-    draw_idea(args.output, read_image(args.picture), classifier, device)
-    print(f"wrote {args.output}")
+    draw_idea(OUTPUT, read_image(args.picture), classifier, device)
+    print(f"wrote {OUTPUT}")
 
 
 if __name__ == "__main__":

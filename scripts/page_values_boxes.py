@@ -66,9 +66,8 @@ def box_heads(rows: pd.DataFrame) -> Values:
 
 
 def fine_tuned(rows: pd.DataFrame) -> Values:
-    """Localisation scores in percent, and the gain in points, without ADL; accuracy in percent."""
+    """Localisation scores in percent, and the gain in points, without ADL."""
     shown = plain_rows(rows[rows["adl"].isna()])
-    yield "fine-tuned/accuracy", number(100 * shown["accuracy"].mean(), 1)
     yield from by_method("fine-tuned", shown)
 
 

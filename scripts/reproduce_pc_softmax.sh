@@ -10,7 +10,7 @@
 #   bash scripts/reproduce_pc_softmax.sh --fair          three hours on two cores
 #   DRY_RUN=1 bash scripts/reproduce_pc_softmax.sh       prints the commands, to paste one by one
 #   SEEDS="0 1" bash scripts/reproduce_pc_softmax.sh     other seeds, in runs/reproduce_pc_softmax-seeds-0-1
-#   bash scripts/reproduce_pc_softmax.sh --smoke         MNIST alone, shrunk to a check
+#   bash scripts/reproduce_pc_softmax.sh --smoke         without Tiny-ImageNet and CUB, shrunk to a check
 #
 # The rows are collected in runs/reproduce_pc_softmax/tables. A second call goes on where the first
 # stopped; delete runs/reproduce_pc_softmax to start afresh.

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--images {args.images}: at least two batches of {args.batch_size}")
     if parts & {"plain", "digits"}:
         load_data("mnist", args.data_dir, imbalance="paper")  # before anything is written
-    runtime.setup(args.device)  # UserError without such a device
+    on_gpu = runtime.setup(args.device).device.type == "cuda"  # UserError without the device
     prepare_output(args.output_dir, vars(args), overwrite=args.overwrite)
     device, side = args.device, {"side": args.image_size}
     rows_of = {  # generators: nothing runs yet
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, (names, columns) in tables.items():
         if generators := [rows_of[part] for part in names if part in parts]:
             rows, path = itertools.chain(*generators), args.output_dir / name
-            timings.write_rows(rows, columns, path, on_gpu=name != "plain")
+            timings.write_rows(rows, columns, path, on_gpu=on_gpu and name == "gpu")
     print("next: compare with scripts/README.md, section Speed")
 
 

@@ -23,7 +23,7 @@ one_of() {
 # set; then $of_seeds, which ends the name of a folder, is empty too
 read_seeds() {
   local wrong
-  SEEDS=$(set -f; set -- ${SEEDS:-}; echo "$*")
+  SEEDS=$(set -f; set -- ${SEEDS:-}; printf '%s\n' "$*")
   wrong=$(tr " " "\n" <<<"$SEEDS" | grep -vxE '(0|[1-9][0-9]*)?' ||
     tr " " "\n" <<<"$SEEDS" | sort | uniq -d)
   of_seeds=${SEEDS:+-seeds-${SEEDS// /-}}
@@ -54,7 +54,7 @@ command_of() {
   printf '%s\n' "$line"
 }
 
-# run MODULE ARGUMENTS: skips the command if its --output-dir holds its finished output, of inputs
+# run MODULE ARGUMENTS: skips the command if its --output-dir holds its finished output, of runs
 # that have not changed since.
 run() {
   local word before="" folder=""

@@ -215,7 +215,7 @@ def test_seeds_are_those_that_are_given_and_have_a_folder_of_their_own(
 
 
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if name[0] in "gr"])
-@pytest.mark.parametrize("seeds", ["0 0", "0,1", "0 a", "01", "-1"])
+@pytest.mark.parametrize("seeds", ["0 0", "0,1", "0 a", "01", "-1", "-n"])
 def test_wrong_seeds_are_refused(recording, monkeypatch, script, seeds):
     monkeypatch.setenv("SEEDS", seeds)
     done = run(recording, f"scripts/{script}")

@@ -1,5 +1,6 @@
 """A GPU or the reason why there is none, small data sets, and entries run in this process.
 
+Without a GPU the tests skip; with `-m gpu`, which asks for them alone, they fail.
 `PCS_GPU_TESTS_DEVICE=cpu` tries the tests themselves where there is no GPU.
 """
 
@@ -29,10 +30,11 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @pytest.fixture(scope="session")
-def device() -> Iterator[str]:
+def device(request) -> Iterator[str]:
     """The word for --device. Convolutions are in full float32 as long as a test has it."""
     if DEVICE == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device here")
+        asked = request.config.option.markexpr == "gpu"
+        (pytest.fail if asked else pytest.skip)("no CUDA device here")
     if DEVICE.startswith("cuda"):
         torch.cuda.init()  # so that memory can be asked for before the first tensor
     allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32

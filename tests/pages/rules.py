@@ -68,7 +68,6 @@ RULES = [
     Rule("head_common_part", flags=FEW_IMAGES),
     Rule("edge_bands", flags=FEW_IMAGES),
     Rule("box_head", flags=f"{FEW_IMAGES} --seeds 0 --epochs 1"),
-    Rule("--device cuda", skip="needs a GPU"),
     Rule("gpu_check.sh", skip="needs a GPU"),
     Rule("scripts.speed", flags="--parts errors --repeats 1"),
     Rule("torchrun", flags="--epochs 1"),

@@ -86,7 +86,7 @@ def steps_to_run(steps: list[Step], outcomes: dict[tuple, str], again: str | Non
     wanted, places = [], set()
     for step in reversed(steps):
         place = step.page, step.block
-        failed = outcomes.get(step.key, "failed") == "failed"
+        failed = outcomes.get(step.key) in (None, "failed", "skipped")
         repeated = again is not None and again in step.text
         prepares = step.text.startswith("export ") or rule_of(step.text).background
         if failed or repeated or (prepares and place in places):
@@ -134,7 +134,10 @@ class Runner:
             words, note = [sys.executable, "-c", inputs_of(step.text) + step.text], ""
         else:
             text = changed(step.text, rule)
-            words, note = ["bash", "-c", self.exports + text], text if text != step.text else ""
+            words, note = (
+                ["bash", "-o", "pipefail", "-c", self.exports + text],
+                text if text != step.text else "",
+            )
             if text.startswith("export "):
                 self.exports += f"{text}\n"
         log = self.log_dir / f"{step.page.replace('/', '-')}-{step.block}.txt"

@@ -50,8 +50,9 @@ def test_the_archive_is_asked_for_by_the_pages_that_unpack_it(tmp_path, monkeypa
 
 
 def test_a_failure_is_told_with_the_last_line_and_the_next_command_runs(outcomes):
-    assert outcomes(["echo one; echo two >&2; exit 3", "true"]) == [
+    assert outcomes(["echo one; echo two >&2; exit 3", "(echo three; exit 4) | cat", "true"]) == [
         ("failed", "status 3: two"),
+        ("failed", "status 4: three"),
         ("ran", ""),
     ]
 

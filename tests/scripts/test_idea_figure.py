@@ -46,6 +46,7 @@ def test_the_figure_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(classifiers, "imagenet_classifier", lambda *_, **__: made)
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cup.png")
-    idea_figure.main([str(tmp_path / "cup.png"), "--output", str(tmp_path / "idea.png")])
+    monkeypatch.setattr(idea_figure, "OUTPUT", tmp_path / "idea.png")
+    idea_figure.main([str(tmp_path / "cup.png")])
     with Image.open(tmp_path / "idea.png") as figure:
         assert figure.size == (1040, 660)

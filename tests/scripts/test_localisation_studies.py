@@ -131,6 +131,12 @@ def test_a_box_head_learns_boxes_from_features_but_not_from_a_constant_map(class
     assert row["gain_low"] < row["gain"] < row["gain_high"]
 
 
+def test_too_few_validation_images_for_a_box_head_are_refused(classifier, sets):
+    few = sets | {"validation": sets["validation"].select(torch.arange(4))}
+    with pytest.raises(UserError, match="4 validation images; heads need 5 or more"):
+        box_head_training.box_head_rows(classifier, few, ["map"], epochs=1, seeds=[0])
+
+
 def test_the_scripts_write_their_tables(classifier, sets, tmp_path, monkeypatch, capsys):
     opened = localisation.OpenRun(None, sets, classifier)
     monkeypatch.setattr(localisation, "open_run", lambda *_, **__: opened)
@@ -169,12 +175,11 @@ def test_differing_pictures_are_those_with_the_largest_differences(
     run = SimpleNamespace(settings=SimpleNamespace(data=SimpleNamespace(dataset="squares")))
     opened = localisation.OpenRun(run, sets, classifier)
     monkeypatch.setattr(localisation, "open_run", lambda *_, **__: opened)
-    words = ["runs/a", "--output", str(tmp_path / "pictures.npz")]
-    assert "runs/a is of squares; give a run of scattered-digits" in user_error(
-        figures_pictures.main, words
-    )
+    monkeypatch.setattr(figures_pictures, "OUTPUT", tmp_path / "pictures.npz")
+    message = user_error(figures_pictures.main, ["runs/a"])
+    assert "runs/a is of squares; give a run of scattered-digits" in message
     run.settings.data.dataset = "scattered-digits"
-    figures_pictures.main(words)
+    figures_pictures.main(["runs/a"])
     arrays, images = read_arrays(tmp_path / "pictures.npz"), sets["test"]
     hits, weights = [], classifier.network.head.weight.detach()
     for number, method in enumerate(("cam", "infocam")):
