@@ -1,6 +1,6 @@
 """Attacks every entry of the project and counts what came of it.
 
-    python -m tests.trust.attack --inputs 3000 --kills 200 --seed 0 --output resources/trust.csv
+    python -m tests.trust.attack --inputs 3000 --kills 200 --seed 0 --output-dir runs/attack
 
 Two parts. Inputs: damaged, hostile, absurd and unusual files and flags, each with what would be
 right. Kills: signals, crashes at chosen writes, full disks, and two processes at once, each
@@ -8,7 +8,7 @@ followed by what a user would do next. A case depends on the seed, its kind and 
 
     python -m tests.trust.attack --seed 0 --only "table: CSV" --case 12
 
-Writes a row a kind: how many were tried, went fine (the right result), ended with a clear error
+Writes `trust.csv`, a row a kind: how many were tried, went fine (the right result), ended with a clear error
 (status 2, one line), with a traceback, hung, were silently wrong, lost something, or were refused
 though valid. The exit status is 1 if any was of the last five kinds.
 """
@@ -47,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--inputs", type=int, default=300, help="inputs, over all kinds")
     parser.add_argument("--kills", type=int, default=20, help="killed runs, over all kinds")
     parser.add_argument("--seed", type=int, default=0, help="of all cases")
-    parser.add_argument("--output", type=Path, help="CSV to write")
+    parser.add_argument("--output-dir", type=Path, help="new folder to write")
     parser.add_argument("--budget-seconds", type=float, help="begin no case after so many")
     parser.add_argument("--only", help="the kinds whose name begins so")
     parser.add_argument("--case", type=int, help="with --only: this number alone, told in full")
@@ -151,11 +151,16 @@ def write_table(rows: list[dict], file) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = get_parser().parse_args(argv)
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if args.output_dir and args.output_dir.exists():
+        parser.error(f"--output-dir {args.output_dir} exists; use another folder")
+    from mi_common import files, records, sessions
     from tests.trust.kinds import INPUTS, KILLS
     from tests.trust.workshop import Workshop
     from tests.trust.zygote import import_everything
 
+    sessions.start_command()
     import_everything()
     gc.freeze()  # or each child would copy what it counts
     until = time.monotonic() + (args.budget_seconds or float("inf"))
@@ -189,9 +194,12 @@ def main(argv: list[str] | None = None) -> int:
                 tell(args, name, number, what, outcome, detail)
     rows = table(counts)
     write_table(rows, sys.stdout)
-    if args.output:
-        with args.output.open("w", newline="") as file:
+    if args.output_dir:
+        records.prepare_output(args.output_dir, vars(args), overwrite=False)
+        with (args.output_dir / "trust.csv").open("w", newline="") as file:
             write_table(rows, file)
+        sessions.end_all(finished=True)
+        files.release_locks()
     return int(any(row[outcome] for row in rows for outcome in FAILURES))
 
 
