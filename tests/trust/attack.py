@@ -8,9 +8,9 @@ followed by what a user would do next. A case depends on the seed, its kind and 
 
     python -m tests.trust.attack --seed 0 --only "table: CSV" --case 12
 
-Writes `trust.csv`, a row a kind: how many were tried, went fine (the right result), ended with a clear error
-(status 2, one line), with a traceback, hung, were silently wrong, lost something, or were refused
-though valid. The exit status is 1 if any was of the last five kinds.
+Writes `trust.csv`, a row a kind: how many were tried, went fine (the right result), ended with a
+clear error (status 2, one line), with a traceback, hung, were silently wrong, lost something, or
+were refused though valid. The exit status is 1 if any was of the last five kinds.
 """
 
 import argparse
