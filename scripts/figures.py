@@ -3,7 +3,8 @@
     python -m scripts.figures --output-dir runs/figures
     python -m scripts.figures --only mi_hard.png
 
-Each figure is drawn from the files of `--rows` that it needs and from nothing else.
+Each figure is drawn from the files of `--rows` that it needs and from nothing else;
+`pictures.json`, beside the figures, holds their digests, which `scripts.make_tables --check` reads.
 `scripts.idea_figure` draws the figure of the overview, which needs a network and a photograph.
 """
 
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     from mi_common.errors import UserError
     from scripts import figures_boxes, figures_scores
     from scripts.input_files import read_drawn
+    from scripts.provenance import note_pictures
 
     functions = vars(figures_boxes) | vars(figures_scores)
     inputs = {  # all are read first: a missing file leaves nothing half done
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         except (TypeError, LookupError, ValueError, AttributeError) as error:
             problem = f"{' and '.join(files)} do not fit: {type(error).__name__}: {error}"
             raise UserError(f"{name}: {problem}; make them again") from error
+        note_pictures(args.output_dir, {name: [args.rows / file for file in files]})
         print(f"wrote {args.output_dir / name}")
 
 

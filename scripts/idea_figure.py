@@ -26,12 +26,15 @@ def main(argv: list[str] | None = None) -> None:
     from infocam.models.classifiers import imagenet_classifier
     from mi_common import runtime
     from mi_common.pictures import read_image
-    from scripts.idea_panels import draw_idea
+    from scripts.idea_panels import ESTIMATES, ROWS, TABLES, draw_idea
+    from scripts.provenance import note_pictures
 
     device = runtime.setup("cpu")
     options = {"weights": "imagenet", "output_stride": 16}
     classifier = imagenet_classifier("efficientnet_lite0", **options, runtime=device)
     draw_idea(OUTPUT, read_image(args.picture), classifier, device)
+    files = [ROWS / file for file in (ESTIMATES, *TABLES.values())]
+    note_pictures(OUTPUT.parent, {OUTPUT.name: files})
     print(f"wrote {OUTPUT}")
 
 

@@ -17,6 +17,7 @@ from scripts.figures_scores import BLUE, ORANGE, READINGS, RULES, draw_means
 
 ROWS = Path("resources")
 LIKELY_CLASSES, UNLIKELY_CLASS = 3, "airliner"
+ESTIMATES = "mi_estimator.csv"
 TABLES = {"MNIST": "pc_softmax_mnist.csv", "Tiny-ImageNet": "pc_softmax_tiny_imagenet.csv"}
 FORMULA = r"$-\,\log\,\sum_k\, p(k)\, e^{f_k}$"
 
@@ -78,7 +79,7 @@ def draw_step(axes: plt.Axes) -> None:
 
 def draw_estimates(axes: plt.Axes) -> None:
     """Estimates minus the exact value on the paper's imbalanced task."""
-    rows = pd.read_csv(ROWS / "mi_estimator.csv")
+    rows = pd.read_csv(ROWS / ESTIMATES)
     errors = (rows["estimate"] - rows["truth"]).groupby([rows["estimator"], rows["task"]])
     for estimator, (name, colour, marker) in READINGS.items():
         values = [

@@ -3,8 +3,9 @@
     python -m scripts.make_tables --check
 
 changes nothing and ends with status 1 if a page and its rows disagree. Without `--check` the pages
-are written. Each table of rows must have its sidecar, which says where they are from
-(`scripts.provenance`). See `scripts.pages` for the markers, and `resources/README.md`.
+are written. Each table of rows must have its sidecar, which says where they are from, and with
+`--check` no picture may be older than its rows (`scripts.provenance`). See `scripts.pages` for the
+markers, and `resources/README.md`.
 """
 
 import difflib
@@ -62,6 +63,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.writelines(difflib.unified_diff(*lines, name, "from the rows", n=0))
         if not args.check:
             write_text(page, new)
+    if args.check:
+        provenance.check_pictures(pages.ROOT / "resources")
     if sentences:
         raise UserError(f"page_sentences.txt: {next(iter(sentences))}: no such page")
     print(f"{changed} of {len(pages.PAGES)} pages differ from the rows")

@@ -22,12 +22,13 @@ import pandas as pd
 
 from mi_common.environment import LIBRARIES
 from mi_common.errors import UserError
-from mi_common.files import read_json
+from mi_common.files import read_json, write_json
 from scripts.finished_runs import RUN_FLAGS, read_config, read_inputs
 from scripts.input_files import read_rows
 
 RECORDED, AFTERWARDS = "by the runs", "afterwards"
 SOURCE = "source"
+PICTURES = "pictures.json"
 FIELDS = ("holds", "page", "recorded", "sha256", "sources")
 SESSION_FIELDS = {"command": str, "commit": str, "versions": dict, "cpu": str, "gpu": str}
 SESSION_FIELDS |= {"started": str, "seconds": (int, float)}
@@ -41,6 +42,24 @@ def sidecar_of(table: Path) -> Path:
 
 def digest(table: Path) -> str:
     return hashlib.sha256(table.read_bytes()).hexdigest()
+
+
+def note_pictures(folder: Path, files: dict[str, list[Path]]) -> None:
+    """Adds to PICTURES in the folder of pictures: the digest of each file that a picture shows."""
+    noted = read_json(folder / PICTURES) if (folder / PICTURES).is_file() else {}
+    drawn = {
+        name: {path.name: digest(path) for path in sorted(paths)} for name, paths in files.items()
+    }
+    write_json(folder / PICTURES, dict(sorted((noted | drawn).items())))
+
+
+def check_pictures(folder: Path) -> None:
+    """UserError if a file of rows has changed since a picture of it was drawn."""
+    for name, digests in read_json(folder / PICTURES).items():
+        for file, noted in digests.items():
+            if digest(folder / file) != noted:
+                text = f"drawn from an earlier {file}; resources/README.md says which command"
+                raise UserError(f"{name}: {text} draws it again")
 
 
 def entry_of(config: dict) -> str:

@@ -11,7 +11,9 @@ from torch import nn
 from infocam.models import classifiers
 from infocam.models.classifiers import Classifier
 from mi_common.backbones import GlobalAveragePoolClassifier, InputSpec
+from mi_common.files import read_json
 from scripts import idea_figure, idea_panels
+from scripts.provenance import PICTURES
 
 NAMES = ["cup", "plate", "airliner", "spoon"]
 
@@ -48,5 +50,6 @@ def test_the_figure_is_written(tmp_path, monkeypatch):
     Image.fromarray(pixels).save(tmp_path / "cup.png")
     monkeypatch.setattr(idea_figure, "OUTPUT", tmp_path / "idea.png")
     idea_figure.main([str(tmp_path / "cup.png")])
+    assert len(read_json(tmp_path / PICTURES)["idea.png"]) == 3
     with Image.open(tmp_path / "idea.png") as figure:
         assert figure.size == (1040, 660)

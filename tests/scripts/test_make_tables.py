@@ -137,6 +137,7 @@ def test_sentences_are_read_by_page(tmp_path):
 def project(tmp_path, monkeypatch):
     """A project of one page with a table and a sentence, both right."""
     (tmp_path / "resources").mkdir()
+    (tmp_path / "resources/pictures.json").write_text("{}")
     (tmp_path / "scripts").mkdir()
     rows = tmp_path / "resources/rows.csv"
     rows.write_text("a,b,source\n1,0.5,first\n2,0.25,second\n")

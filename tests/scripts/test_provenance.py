@@ -11,7 +11,14 @@ import pytest
 from mi_common.errors import UserError
 from scripts.collect import main
 from scripts.finished_runs import RUN_FLAGS, is_finished
-from scripts.provenance import AFTERWARDS, check_sidecar, digest, entry_of
+from scripts.provenance import (
+    AFTERWARDS,
+    check_pictures,
+    check_sidecar,
+    digest,
+    entry_of,
+    note_pictures,
+)
 from tests.test_commands import ENTRIES
 
 
@@ -91,6 +98,19 @@ def test_a_table_without_rows_is_seen(collected):
     collected(lambda sidecar: sidecar.update(sha256=digest(table)))
     with pytest.raises(UserError, match=r"rows\.csv: no table"):
         check_sidecar(table)
+
+
+def test_a_picture_that_is_older_than_its_rows_is_seen(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x\n1\n")
+    note_pictures(tmp_path, {"both.png": [tmp_path / "b.csv", tmp_path / "a.csv"]})
+    note_pictures(tmp_path, {"one.png": [tmp_path / "a.csv"]})
+    check_pictures(tmp_path)
+    (tmp_path / "b.csv").write_text("x\n2\n")
+    with pytest.raises(UserError, match=r"both\.png: drawn from an earlier b\.csv"):
+        check_pictures(tmp_path)
+    note_pictures(tmp_path, {"both.png": [tmp_path / "b.csv"]})
+    check_pictures(tmp_path)
 
 
 def test_a_table_without_a_sidecar_is_seen(collected):
