@@ -136,8 +136,12 @@ def with_half_width(mean: float, half_width: float, digits: int, *, sign: bool =
 
 
 def mean_with_interval(values: Sequence[float], digits: int, *, sign: bool = False) -> str:
-    """The mean of seeds or the like with half of Student's 95 % interval; of one value alone."""
-    return with_half_width(np.mean(values), interval_half_width(values), digits, sign=sign)
+    """The mean of seeds or the like with half of Student's 95 % interval; of one value alone.
+
+    `nan` if a value is missing.
+    """
+    values = np.asarray(values, dtype=float)
+    return with_half_width(values.mean(), interval_half_width(values), digits, sign=sign)
 
 
 def p_value(value: float) -> str:

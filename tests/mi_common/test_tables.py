@@ -157,6 +157,10 @@ def test_a_mean_has_students_interval_and_one_value_has_none(values, shown):
     assert mean_with_interval(values, 1, sign=True) == shown
 
 
+def test_a_missing_value_is_no_smaller_sample():
+    assert "nan" in mean_with_interval(pd.Series([2.0, math.nan, 4.0]), 1)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(3e-40, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.0126, "0.013"), (1.0, "1.000")],
