@@ -35,6 +35,7 @@ _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in the names of un
 _COMMENT_LENGTH = b"\4\0"  # of `write_archive`: the last bytes of a zip archive before its comment
 _CRC_OF_DATA_AND_ITS_CRC = 0x2144DF1C  # CRC-32 of any bytes that their CRC-32 follows
 _locks: dict[Path, FileLock] = {}  # by folder
+_before_first_write: dict[Path, Callable[[], object]] = {}  # by locked folder
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -46,11 +47,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(partial)
         _sync(partial)
+        for folder in [*_before_first_write]:
+            if folder in path.resolve().parents and (call := take_call(folder)):
+                call()
         _list_as_written(path)
         os.replace(partial, path)
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def call_before_first_write(folder: Path, call: Callable[[], object]) -> None:
+    """Calls once, before the next file below a folder that this process has locked is written."""
+    _before_first_write[folder.resolve()] = call
+
+
+def take_call(folder: Path) -> Callable[[], object] | None:
+    """Takes back what `call_before_first_write` was given; None if it was called."""
+    return _before_first_write.pop(folder.resolve(), None)
 
 
 def _list_as_written(path: Path) -> None:
@@ -219,6 +233,7 @@ def is_locked(folder: Path) -> bool:
 def release_locks(folder: Path | None = None) -> None:
     """Unlocks one folder, or all, and removes the unfinished files in it."""
     for key in [folder.resolve()] if folder else list(_locks):
+        take_call(key)
         if held := _locks.pop(key, None):
             with contextlib.suppress(OSError):  # the other folders must be unlocked all the same
                 remove_partial_files(key)

@@ -1,6 +1,7 @@
 """Which commands wrote into an output folder, and for how long: `sessions` in its config.json.
 
-A session is one command that wrote into the folder, the first one or one with `--resume`. It holds
+A session is one command that wrote into the folder, the first one or one with `--resume`; one that
+ends with an error before it writes a file, or is killed before, leaves none. It holds
 
     started     UTC, to the second
     seconds     until the command ended, None before; of a folder inside another, its own time
@@ -12,6 +13,7 @@ light, because every entry imports it.
 """
 
 import contextlib
+import functools
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +34,8 @@ def start_command() -> None:
 def begin(folder: Path, config: dict, environment: dict) -> None:
     """Writes config.json of a locked folder with one more session.
 
+    Where there is a config.json, that waits for the first other file, or for a good end.
+
     Args:
         config: its content so far, with the environment of the first session.
         environment: command, versions, commit and hardware of this session.
@@ -43,7 +47,12 @@ def begin(folder: Path, config: dict, environment: dict) -> None:
     session["started"] = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds")
     session |= {"seconds": None, "finished": False}
     sessions = [*config.get("sessions", []), session]
-    files.write_json(folder / "config.json", config | {"sessions": sessions})
+    path = folder / "config.json"
+    write = functools.partial(files.write_json, path, config | {"sessions": sessions})
+    if path.exists():
+        files.call_before_first_write(folder, write)
+    else:
+        write()
     _open[folder.resolve()] = started
 
 
@@ -55,6 +64,10 @@ def end(folder: Path, *, finished: bool) -> None:
     started = _open.pop(folder.resolve(), None)
     if started is None or not files.is_locked(folder):
         return
+    if write := files.take_call(folder):
+        if not finished:
+            return
+        write()
     config = files.read_json(folder / "config.json")
     config["sessions"][-1] |= {
         "seconds": round(time.monotonic() - started, 1),

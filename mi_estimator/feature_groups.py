@@ -24,6 +24,8 @@ def read_groups(file: Path | None, flags: list[str]) -> dict[str, list[str]]:
     """
     definitions = [(f"--group {text}", text) for text in flags]
     if file is not None:
+        if not file.is_file():  # a pipe would be waited for
+            raise UserError(f"--groups {file}: no such file")
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:

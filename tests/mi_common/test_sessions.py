@@ -9,7 +9,7 @@ from folders import prepare
 
 from mi_common import cli, records
 from mi_common.errors import UserError
-from mi_common.files import release_locks
+from mi_common.files import release_locks, write_text
 from mi_common.records import RunFolder
 
 
@@ -63,6 +63,32 @@ def test_each_command_adds_a_session_with_what_differs(tmp_path, monkeypatch):
     assert not first["finished"] and first["seconds"] >= 0 and "commit" not in first
     assert second["finished"] and second["commit"] == "b2-dirty" and "torch" not in second
     assert json.loads((tmp_path / "config.json").read_text())["commit"] == "a1"
+
+
+def test_a_command_that_is_refused_before_it_writes_leaves_no_session(tmp_path):
+    entry(tmp_path)([])
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(SystemExit):
+        entry(tmp_path, resume=True, error=UserError("damaged"))([])
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "inner/rows.csv"])
+def test_a_command_that_writes_has_a_session_before_its_first_file(tmp_path, name):
+    entry(tmp_path)([])
+
+    @cli.entry
+    def main(argv):
+        prepare(tmp_path, resume=True)
+        assert len(sessions_of(tmp_path)) == 1
+        write_text(tmp_path / name, "x")
+        assert [session["finished"] for session in sessions_of(tmp_path)] == [True, False]
+        raise UserError("later")
+
+    with pytest.raises(SystemExit):
+        main([])
+    first, second = sessions_of(tmp_path)
+    assert first["finished"] and not second["finished"] and second["seconds"] >= 0
 
 
 def test_a_training_run_is_finished_with_its_result_and_then_has_no_further_session(tmp_path):

@@ -42,7 +42,7 @@ estimate: mi_estimator.estimate {shop}/table.csv --label y --estimator lda CPU
 benchmark: mi_estimator.benchmark --suite small-sample --estimators oracle lda --n-test 500 ALONE
 coverage: mi_estimator.coverage --tasks independent-k2 --replicates 6 --samples 60
   --permutations 19 --estimator lda ALONE
-rank: mi_estimator.rank {shop}/table.csv --label y --estimator lda --permutations 19 ALONE
+rank: mi_estimator.rank {shop}/table.csv --label y --estimator lda --permutations 40 ALONE
 pc train: pc_softmax.train --dataset digits --epochs 3 --batch-size 256 --val-fraction 0.1 ALONE
 pc frozen: pc_softmax.train FROZEN ALONE
 compare: pc_softmax.compare --dataset digits --losses softmax pc-softmax --seeds 0 1 --epochs 2

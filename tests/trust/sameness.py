@@ -47,7 +47,7 @@ def _names(folder: Path) -> set[str]:
 def _same_file(first: Path, second: Path) -> bool:
     if any(word in first.name for word in OF_THE_MOMENT):
         return True
-    read = READERS.get(first.suffix, Path.read_bytes)
+    read = READERS.get(first.name) or READERS.get(first.suffix, Path.read_bytes)
     return same(read(first), read(second))
 
 
@@ -70,7 +70,14 @@ def _arrays(path: Path) -> dict:
         return dict(file)
 
 
-READERS = {
+def _chosen(path: Path) -> list:
+    """Without the paths of the runs."""
+    chosen = json.loads(path.read_text(encoding="utf-8"))
+    return [chosen["rule"], *chosen["chosen"].values()]
+
+
+READERS = {  # by name or suffix
+    "chosen.json": _chosen,
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
     ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
     ".csv": _table,
