@@ -13,7 +13,7 @@ import pytest
 from mi_common.errors import UserError
 from tests.trust import victims
 from tests.trust.attack import campaign, shares
-from tests.trust.cases import Case, Kind
+from tests.trust.cases import Case, Kind, differences
 from tests.trust.faults import ERRORS, Fault
 from tests.trust.kills import point_case
 from tests.trust.kinds import INPUTS, KILLS
@@ -80,9 +80,8 @@ def test_crashes_and_full_disks_lose_nothing(attack):
     assert found == [], "\n".join(found)
 
 
-@pytest.mark.slow
 def test_inputs_of_every_kind(attack):
-    found = attack(INPUTS, 400, needs_of(INPUTS), seed=1, limit=20)
+    found = attack(INPUTS, 120, needs_of(INPUTS), seed=1, limit=20)
     assert found == [], "\n".join(found)
 
 
@@ -144,6 +143,19 @@ def test_each_outcome_is_told_from_the_others(tmp_path):
     kinds = OUTCOMES | {name: kind for name, (_, kind) in ALSO.items()}
     expected = {name: name for name in OUTCOMES} | {name: end for name, (end, _) in ALSO.items()}
     assert outcomes(kinds, tmp_path, limit=2) == expected
+
+
+def test_a_session_may_be_added_with_rows_alone():
+    config = b'{"flags": {}, "sessions": [%s]}'
+    before = {"out/config.json": config % b"1", "out/rows.csv": b"a\n1\n"}
+    added = {"out/config.json": config % b"1, 2"}
+    rows = {"out/rows.csv": b"a\n1\n2\n"}
+    assert differences(before, before | added | rows, may_grow=True) == []
+    assert differences(before, before | added, may_grow=True) == ["out/config.json changed"]
+    assert len(differences(before, before | added | rows)) == 2
+    changed = {"out/config.json": config % b"2, 2"}
+    assert differences(before, changed | rows, may_grow=True) == ["out/config.json changed"]
+    assert differences(before, rows, may_grow=True) == ["out/config.json gone"]
 
 
 def test_a_kill_reports_its_own_outcome(tmp_path):
