@@ -51,22 +51,27 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
         initargs=(os.getpid(),),
     )
     before = set(multiprocessing.active_children())
-    # Ctrl-C reaches all processes of a terminal. Workers inherit that it is ignored; this process
-    # ends them.
-    previous = None
+    terminated, handlers = [], {}
     if threading.current_thread() is threading.main_thread():
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C reaches all processes of a terminal. Workers inherit that it is ignored; this
+        # process ends them. SIGTERM waits: a worker that is half started would print a traceback.
+        handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        wait = lambda number, _: terminated.append(number)  # noqa: E731
+        handlers[signal.SIGTERM] = signal.signal(signal.SIGTERM, wait)
     os.environ[PARENT] = str(os.getpid())
     try:
         for _ in range(num_workers):
             pool.submit(os.getpid)  # starts a process
     finally:
         os.environ.pop(PARENT, None)
-        if previous is not None:
-            signal.signal(signal.SIGINT, previous)
+        for number, handler in handlers.items():
+            if handler is not None:  # one that was not set from Python
+                signal.signal(number, handler)
     try:
         workers = set(multiprocessing.active_children()) - before
         with killed_on_error(workers):
+            if terminated:
+                signal.raise_signal(signal.SIGTERM)
             yield pool
     except BrokenProcessPool as error:
         if statuses := [worker.exitcode for worker in workers if (worker.exitcode or 0) > 0]:

@@ -13,7 +13,7 @@ from mi_common.process import PARENT
 from mi_common.workers import WORKER_MEMORY, run_jobs
 
 SCRIPT = """
-import sys, time
+import multiprocessing.util, signal, sys, time
 from pathlib import Path
 
 import torch
@@ -26,6 +26,16 @@ from mi_common.workers import run_jobs
 FOLDER = Path(sys.argv[1])
 if "fails" in sys.argv and __name__ == "__mp_main__":  # in a worker
     import no_such_module
+if "half" in sys.argv and __name__ == "__main__":  # SIGTERM while a worker is half started
+    spawn = multiprocessing.util.spawnv_passfds
+
+    def spawn_and_stop(path, words, *others):
+        process = spawn(path, words, *others)
+        if "spawn_main" in str(words):
+            signal.raise_signal(signal.SIGTERM)
+        return process
+
+    multiprocessing.util.spawnv_passfds = spawn_and_stop
 
 
 def job(what):
@@ -96,6 +106,11 @@ def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):
             ["error: a worker process was killed, probably out of memory; use fewer --num-workers"],
         )
         wait_until(lambda: not alive(everyone), seconds=5)
+
+
+def test_a_sigterm_while_workers_start_is_one_line(script):
+    with script("half", "x") as process:
+        assert ended(process) == (143, [], ["terminated; run the command again"])
 
 
 def test_the_error_of_a_worker_whose_imports_fail_is_shown(script):
