@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from mi_common.allocator import keep_freed_memory
 from mi_common.errors import UserError, require_memory
@@ -34,6 +35,8 @@ def _start_worker(parent: int) -> None:
     end_with_parent(parent)
     keep_freed_memory()
     torch.set_num_threads(1)
+    # tqdm's own lock is a semaphore, of which Python would complain when the worker is killed.
+    tqdm.set_lock(threading.RLock())
 
 
 @contextmanager

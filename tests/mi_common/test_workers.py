@@ -20,6 +20,7 @@ import torch
 
 from mi_common import cli
 from mi_common.errors import UserError
+from mi_common.progress import Progress
 from mi_common.runtime import Runtime
 from mi_common.workers import run_jobs
 
@@ -42,6 +43,8 @@ def job(what):
     (FOLDER / f"{what}.begun").touch()
     if what == "mistake":
         raise UserError("--size 7: no; use 8")
+    with Progress("", 1):
+        (FOLDER / f"{what}.counting").touch()
     while what == "busy":
         pass
     return what, torch.get_num_threads()
@@ -111,6 +114,14 @@ def test_a_worker_that_the_system_kills_is_one_line(script, tmp_path):
 def test_a_sigterm_while_workers_start_is_one_line(script):
     with script("half", "x") as process:
         assert ended(process) == (143, [], ["terminated; run the command again"])
+
+
+def test_a_sigterm_of_busy_workers_is_one_line(script, tmp_path):
+    with script("busy", "x") as process:
+        wait_until(lambda: (tmp_path / "busy.counting").exists())
+        process.send_signal(signal.SIGTERM)
+        status, _, errors = ended(process)
+    assert (status, errors) == (143, ["terminated; run the command again"])
 
 
 def test_the_error_of_a_worker_whose_imports_fail_is_shown(script):
