@@ -2,17 +2,17 @@
 
 import csv
 import io
-import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mi_common.annotation_lines import CONTROL
 from mi_common.errors import UserError
 from mi_common.files import damaged_file, write_atomically
 
 _REMEDY = "delete it and run again with --resume"
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # characters that `add` never writes
 # From version 3 on, pandas reads every float as it was written without being asked.
 _EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
@@ -20,11 +20,19 @@ _EXACT_FLOATS = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precis
 class ResultsFile:
     """A `results.csv` with one or more rows per (setting, method, seed), added to one by one."""
 
-    def __init__(self, path: Path, columns: list[str], key: list[str], *, text: tuple[str, ...]):
+    def __init__(
+        self,
+        path: Path,
+        columns: list[str],
+        key: list[str],
+        *,
+        text: Mapping[str, Collection[str] | None],
+    ):
         """
         Args:
             key: the columns that identify a computation, which may add several rows.
-            text: the columns that hold text; all others hold numbers.
+            text: the columns that hold text, and the texts that may be there; None for any but an
+                empty one. All other columns hold numbers.
 
         UserError if the file exists with other columns, or is damaged.
         """
@@ -35,7 +43,9 @@ class ResultsFile:
         try:
             text = self.path.read_text(encoding="utf-8")
             lines = list(csv.reader(io.StringIO(text), strict=True))
-            frame = pd.read_csv(self.path, **_EXACT_FLOATS)
+            missing = {name: [""] for name in self.columns if name not in self.text}
+            options = {"keep_default_na": False, "na_values": missing, **_EXACT_FLOATS}
+            frame = pd.read_csv(self.path, **options)
         except (ValueError, csv.Error) as error:
             raise damaged_file(self.path, remedy=_REMEDY) from error
         if lines[0] != self.columns:
@@ -45,6 +55,9 @@ class ResultsFile:
         status = frame.get("status", pd.Series("ok", frame.index))
         whole = text.endswith("\n") and all(len(line) == len(self.columns) for line in lines)
         whole = whole and all(map(pd.api.types.is_numeric_dtype, numbers.dtypes))
+        for name, allowed in self.text.items():
+            texts = frame[name].astype(str)
+            whole = whole and (texts.ne("") if allowed is None else texts.isin([*allowed])).all()
         if not (whole and status.str.match("ok$|failed: ").all()):
             raise damaged_file(self.path, remedy=_REMEDY)
         keys = frame[self.key]
@@ -52,7 +65,7 @@ class ResultsFile:
         finite = np.isfinite(numbers[status == "ok"]).all(axis=None)
         finite &= not np.isinf(numbers).any(axis=None)  # nor infinite in a failed row
         valid = keys.notna().all(axis=None) and all(key_dtypes == np.int64) and finite
-        if not valid or _CONTROL.search(text) or frame.duplicated().any():
+        if not valid or CONTROL.search(text) or frame.duplicated().any():
             raise damaged_file(self.path, remedy=_REMEDY)
         return frame
 
@@ -72,7 +85,7 @@ class ResultsFile:
 
     def add(self, rows: list[dict]) -> None:
         """Appends rows and rewrites the file atomically."""
-        new = pd.DataFrame(rows, columns=self.columns).replace(_CONTROL, "?", regex=True)
+        new = pd.DataFrame(rows, columns=self.columns).replace(CONTROL, "?", regex=True)
         self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
         write_atomically(self.path, lambda partial: self.frame.to_csv(partial, index=False))
 

@@ -91,9 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     place = describe_devices(estimators, device)
     print(f"mi_estimator: {place}, seeds {seeds}, writing {folder}", flush=True)
 
-    results = ResultsFile(
-        folder / "results.csv", COLUMNS, KEY, text=("task", "estimator", "status")
-    )
+    text = {"task": suite, "estimator": ESTIMATORS, "status": None}
+    results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=text)
     if args.retry_failed:
         results.drop(results.frame["status"] != "ok")
     flags = vars(take(Settings, args))

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"mi_estimator: {place}, writing {folder}", flush=True)
     shared = (args.estimator, args.samples, args.permutations, device)
     jobs = {key: (*key, *shared) for key in itertools.product(tasks, range(args.replicates))}
-    results = ResultsFile(folder / "replicates.csv", COLUMNS, KEY, text=("task",))
+    results = ResultsFile(folder / "replicates.csv", COLUMNS, KEY, text={"task": TASKS})
     computing = {"runtime": device, "num_workers": args.num_workers, "cluster": args.cluster}
     rows = run_cells(run_replicate, jobs, results, **computing)
     table = coverage(rows)

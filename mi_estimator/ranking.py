@@ -221,11 +221,12 @@ def rank_groups(
 
     `computing` holds num_workers and cluster of `run_jobs`.
     """
-    results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=tuple(KEY))
     paths = {stage.label: folder / f"all-{stage.label}.npz" for stage in stages}
     # Names in a table may look like numbers or missing values; with a number before them none does.
     names = [f"#{i} {group.name}" for i, group in enumerate(groups, start=1)]
     keys = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
+    text = {"feature": [*keys, ALL], "estimator": paths}
+    results = ResultsFile(folder / "results.csv", COLUMNS, KEY, text=text)
 
     def compute(jobs: dict[tuple[str, str], tuple]) -> None:
         """Adds the rows of jobs by key, and writes `Whole`, unless an earlier run has."""

@@ -24,10 +24,9 @@ from pathlib import Path
 
 from mi_common import cli
 from mi_common.errors import UserError
-from pc_softmax.names import LOSSES
+from pc_softmax.names import COMPARED_LOSSES
 from pc_softmax.recipes import add_arguments, resolve
 
-COMPARED = (*LOSSES, "ldam-drw", "crt")
 TUNED = ("lr", "head")
 RATE_FACTORS = (1, 3, 10, 30)
 
@@ -39,7 +38,7 @@ def get_parser() -> cli.Parser:
     )
     cli.add_cluster_argument(parser)
     add, default = parser.add_argument_group("loss").add_argument, ["softmax", "pc-softmax"]
-    add("--losses", nargs="+", choices=COMPARED, default=default, help="losses to train")
+    add("--losses", nargs="+", choices=COMPARED_LOSSES, default=default, help="losses to train")
     add = parser.add_argument_group("tuning").add_argument
     add("--tune", nargs="+", choices=TUNED, default=[], help="what to choose on validation images")
     text = f"learning rates to choose from (default: --lr times {RATE_FACTORS})"
@@ -118,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         for (_, loss, _), run_flags in runs.items():
             run_flags |= best_settings[loss]
         columns, text = comparison.TUNED_COLUMNS, comparison.TUNED_TEXT
+    text = text | {"dataset": [args.dataset], "test_set": data.tests}
     results = ResultsFile(folder / "results.csv", columns, comparison.KEY, text=text)
     shared = (fingerprints, training.description(data), device)
     jobs = {key: (key[1], run_flags, *shared) for key, run_flags in runs.items()}

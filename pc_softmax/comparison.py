@@ -23,16 +23,18 @@ from mi_common.tables import (
 from pc_softmax import metrics
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.metrics import SCORES
+from pc_softmax.names import COMPARED_LOSSES
 from pc_softmax.plots import plot_per_class
 from pc_softmax.predictions import Predictions
-from pc_softmax.recipes import DataSettings, Settings, default_head
+from pc_softmax.recipes import HEADS, DataSettings, Settings, default_head
 from pc_softmax.training import build_classifier, first_stage, train
 
 COLUMNS = ["dataset", "test_set", "loss", "rule", "seed", *SCORES, "n_train", "n_test", "seconds"]
 KEY = ["dataset", "loss", "seed"]
-TEXT = ("dataset", "test_set", "loss", "rule")
+RULES = ("as trained", "prior subtracted", "prior added", "tau-normalised")
+TEXT = {"dataset": None, "test_set": None, "loss": COMPARED_LOSSES, "rule": RULES}
 TUNED_COLUMNS = [*COLUMNS[:3], "head", "lr", *COLUMNS[3:]]
-TUNED_TEXT = (*TEXT, "head")
+TUNED_TEXT = TEXT | {"head": HEADS}
 SETTING = ["dataset", "test_set"]
 BASELINES, TESTED = ("softmax", "pc-softmax"), "balanced_accuracy"
 # Flags of `compare` that are not of `train`.
@@ -115,7 +117,7 @@ def train_one(
 
 
 def by_rule(predictions: Predictions, logits: np.ndarray, loss: str) -> dict[str, np.ndarray]:
-    """(N, K) logits whose argmax is the prediction, by name of the rule."""
+    """(N, K) logits whose argmax is the prediction, by name of the rule, one of RULES."""
     rules = {"as trained": logits}
     if np.ptp(predictions.logit_log_prior) > 1e-4:  # weights leave rounding errors
         rules["prior subtracted"] = predictions.pc_softmax_logits(logits)

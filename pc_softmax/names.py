@@ -12,6 +12,7 @@ LOSSES = (
     "lade",
     "vs",
 )
+COMPARED_LOSSES = (*LOSSES, "ldam-drw", "crt")  # of `pc_softmax.compare`
 REWEIGHTED_LOSSES = ("weighted", "class-balanced", "focal", "ldam")  # --drw is for these
 # --label-smoothing is for these
 SMOOTHED_LOSSES = ("softmax", "pc-softmax", "weighted", "class-balanced")

@@ -24,6 +24,7 @@ from pc_softmax import training
 from pc_softmax.comparison import finished_run, train_flags
 from pc_softmax.data import ImbalancedData, load_data
 from pc_softmax.metrics import classification_scores
+from pc_softmax.names import COMPARED_LOSSES
 from pc_softmax.predictions import Predictions
 from pc_softmax.recipes import HEADS, DataSettings, Settings
 
@@ -31,7 +32,7 @@ SCORES = ["balanced_accuracy", "class_nll", "balanced_accuracy_as_trained"]
 COLUMNS = ["dataset", "loss", "head", "lr", "seed", *SCORES, "n_train", "seconds"]
 COLUMNS += ["status"]
 KEY = ["dataset", "loss", "head", "lr", "seed"]
-TEXT = ("dataset", "loss", "head", "lr", "status")
+TEXT = {"dataset": None, "loss": COMPARED_LOSSES, "head": HEADS, "lr": None, "status": None}
 SPLIT = "tuning"  # name of the validation images among the test sets of a run
 
 
@@ -74,7 +75,8 @@ def tune(
     Returns:
         {"head": name, "lr": rate} by loss. UserError if all runs of a loss diverged.
     """
-    results = ResultsFile(folder / "tuning.csv", COLUMNS, KEY, text=TEXT)
+    text = TEXT | {"dataset": [flags["dataset"]]}
+    results = ResultsFile(folder / "tuning.csv", COLUMNS, KEY, text=text)
     fingerprints = training.fingerprints(settings_of(flags, folder), data)
     shared = (fingerprints, training.description(data), computing["runtime"])
     best_settings: dict[str, dict[str, Any]] = {}

@@ -26,14 +26,14 @@ from infocam.data.wsol_metadata import (
     read_mask_split,
     read_wsol_split,
 )
-from mi_common.annotation_lines import brief, parse_box, parse_label, parse_size
+from mi_common.annotation_lines import CONTROL, brief, parse_box, parse_label, parse_size
 from mi_common.errors import UserError
 from mi_common.files import write_atomically
 from mi_common.image_sets import ImageSet
 from mi_common.pictures import image_size
 
 COLUMNS = ("image", "width", "height", *CORNERS)
-_UNSAFE = re.compile(r"[\r\n\ud800-\udfff]")  # surrogates replace bytes that are not UTF-8
+_UNSAFE = re.compile(rf"[\r\n\ud800-\udfff]|{CONTROL.pattern}")  # surrogates: not UTF-8
 
 
 def map_file(folder: Path, name: str) -> Path:
@@ -110,7 +110,9 @@ def write_annotations(path: Path, data: ImageSet) -> None:
     columns, rows = [*COLUMNS, "label", *([] if data.mask_files is None else ["mask"])], []
     for i, name in enumerate(data.image_names):
         if _UNSAFE.search(name):
-            raise UserError(f"{path}: name {name!r} holds a line break or is not UTF-8; rename it")
+            raise UserError(
+                f"{path}: name {name!r} holds a control character or is not UTF-8; rename it"
+            )
         if not len(data.boxes[i]):
             raise UserError(f"{path}: no box of {name} to write; annotate it or leave it out")
         mask = [] if data.mask_files is None else [_mask_cell(path.parent, data, i)]

@@ -24,6 +24,7 @@ import torch
 from infocam.data.box_files import NO_BOXES, Annotations
 from infocam.data.masks import InstanceMasks
 from mi_common.annotation_lines import (
+    CONTROL,
     annotation_lines,
     brief,
     parse_box,
@@ -127,10 +128,12 @@ def _file(folder: Path, name: str) -> Path:
 def inner_path(text: str, place: str) -> str:
     """The text if it is a valid relative path inside a folder; else UserError.
 
-    Empty parts, `.` and `..` are refused, so that an image has one name only.
+    Empty parts, `.` and `..` are refused, so that an image has one name only; so are control
+    characters.
     """
     for part in text.split("/"):
-        if part in ("", ".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME:
+        good = part not in ("", ".", "..") and not CONTROL.search(part)
+        if not good or len(part.encode()) > LONGEST_NAME:
             raise UserError(f"{place}: '{brief(text)}' is not a path such as CLASS/1.jpg")
     return text
 

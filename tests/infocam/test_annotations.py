@@ -69,6 +69,7 @@ def test_labels_and_masks_may_be_left_out_and_columns_stand_in_any_order(file):
         ("b.webp,5,6,1,1,1,1,0,", "no mask {}; give every image one, or drop the column"),
         (f"{'b' * 256},5,6,1,1,1,1,0,masks/2.png", f"'{'b' * 100}...' is not a path such as"),
         ("../b.webp,5,6,1,1,2,1,0,masks/2.png", "'../b.webp' is not a path such as CLASS/1.jpg"),
+        ("b\x01.webp,5,6,1,1,2,1,0,masks/2.png", r"'b\x01.webp' is not a path such as"),
         (",5,6,1,1,2,1,0,masks/2.png", "'' is not a path such as CLASS/1.jpg"),
         (
             "test/cat/1.jpg,120,81,1,1,2,1,3,masks/1.png",

@@ -21,7 +21,7 @@ from mi_common.results import ResultsFile
 
 
 def add_rows(path: Path, value: float) -> None:
-    results = ResultsFile(path, ["seed", "value"], ["seed"], text=())
+    results = ResultsFile(path, ["seed", "value"], ["seed"], text={})
     first = len(results.frame)
     results.add([{"seed": first + i, "value": value + i / 7} for i in range(100)])
 

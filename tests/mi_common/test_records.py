@@ -142,7 +142,7 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path):
 
 COLUMNS = ["task", "method", "seed", "value", "status"]
 KEY = ["task", "method", "seed"]
-TEXT = ("task", "method", "status")
+TEXT = {"task": ("a", "b", "c"), "method": None, "status": None}
 
 
 def test_results_file_holds_what_was_added_in_this_and_in_earlier_sessions(tmp_path):
@@ -174,9 +174,9 @@ def test_results_file_holds_what_was_added_in_this_and_in_earlier_sessions(tmp_p
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_numbers_come_back_from_the_file_exactly(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("results") / "results.csv"
-    results = ResultsFile(path, ["seed", "value"], ["seed"], text=())
+    results = ResultsFile(path, ["seed", "value"], ["seed"], text={})
     results.add([{"seed": i, "value": value} for i, value in enumerate(values)])
-    assert ResultsFile(path, ["seed", "value"], ["seed"], text=()).frame["value"].tolist() == values
+    assert ResultsFile(path, ["seed", "value"], ["seed"], text={}).frame["value"].tolist() == values
 
 
 def test_results_file_with_other_columns_is_refused(tmp_path):
@@ -189,22 +189,40 @@ def test_results_file_with_other_columns_is_refused(tmp_path):
         ResultsFile(path, COLUMNS, KEY, text=TEXT)
 
 
+@pytest.mark.parametrize("cell, text", [("b", "abc"), ("b", ""), ("pc", ""), ("b", "nan")])
+def test_a_text_that_cannot_be_there_is_refused(tmp_path, cell, text):
+    path = tmp_path / "results.csv"
+    path.write_text("task,method,seed,value,status\na,pc,0,1.5,ok\nb,pc,0,1.5,ok\n")
+    assert len(ResultsFile(path, COLUMNS, KEY, text=TEXT).frame) == 2
+    path.write_text(path.read_text().replace(f"\n{cell},", f"\n{text},").replace(f",{cell},", ",,"))
+    with pytest.raises(UserError, match=r"results\.csv: damaged"):
+        ResultsFile(path, COLUMNS, KEY, text=TEXT)
+
+
+def test_texts_that_look_like_missing_values_come_back(tmp_path):
+    path = tmp_path / "results.csv"
+    rows = [{"task": "a", "method": text, "seed": 0, "status": "ok"} for text in ("NA", "nan")]
+    columns = ["task", "method", "seed", "status"]
+    ResultsFile(path, columns, KEY, text=TEXT).add(rows)
+    assert ("a", "NA", 0) in ResultsFile(path, columns, KEY, text=TEXT)
+
+
 def test_an_infinite_number_is_refused_in_a_failed_row_too(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("seed,value,status\n0,1.5,ok\n1,,failed: slow\n")
     options = (["seed", "value", "status"], ["seed"])
-    assert len(ResultsFile(path, *options, text=("status",)).frame) == 2
+    assert len(ResultsFile(path, *options, text={"status": None}).frame) == 2
     path.write_text(path.read_text().replace("1,,", "1,1e999,"))
     with pytest.raises(UserError, match=r"results\.csv"):
-        ResultsFile(path, *options, text=("status",))
+        ResultsFile(path, *options, text={"status": None})
 
 
 def test_a_control_character_is_written_as_a_question_mark_and_refused_in_a_file(tmp_path):
     path, options = tmp_path / "results.csv", (["seed", "status"], ["seed"])
-    results = ResultsFile(path, *options, text=("status",))
+    results = ResultsFile(path, *options, text={"status": None})
     results.add([{"seed": 0, "status": "failed: a\x1bb"}])
     assert path.read_text() == "seed,status\n0,failed: a?b\n"
-    assert len(ResultsFile(path, *options, text=("status",)).frame) == 1
+    assert len(ResultsFile(path, *options, text={"status": None}).frame) == 1
     path.write_text(path.read_text().replace("?", "\x01"))
     with pytest.raises(UserError, match=r"results\.csv"):
-        ResultsFile(path, *options, text=("status",))
+        ResultsFile(path, *options, text={"status": None})
