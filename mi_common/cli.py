@@ -110,8 +110,9 @@ def _report(line: str) -> None:
 
 def _claim_report() -> bool:
     """True in the first process of this machine that asks, under the same torchrun."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_initialized():
+    distributed = sys.modules.get("torch.distributed")  # a signal may come while it is imported
+    is_initialized = getattr(distributed, "is_initialized", None)
+    if is_initialized is None or not is_initialized():
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         store = distributed.distributed_c10d._get_default_store()

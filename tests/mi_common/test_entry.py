@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -80,6 +81,11 @@ def test_our_own_bugs_keep_their_traceback(error, capsys):
         with pytest.raises(type(bug), match=str(bug)[1:-1]):
             raising(bug)([])
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_is_printed_while_torch_is_half_imported(monkeypatch, user_error):
+    monkeypatch.setitem(sys.modules, "torch.distributed", ModuleType("torch.distributed"))
+    assert user_error(raising(UserError("a: not b")), []) == "error: a: not b"
 
 
 def test_only_the_first_process_of_a_machine_reports(monkeypatch, capsys):
