@@ -14,7 +14,7 @@ from mi_common.errors import UserError
 MAX_SIDE, MAX_PIXELS = 65_535, 178_956_970
 # The largest public sets of labelled images have some 22,000 classes.
 MAX_CLASSES = 1_000_000
-CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # characters of no text
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # characters that no text holds
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # at most 18 digits: fits into int64
 
 

@@ -134,10 +134,8 @@ class Runner:
             words, note = [sys.executable, "-c", inputs_of(step.text) + step.text], ""
         else:
             text = changed(step.text, rule)
-            words, note = (
-                ["bash", "-o", "pipefail", "-c", self.exports + text],
-                text if text != step.text else "",
-            )
+            words = ["bash", "-o", "pipefail", "-c", self.exports + text]
+            note = text if text != step.text else ""
             if text.startswith("export "):
                 self.exports += f"{text}\n"
         log = self.log_dir / f"{step.page.replace('/', '-')}-{step.block}.txt"

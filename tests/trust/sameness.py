@@ -70,14 +70,14 @@ def _arrays(path: Path) -> dict:
         return dict(file)
 
 
-def _chosen(path: Path) -> list:
-    """Without the paths of the runs."""
-    chosen = json.loads(path.read_text(encoding="utf-8"))
-    return [chosen["rule"], *chosen["chosen"].values()]
+def _settings_of_runs(path: Path) -> list:
+    """The rule and the settings of each run, without its path."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return [content["rule"], *content["chosen"].values()]
 
 
 READERS = {  # by name or suffix
-    "chosen.json": _chosen,
+    "chosen.json": _settings_of_runs,
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
     ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
     ".csv": _table,

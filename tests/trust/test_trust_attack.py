@@ -52,14 +52,14 @@ def attack(tmp_path_factory) -> Callable:
     def run(kinds: dict, total: int, needs: set[str], *, seed: int, limit: float) -> list[str]:
         work = tmp_path_factory.mktemp("attack")
         shop = Workshop.build(work / "shop", needs)
-        found, cases = [], shares(kinds, total)
+        failures, cases = [], shares(kinds, total)
         options = {"at_once": 1, "limit": limit, "until": float("inf")}
         done = campaign(kinds, cases, seed, work=work / "cases", shop=shop, **options)
         for name, number, what, outcome, detail in done:
             if outcome in FAILURES:
                 again = f"--seed {seed} --only {name!r} --case {number}"
-                found.append(f"{outcome}: {again}: {what}: {detail[-300:]}")
-        return found
+                failures.append(f"{outcome}: {again}: {what}: {detail[-300:]}")
+        return failures
 
     return run
 
@@ -69,26 +69,26 @@ def needs_of(kinds: dict) -> set[str]:
 
 
 def test_inputs_are_read_right_or_refused_in_one_line(attack):
-    found = attack(QUICK, 150, needs_of(QUICK), seed=0, limit=20)
-    assert found == [], "\n".join(found)
+    failures = attack(QUICK, 150, needs_of(QUICK), seed=0, limit=20)
+    assert failures == [], "\n".join(failures)
 
 
 def test_crashes_and_full_disks_lose_nothing(attack):
     needs = {"archive", "report", "maps", "table", "downloaded", "reported", "coverage"}
     needs |= {"coverage part", "maps-evaluation", "estimate"}
-    found = attack(POINTS, 6, needs, seed=0, limit=60)
-    assert found == [], "\n".join(found)
+    failures = attack(POINTS, 6, needs, seed=0, limit=60)
+    assert failures == [], "\n".join(failures)
 
 
 def test_inputs_of_every_kind(attack):
-    found = attack(INPUTS, 120, needs_of(INPUTS), seed=1, limit=20)
-    assert found == [], "\n".join(found)
+    failures = attack(INPUTS, 120, needs_of(INPUTS), seed=1, limit=20)
+    assert failures == [], "\n".join(failures)
 
 
 @pytest.mark.slow
 def test_kills_of_every_kind(attack):
-    found = attack(KILLS, 30, needs_of(KILLS), seed=1, limit=150)
-    assert found == [], "\n".join(found)
+    failures = attack(KILLS, 30, needs_of(KILLS), seed=1, limit=150)
+    assert failures == [], "\n".join(failures)
 
 
 def case(**fields) -> Kind:
